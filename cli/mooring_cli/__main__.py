@@ -1,0 +1,5 @@
+"""``python -m mooring_cli`` is ``mooring``."""
+
+from mooring_cli.main import run
+
+run()

@@ -1,0 +1,135 @@
+"""kernel install, list, remove: sessions to pick in a Jupyter client."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mooring_cli import options as opt
+from mooring_cli.output import clean, note, print_json, print_rows
+
+app = typer.Typer(help="Kernelspecs: pick a session in JupyterLab.", no_args_is_help=True)
+
+
+@app.command()
+def install(
+    file: opt.File = None,
+    name: Annotated[
+        str | None, typer.Option(help="The kernelspec's name; default: the spec's, or mooring.")
+    ] = None,
+    display_name: Annotated[str | None, typer.Option(help="What clients show.")] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(help="All notebooks share the session of this name; default: one each."),
+    ] = None,
+    prefix: Annotated[
+        Path | None, typer.Option(help="Into this environment; default: your own folder.")
+    ] = None,
+    sys_prefix: Annotated[
+        bool, typer.Option("--sys-prefix", help="Into the environment that runs mooring.")
+    ] = False,
+    image: opt.Image = None,
+    environment: opt.Environment = None,
+    pull: opt.Pull = None,
+    kernel: opt.Kernel = None,
+    gpus: opt.Gpus = None,
+    cpus: opt.Cpus = None,
+    memory: opt.Memory = None,
+    shm: opt.Shm = None,
+    inputs: opt.Inputs = None,
+    outputs: opt.Outputs = None,
+    home: opt.Home = None,
+    env: opt.Env = None,
+    secret: opt.Secret = None,
+    idle_timeout: opt.IdleTimeout = None,
+    max_duration: opt.MaxDuration = None,
+    target: opt.Target = None,
+    encrypt: opt.Encrypt = None,
+) -> None:
+    """Install a kernelspec that starts its kernels in sessions of this spec."""
+    values = dict(locals()) | {"name": None}
+    from mooring import kernelspecs
+    from mooring.spec import refuse_unsupported
+
+    resolved = opt.resolve_spec(file, values)
+    refuse_unsupported(resolved.spec)
+    resolved = opt.ask_for_consent(resolved, resolved.project)
+    _require_consent(resolved)
+    chosen = name or resolved.spec.name or (session or "mooring")
+    config: dict[str, Any] = {"flags": _portable(opt.spec_flags(values))}
+    if resolved.path:
+        config["spec"] = str(resolved.path)
+    if session:
+        config["session"] = session
+    content = kernelspecs.document(
+        display_name=display_name or f"{chosen} (mooring)",
+        kernel=resolved.spec.kernel or "python3",
+        config=config,
+    )
+    root = sys.prefix if sys_prefix else (str(prefix) if prefix else None)
+    path = kernelspecs.install(chosen, content, prefix=root, user=root is None)
+    print(chosen)
+    note(f"written to {path}; pick it in JupyterLab, or: jupyter console --kernel {chosen}")
+
+
+@app.command("list")
+def list_(json_: opt.Json = False) -> None:
+    """List mooring's kernelspecs."""
+    from mooring import kernelspecs
+
+    found = kernelspecs.installed()
+    if json_:
+        print_json([vars(spec) for spec in found])
+        return
+    rows = [
+        [
+            spec.name,
+            spec.display_name,
+            spec.config.get("spec") or "-",
+            spec.config.get("session") or "-",
+        ]
+        for spec in found
+    ]
+    if rows or sys.stdout.isatty():
+        cells = [[clean(str(cell)) for cell in row] for row in rows]
+        print_rows(["NAME", "SHOWN AS", "SPEC", "SESSION"], cells)
+    if not rows:
+        note("no kernelspecs; make one: mooring kernel install -f session.yml")
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(help="Names of mooring's kernelspecs.")],
+) -> None:
+    """Remove kernelspecs; sessions that run go on."""
+    from mooring import kernelspecs
+
+    for name in names:
+        kernelspecs.remove(name)
+        print(name)
+
+
+def _require_consent(resolved: Any) -> None:
+    from mooring import consent, mounts
+    from mooring.users import caller
+
+    plan = mounts.plan(resolved.spec, project=resolved.project, cwd=resolved.project, user=caller())
+    consent.require(resolved, plan.grants)
+
+
+def _portable(flags: dict[str, Any]) -> dict[str, Any]:
+    """Paths of flags made absolute: the kernelspec is used from anywhere."""
+    for key in ("inputs", "outputs"):
+        mounts = []
+        for mount in flags.get(key, []):
+            source = mount["source"] if isinstance(mount, dict) else mount
+            absolute = os.path.abspath(source)
+            label = mount["name"] if isinstance(mount, dict) else os.path.basename(absolute)
+            mounts.append({"name": label, "source": absolute})
+        if mounts:
+            flags[key] = mounts
+    return flags

@@ -1,0 +1,51 @@
+"""mooring: containers declared once, opened as notebook kernels and as shells.
+
+The names below are the public API; each is imported when it is first used, so that
+``import mooring`` costs nothing on the command line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Mooring": "mooring.service",
+    "Session": "mooring.session",
+    "State": "mooring.session",
+    "SessionSpec": "mooring.spec",
+    "resolve": "mooring.config",
+    "MooringError": "mooring.errors",
+    "Engine": "mooring.engines.base",
+    "FakeEngine": "mooring.engines.fake",
+}
+
+__all__ = [
+    "Engine",
+    "FakeEngine",
+    "Mooring",
+    "MooringError",
+    "Session",
+    "SessionSpec",
+    "State",
+    "__version__",
+    "resolve",
+]
+
+if TYPE_CHECKING:
+    from mooring.config import resolve
+    from mooring.engines.base import Engine
+    from mooring.engines.fake import FakeEngine
+    from mooring.errors import MooringError
+    from mooring.service import Mooring
+    from mooring.session import Session, State
+    from mooring.spec import SessionSpec
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mooring' has no attribute {name!r}")

@@ -1,0 +1,121 @@
+"""Is this machine fit for sessions, and what is to be done if it is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mooring import paths
+from mooring.engines import open_engine
+from mooring.engines.base import Engine
+from mooring.errors import MooringError
+
+# Holes that let a container out, by the first version without them
+_FIXED = {
+    # CVE-2024-21626: runc's leaked descriptors; Docker 25.0.2, 24.0.9
+    "docker": ((24, 0, 9), "CVE-2024-21626 (runc) is mended in Docker 24.0.9 and 25.0.2"),
+    "podman": ((4, 9, 2), "CVE-2024-21626 (runc) is mended in Podman 4.9.2"),
+}
+# A session's longest socket: /run/k/ + 12 characters + /s-5, below sessions/ + 12 characters
+_SOCKET_TAIL = len("/sessions/123456789abc/run/k/123456789abc/s-5")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``level`` is ok, info, warning or problem."""
+
+    level: str
+    subject: str
+    text: str
+    hint: str = ""
+
+
+def examine(engine: Engine | None = None) -> list[Finding]:
+    """Look at everything; never raises for what it finds."""
+    return [*_machine(), *_engine(engine), *_paths(), *_python(), *_gpus()]
+
+
+def _machine() -> Iterator[Finding]:
+    if sys.platform.startswith("linux"):
+        yield Finding("ok", "system", f"Linux {os.uname().release}")
+    else:
+        yield Finding(
+            "problem",
+            "system",
+            f"{sys.platform}: kernels need Linux, a socket does not cross a virtual machine",
+            "run mooring inside Linux (a virtual machine, WSL 2, or the GPU machine itself)",
+        )
+
+
+def _engine(engine: Engine | None) -> Iterator[Finding]:
+    try:
+        info = (engine or open_engine()).info()
+    except MooringError as error:
+        yield Finding("problem", "engine", error.message, error.hint)
+        return
+    name = f"{info.kind} {info.version}"
+    yield Finding("ok", "engine", f"{name}, API {info.api_version}")
+    if info.kind in _FIXED:
+        fixed, why = _FIXED[info.kind]
+        version = tuple(int(part) for part in re.findall(r"\d+", info.version)[:3])
+        if version < fixed and "dfsg" not in info.version:
+            yield Finding("warning", "engine", f"{name} has a known hole: {why}", "upgrade it")
+        elif version < fixed:
+            yield Finding(
+                "info", "engine", f"{why}; your distribution mends it in its own packages"
+            )
+    if info.kind == "docker" and os.getuid() != 0:
+        yield Finding(
+            "info", "rights", "whoever may use Docker is root on this machine, mooring or not"
+        )
+
+
+def _paths() -> Iterator[Finding]:
+    try:
+        state = paths.state_dir()
+    except MooringError as error:
+        yield Finding("problem", "state", error.message, error.hint)
+        return
+    length = len(os.fsencode(state)) + _SOCKET_TAIL
+    if length > paths.SOCKET_PATH_MAX:
+        yield Finding(
+            "problem",
+            "state",
+            f"{state} is too long for kernels' sockets ({length} of {paths.SOCKET_PATH_MAX} bytes)",
+            "set MOORING_STATE_DIR to a shorter path",
+        )
+    else:
+        yield Finding("ok", "state", str(state))
+    free = os.statvfs(state)
+    if free.f_bavail * free.f_frsize < 1 << 30:
+        yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "make room")
+
+
+def _python() -> Iterator[Finding]:
+    try:
+        import ipykernel
+
+        yield Finding("ok", "kernel", f"ipykernel {ipykernel.__version__} in {sys.prefix}")
+    except ImportError:
+        yield Finding(
+            "warning",
+            "kernel",
+            f"no ipykernel in {sys.prefix}",
+            "pip install ipykernel, for kernels of image: host",
+        )
+
+
+def _gpus() -> Iterator[Finding]:
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    if devices:
+        yield Finding(
+            "warning",
+            "gpus",
+            f"{len(devices)} NVIDIA device(s) here; this version gives none to sessions",
+        )
+    else:
+        yield Finding("info", "gpus", "none on this machine")

@@ -1,0 +1,482 @@
+"""Docker, through its SDK; Podman's Docker-compatible socket works the same way.
+
+The SDK is imported when the first request is made: it costs 0.1 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mooring.engines.base import (
+    Container,
+    ContainerConfig,
+    ContainerDetail,
+    EngineInfo,
+    PullProgress,
+)
+from mooring.errors import (
+    EngineError,
+    EngineUnavailable,
+    ImageError,
+    MooringError,
+    NotSupported,
+    SessionTimeout,
+)
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+REQUEST_TIMEOUT_S = 30.0
+DOCKER_SOCKET = "/var/run/docker.sock"
+
+
+def local_address(environ: Mapping[str, str]) -> str:
+    """The address of this machine's engine, as a URL.
+
+    Args:
+        environ: ``DOCKER_HOST`` wins; else Docker's socket if it is there; else the socket of
+            rootless Podman if that is; else Docker's, so that errors name it.
+
+    Raises:
+        NotSupported: ``DOCKER_HOST`` names an engine on another machine.
+    """
+    host = environ.get("DOCKER_HOST", "")
+    if host:
+        if not host.startswith("unix://"):
+            raise NotSupported(
+                f"DOCKER_HOST is {host}: an engine on another machine is not supported by this version",
+                "unset DOCKER_HOST, or set it to unix:///path/to/docker.sock",
+            )
+        return host
+    if not os.path.exists(DOCKER_SOCKET):
+        runtime = environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+        podman = Path(runtime) / "podman" / "podman.sock"
+        if podman.exists():
+            return f"unix://{podman}"
+    return f"unix://{DOCKER_SOCKET}"
+
+
+class DockerEngine:
+    """``mooring.engines.base.Engine`` over a Unix socket.
+
+    Args:
+        address: ``unix:///path``.
+        timeout_s: seconds that a plain request may take before the engine counts as unavailable.
+    """
+
+    def __init__(self, address: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._client: APIClient | None = None
+        self._info: EngineInfo | None = None
+
+    @property
+    def _api(self) -> APIClient:
+        if self._client is None:
+            from docker.api.client import APIClient
+
+            # 1.41 is Docker 20.10's: asking for the newest would cost a request each time.
+            self._client = APIClient(
+                base_url=self.address, version="1.41", timeout=self._timeout_s, num_pools=16
+            )
+        return self._client
+
+    # engine
+
+    def info(self) -> EngineInfo:
+        if self._info is None:
+            with self._mapped("asking the engine for its version"):
+                said = self._api.version(api_version=False)
+            parts = [part.get("Name", "") for part in said.get("Components") or []]
+            podman = any("podman" in part.lower() for part in parts)
+            self._info = EngineInfo(
+                kind="podman" if podman else "docker",
+                version=said.get("Version", ""),
+                api_version=said.get("ApiVersion", ""),
+                os=said.get("Os", ""),
+                rootless=podman and os.getuid() != 0,
+            )
+        return self._info
+
+    # containers
+
+    def list(self, labels: Mapping[str, str]) -> list[Container]:
+        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        with self._mapped("listing containers"):
+            rows = self._api.containers(all=True, filters={"label": wanted})
+        return [
+            Container(
+                id=row["Id"],
+                name=row["Names"][0].lstrip("/") if row.get("Names") else "",
+                image=row.get("Image", ""),
+                state=row.get("State", "unknown").lower(),
+                labels=row.get("Labels") or {},
+                created_at=float(row.get("Created") or 0),
+                exit_code=_exit_code_in(row.get("Status", "")),
+            )
+            for row in rows
+        ]
+
+    def inspect(self, container: str) -> ContainerDetail | None:
+        from docker.errors import NotFound
+
+        with self._mapped("inspecting a container"):
+            try:
+                row = self._api.inspect_container(container)
+            except NotFound:
+                return None
+        state = row["State"]
+        return ContainerDetail(
+            id=row["Id"],
+            state=state["Status"],
+            exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead") else None,
+            oom_killed=bool(state.get("OOMKilled")),
+            started_at=_epoch(state.get("StartedAt", "")),
+            finished_at=_epoch(state.get("FinishedAt", "")),
+        )
+
+    def create(self, config: ContainerConfig) -> str:
+        from docker.errors import ImageNotFound
+        from docker.types import Mount
+
+        mounts = [
+            Mount(
+                target=bind.target,
+                source=bind.source,
+                type="bind",
+                read_only=bind.read_only,
+                propagation="rprivate",
+            )
+            for bind in config.binds
+        ]
+        with self._mapped("creating a container"):
+            host: dict[str, Any] = self._api.create_host_config(
+                mounts=mounts,
+                init=True,
+                network_mode=None if config.network else "none",
+                cap_drop=["ALL"],
+                cap_add=list(config.capabilities) or None,
+                security_opt=["no-new-privileges"],
+                group_add=[str(gid) for gid in config.groups] or None,
+                mem_limit=config.memory_bytes,
+                memswap_limit=config.memory_bytes,
+                nano_cpus=int(config.cpus * 1e9) if config.cpus else None,
+                shm_size=config.shm_bytes,
+                log_config={"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+            )
+            if self.info().kind == "podman" and self.info().rootless:
+                host["UsernsMode"] = "keep-id"
+                del host["LogConfig"]
+                host.pop("GroupAdd", None)
+            try:
+                made = self._api.create_container(
+                    image=config.image,
+                    command=list(config.argv),
+                    entrypoint=[],
+                    name=config.name,
+                    hostname=config.hostname,
+                    user=config.user,
+                    environment=dict(config.env),
+                    labels=dict(config.labels),
+                    working_dir=config.workdir,
+                    tty=config.tty,
+                    stdin_open=config.open_stdin,
+                    host_config=host,
+                )
+            except ImageNotFound as error:
+                raise ImageError(
+                    f"No such image: {config.image}", "check its name, or pull it first"
+                ) from error
+        return str(made["Id"])
+
+    def start(self, container: str) -> None:
+        with self._mapped("starting the container"):
+            self._api.start(container)
+
+    def attach_network(self, container: str) -> None:
+        if self.info().kind == "podman":
+            return
+        with self._mapped("giving the container its network"):
+            self._api.disconnect_container_from_network(container, "none")
+            self._api.connect_container_to_network(container, "bridge")
+
+    def stop(self, container: str, grace_s: float) -> None:
+        from docker.errors import NotFound
+
+        with self._mapped("stopping the container"), contextlib.suppress(NotFound):
+            self._api.stop(container, timeout=max(0, round(grace_s)))
+
+    def remove(self, container: str) -> None:
+        from docker.errors import APIError, NotFound
+
+        with self._mapped("removing the container"), contextlib.suppress(NotFound):
+            try:
+                self._api.remove_container(container, force=True, v=True)
+            except APIError as error:
+                # 409: somebody else is removing it at this moment, which is as good
+                if error.status_code != 409 or "already in progress" not in str(error.explanation):
+                    raise
+
+    def wait(self, container: str, timeout_s: float | None = None) -> int:
+        import requests
+
+        with self._mapped("waiting for the container to end"):
+            try:
+                # The SDK takes None for "its own default", so "for ever" is said in seconds
+                return int(self._api.wait(container, timeout=timeout_s or 10**9)["StatusCode"])
+            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
+                if timeout_s is None or "timed out" not in str(error).lower():
+                    raise
+                raise SessionTimeout(f"still running after {timeout_s:g} s") from error
+
+    # streams
+
+    def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        with self._mapped("attaching"):
+            raw = self._api.attach_socket(
+                container, params=params | ({"detachKeys": detach_keys} if detach_keys else {})
+            )
+        return DockerStream(self, raw, tty, container=container)
+
+    def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
+        with self._mapped("reading the output"):
+            yield from self._api.logs(
+                container, stdout=True, stderr=True, stream=True, follow=follow, tail=tail or "all"
+            )
+
+    def exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        tty: bool = False,
+        stdin: bool = False,
+        detach_keys: str = "",
+        user: str | None = None,
+    ) -> DockerStream:
+        with self._mapped("starting a process in the container"):
+            made = self._api.exec_create(
+                container,
+                list(argv),
+                environment=dict(env or {}),
+                workdir=workdir,
+                tty=tty,
+                stdin=stdin,
+                user=user or "",
+                detach_keys=detach_keys or None,
+            )["Id"]
+            raw = self._api.exec_start(made, tty=tty, socket=True)
+        return DockerStream(self, raw, tty, exec_id=made)
+
+    def exec_detached(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+    ) -> str:
+        with self._mapped("starting a process in the container"):
+            made = self._api.exec_create(
+                container,
+                list(argv),
+                environment=dict(env or {}),
+                workdir=workdir,
+                user=user or "",
+                stdout=False,
+                stderr=False,
+            )["Id"]
+            self._api.exec_start(made, detach=True)
+        return str(made)
+
+    def exec_exit_code(self, exec_id: str) -> int | None:
+        from docker.errors import NotFound
+
+        with self._mapped("asking how a process ended"):
+            try:
+                said = self._api.exec_inspect(exec_id)
+            except NotFound:
+                return 137  # the container, and with it every process, was removed
+        return None if said["Running"] else said["ExitCode"]
+
+    # images
+
+    def image_id(self, reference: str) -> str | None:
+        image = self._image(reference)
+        return None if image is None else str(image["Id"])
+
+    def image_env(self, reference: str) -> dict[str, str]:
+        image = self._image(reference) or {}
+        pairs = (image.get("Config") or {}).get("Env") or []
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+    def _image(self, reference: str) -> dict[str, Any] | None:
+        from docker.errors import ImageNotFound, NotFound
+
+        with self._mapped("looking for the image"):
+            try:
+                found: dict[str, Any] = self._api.inspect_image(reference)
+            except (ImageNotFound, NotFound):
+                return None
+        return found
+
+    def pull(self, reference: str) -> Iterator[PullProgress]:
+        from docker.errors import APIError, ImageNotFound, NotFound
+
+        hint = "check the name and the registry, or use an image that is here with pull: never"
+        name, _, tag = reference.partition("@")
+        if not tag and ":" in name.rsplit("/", 1)[-1]:
+            name, _, tag = reference.rpartition(":")
+        layers: dict[str, tuple[int, int]] = {}
+        with self._mapped("pulling the image"):
+            try:
+                for line in self._api.pull(name, tag=tag or "latest", stream=True, decode=True):
+                    if "error" in line:
+                        raise ImageError(
+                            f"cannot pull {reference}: {_one_line(line['error'])}", hint
+                        )
+                    detail = line.get("progressDetail") or {}
+                    if line.get("id") and detail.get("total"):
+                        layers[line["id"]] = (detail.get("current", 0), detail["total"])
+                    yield PullProgress(
+                        status=line.get("status", ""),
+                        done_bytes=sum(done for done, _ in layers.values()),
+                        total_bytes=sum(total for _, total in layers.values()),
+                    )
+            except (ImageNotFound, NotFound) as error:
+                raise ImageError(f"No such image: {reference}", hint) from error
+            except APIError as error:
+                why = _one_line(str(error.explanation or error))
+                raise ImageError(f"cannot pull {reference}: {why}", hint) from error
+
+    def import_image(self, tar: bytes, reference: str) -> str:
+        repository, _, tag = reference.rpartition(":")
+        with self._mapped("importing an image"):
+            self._api.import_image_from_data(tar, repository=repository, tag=tag)
+        return self.image_id(reference) or reference
+
+    # errors
+
+    @contextlib.contextmanager
+    def _mapped(self, doing: str) -> Iterator[None]:
+        """The one place where the SDK's exceptions, and its transport's, become mooring's."""
+        import requests
+        from docker.errors import APIError, DockerException
+
+        try:
+            yield
+        except MooringError:
+            raise
+        except APIError as error:
+            why = _one_line(str(error.explanation or error))
+            raise EngineError(f"{doing}: {why}") from error
+        except (
+            DockerException,
+            requests.exceptions.RequestException,
+            OSError,
+            ValueError,
+        ) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> EngineUnavailable:
+        path = self.address.removeprefix("unix://")
+        text = str(error)
+        if "PermissionError" in text or "Permission denied" in text:
+            return EngineUnavailable(
+                f"no permission to use the engine at {path}",
+                'add yourself to its group: sudo usermod -aG docker "$USER", then log in again',
+            )
+        if "FileNotFoundError" in text or "No such file" in text:
+            return EngineUnavailable(
+                f"no container engine: {path} does not exist",
+                "install Docker (sudo apt install docker.io) or start it; mooring doctor tells more",
+            )
+        if "timed out" in text.lower():
+            return EngineUnavailable(
+                f"the engine at {path} did not answer within {self._timeout_s:g} s",
+                "its sessions go on; try again, or look at the engine's own log",
+            )
+        return EngineUnavailable(
+            f"the engine at {path} does not answer",
+            "start it (sudo systemctl start docker); its sessions' state is unknown until then",
+        )
+
+
+class DockerStream:
+    """``mooring.engines.base.Stream`` over a connection that Docker has handed over."""
+
+    def __init__(
+        self, engine: DockerEngine, raw: Any, tty: bool, *, container: str = "", exec_id: str = ""
+    ) -> None:
+        self.tty = tty
+        self._engine = engine
+        self._raw = raw  # keeps the response, and so the connection, alive
+        self._socket: socket.socket = getattr(raw, "_sock", raw)
+        self._container = container
+        self._exec = exec_id
+        # the request's timeout is not the stream's
+        self._socket.settimeout(None)
+
+    def socket(self) -> socket.socket:
+        return self._socket
+
+    def close_stdin(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def resize(self, rows: int, columns: int) -> None:
+        if not self.tty or rows < 1 or columns < 1:
+            return
+        api = self._engine._api
+        # A process that has just ended, or not quite begun, has no terminal to resize
+        with contextlib.suppress(EngineError), self._engine._mapped("resizing the terminal"):
+            if self._exec:
+                api.exec_resize(self._exec, height=rows, width=columns)
+            else:
+                api.resize(self._container, height=rows, width=columns)
+
+    def exit_code(self) -> int | None:
+        if self._exec:
+            return self._engine.exec_exit_code(self._exec)
+        detail = self._engine.inspect(self._container)
+        return 137 if detail is None else detail.exit_code
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.close()
+        with contextlib.suppress(OSError, AttributeError):
+            self._raw.close()
+
+
+_EXITED = re.compile(r"Exited \((\d+)\)")
+
+
+def _exit_code_in(status: str) -> int | None:
+    found = _EXITED.match(status)
+    return int(found.group(1)) if found else None
+
+
+def _epoch(stamp: str) -> float:
+    """Docker's RFC 3339 with nanoseconds, as seconds since the epoch; 0 for its zero time."""
+    from datetime import datetime, timezone
+
+    found = re.match(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?", stamp)
+    if not found or found.group(1) == "0001":
+        return 0.0
+    zone = (found.group(4) or "Z").replace("Z", "+00:00")
+    whole = datetime.fromisoformat(f"{found.group(1)}-{found.group(2)}{zone}")
+    return whole.astimezone(timezone.utc).timestamp() + float(found.group(3) or 0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

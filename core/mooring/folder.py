@@ -1,0 +1,273 @@
+"""A session's folder on this machine: what its container sees under /run/mooring, and its record.
+
+::
+
+    sessions/ID/            0700, the caller's
+      record.json           id, name, container: written before the container exists
+      lock                  held by the process that creates or starts it; freed by its death
+      ready                 the creation is complete; without it and without the lock: remove
+      home/                 the private home (unless the spec mounts the real one)
+      secrets/              one 0400 file a secret, read-only in the container
+      etc/                  passwd and group with the caller in them
+      run/                  /run/mooring in the container, see guest/clock.sh for its files
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mooring import paths
+from mooring.errors import MooringError
+
+GUEST_RUN = "/run/mooring"
+
+
+@dataclass(frozen=True)
+class ClockStatus:
+    """What a session's clock last said. Seconds from now; None where there is no such end."""
+
+    age_s: float
+    idle_in_s: float | None
+    max_in_s: float | None
+    active: tuple[str, ...]
+    unknown: tuple[str, ...]
+    held_for_s: float
+    cpu_percent: float | None
+    last_signal: str
+    last_signal_ago_s: float
+
+
+@dataclass(frozen=True)
+class End:
+    """Why a session's clock ended it: the reason's word, when (epoch), one line, the signals."""
+
+    reason: str
+    time: float
+    detail: str
+    signals: str
+
+
+@dataclass(frozen=True)
+class KernelEntry:
+    """A kernel of a session, as its folder tells."""
+
+    id: str
+    busy: bool
+    requests: int
+    exit: str | None
+
+
+class Folder:
+    """One session's folder; made by ``create``, found by ``open``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path / "run"
+        self.home = path / "home"
+        self.secrets = path / "secrets"
+        self._held: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def create(cls, session_id: str, record: dict[str, Any]) -> Folder:
+        """Make the folder with its record, all at once, and hold it until ``release``.
+
+        There is never one without a record, nor one in the making that nobody holds.
+        """
+        final = paths.sessions_dir() / session_id
+        draft = final.with_name(f".{session_id}.new")
+        for name in ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty"):
+            (draft / name).mkdir(mode=0o700, exist_ok=True)
+        (draft / "record.json").write_text(json.dumps(record))
+        # flock itself, and not a library: the lock must follow the folder through its renaming
+        held = os.open(draft / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        draft.rename(final)
+        folder = cls(final)
+        folder._held = held
+        return folder
+
+    @classmethod
+    def all(cls) -> list[Folder]:
+        return [
+            cls(Path(entry.path))
+            for entry in os.scandir(paths.sessions_dir())
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        ]
+
+    @classmethod
+    def open(cls, session_id: str) -> Folder:
+        return cls(paths.sessions_dir() / session_id)
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "record.json").exists()
+
+    def record(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.path / "record.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def update_record(self, **changes: Any) -> None:
+        _write(self.path / "record.json", json.dumps(self.record() | changes))
+
+    # creation
+
+    @property
+    def ready(self) -> bool:
+        return (self.path / "ready").exists()
+
+    def mark_ready(self) -> None:
+        (self.path / "ready").touch()
+
+    def release(self) -> None:
+        """Let go of a folder that ``create`` made: it is complete, or to be removed."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def being_created(self) -> bool:
+        """Whether a live process holds it now; the kernel lets go for one that dies."""
+        try:
+            found = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(found)
+        return False
+
+    def remove(self) -> None:
+        """Delete it; what could not be deleted is told.
+
+        Raises:
+            MooringError: something inside cannot be deleted by the caller.
+        """
+        gone = self.path.with_name(f".{self.id}.gone")
+        with contextlib.suppress(OSError):
+            self.path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        if gone.exists():
+            raise MooringError(f"cannot delete {gone}", "look at what is inside, then delete it")
+
+    # what the clock reads
+
+    def write_settings(self, **settings: str | float) -> None:
+        text = "".join(f"{key} {value}\n" for key, value in settings.items())
+        _write(self.run / "settings", text)
+
+    def settings(self) -> dict[str, str]:
+        try:
+            lines = (self.run / "settings").read_text().splitlines()
+        except OSError:
+            return {}
+        return dict(line.split(" ", 1) for line in lines if " " in line)
+
+    def hold(self, seconds: float) -> None:
+        """Keep the session from idling out for that long; 0 ends a hold."""
+        _write(self.run / "hold", f"{uptime() + seconds:.2f}\n")
+
+    # what the clock writes
+
+    def status(self) -> ClockStatus | None:
+        """The clock's last word, or None before its first (or after a torn write)."""
+        found = _lines(self.run / "status")
+        try:
+            now, sampled = uptime(), float(found["sampled"])
+            last_at, last = found.get("last_signal", "0 start").split(" ", 1)
+            percent = found.get("cpu_percent", "")
+            return ClockStatus(
+                age_s=now - sampled,
+                idle_in_s=_until(found.get("idle_at", "never"), now),
+                max_in_s=_until(found.get("max_at", "never"), now),
+                active=tuple(found.get("active", "").split()),
+                unknown=tuple(found.get("unknown", "").split()),
+                held_for_s=max(0.0, float(_text(self.run / "hold") or 0) - now),
+                cpu_percent=float(percent) if percent else None,
+                last_signal=last,
+                last_signal_ago_s=max(0.0, now - float(last_at)),
+            )
+        except (KeyError, ValueError):
+            return None
+
+    def end(self) -> End | None:
+        """Why the clock ended the session, if it did."""
+        found = _lines(self.run / "end")
+        if "reason" not in found:
+            return None
+        try:
+            at = float(found.get("time", "0"))
+        except ValueError:
+            at = 0.0
+        if at == 0.0:
+            with contextlib.suppress(OSError):
+                at = (self.run / "end").stat().st_mtime
+        return End(found["reason"], at, found.get("detail", ""), found.get("signals", ""))
+
+    def kernels(self) -> list[KernelEntry]:
+        """The kernels that were started in this session, dead ones included."""
+        entries = []
+        try:
+            found = sorted(os.listdir(self.run / "k"))
+        except OSError:
+            return []
+        for name in found:
+            state = _text(self.run / "k" / name / "busy").split()
+            entries.append(
+                KernelEntry(
+                    id=name,
+                    busy=bool(state) and state[0] == "busy",
+                    requests=int(state[1]) if len(state) > 1 and state[1].isdigit() else 0,
+                    exit=_text(self.run / "k" / name / "exit") or None,
+                )
+            )
+        return entries
+
+
+def uptime() -> float:
+    """Seconds since boot, suspended time included: the clock's time scale (proc_uptime(5))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    return _text(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _until(text: str, now: float) -> float | None:
+    return None if text == "never" else float(text) - now
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _lines(path: Path) -> dict[str, str]:
+    return dict(
+        (key, value) for key, _, value in (line.partition(" ") for line in _text(path).splitlines())
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file whole: a reader sees the old text or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,202 @@
+"""What happened: events, and sessions whose containers are gone.
+
+History is for people. Nothing is decided by it, and nothing fails because of it: a full disk, a
+corrupt or a locked file costs the history, never a ``ps`` or a ``stop``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_CORRUPT, _NOT_A_DB = 11, 26  # https://sqlite.org/rescode.html
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, image TEXT NOT NULL,
+        created_at REAL NOT NULL, ended_at REAL, reason TEXT, exit_code INTEGER, spec TEXT NOT NULL
+    );
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY, session TEXT NOT NULL, time REAL NOT NULL,
+        kind TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL
+    );
+    CREATE INDEX events_of_session ON events (session, number);
+    CREATE INDEX sessions_by_name ON sessions (name, created_at);
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a session's history. ``time`` is seconds since the epoch."""
+
+    number: int
+    session: str
+    time: float
+    kind: str
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class PastSession:
+    """A session as history remembers it, whether or not its container still exists."""
+
+    id: str
+    name: str
+    owner: str
+    image: str
+    created_at: float
+    ended_at: float | None
+    reason: str
+    exit_code: int | None
+    spec: dict[str, Any]
+
+
+class History:
+    """The history file; opened at the first use.
+
+    Args:
+        path: the SQLite file; its folder exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def session_created(
+        self, session: str, *, name: str, owner: str, image: str, spec: dict[str, Any]
+    ) -> None:
+        self._write(
+            "INSERT OR REPLACE INTO sessions (id, name, owner, image, created_at, spec)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (session, name, owner, image, time.time(), json.dumps(spec)),
+        )
+
+    def session_ended(self, session: str, *, at: float, reason: str, exit_code: int | None) -> None:
+        self._write(
+            "UPDATE sessions SET ended_at = ?, reason = ?, exit_code = ? WHERE id = ?",
+            (at, reason, exit_code, session),
+        )
+
+    def session_resumed(self, session: str) -> None:
+        self._write(
+            "UPDATE sessions SET ended_at = NULL, reason = NULL, exit_code = NULL WHERE id = ?",
+            (session,),
+        )
+
+    def add(self, session: str, kind: str, actor: str, detail: str = "", at: float = 0.0) -> None:
+        self._write(
+            "INSERT INTO events (session, time, kind, actor, detail) VALUES (?, ?, ?, ?, ?)",
+            (session, at or time.time(), kind, actor, detail),
+        )
+
+    def events(self, session: str, after: int = 0) -> list[Event]:
+        """A session's events in order, those numbered above ``after``."""
+        rows = self._read(
+            "SELECT number, session, time, kind, actor, detail FROM events"
+            " WHERE session = ? AND number > ? ORDER BY number",
+            (session, after),
+        )
+        return [Event(*row) for row in rows]
+
+    def find(self, name_or_id: str) -> PastSession | None:
+        """The newest session of that name, or whose id starts so."""
+        rows = self._read(
+            "SELECT id, name, owner, image, created_at, ended_at, reason, exit_code, spec"
+            " FROM sessions WHERE name = ? OR (length(?) >= 4 AND substr(id, 1, length(?)) = ?)"
+            " ORDER BY created_at DESC LIMIT 1",
+            (name_or_id, name_or_id, name_or_id, name_or_id),
+        )
+        return _past(rows[0]) if rows else None
+
+    def ended(self, limit: int = 1000) -> list[PastSession]:
+        """Sessions that have ended, newest first."""
+        rows = self._read(
+            "SELECT id, name, owner, image, created_at, ended_at, reason, exit_code, spec"
+            " FROM sessions WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?",
+            (limit,),
+        )
+        return [_past(row) for row in rows]
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=5.0)
+        try:
+            db.execute("PRAGMA synchronous = NORMAL")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version < len(_MIGRATIONS):
+                self._migrate(db)
+            with db:
+                yield db
+        finally:
+            db.close()
+
+    @staticmethod
+    def _migrate(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.isolation_level = None
+        db.execute("BEGIN IMMEDIATE")  # one process migrates, the others wait and find it done
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+            for statement in filter(str.strip, script.split(";")):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
+        db.isolation_level = "DEFERRED"
+
+    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        for attempt in (1, 2):
+            try:
+                with self._open() as db:
+                    db.execute(sql, values)
+                return
+            except sqlite3.DatabaseError as error:
+                if attempt == 1 and self._set_aside(error):
+                    continue
+                log.warning("history not written: %s", error)
+                return
+            except OSError as error:
+                log.warning("history not written: %s", error)
+                return
+
+    def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            with self._open() as db:
+                return db.execute(sql, values).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("history not read: %s", error)
+            return []
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> bool:
+        """Keep a file that is no database under another name; True if there can be a new one."""
+        code = getattr(error, "sqlite_errorcode", None)  # Python 3.11
+        text = str(error)
+        if code in (_CORRUPT, _NOT_A_DB) or "malformed" in text or "not a database" in text:
+            aside = self.path.with_name(f"{self.path.name}.corrupt-{int(time.time())}")
+            try:
+                self.path.replace(aside)
+                for suffix in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            except OSError:
+                return False
+            log.warning("history was unreadable and starts anew; the old file is %s", aside)
+            return True
+        return False
+
+
+def _past(row: Any) -> PastSession:
+    try:
+        spec = json.loads(row[8])
+    except ValueError:
+        spec = {}
+    return PastSession(*row[:6], row[6] or "", row[7], spec)

@@ -1,0 +1,370 @@
+"""Kernels inside a session: five sockets in its folder, and the process behind them.
+
+The process is started, signalled and waited for by ``guest/kernelhost.py`` in the container, over
+a Unix socket in the session's folder. No call goes to the engine, so a frozen engine disturbs no
+kernel, and a restart costs a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mooring.errors import KernelError, SessionTimeout
+from mooring.folder import GUEST_RUN, Folder
+from mooring.paths import SOCKET_PATH_MAX
+
+CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+POLL_S = 0.002
+LOG_TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to speak to a kernel: the fields of a Jupyter connection file.
+
+    Attributes:
+        ip: the sockets' common path; a socket is ``{ip}-{port}``.
+        key: signs every message.
+        curve_public_key, curve_secret_key: Z85 text; empty when the sockets are not encrypted.
+    """
+
+    ip: str
+    key: bytes = field(repr=False)
+    curve_public_key: str = ""
+    curve_secret_key: str = field(default="", repr=False)
+
+    def info(self) -> dict[str, Any]:
+        """As jupyter_client wants it (``KernelConnectionInfo``): the key is bytes."""
+        info: dict[str, Any] = {
+            "transport": "ipc",
+            "ip": self.ip,
+            "key": self.key,
+            "signature_scheme": "hmac-sha256",
+            **{name: number for number, name in enumerate(CHANNELS, start=1)},
+        }
+        if self.curve_public_key:
+            info["curve_publickey"] = self.curve_public_key
+            info["curve_secretkey"] = self.curve_secret_key
+        return info
+
+    def sockets(self) -> list[str]:
+        return [f"{self.ip}-{number}" for number in range(1, len(CHANNELS) + 1)]
+
+
+class KernelHandle:
+    """One kernel of a session, alive or not.
+
+    Args:
+        folder: the session's.
+        kernel_id: at most 40 letters, digits and dashes; names the kernel's own folder.
+
+    Raises:
+        KernelError: the path of its sockets would be too long for a Unix socket.
+    """
+
+    def __init__(self, folder: Folder, kernel_id: str) -> None:
+        self.folder = folder
+        self.id = kernel_id
+        self.path = folder.run / "k" / kernel_id
+        self._link: _Link | None = None
+        longest = max(len(os.fsencode(f"{self.path}/s-5")), len(os.fsencode(_Link.path(folder))))
+        if longest > SOCKET_PATH_MAX:
+            raise KernelError(
+                f"{self.path} is too long for a socket ({longest} of {SOCKET_PATH_MAX} bytes)",
+                "set MOORING_STATE_DIR to a shorter path, /var/tmp/mooring-$USER say",
+            )
+
+    # connection
+
+    def write_connection(self, *, key: bytes, encrypt: bool, kernel_name: str) -> Connection:
+        """Make the kernel's folder and connection file; the same one if it is there.
+
+        Args:
+            key: the message key, ASCII; an empty one is replaced by a random one.
+            encrypt: make CurveZMQ keys.
+        """
+        existing = self.connection()
+        if existing is not None:
+            return existing
+        public, secret = "", ""
+        if encrypt:
+            import zmq
+
+            public, secret = (part.decode() for part in zmq.curve_keypair())
+        connection = Connection(
+            ip=f"{self.path}/s",
+            key=key or secrets.token_hex(16).encode(),
+            curve_public_key=public,
+            curve_secret_key=secret,
+        )
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps(
+            connection.info()
+            | {
+                "ip": f"{GUEST_RUN}/k/{self.id}/s",
+                "key": connection.key.decode(),
+                "kernel_name": kernel_name,
+            }
+        )
+        draft = self.path / f".c.json.{os.getpid()}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(self.path / "c.json")
+        return connection
+
+    def connection(self) -> Connection | None:
+        """What its connection file says, seen from this side of the container."""
+        try:
+            said = json.loads((self.path / "c.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return Connection(
+            ip=f"{self.path}/s",
+            key=said["key"].encode(),
+            curve_public_key=said.get("curve_publickey", ""),
+            curve_secret_key=said.get("curve_secretkey", ""),
+        )
+
+    # process
+
+    def start(
+        self,
+        *,
+        kernel_name: str,
+        cwd: str,
+        env: dict[str, str],
+        arguments: Sequence[str] = (),
+        timeout_s: float = 60.0,
+    ) -> None:
+        """Start the kernel's process and wait until its five sockets are there.
+
+        Args:
+            kernel_name: ``python3``, or the name of a kernelspec in the image.
+            cwd: in the container.
+            env: added to the container's.
+            arguments: added to the kernel's own.
+            timeout_s: for the whole of it.
+
+        Raises:
+            KernelError: it cannot be started, or ended at once; the message has its last words.
+            SessionTimeout: it took longer than that.
+        """
+        deadline = time.monotonic() + timeout_s
+        connection = self.connection()
+        request = {
+            "op": "start",
+            "id": self.id,
+            "kernel": kernel_name,
+            "cwd": cwd,
+            "env": env,
+            "arguments": list(arguments),
+            "encrypted": bool(connection and connection.curve_public_key),
+        }
+        answer = self._ask(request, deadline)
+        if "error" in answer:
+            raise KernelError(f"kernel {kernel_name} cannot start: {answer['error']}")
+        sockets = connection.sockets() if connection else []
+        while not all(map(os.path.exists, sockets)):
+            if self.poll() is not None:
+                raise KernelError(
+                    f"kernel {kernel_name} ended while starting ({self.how_it_ended()})"
+                    + _indented(self.log_tail()),
+                    f"its log is {self.path / 'log'}",
+                )
+            if time.monotonic() > deadline:
+                raise SessionTimeout(
+                    f"kernel {kernel_name} is not ready after {timeout_s:g} s"
+                    + _indented(self.log_tail()),
+                    f"its log is {self.path / 'log'}",
+                )
+            time.sleep(POLL_S)
+
+    def poll(self) -> int | None:
+        """None while it runs, else its exit code, negative for a signal. Never blocks.
+
+        A kernel host that is gone, or a container that has ended, takes its kernels along; then
+        the code is -9.
+        """
+        text = self._exit_text()
+        if text is not None:
+            try:
+                return int(json.loads(text)["code"])
+            except (ValueError, KeyError, TypeError):
+                return -9
+        if not self.folder.exists or self.folder.end() is not None:
+            return -9
+        return -9 if self._host_is_gone() else None
+
+    def send_signal(self, signum: int) -> bool:
+        """Signal its process group; False when there is none any more. Never raises for that."""
+        try:
+            answer = self._ask({"op": "signal", "id": self.id, "signum": signum}, None)
+        except KernelError:
+            return False
+        return bool(answer.get("sent"))
+
+    def how_it_ended(self) -> str:
+        """In words: ``exit code 1``, ``killed by SIGKILL``, ``out of memory (limit 2 GiB)``."""
+        import signal
+
+        end = self.folder.end()
+        code = self.poll()
+        if code is None:
+            return "still running"
+        try:
+            oom = bool(json.loads(self._exit_text() or "")["oom"])
+        except (ValueError, KeyError, TypeError):
+            oom = False
+        if oom:
+            limit = self.folder.record().get("memory", "")
+            return f"out of memory (limit {limit})" if limit else "out of memory"
+        if end is not None:
+            return f"the session ended: {end.reason}"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def log_tail(self) -> list[str]:
+        """The last lines it wrote to its standard output and error."""
+        try:
+            with open(self.path / "log", "rb") as file:
+                file.seek(max(0, os.path.getsize(self.path / "log") - 16384))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
+        return lines[-LOG_TAIL_LINES:]
+
+    def forget(self) -> None:
+        """Remove its folder, keys and sockets with it. For a kernel that has ended."""
+        import shutil
+
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _exit_text(self) -> str | None:
+        try:
+            return (self.path / "exit").read_text()
+        except OSError:
+            return None
+
+    def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
+        """One request over a connection that stays open; it is made again if it was cut."""
+        for attempt in (1, 2):
+            if self._link is None:
+                self._link = _Link.open(self.folder, deadline)
+            try:
+                return self._link.ask(request)
+            except OSError as error:
+                self._link.close()
+                self._link = None
+                if attempt == 2:
+                    raise KernelError(
+                        f"the session's kernel host does not answer: {error}"
+                    ) from error
+        raise AssertionError
+
+    def _host_is_gone(self) -> bool:
+        if self._link is None:
+            with contextlib.suppress(KernelError):
+                self._link = _Link.open(self.folder, None)
+        if self._link is not None and self._link.alive():
+            return False
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        return True
+
+
+class _Link:
+    """A connection to the kernel host of a session."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._file = connected.makefile("rb")
+
+    @staticmethod
+    def path(folder: Folder) -> str:
+        return str(folder.run / "kernelhost.sock")
+
+    @classmethod
+    def open(cls, folder: Folder, deadline: float | None) -> _Link:
+        """Connect, trying until ``deadline`` (monotonic seconds), or once when it is None.
+
+        Raises:
+            KernelError: nobody answers; the message has the host's last words.
+        """
+        while True:
+            connecting = socket.socket(socket.AF_UNIX)
+            connecting.settimeout(30.0)
+            try:
+                connecting.connect(cls.path(folder))
+                return cls(connecting)
+            except OSError as error:
+                connecting.close()
+                log = _tail(folder.run / "kernelhost.log")
+                ended = folder.end() is not None or not folder.exists
+                ended = ended or (bool(log) and not _locked(folder.run / "kernelhost.lock"))
+                if deadline is None or ended or time.monotonic() > deadline:
+                    raise KernelError(
+                        "the session's kernel host does not answer" + _indented(log),
+                        "mooring describe tells the session's state",
+                    ) from error
+            time.sleep(POLL_S)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        line = self._file.readline()
+        if not line:
+            raise ConnectionResetError("the connection was closed")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def alive(self) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        try:
+            return not poll.poll(0) or self._socket.recv(1, socket.MSG_PEEK) != b""
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+            self._socket.close()
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process of the container holds this lock now."""
+    import fcntl
+
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    except OSError:
+        return []
+
+
+def _indented(lines: list[str]) -> str:
+    return "".join(f"\n    {line}" for line in lines)

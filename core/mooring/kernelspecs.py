@@ -1,0 +1,140 @@
+"""Kernelspecs: what makes a session something to pick in a Jupyter client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mooring.errors import MooringError, SpecError
+
+PROVISIONER = "mooring-provisioner"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A kernelspec of mooring's: its name, its folder, and the provisioner's configuration."""
+
+    name: str
+    display_name: str
+    path: str
+    config: dict[str, Any]
+
+
+def document(
+    *, display_name: str, kernel: str, config: dict[str, Any], language: str = ""
+) -> dict[str, Any]:
+    """The ``kernel.json`` of a session.
+
+    Args:
+        kernel: ``python3`` or a kernel's name in the image.
+        config: ``spec`` (a path), ``flags``, ``session``: the provisioner's traits.
+    """
+    python = kernel == "python3"
+    metadata: dict[str, Any] = {
+        "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config},
+    }
+    if python:
+        metadata |= {"debugger": True, "supported_encryption": ["curve"]}
+    launcher = os.path.join(os.path.dirname(sys.executable), "mooring-kernel")
+    return {
+        "argv": [launcher, "{connection_file}"],
+        "display_name": display_name,
+        "language": language or ("python" if python else kernel),
+        # a message reaches the kernel through its own sockets; others know only the signal
+        "interrupt_mode": "message" if python else "signal",
+        "metadata": metadata,
+    }
+
+
+def install(name: str, content: dict[str, Any], *, prefix: str | None, user: bool) -> Path:
+    """Write a kernelspec where Jupyter looks for it.
+
+    Args:
+        name: letters, digits, ``-``, ``_`` and ``.``.
+        prefix: an environment's root, ``sys.prefix`` say; None for the user's or the system's.
+        user: into the user's own folder.
+
+    Returns:
+        The kernelspec's folder.
+
+    Raises:
+        SpecError: the name is none that Jupyter takes.
+        MooringError: another program's kernelspec has that name, or the folder is read-only.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise SpecError(
+            f"kernel name {name!r} is not one that Jupyter takes",
+            "use letters, digits, dashes, dots and underscores",
+        )
+    manager = KernelSpecManager()
+    found = manager.find_kernel_specs().get(name.lower())
+    if found and not _ours(Path(found)):
+        raise MooringError(
+            f"a kernelspec named {name} exists and is not mooring's", "choose another with --name"
+        )
+    with tempfile.TemporaryDirectory() as draft:
+        (Path(draft) / "kernel.json").write_text(json.dumps(content, indent=1) + "\n")
+        os.chmod(draft, 0o755)
+        try:
+            return Path(
+                manager.install_kernel_spec(draft, kernel_name=name, user=user, prefix=prefix)
+            )
+        except OSError as error:
+            raise MooringError(
+                f"cannot install the kernelspec: {error}", "try --user, or --prefix with a folder"
+            ) from error
+
+
+def installed() -> list[Installed]:
+    """All kernelspecs of mooring's that Jupyter finds, by name."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    found = []
+    for name, path in sorted(KernelSpecManager().find_kernel_specs().items()):
+        content = _read(Path(path))
+        if _is_ours(content):
+            config = content["metadata"]["kernel_provisioner"].get("config", {})
+            found.append(Installed(name, content.get("display_name", name), path, config))
+    return found
+
+
+def remove(name: str) -> Path:
+    """Delete one of mooring's kernelspecs. Returns the folder that is gone.
+
+    Raises:
+        MooringError: there is none of that name, or it is not mooring's.
+    """
+    import shutil
+
+    for spec in installed():
+        if spec.name == name.lower():
+            shutil.rmtree(spec.path)
+            return Path(spec.path)
+    names = ", ".join(spec.name for spec in installed()) or "none"
+    raise MooringError(f"mooring has no kernelspec named {name}", f"installed: {names}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path / "kernel.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_ours(content: dict[str, Any]) -> bool:
+    metadata = content.get("metadata")
+    provisioner = metadata.get("kernel_provisioner") if isinstance(metadata, dict) else None
+    return isinstance(provisioner, dict) and provisioner.get("provisioner_name") == PROVISIONER
+
+
+def _ours(path: Path) -> bool:
+    return _is_ours(_read(path))

@@ -1,0 +1,162 @@
+"""Labels against reality: what no living process answers for is put in order.
+
+Safe to run at any time by anyone: it is level-triggered (it looks at what is, never at what it
+remembers), it asks for each repair again whether it still applies, and it touches nothing that
+does not carry this installation's id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+
+from mooring import paths
+from mooring.engines.base import Container, Engine
+from mooring.errors import MooringError
+from mooring.folder import Folder, boot_id
+from mooring.history import History
+from mooring.session import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE, Session, State
+from mooring.session import from_container, from_record
+
+log = logging.getLogger(__name__)
+
+DRAFT_AGE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What one run put in order: ids of sessions (of containers, for probes)."""
+
+    half_created: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]:
+    """Look once, repair, and tell what there is.
+
+    Returns:
+        All sessions of this installation, and what was repaired.
+
+    Raises:
+        EngineUnavailable: the engine does not answer; nothing was touched.
+    """
+    mine = {LABEL_INSTALLATION: paths.installation_id()}
+    # Folders first: a session that is created in between then has a container and no folder
+    # here, never a folder and no container, which would look lost.
+    folders = {folder.id: folder for folder in Folder.all()}
+    rows = engine.list(mine)
+    containers = {
+        row.labels.get(LABEL_ID, ""): row for row in rows if LABEL_PROBE not in row.labels
+    }
+    probes = _remove_probes(engine, [row for row in rows if LABEL_PROBE in row.labels])
+    half_created = []
+    for session_id, folder in folders.items():
+        if folder.ready or folder.being_created():
+            continue
+        if folder.exists and not folder.ready:
+            _remove_half_created(engine, history, folder, containers.pop(session_id, None))
+            half_created.append(session_id)
+    _sweep_drafts()
+    boot = boot_id()
+    sessions = [from_container(row, boot) for row in containers.values()]
+    lost, ended = [], []
+    for session in sessions:
+        if session.state not in (State.STOPPED, State.LOST):
+            continue
+        if _record_end(history, session):
+            ended.append(session.id)
+        folder = Folder.open(session.id)
+        if folder.record().get("remove"):
+            engine.remove(session.container)
+            with contextlib.suppress(MooringError):
+                folder.remove()
+            history.add(session.id, "removed", "reconciler", "as its creation asked")
+    for session_id, folder in folders.items():
+        if session_id in containers or session_id in half_created or not folder.exists:
+            continue
+        if not folder.ready:
+            sessions.append(from_record(folder, State.STARTING, ""))
+            continue
+        session = from_record(folder, State.LOST, "its container was removed outside mooring")
+        sessions.append(session)
+        if _record_end(history, session):
+            lost.append(session_id)
+    return sessions, Repairs(tuple(half_created), tuple(probes), tuple(ended), tuple(lost))
+
+
+def unknown_sessions() -> list[Session]:
+    """What the folders tell when the engine does not: every session, in state ``unknown``."""
+    return [
+        from_record(folder, State.UNKNOWN, "the engine does not answer")
+        for folder in Folder.all()
+        if folder.ready
+    ]
+
+
+def _remove_half_created(
+    engine: Engine, history: History, folder: Folder, row: Container | None
+) -> None:
+    log.info("session %s was never finished: removing what there is of it", folder.id)
+    if row is not None:
+        engine.remove(row.id)
+    history.add(folder.id, "removed", "reconciler", "its creation was cut off")
+    history.session_ended(
+        folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
+    )
+    with contextlib.suppress(MooringError):
+        folder.remove()
+
+
+def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
+    """Containers that looked into an image and whose maker is gone: they live for seconds."""
+    old = [row for row in rows if not _alive(row.labels[LABEL_PROBE])]
+    for row in old:
+        engine.remove(row.id)
+    return [row.id for row in old]
+
+
+def process_mark(pid: int) -> str:
+    """A process, told apart from a later one with the same number: ``PID:START``."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return f"{pid}:{file.read().rpartition(b')')[2].split()[19].decode()}"
+    except (OSError, IndexError):
+        return f"{pid}:gone"
+
+
+def _alive(mark: str) -> bool:
+    pid = mark.partition(":")[0]
+    return pid.isdigit() and process_mark(int(pid)) == mark
+
+
+def _record_end(history: History, session: Session) -> bool:
+    """Write an end into the history once; it happened without any of mooring's doors."""
+    folder = Folder.open(session.id)
+    if folder.record().get("end_recorded"):
+        return False
+    with contextlib.suppress(OSError):  # a full disk: it will be written another time
+        folder.update_record(end_recorded=True)
+        at = session.end.time if session.end else time.time()
+        by_clock = session.end is not None and session.end.reason in ("idle", "max_duration")
+        actor = "clock" if by_clock else "engine"
+        detail = session.reason
+        if session.end is not None and session.end.detail:
+            detail += f": {session.end.detail}"
+        history.add(session.id, "ended", actor, detail, at=at)
+        history.session_ended(session.id, at=at, reason=session.reason, exit_code=session.exit_code)
+        return True
+    return False
+
+
+def _sweep_drafts() -> None:
+    """Folders whose making or deleting was cut off; they never had a container."""
+    for path in paths.sessions_dir().glob(".*"):
+        with contextlib.suppress(OSError):
+            gone = path.name.endswith(".gone")
+            if gone or time.time() - path.stat().st_mtime > DRAFT_AGE_S:
+                shutil.rmtree(path, ignore_errors=True)

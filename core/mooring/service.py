@@ -1,0 +1,702 @@
+"""What all doors call: create, list, start, stop, remove, exec, attach, hold, update, why.
+
+Synchronous and thread-safe. A door that lives in an event loop calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import getpass
+import hashlib
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mooring
+from mooring import consent, images, mounts, paths
+from mooring.engines import open_engine
+from mooring.engines.base import ContainerConfig, Engine, Stream
+from mooring.errors import (
+    EngineError,
+    EngineUnavailable,
+    KernelError,
+    MooringError,
+    SessionExists,
+    SessionNotFound,
+    SessionStateError,
+    SpecError,
+)
+from mooring.folder import GUEST_RUN, Folder, boot_id
+from mooring.history import Event, History, PastSession
+from mooring.kernels import KernelHandle
+from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
+from mooring.session import (
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    LABEL_OWNER,
+    LABEL_PROBE,
+    LABEL_SPEC,
+    LABEL_VERSION,
+    Session,
+    State,
+    from_container,
+)
+from mooring.users import User, caller, with_group, with_user
+
+if TYPE_CHECKING:
+    from mooring.config import ResolvedSpec
+
+log = logging.getLogger(__name__)
+
+CLOCK = f"{GUEST_RUN}/clock.sh"
+SAMPLE_S = 5.0
+GRACE_S = 10.0
+# Root's session on any image: what package managers need. Nobody else has a use for any.
+ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A session that runs, and the stream to its main process if one was asked for."""
+
+    session: Session
+    stream: Stream | None
+
+
+class Mooring:
+    """The sessions of one installation on one engine.
+
+    Args:
+        engine: default is this machine's.
+        actor: who asks, for the history; default is the user's name.
+    """
+
+    def __init__(self, engine: Engine | None = None, actor: str = "") -> None:
+        self._engine = engine
+        self.actor = actor or getpass.getuser()
+        self.history = History(paths.state_dir() / "history.db")
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = open_engine()
+        return self._engine
+
+    # looking
+
+    def list(self) -> list[Session]:
+        """All sessions of this installation, the newest first; repairs what needs it.
+
+        Raises:
+            EngineUnavailable: ``unknown()`` then tells what is known all the same.
+        """
+        return self.reconcile()[0]
+
+    def reconcile(self) -> tuple[list[Session], Repairs]:
+        """``list``, with what was repaired."""
+        sessions, repairs = reconcile(self.engine, self.history)
+        return sorted(sessions, key=lambda s: s.created_at, reverse=True), repairs
+
+    def unknown(self) -> list[Session]:
+        """The sessions that there should be, while the engine does not answer."""
+        return unknown_sessions()
+
+    def get(self, name: str) -> Session:
+        """The session with that name, or whose id begins with it (four characters at least).
+
+        Raises:
+            SessionNotFound: none, or several; the hint tells what there is.
+        """
+        return self.find([name])[0]
+
+    def find(self, patterns: Sequence[str]) -> list[Session]:
+        """The sessions that names, ids or shell patterns stand for, each once, in that order.
+
+        Raises:
+            SessionNotFound: a pattern stands for nothing.
+        """
+        everything = self.list()
+        found: dict[str, Session] = {}
+        for pattern in patterns:
+            matching = _matching(everything, pattern)
+            if not matching:
+                raise self._not_found(pattern, everything)
+            found.update({session.id: session for session in matching})
+        return list(found.values())
+
+    def running(self, name: str) -> Session:
+        """One running session, with one small request to the engine and no repairs.
+
+        Raises:
+            SessionNotFound: there is none of that name.
+            SessionStateError: it does not run; the hint says how to go on.
+        """
+        mine = {LABEL_INSTALLATION: paths.installation_id()}
+        rows = self.engine.list(mine | {LABEL_NAME: name})
+        sessions = [from_container(row, boot_id()) for row in rows]
+        session = sessions[0] if sessions else self.get(name)
+        if session.state is not State.RUNNING:
+            why = f" ({session.reason})" if session.reason else ""
+            hint = {
+                State.STOPPED: f"start it again: mooring start {session.name}",
+                State.LOST: f"remove what is left: mooring rm {session.name}",
+                State.STARTING: "wait until it runs: mooring ps",
+            }.get(session.state, "mooring ps shows its state")
+            raise SessionStateError(f"session {session.name} is {session.state}{why}", hint)
+        return session
+
+    def events(self, session_id: str, after: int = 0) -> list[Event]:
+        return self.history.events(session_id, after)
+
+    def past(self, name: str) -> PastSession | None:
+        """A session that history remembers, gone or not."""
+        return self.history.find(name)
+
+    # creating
+
+    def create(
+        self,
+        resolved: ResolvedSpec,
+        *,
+        name: str | None = None,
+        cwd: Path | None = None,
+        attach: bool = False,
+        tty: bool = False,
+        size: tuple[int, int] = (24, 80),
+        remove: bool = False,
+        environ: Mapping[str, str] | None = None,
+        progress: Progress = lambda text: None,
+        detach_keys: str = "",
+    ) -> Created:
+        """Make a session and start it. Whatever goes wrong, nothing of it is left.
+
+        Args:
+            resolved: the spec and where each value came from.
+            name: instead of the spec's; one is made up when there is neither.
+            cwd: the working directory, if it lies in the spec's project; default the project.
+            attach: connect to the main process before it starts, so that nothing is missed.
+            tty: give the main process a terminal.
+            size: rows and columns of that terminal.
+            remove: have it removed when its main process ends.
+            environ: where secrets are read from; default the process's environment.
+            progress: called with a line at each step that takes time.
+
+        Raises:
+            SpecError, PolicyError, ConsentRequired, NotSupported: the spec.
+            SessionExists: the name is taken.
+            ImageError, EngineError, EngineUnavailable: the engine.
+        """
+        from mooring.spec import refuse_unsupported
+
+        spec = resolved.spec
+        refuse_unsupported(spec)
+        user = caller()
+        self.engine.info()
+        here = cwd or resolved.project
+        granted = mounts.plan(spec, project=resolved.project, cwd=here, user=user).grants
+        consent.require(resolved, granted)
+        values = mounts.read_secrets(
+            spec, resolved.project, os.environ if environ is None else environ
+        )
+        facts = self._image(spec.image, spec.pull, user, progress)
+        if spec.kernel and not facts.python:
+            raise _no_kernel(spec.image, facts.kernel_problem)
+        mounts.create_outputs(spec, resolved.project)
+
+        folder = self._reserve(name or spec.name, resolved, tty=tty, remove=remove)
+        container = ""
+        try:
+            config = self._config(resolved, facts, user, folder, here, tty=tty, size=size)
+            mounts.write_secrets(folder, values)
+            progress("starting the container")
+            container = self.engine.create(config)
+            stream = (
+                self.engine.attach(container, tty=tty, detach_keys=detach_keys) if attach else None
+            )
+            self.engine.start(container)
+            if not config.network:
+                self.engine.attach_network(container)
+            folder.update_record(container=container)
+            session_name = folder.record()["name"]
+            self.history.session_created(
+                folder.id,
+                name=session_name,
+                owner=user.name,
+                image=spec.image,
+                spec=spec.public_dict(),
+            )
+            self.history.add(folder.id, "started", self.actor, f"image {spec.image}")
+            folder.mark_ready()
+        except BaseException as error:
+            with contextlib.suppress(EngineError):
+                self._remove_by_id(folder.id, container)
+            with contextlib.suppress(MooringError):
+                folder.remove()
+            if isinstance(error, OSError):
+                raise MooringError(
+                    f"cannot write the session's folder: {error}", "is the disk full?"
+                ) from error
+            raise
+        finally:
+            folder.release()
+        return Created(self._named(folder.id, session_name), stream)
+
+    def find_or_create(self, resolved: ResolvedSpec, name: str, *, cwd: Path) -> Session:
+        """The running session of that name; started if it is stopped, made if there is none.
+
+        Several processes may ask at once: they get the same one.
+
+        Raises:
+            as ``create`` and ``start``.
+        """
+        import filelock
+
+        lock = paths.state_dir() / f"shared-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock"
+        with filelock.FileLock(lock):
+            found = [session for session in self.list() if session.name == name]
+            if not found:
+                return self.create(resolved, name=name, cwd=cwd).session
+            if found[0].state is State.RUNNING:
+                return found[0]
+            return self.start(name)
+
+    def _image(
+        self, reference: str, policy: str, user: User, progress: Progress
+    ) -> images.ImageFacts:
+        if reference == images.HOST:
+            return images.host_image(self.engine)
+        last = [""]
+
+        def tell(step: object) -> None:
+            status = getattr(step, "status", "")
+            done, total = getattr(step, "done_bytes", 0), getattr(step, "total_bytes", 0)
+            text = f"pulling {reference}: {done * 100 // total}%" if total else ""
+            text = text or f"pulling {reference}: {status.lower()}"
+            if text != last[0]:
+                last[0] = text
+                progress(text)
+
+        image_id = images.ensure_image(self.engine, reference, policy, tell)
+        labels = {
+            LABEL_INSTALLATION: paths.installation_id(),
+            LABEL_PROBE: process_mark(os.getpid()),
+        }
+        name = f"mooring-probe-{secrets.token_hex(4)}"
+        return images.facts_of(self.engine, reference, image_id, user, name, labels)
+
+    def _reserve(
+        self, wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool
+    ) -> Folder:
+        """Take a name and make the session's folder, as one step among all processes."""
+        import filelock
+
+        with filelock.FileLock(paths.state_dir() / "names.lock"):
+            taken = {folder.record().get("name"): folder for folder in Folder.all()}
+            session_id = secrets.token_hex(6)
+            name = wanted or _made_up_name(session_id)
+            if name in taken:
+                raise SessionExists(
+                    f"a session named {name} exists already",
+                    f"use another --name, or remove it: mooring rm {name}",
+                )
+            spec = resolved.spec
+            return Folder.create(
+                session_id,
+                {
+                    "id": session_id,
+                    "name": name,
+                    "owner": caller().name,
+                    "created_at": time.time(),
+                    "boot_id": boot_id(),
+                    "project": str(resolved.project),
+                    "memory": _size(spec.memory),
+                    "tty": tty,
+                    "remove": remove,
+                    "spec": spec.public_dict(),
+                },
+            )
+
+    def _config(
+        self,
+        resolved: ResolvedSpec,
+        facts: images.ImageFacts,
+        user: User,
+        folder: Folder,
+        cwd: Path,
+        *,
+        tty: bool,
+        size: tuple[int, int],
+    ) -> ContainerConfig:
+        spec = resolved.spec
+        name = folder.record()["name"]
+        plan = mounts.plan(spec, project=resolved.project, cwd=cwd, user=user, folder=folder)
+        binds = facts.binds + plan.binds
+        mounts.prepare_home(folder, binds, user)
+        (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
+        (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
+        guest = resources.files("mooring") / "guest"
+        for script in ("clock.sh", "kernelhost.py"):
+            (folder.run / script).write_text((guest / script).read_text())
+        (folder.run / "mounts").write_text("".join(f"{line}\n" for line in plan.identities))
+        if facts.python:
+            (folder.run / "python").write_text(f"{facts.python}\n")
+        if spec.kernel:
+            (folder.run / "kernelhost").write_text(f"{facts.python}\n")
+        folder.write_settings(
+            name=name,
+            idle_timeout_s=spec.idle_timeout,
+            max_duration_s=spec.max_duration,
+            sample_s=SAMPLE_S,
+            grace_s=GRACE_S,
+        )
+        command = spec.argv or []
+        if tty and (command or not spec.kernel):
+            # right size from the first moment: a resize of the engine's comes after the start
+            rows, columns = size
+            command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *command]
+        elif not command and not spec.kernel:
+            command = ["/bin/sh"]
+        env = {
+            **dict(facts.env),
+            "HOME": user.home,
+            "USER": user.name,
+            "LOGNAME": user.name,
+            "MOORING_SESSION": name,
+            **({"TERM": os.environ.get("TERM") or "xterm-256color"} if tty else {}),
+            **spec.env,
+        }
+        return ContainerConfig(
+            name=f"mooring-{name}-{folder.id[:4]}",
+            image=facts.reference,
+            argv=("/bin/sh", CLOCK, "main", *(["--", *command] if command else [])),
+            user=f"{user.uid}:{user.gid}",
+            groups=user.groups,
+            env=env,
+            labels={
+                LABEL_ID: folder.id,
+                LABEL_NAME: name,
+                LABEL_OWNER: user.name,
+                LABEL_INSTALLATION: paths.installation_id(),
+                LABEL_VERSION: mooring.__version__,
+                LABEL_SPEC: json.dumps(spec.public_dict()),
+            },
+            binds=binds,
+            workdir=plan.workdir,
+            hostname=name[:63],
+            cpus=spec.cpus,
+            memory_bytes=spec.memory,
+            shm_bytes=spec.shm,
+            tty=tty,
+            open_stdin=bool(command),
+            # With a command the network must be there first; a kernel boots meanwhile
+            network=bool(command),
+            capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
+        )
+
+    # the life of one
+
+    def start(self, name: str) -> Session:
+        """Start a stopped session again: same files, same packages, a new clock. Idempotent.
+
+        Raises:
+            SessionNotFound, SessionStateError, EngineError
+        """
+        session = self.get(name)
+        if session.state is State.RUNNING:
+            return session
+        if not session.container or session.state is State.STARTING:
+            raise SessionStateError(
+                f"session {session.name} is {session.state} and cannot be started",
+                "mooring ps shows its state",
+            )
+        folder = Folder.open(session.id)
+        if not folder.exists:
+            raise SessionStateError(
+                f"session {session.name} has lost its folder and cannot be started",
+                f"remove what is left: mooring rm {session.name}",
+            )
+        for stale in ("end", "status", "hold"):
+            (folder.run / stale).unlink(missing_ok=True)
+        folder.update_record(boot_id=boot_id(), end_recorded=False)
+        self.engine.start(session.container)
+        self.history.session_resumed(session.id)
+        self.history.add(session.id, "started", self.actor, "again")
+        return self._named(session.id, session.name)
+
+    def stop(self, session: Session, *, grace_s: float = GRACE_S) -> None:
+        """End everything in a session and keep its files. Idempotent.
+
+        SIGTERM to every process, SIGKILL after ``grace_s`` seconds.
+
+        Raises:
+            EngineError
+        """
+        if session.state in (State.STOPPED, State.LOST) or not session.container:
+            return
+        if session.state is State.RUNNING:
+            with contextlib.suppress(EngineError):
+                self.engine.exec_detached(
+                    session.container, ["/bin/sh", CLOCK, "end", "stopped", f"by {self.actor}"]
+                )
+                with contextlib.suppress(MooringError):
+                    self.engine.wait(session.container, timeout_s=grace_s + 2.0)
+        self.engine.stop(session.container, grace_s=1.0)
+        detail = self.engine.inspect(session.container)
+        folder = Folder.open(session.id)
+        with contextlib.suppress(OSError):
+            if folder.end() is None:
+                text = f"reason stopped\ntime {time.time():.0f}\ndetail by {self.actor}\n"
+                (folder.run / "end").write_text(text)
+            folder.update_record(end_recorded=True)
+        self.history.add(session.id, "stopped", self.actor)
+        self.history.session_ended(
+            session.id,
+            at=time.time(),
+            reason=f"stopped by {self.actor}",
+            exit_code=detail.exit_code if detail else None,
+        )
+
+    def remove(self, session: Session) -> None:
+        """Remove a session: its container, its private home, its kernels' keys. Idempotent.
+
+        Outputs and all else that is mounted stay. History stays.
+
+        Raises:
+            EngineError, MooringError
+        """
+        ended = session.state in (State.STOPPED, State.LOST)
+        self._remove_by_id(session.id, session.container)
+        folder = Folder.open(session.id)
+        if folder.exists:
+            folder.remove()
+        self.history.add(session.id, "removed", self.actor)
+        if not ended:
+            self.history.session_ended(
+                session.id, at=time.time(), reason=f"removed by {self.actor}", exit_code=None
+            )
+
+    def hold(self, session: Session, seconds: float) -> None:
+        """Keep a session from idling out for so many seconds; 0 gives the hold up.
+
+        Raises:
+            SessionStateError: it does not run.
+        """
+        if session.state is not State.RUNNING:
+            raise SessionStateError(
+                f"session {session.name} is {session.state}: there is nothing to hold",
+                f"start it first: mooring start {session.name}",
+            )
+        from mooring.quantities import format_duration
+
+        Folder.open(session.id).hold(seconds)
+        detail = f"for {format_duration(seconds)}" if seconds else "given up"
+        self.history.add(session.id, "held", self.actor, detail)
+
+    def update(
+        self,
+        session: Session,
+        *,
+        idle_timeout_s: float | None = None,
+        max_duration_s: float | None = None,
+    ) -> None:
+        """Change the clock of a session, at once; None leaves a value, 0 means never.
+
+        Raises:
+            SpecError: the new maximum has passed already.
+            SessionStateError: it does not run.
+        """
+        from mooring.quantities import format_duration
+
+        if session.state is not State.RUNNING:
+            raise SessionStateError(
+                f"session {session.name} is {session.state}: it has no clock to change",
+                f"start it first: mooring start {session.name}",
+            )
+        folder = Folder.open(session.id)
+        settings = folder.settings()
+        if max_duration_s and session.container:
+            detail = self.engine.inspect(session.container)
+            elapsed = time.time() - detail.started_at if detail else 0.0
+            if max_duration_s <= elapsed:
+                raise SpecError(
+                    f"session {session.name} has run for {format_duration(elapsed)} already",
+                    f"to end it now: mooring stop {session.name}",
+                )
+        changes = []
+        for key, value in (("idle_timeout", idle_timeout_s), ("max_duration", max_duration_s)):
+            if value is not None:
+                settings[f"{key}_s"] = f"{value:g}"
+                changes.append(f"{key} {format_duration(value) if value else 'never'}")
+        folder.write_settings(**settings)
+        self.history.add(session.id, "updated", self.actor, ", ".join(changes))
+
+    # in it
+
+    def exec(
+        self,
+        session: Session,
+        argv: Sequence[str],
+        *,
+        tty: bool,
+        stdin: bool,
+        size: tuple[int, int] | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        detach_keys: str = "",
+    ) -> Stream:
+        """Start a process in a running session; without a terminal it counts as activity.
+
+        Args:
+            argv: the command; empty for a shell.
+            size: rows and columns of the terminal, right from its first moment.
+
+        Raises:
+            EngineError
+        """
+        if tty:
+            rows, columns = size or (24, 80)
+            command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *argv]
+        else:
+            mark = secrets.token_hex(4)
+            command = ["/bin/sh", CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
+        stream = self.engine.exec(
+            session.container,
+            command,
+            tty=tty,
+            stdin=stdin,
+            env=env,
+            workdir=workdir,
+            detach_keys=detach_keys,
+        )
+        if size:
+            stream.resize(*size)
+        return stream
+
+    def attach(self, session: Session, *, detach_keys: str = "") -> Stream | None:
+        """The main process's terminal or streams; None when the session has only its clock."""
+        if session.spec.get("kernel") and not session.spec.get("command"):
+            return None
+        tty = bool(Folder.open(session.id).record().get("tty", True))
+        return self.engine.attach(session.container, tty=tty, detach_keys=detach_keys)
+
+    def logs(
+        self, session: Session, *, follow: bool = False, tail: int | None = None
+    ) -> Iterator[bytes]:
+        """What the main process printed."""
+        tty = bool(Folder.open(session.id).record().get("tty", True))
+        return self.engine.logs(session.container, tty=tty, follow=follow, tail=tail)
+
+    # kernels
+
+    def kernel(self, session_id: str, kernel_id: str) -> KernelHandle:
+        """A handle for a kernel of a session, there or not yet.
+
+        Raises:
+            KernelError: the path of its sockets would be too long.
+        """
+        return KernelHandle(Folder.open(session_id), kernel_id)
+
+    def ensure_kernel_host(self, session: Session) -> None:
+        """Have the parent of kernels run in a session that was not made for kernels.
+
+        Raises:
+            ImageError: the image has no Python with ipykernel.
+            EngineError
+        """
+        folder = Folder.open(session.id)
+        if (folder.run / "kernelhost").exists() or (folder.run / "kernelhost.sock").exists():
+            return
+        try:
+            python = (folder.run / "python").read_text().strip()
+        except OSError:
+            raise _no_kernel(session.image, "no Python with ipykernel was found in it") from None
+        command = 'exec "$0" "$1" >>"$2" 2>&1 </dev/null'
+        self.engine.exec_detached(
+            session.container,
+            [
+                "/bin/sh",
+                "-c",
+                command,
+                python,
+                f"{GUEST_RUN}/kernelhost.py",
+                f"{GUEST_RUN}/kernelhost.log",
+            ],
+        )
+        (folder.run / "kernelhost").write_text(f"{python}\n")
+
+    # helpers
+
+    def _named(self, session_id: str, name: str) -> Session:
+        rows = self.engine.list({LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id})
+        if not rows:
+            raise SessionNotFound(
+                f"session {name} ended and was removed at once", f"mooring events {name} tells more"
+            )
+        return from_container(rows[0], boot_id())
+
+    def _remove_by_id(self, session_id: str, container: str) -> None:
+        """Remove a session's container, also one whose creation was cut off before its answer."""
+        if container:
+            self.engine.remove(container)
+            return
+        mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
+        for row in self.engine.list(mine):
+            self.engine.remove(row.id)
+
+    def _not_found(self, pattern: str, everything: list[Session]) -> SessionNotFound:
+        names = ", ".join(session.name for session in everything[:10])
+        past = self.past(pattern)
+        if past is not None:
+            why = past.reason or "removed"
+            return SessionNotFound(
+                f"session {pattern} is gone ({why})", f"mooring events {pattern} tells its history"
+            )
+        return SessionNotFound(
+            f"no session named {pattern}", f"there is: {names}" if names else "there is none now"
+        )
+
+
+def _matching(sessions: list[Session], pattern: str) -> list[Session]:
+    named = [session for session in sessions if session.name == pattern]
+    if named:
+        return named
+    if any(mark in pattern for mark in "*?["):
+        return [s for s in sessions if fnmatch.fnmatchcase(s.name, pattern)]
+    return [s for s in sessions if len(pattern) >= 4 and s.id.startswith(pattern)]
+
+
+def _no_kernel(image: str, problem: str) -> MooringError:
+    from mooring.errors import ImageError
+
+    return ImageError(
+        f"image {image} cannot run a Jupyter kernel: {problem}",
+        "add ipykernel to it (RUN pip install ipykernel), or leave kernel out for a shell session",
+    )
+
+
+def _made_up_name(session_id: str) -> str:
+    return f"session-{session_id[:5]}"
+
+
+def _size(value: int | None) -> str:
+    if not value:
+        return ""
+    from mooring.quantities import format_size
+
+    return format_size(value)
+
+
+__all__ = ["Created", "EngineUnavailable", "KernelError", "Mooring"]

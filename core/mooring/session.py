@@ -1,0 +1,200 @@
+"""The value that all doors show: a session, as its container, its folder and its clock tell it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mooring.engines.base import Container
+from mooring.folder import ClockStatus, End, Folder, KernelEntry
+
+
+class State(str, Enum):
+    """What a session is doing.
+
+    ``unknown`` means that the engine does not tell: it is neither idle nor gone, and nothing is
+    done to it.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+# Labels: all that must be known of a session, on its container
+LABEL_ID = "mooring.id"
+LABEL_NAME = "mooring.name"
+LABEL_OWNER = "mooring.owner"
+LABEL_INSTALLATION = "mooring.installation"
+LABEL_SPEC = "mooring.spec"
+LABEL_VERSION = "mooring.version"
+LABEL_PROBE = "mooring.probe"
+
+# The shape of `ps --json` and of REST's answers
+FIELDS = (
+    "name",
+    "id",
+    "state",
+    "reason",
+    "image",
+    "owner",
+    "created_at",
+    "exit_code",
+    "kernels",
+    "busy_kernels",
+    "idle_in_s",
+    "max_in_s",
+    "held_for_s",
+    "active",
+    "unknown",
+    "cpu_percent",
+    "container",
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session at one moment.
+
+    Attributes:
+        container: the engine's id; empty for one that has none (yet, or any more).
+        created_at: seconds since the epoch.
+        exit_code: of its main process, once it has ended.
+        end: why its clock ended it, if it did.
+    """
+
+    id: str
+    name: str
+    owner: str
+    state: State
+    image: str
+    container: str
+    created_at: float
+    exit_code: int | None
+    spec: dict[str, Any]
+    clock: ClockStatus | None
+    end: End | None
+    kernels: tuple[KernelEntry, ...]
+    lost_because: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not running, in a few words; empty while it is."""
+        if self.state is State.LOST:
+            return self.lost_because
+        if self.state is not State.STOPPED:
+            return ""
+        if self.end is not None:
+            return {"idle": "idle timeout", "max_duration": "maximum duration"}.get(
+                self.end.reason, self.end.reason
+            )
+        return "ended by itself" if self.exit_code == 0 else f"exit code {self.exit_code}"
+
+    @property
+    def live_kernels(self) -> tuple[KernelEntry, ...]:
+        if self.state is not State.RUNNING:
+            return ()
+        return tuple(kernel for kernel in self.kernels if kernel.exit is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the keys are ``FIELDS``. Times to come are in seconds, null for never."""
+        clock = self.clock if self.state is State.RUNNING else None
+        return {
+            "name": self.name,
+            "id": self.id,
+            "state": str(self.state),
+            "reason": self.reason,
+            "image": self.image,
+            "owner": self.owner,
+            "created_at": round(self.created_at, 3),
+            "exit_code": self.exit_code,
+            "kernels": len(self.live_kernels),
+            "busy_kernels": sum(kernel.busy for kernel in self.live_kernels),
+            "idle_in_s": _rounded(clock.idle_in_s) if clock else None,
+            "max_in_s": _rounded(clock.max_in_s) if clock else None,
+            "held_for_s": _rounded(clock.held_for_s) if clock else 0,
+            "active": list(clock.active) if clock else [],
+            "unknown": list(clock.unknown) if clock else [],
+            "cpu_percent": clock.cpu_percent if clock else None,
+            "container": self.container,
+        }
+
+
+_STATES = {
+    "running": State.RUNNING,
+    "paused": State.PAUSED,
+    "created": State.STARTING,
+    "restarting": State.STARTING,
+    "exited": State.STOPPED,
+    "dead": State.STOPPED,
+    "removing": State.STOPPED,
+}
+
+
+def from_container(row: Container, boot_id: str) -> Session:
+    """A session from its container's row in a listing and its folder on this machine.
+
+    Args:
+        boot_id: this machine's now; another one in the record means that the machine was
+            started anew while the session ran.
+    """
+    labels = row.labels
+    folder = Folder.open(labels.get(LABEL_ID, ""))
+    record = folder.record()
+    state = _STATES.get(row.state, State.UNKNOWN)
+    if state is State.RUNNING and not folder.ready:
+        state = State.STARTING
+    end = folder.end() if state is State.STOPPED else None
+    rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
+    lost = state is State.STOPPED and end is None and rebooted
+    try:
+        spec = json.loads(labels.get(LABEL_SPEC, "{}"))
+    except ValueError:
+        spec = {}
+    return Session(
+        id=labels.get(LABEL_ID, ""),
+        name=labels.get(LABEL_NAME, row.name),
+        owner=labels.get(LABEL_OWNER, ""),
+        state=State.LOST if lost else state,
+        image=spec.get("image", "host"),
+        container=row.id,
+        created_at=record.get("created_at", row.created_at),
+        exit_code=row.exit_code,
+        spec=spec,
+        clock=folder.status() if state is State.RUNNING else None,
+        end=end,
+        kernels=tuple(folder.kernels()),
+        lost_because="the machine was restarted" if lost else "",
+    )
+
+
+def from_record(folder: Folder, state: State, because: str) -> Session:
+    """A session of which only its folder speaks: lost, unknown, or not yet a container."""
+    record = folder.record()
+    return Session(
+        id=folder.id,
+        name=record.get("name", folder.id),
+        owner=record.get("owner", ""),
+        state=state,
+        image=record.get("spec", {}).get("image", "host"),
+        container=record.get("container", ""),
+        created_at=record.get("created_at", 0.0),
+        exit_code=None,
+        spec=record.get("spec", {}),
+        clock=folder.status() if state is State.UNKNOWN else None,
+        end=None,
+        kernels=tuple(folder.kernels()),
+        lost_because=because,
+    )
+
+
+def _rounded(seconds: float | None) -> int | None:
+    return None if seconds is None else max(0, int(seconds))

@@ -1,0 +1,542 @@
+"""What the user declares: one strict, frozen model, and its JSON Schema.
+
+`python -m mooring.spec` writes `session.schema.json`, which stands beside this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from .errors import NotSupported, SpecError
+from .quantities import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
+#: Steps that pydantic adds to an error's place and that no file holds.
+UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REFERENCE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(?::[0-9]+(?=/))?(?:/[A-Za-z0-9._-]+)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?"
+)
+_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
+_SECOND = 1.0
+_MIB = 2**20
+
+_Check = Callable[[Any], Any]
+
+
+def scheme_of(source: str) -> str | None:
+    """The URL scheme of an image or a mount's source, in lower case; None for a plain one."""
+    match = _SCHEME.match(source)
+    return (match.group(1) or match.group(2)).lower() if match else None
+
+
+def _text(pattern: re.Pattern[str] | None, accepts: str, limit: int = 4096) -> _Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{accepts}; put it in quotes if it is meant as text")
+        fits = 0 < len(value) <= limit and value.isprintable()
+        if not fits or (pattern is not None and not pattern.fullmatch(value)):
+            raise ValueError(accepts)
+        return value
+
+    return check
+
+
+def _argument(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("must be text without NUL; put numbers in quotes")
+    return value
+
+
+def _variable(value: Any) -> str:
+    if value is None:
+        raise ValueError("has no value; write '' for an empty one")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (str, int, float)) or "\0" in str(value):
+        raise ValueError("must be text, a number, true or false, without NUL")
+    return str(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _gpus_of_a_kind(value: Any) -> int | float:
+    count = parse_gpu_count(value)
+    if count == 0:
+        raise ValueError("must be above 0; write gpus: 0 for none")
+    return count
+
+
+def _size(minimum: int) -> _Check:
+    def check(value: Any) -> int:
+        size = parse_size(value)
+        if size < minimum:
+            raise ValueError(
+                f"must be at least {format_size(minimum)}; a number without a unit is bytes"
+            )
+        return size
+
+    return check
+
+
+def _timeout(value: Any) -> float:
+    seconds = parse_duration(value)
+    if 0 < seconds < _SECOND:
+        raise ValueError("must be at least 1s, or off for never")
+    return seconds
+
+
+def _image(value: Any) -> str:
+    accepts = "must be host or an image such as python:3.12 or docker://quay.io/org/name:tag"
+    image: str = _text(None, accepts, 512)(value)
+    if scheme_of(image) == "docker":
+        image = image[len("docker://") :]
+        # Docker Hub's own image of that name, not this machine.
+        image = "docker.io/library/host" if image == "host" else image
+    elif scheme_of(image):
+        return image
+    if not _REFERENCE.fullmatch(image):
+        raise ValueError(accepts)
+    return image
+
+
+def _mount_name(value: Any) -> str:
+    accepts = "must be a plain name of at most 100 characters: no '/', not '.' or '..'"
+    name: str = _text(None, accepts, 100)(value)
+    if "/" in name or name in (".", "..") or len(name.encode()) > 255:
+        raise ValueError(accepts)
+    return name
+
+
+def _kind(mapping: str, scalar: str, kinds: type | tuple[type, ...]) -> Discriminator:
+    return Discriminator(lambda value: mapping if isinstance(value, kinds) else scalar)
+
+
+def _schema(*alternatives: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": list(alternatives)} if alternatives[1:] else alternatives[0])
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_SIZE_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 0})
+_COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
+_CPUS_SCHEMA = _schema({"type": "number", "minimum": 0.01, "maximum": 4096})
+_NAME_SCHEMA = _schema({**_TEXT, "pattern": f"^{_NAME.pattern}$"})
+_KERNEL_SCHEMA = _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"})
+
+_session_name = _text(_NAME, "must be lower case letters, digits and dashes, at most 40")
+_kernel = _text(_KERNEL, "must be a kernel's name such as python3")
+_target = _text(None, "must be local or the name of an engine", 255)
+_variable_name = _text(
+    ENV_NAME, "is not a variable's name: letters, digits and _, not starting with a digit", 200
+)
+_path = _text(None, "must be a path, without control characters")
+_model = _text(None, "must be a GPU's model such as A100", 100)
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_timeout),
+    _schema(_TEXT, {"type": "number", "minimum": 0}, {"const": False}),
+]
+Memory = Annotated[int, BeforeValidator(_size(6 * _MIB)), _SIZE_SCHEMA]
+SmallMemory = Annotated[int, BeforeValidator(_size(_MIB)), _SIZE_SCHEMA]
+PathText = Annotated[str, BeforeValidator(_path)]
+GpuModel = Annotated[str, BeforeValidator(_model)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+EnvName = Annotated[str, BeforeValidator(_variable_name)]
+EnvValue = Annotated[
+    str, BeforeValidator(_variable), _schema({"type": ["string", "number", "boolean"]})
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Mount(_Strict):
+    """A folder or file of the user's, given to the session under a name."""
+
+    name: Annotated[str, BeforeValidator(_mount_name)] = Field(
+        description="Its name under /mnt/inputs or /mnt/outputs: one path component, at most "
+        "100 characters. Left out: the last component of the source."
+    )
+    source: PathText = Field(
+        description="Where it comes from: a path, relative to the project's folder, or a URL."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_source(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"source": value}
+        if isinstance(value, Mapping) and "name" not in value:
+            source = value.get("source")
+            if isinstance(source, str):
+                name = source.rstrip("/").rpartition("/")[2]
+                if name in ("", ".", "..", "~"):
+                    raise ValueError("has no name of its own: write {name: …, source: …}")
+                value = {**value, "name": name}
+        return value
+
+
+Mounts = tuple[Mount, ...]
+
+
+class GpuRequest(_Strict):
+    """GPUs of a kind."""
+
+    count: Annotated[int | float, BeforeValidator(_gpus_of_a_kind), _COUNT_SCHEMA] = Field(
+        default=1, description="How many: a whole number, or a share such as 0.5 of one."
+    )
+    memory: SmallMemory | None = Field(
+        default=None, description="At least this much memory on each, as bytes or 40GiB."
+    )
+    model: GpuModel | None = Field(
+        default=None, description="Only GPUs whose model's name contains this text, such as A100."
+    )
+
+
+class BuildSpec(_Strict):
+    """An image to build first."""
+
+    dockerfile: PathText = Field(
+        default="Dockerfile", description="The Dockerfile, relative to the context."
+    )
+    context: PathText = Field(
+        default=".", description="The folder sent to the build, relative to the project's folder."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"dockerfile": value} if isinstance(value, str) else value
+
+
+class SecretSource(_Strict):
+    """Where a secret comes from; both fields are None once only its name is known."""
+
+    env: EnvName | None = Field(
+        default=None, description="The caller's environment variable that holds it."
+    )
+    file: PathText | None = Field(default=None, description="The caller's file that holds it.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SecretSource:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("must be {env: NAME} or {file: PATH}, exactly one of them")
+        return self
+
+    @classmethod
+    def withheld(cls) -> SecretSource:
+        """The source of a secret that was read back from a label, which holds names only."""
+        return cls.model_construct(env=None, file=None)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether only the secret's name is known."""
+        return self.env is None and self.file is None
+
+
+Gpus = Annotated[
+    Annotated[int | float, BeforeValidator(parse_gpu_count), _COUNT_SCHEMA, Tag("<number>")]
+    | Annotated[GpuRequest, Tag("<mapping>")],
+    _kind("<mapping>", "<number>", (Mapping, GpuRequest)),
+]
+Argument = Annotated[
+    str, BeforeValidator(_argument), _schema({"type": ["string", "number", "boolean"]})
+]
+Command = Annotated[
+    Annotated[str, BeforeValidator(_argument), Tag("<line>")]
+    | Annotated[list[Argument], Tag("<list>")],
+    _kind("<list>", "<line>", (list, tuple)),
+]
+
+
+class SessionSpec(_Strict):
+    """A session, declared."""
+
+    name: Annotated[str, BeforeValidator(_session_name), _NAME_SCHEMA] | None = Field(
+        default=None,
+        description="The session's name: lower case letters, digits and dashes, at most 40. "
+        "Left out: one is made up.",
+    )
+    image: Annotated[str, BeforeValidator(_image)] = Field(
+        default="host",
+        description="host (this machine's own software, read-only), or an image such as "
+        "python:3.12 or docker://quay.io/org/name:tag.",
+    )
+    build: BuildSpec | None = Field(
+        default=None, description="Build the image from a Dockerfile, in place of image."
+    )
+    pull: Literal["always", "missing", "never"] = Field(
+        default="missing", description="When to pull the image."
+    )
+    kernel: Annotated[str, BeforeValidator(_kernel), _KERNEL_SCHEMA] | None = Field(
+        default=None,
+        description="The Jupyter kernel: python3, or a kernel's name found in the image. "
+        "Left out: a plain shell session.",
+    )
+    command: Command | None = Field(
+        default=None,
+        description="The main process: a line for /bin/sh, or a list of arguments. The session "
+        "ends when it ends.",
+    )
+    gpus: Gpus = Field(
+        default=0,
+        description="GPUs: a count, a share such as 0.5 of one, or {count, memory, model}.",
+    )
+    cpus: Annotated[float, BeforeValidator(parse_cpus), _CPUS_SCHEMA] | None = Field(
+        default=None, description="At most this many cores; 0.5 is half of one. Left out: no limit."
+    )
+    memory: Memory | None = Field(
+        default=None,
+        description="At most this much memory, as bytes or 16GiB (512m is 512 MiB). Left out: "
+        "no limit.",
+    )
+    shm: SmallMemory | None = Field(
+        default=None,
+        description="The size of /dev/shm, as bytes or 8GiB. Left out: the engine's default.",
+    )
+    inputs: Mounts = Field(
+        default=(), description="Read-only folders and files, under /mnt/inputs/NAME."
+    )
+    outputs: Mounts = Field(
+        default=(), description="Read-write folders and files, under /mnt/outputs/NAME."
+    )
+    home: Truth = Field(default=False, description="Whether the caller's home is there, writable.")
+    env: dict[EnvName, EnvValue] = Field(
+        default_factory=dict, description="Environment variables: NAME: value."
+    )
+    secrets: dict[EnvName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secrets by name, each {env: NAME} or {file: PATH} on the caller's side; "
+        "values are never stored.",
+    )
+    idle_timeout: Duration = Field(
+        default=3600.0,
+        description="Stop after this long without activity: seconds or 30m; 0 or off: never.",
+    )
+    max_duration: Duration = Field(
+        default=0.0, description="Stop after this long in any case: seconds or 8h; 0 or off: never."
+    )
+    target: Annotated[str, BeforeValidator(_target)] = Field(
+        default="local", description="The engine that runs it; local is this machine's."
+    )
+    encrypt: Literal["auto", "always"] = Field(
+        default="auto",
+        description="Encrypt the kernel's sockets whenever a byte leaves the machine (auto), or "
+        "on this machine too (always).",
+    )
+    distribution: dict[str, Any] | None = Field(
+        default=None, description="Azure ML's key for a session of several nodes."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        return canonical(value) if isinstance(value, Mapping) else value
+
+    @field_validator("inputs", "outputs", mode="before")
+    @classmethod
+    def _items(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [item.strip() for item in value.split(",")]
+        return () if value is None else value
+
+    @field_validator("env", "secrets", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("inputs", "outputs")
+    @classmethod
+    def _unique(cls, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+        seen: set[str] = set()
+        for mount in mounts:
+            if mount.name in seen:
+                raise ValueError(f"has {mount.name} twice; give one of them another name")
+            seen.add(mount.name)
+        return mounts
+
+    @field_validator("command")
+    @classmethod
+    def _not_empty(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if value is not None and not (value[0] if isinstance(value, list) and value else value):
+            raise ValueError("must not be empty; leave it out for the default")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> SessionSpec:
+        if self.build is not None and self.image != "host":
+            raise ValueError("image and build are both given; keep one")
+        both = sorted(self.env.keys() & self.secrets.keys())
+        if both:
+            raise ValueError(f"{both[0]} is both in env and in secrets; keep one")
+        return self
+
+    @property
+    def argv(self) -> list[str] | None:
+        """The main process's arguments; a line becomes `/bin/sh -c LINE`; None without command."""
+        if isinstance(self.command, str):
+            return ["/bin/sh", "-c", self.command]
+        return None if self.command is None else list(self.command)
+
+    def public_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON, for a label that anyone may read.
+
+        Returns:
+            Durations in seconds, sizes in bytes; `secrets` is a sorted list of names, without
+            where they come from.
+        """
+        public = self.model_dump(mode="json", exclude_defaults=True, exclude={"secrets"})
+        return {**public, "secrets": sorted(self.secrets)} if self.secrets else public
+
+    @classmethod
+    def from_public_dict(cls, public: Mapping[str, Any]) -> SessionSpec:
+        """Read `public_dict` back; each secret is then `SecretSource.withheld()`.
+
+        Raises:
+            SpecError: it is not what `public_dict` writes, as in a forged label.
+        """
+        try:
+            names = public.get("secrets", [])
+            placeholders = {name: {"env": "WITHHELD"} for name in names}
+            spec = cls.model_validate({**public, "secrets": placeholders})
+        except (ValidationError, TypeError, AttributeError):
+            raise SpecError(
+                "the session's label does not hold a spec that this version can read",
+                "another version of mooring may have made the session",
+            ) from None
+        return spec.model_copy(
+            update={"secrets": {name: SecretSource.withheld() for name in spec.secrets}}
+        )
+
+
+def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A declaration with its aliases replaced: `environment`, and `image: {build: …}`.
+
+    Raises:
+        ValueError: a key and its alias are both there.
+    """
+    result = dict(data)
+    if "environment" in result:
+        if "image" in result:
+            raise ValueError("image and environment are both given; they mean the same, keep one")
+        if isinstance(result["environment"], Mapping):
+            raise ValueError("environment is the name of an image; variables belong under env")
+        result["image"] = result.pop("environment")
+    image = result.get("image")
+    if isinstance(image, Mapping) and set(image) == {"build"}:
+        if "build" in result:
+            raise ValueError("build is given twice; keep one")
+        del result["image"]
+        result["build"] = image["build"]
+    return result
+
+
+def refuse_unsupported(spec: SessionSpec) -> None:
+    """Refuse, by name, every declaration that this version understands and cannot honour.
+
+    Raises:
+        NotSupported: GPUs, builds, images and mounts with a scheme, several nodes, other targets.
+    """
+    scheme = scheme_of(spec.image)
+    if spec.gpus != 0:
+        raise NotSupported(
+            "gpus is not supported by this version", "leave gpus out, or set it to 0"
+        )
+    if spec.build is not None:
+        raise NotSupported(
+            "build is not supported by this version",
+            "build the image with docker build, and name it under image",
+        )
+    if scheme:
+        raise NotSupported(
+            f"image: {scheme} images are not supported by this version",
+            "use host, or an image of a registry such as python:3.12",
+        )
+    if spec.distribution is not None:
+        raise NotSupported(
+            "distribution is not supported by this version", "leave it out to run on one node"
+        )
+    if spec.target != "local":
+        raise NotSupported(
+            "target is not supported by this version, except target: local", "leave target out"
+        )
+    for key, mounts in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        for mount in mounts:
+            scheme = scheme_of(mount.source)
+            if scheme:
+                raise NotSupported(
+                    f"{key}: {mount.name}: {scheme} sources are not supported by this version",
+                    "copy the data to a folder, and give that folder's path",
+                )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a spec file, for editors.
+
+    It also describes the short forms that the model turns into its own: a path as a mount, a
+    Dockerfile as a build, and the aliases.
+    """
+    schema = SessionSpec.model_json_schema(mode="validation")
+    properties, parts = schema["properties"], schema["$defs"]
+    for part in (schema, *parts.values()):
+        for described in part["properties"].values():
+            described.pop("title", None)
+    parts["Mount"]["required"] = ["source"]
+    parts["SecretSource"]["oneOf"] = [{"required": ["env"]}, {"required": ["file"]}]
+    properties["build"]["anyOf"].insert(0, _TEXT)
+    for key in ("inputs", "outputs"):
+        properties[key].pop("type")
+        items = {"anyOf": [_TEXT, properties[key].pop("items")]}
+        properties[key]["anyOf"] = [{"type": "array", "items": items}, _TEXT]
+    build = {"build": {"$ref": "#/properties/build"}}
+    properties["image"].pop("type")
+    properties["image"]["anyOf"] = [
+        _TEXT,
+        {"type": "object", "properties": build, "required": ["build"],
+         "additionalProperties": False},
+    ]  # fmt: skip
+    properties["environment"] = {**_TEXT, "description": "Azure ML's word for image."}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:mooring:session",
+        **schema,
+        "title": "mooring session",
+    }
+
+
+def main() -> None:
+    """Write the JSON Schema beside this file; `python -m mooring.spec`."""
+    import json
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    SCHEMA_FILE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Jupyter's door to mooring: a kernel provisioner."""

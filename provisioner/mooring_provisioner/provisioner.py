@@ -1,0 +1,273 @@
+"""The kernel provisioner: Jupyter asks, a session answers.
+
+The calls and their order are jupyter_client's (``jupyter_client.provisioning``). What each does to
+the session is decided by one rule: *kill*, *terminate* and *signal* concern the kernel's process
+alone; only ``cleanup(restart=False)`` ends a session, and only one that this kernel created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+from tornado.web import HTTPError
+from traitlets import Dict, Float, Unicode
+
+from mooring.errors import MooringError, SessionStateError
+from mooring.kernels import KernelHandle
+from mooring.service import Mooring
+from mooring.session import Session
+
+T = TypeVar("T")
+
+POLL_S = 0.05
+
+# Bounded: twenty notebooks that start at once must not be a hundred threads
+_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="mooring")
+
+
+@lru_cache(maxsize=1)
+def _mooring() -> Mooring:
+    """One for the process: its kernels share the connections to the engine."""
+    return Mooring()
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run a blocking call of the core beside the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, call)
+
+
+class LaunchFailed(HTTPError):
+    """A kernel did not start: says why in the client's own dialog.
+
+    An HTTP error, because Jupyter Server hands only those to its clients word for word.
+    """
+
+    def __init__(self, error: MooringError) -> None:
+        self.text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
+        super().__init__(500, self.text, reason=type(error).__name__)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
+    """Runs a kernel inside a session. Configured by the kernelspec that ``mooring kernel`` wrote."""
+
+    spec = Unicode("", help="Path of the session's spec file; empty for the defaults.").tag(
+        config=True
+    )
+    flags = Dict(help="Values of the spec that win over the file.").tag(config=True)
+    session = Unicode(
+        "", help="Name of a session to share; found or created. Empty: a new one for each kernel."
+    ).tag(config=True)
+    start_timeout_s = Float(
+        60.0, help="Seconds a kernel's process may take to open its sockets; pulls not included."
+    ).tag(config=True)
+
+    _session: Session | None = None
+    _handle: KernelHandle | None = None
+    _created_session = False
+    _alive = False
+    _asked_for = True  # a person wants this launch, not the restarter
+    _arguments: list[str]
+
+    # what the kernel manager asks
+
+    @property
+    def has_process(self) -> bool:
+        """True from launch to the end of ``wait``."""
+        return self._alive
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """First step of ``start_kernel``; the command is the image's business, not ours."""
+        self._arguments = list(kwargs.pop("extra_arguments", None) or [])
+        kwargs.pop("transport_encryption", None)
+        prepared: dict[str, Any] = await super().pre_launch(cmd=["mooring"], **kwargs)
+        return prepared
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Find or make the session, start the kernel in it, and say where its sockets are.
+
+        On a restart the session, the folder, the key and the sockets' names are the same.
+
+        Raises:
+            LaunchFailed: with the reason, a hint, and the kernel's last words.
+        """
+        cwd = str(kwargs.get("cwd") or os.getcwd())
+        try:
+            info = await in_thread(lambda: self._launch(cwd))
+        except MooringError as error:
+            await in_thread(self._end_session)
+            raise LaunchFailed(error) from error
+        except BaseException:
+            await in_thread(self._end_session)
+            raise
+        self._alive = True
+        self._asked_for = False
+        self.connection_info = info
+        return info
+
+    async def poll(self) -> int | None:
+        """Asked every three seconds by the restarter: None while the kernel lives."""
+        return None if self._handle is not None and self._handle.poll() is None else self._code()
+
+    async def wait(self) -> int | None:
+        """Asked after a kill and before ``cleanup``: returns once the kernel has ended."""
+        if self._handle is None:
+            return 0
+        while self._handle.poll() is None:
+            await asyncio.sleep(POLL_S)
+        self._alive = False
+        return self._code()
+
+    async def send_signal(self, signum: int) -> None:
+        """To the kernel's process group; a process that is gone is no error."""
+        handle = self._handle
+        if handle is not None and signum:
+            await in_thread(lambda: handle.send_signal(signum))
+
+    async def kill(self, restart: bool = False) -> None:
+        """SIGKILL to the kernel; ``restart`` is not to be trusted here (jupyter_client#1061)."""
+        await self.send_signal(signal.SIGKILL)
+
+    async def terminate(self, restart: bool = False) -> None:
+        """SIGTERM to the kernel; ``restart`` is not to be trusted here (jupyter_client#1061)."""
+        await self.send_signal(signal.SIGTERM)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """A person asked for a shutdown or a restart; the message to the kernel is on its way."""
+        self._asked_for = restart
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Last step. Of a restart: nothing. Of a shutdown: a session of this kernel's own ends."""
+        self._alive = False
+        if not restart:
+            await in_thread(self._end_session)
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        """What another server needs to take the kernel up again."""
+        info: dict[str, Any] = await super().get_provisioner_info()
+        session = self._session
+        return info | {
+            "session_id": session.id if session else "",
+            "created_session": self._created_session,
+        }
+
+    async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
+        """Take up a kernel from what ``get_provisioner_info`` told."""
+        await super().load_provisioner_info(provisioner_info)
+        session_id = provisioner_info.get("session_id", "")
+        if session_id:
+            self._session = await in_thread(lambda: self._service().get(session_id))
+            self._handle = self._service().kernel(session_id, self._short_id())
+            self._created_session = bool(provisioner_info.get("created_session"))
+            self._alive = True
+
+    def resolve_path(self, path: str) -> str | None:
+        """The host image and the working directory have the same paths inside."""
+        expanded = Path(path).expanduser()
+        return expanded.as_posix() if expanded.exists() else None
+
+    # in a thread
+
+    @staticmethod
+    def _service() -> Mooring:
+        return _mooring()
+
+    def _short_id(self) -> str:
+        return str(self.kernel_id).replace("-", "")[:12]
+
+    def _launch(self, cwd: str) -> KernelConnectionInfo:
+        mooring = self._service()
+        session = self._find_session(mooring, cwd)
+        manager = self.parent
+        encrypt = session.spec.get("encrypt") == "always" or (
+            getattr(manager, "transport_encryption", "disabled") == "required"
+        )
+        handle = self._handle or mooring.kernel(session.id, self._short_id())
+        kernel = session.spec.get("kernel") or "python3"
+        fresh = handle.connection() is None
+        connection = handle.write_connection(
+            key=manager.session.key, encrypt=encrypt, kernel_name=kernel
+        )
+        mooring.ensure_kernel_host(session)
+        handle.start(
+            kernel_name=kernel,
+            cwd=cwd,
+            env=dict(self.kernel_spec.env),
+            arguments=self._arguments,
+            timeout_s=self.start_timeout_s,
+        )
+        self._handle = handle
+        if fresh:
+            # A file with equal contents would not be loaded by the manager
+            with contextlib.suppress(FileNotFoundError, TypeError):
+                os.unlink(manager.connection_file)
+        mooring.history.add(session.id, "kernel", mooring.actor, f"{kernel} {handle.id} started")
+        info: KernelConnectionInfo = connection.info()
+        return info
+
+    def _find_session(self, mooring: Mooring, cwd: str) -> Session:
+        if self._session is not None:
+            return self._again(mooring, self._session)
+        from mooring.config import resolve
+
+        file = Path(self.spec) if self.spec else None
+        resolved = resolve(flags=dict(self.flags), file=file)
+        if not resolved.spec.kernel:
+            resolved = resolve(flags=dict(self.flags) | {"kernel": "python3"}, file=file)
+        if file is None:
+            resolved = dataclasses.replace(resolved, project=Path(cwd))
+        if self.session:
+            self._session = mooring.find_or_create(resolved, self.session, cwd=Path(cwd))
+            return self._session
+        stem = resolved.spec.name or "kernel"
+        name = f"{stem}-{self._short_id()[:6]}"
+        self._session = mooring.create(resolved, name=name, cwd=Path(cwd)).session
+        self._created_session = True
+        return self._session
+
+    def _again(self, mooring: Mooring, known: Session) -> Session:
+        """The same session for a restart; one that ended is started again only for a person."""
+        handle = self._handle
+        if handle is not None and handle.folder.exists and handle.folder.end() is None:
+            return known
+        session = mooring.get(known.id)
+        if session.state.value == "running":
+            return session
+        if not self._asked_for:
+            raise SessionStateError(
+                f"session {session.name} is {session.state} ({session.reason})",
+                f"restart the kernel, or run: mooring start {session.name}",
+            )
+        return mooring.start(session.id)
+
+    def _end_session(self) -> None:
+        """The kernel is over: forget it, and remove the session that was made for it alone."""
+        handle, session = self._handle, self._session
+        self._handle = None
+        if session is None:
+            return
+        with contextlib.suppress(MooringError):
+            if self._created_session:
+                self._service().remove(session)
+            elif handle is not None:
+                handle.send_signal(signal.SIGKILL)
+                handle.forget()
+        self._session = None
+        self._created_session = False
+
+    def _code(self) -> int:
+        code = self._handle.poll() if self._handle is not None else 0
+        return 0 if code is None else code

@@ -1,0 +1,101 @@
+"""What all tests share: a private installation, the real engine, and the check for leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring import paths
+from mooring.engines import open_engine
+from mooring.engines.base import Engine
+from mooring.errors import EngineUnavailable
+from mooring.service import Mooring
+from tests.invariants import leaks
+
+pytest_plugins = ["tests.wheel_env"]
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Each test is an installation of its own, in a folder whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    monkeypatch.setenv("MOORING_STATE_DIR", str(folder))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    for name in list(os.environ):
+        if name.startswith("MOORING_") and name != "MOORING_STATE_DIR":
+            monkeypatch.delenv(name)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the current one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_engine() -> Engine:
+    """This machine's engine. Without one the tests fail in CI, and are skipped loudly elsewhere."""
+    engine = open_engine()
+    try:
+        engine.info()
+    except EngineUnavailable as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs an engine: {error}")
+        pytest.skip(f"no engine: {error}")
+    return engine
+
+
+@pytest.fixture
+def mooring(real_engine: Engine, state: Path) -> Iterator[Mooring]:
+    """Mooring on the real engine. Whatever the test leaves is removed; what then is left fails it."""
+    service = Mooring(real_engine, actor="tester")
+    yield service
+    for session in service.list():
+        service.remove(session)
+    found = leaks(real_engine, state, paths.installation_id())
+    assert not found, "\n".join(found)
+
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def cli(mooring: Mooring) -> Cli:
+    """Runs the command line as a user does, and returns what came of it.
+
+    ``cli("ps", "--json", input="…", check=0)``: a ``check`` other than None is the exit code that
+    the test expects.
+    """
+
+    def run(
+        *arguments: str, input: str = "", check: int | None = None, timeout: float = 60, **options
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "mooring_cli", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **options,
+        )
+        if check is not None:
+            told = f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == check, told
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+

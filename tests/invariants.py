@@ -1,0 +1,61 @@
+"""What must be true when nobody works any more: nothing is left, and nobody else's is touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from mooring.engines.base import Engine
+from mooring.session import LABEL_INSTALLATION
+
+
+def leaks(engine: Engine, state: Path, installation: str) -> list[str]:
+    """Everything that one installation left behind, a line each; empty when all is well.
+
+    Args:
+        engine: where its containers would be.
+        state: its state folder.
+        installation: its id.
+    """
+    return [
+        *_containers(engine, installation),
+        *_folders(state),
+        *_files(state),
+        *_processes(state),
+    ]
+
+
+def _containers(engine: Engine, installation: str) -> Iterator[str]:
+    for row in engine.list({LABEL_INSTALLATION: installation}):
+        yield f"container {row.name} ({row.state}) is left"
+
+
+def _folders(state: Path) -> Iterator[str]:
+    for path in sorted((state / "sessions").glob("*")) + sorted((state / "sessions").glob(".*")):
+        yield f"session folder {path} is left"
+
+
+def _files(state: Path) -> Iterator[str]:
+    for folder, names, files in os.walk(state):
+        for name in [*names, *files]:
+            path = Path(folder) / name
+            found = path.lstat()
+            if stat.S_ISSOCK(found.st_mode):
+                yield f"socket {path} is left"
+            if found.st_uid != os.getuid():
+                yield f"{path} belongs to uid {found.st_uid}"
+
+
+def _processes(state: Path) -> Iterator[str]:
+    """Processes of this machine that still have the state folder in their command line."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if str(state / "sessions") in command:
+            yield f"process {entry.name} is left: {command[:80]!r}"
