@@ -29,7 +29,7 @@ UID = os.getuid() or 1000
 SHELLS = ("dash", "bash", "busybox")
 LABEL = "mooring.test=clock"
 IMAGE = "mooring-test-clock"
-BUSYBOX_TOOLS = "sleep cat rm mv mkdir stat ls date stty pkill env chmod".split()
+BUSYBOX_TOOLS = ("sleep", "cat", "rm", "mv", "mkdir", "stat", "ls", "date", "stty", "pkill")
 
 
 def docker(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -96,7 +96,7 @@ class Session:
     @property
     def age(self) -> float:
         """Seconds from the clock's start to its decision."""
-        return float(self.end["uptime"]) - float(self.notes.get("started") or self.status()["started"])
+        return round(float(self.end["uptime"]) - float(str(self.notes["started"])), 2)
 
     @property
     def running(self) -> bool:
@@ -191,7 +191,9 @@ def make_image(shell: str) -> None:
 
 
 @pytest.fixture(scope="module", params=SHELLS)
-def yard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+def yard(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Yard]:
     shell: str = request.param
     if docker("version").returncode != 0:
         pytest.skip("no docker engine answers")
@@ -254,7 +256,9 @@ def execs(yard: Yard) -> Session:
     session.notes["last"] = begun + 6
     session.notes["code"] = session.exec(*clock, "two", "--", yard.sh, "-c", "exit 9").returncode
     session.write("x/stale", "1 2\n")
-    wait_for("the dead execs' files to go", lambda: len(list((session.run_dir / "x").iterdir())) == 1)
+    wait_for(
+        "the dead execs' files to go", lambda: len(list((session.run_dir / "x").iterdir())) == 1
+    )
     session.notes["files"] = [path.name for path in (session.run_dir / "x").iterdir()]
     return session
 
@@ -355,9 +359,9 @@ def typed(yard: Yard) -> Session:
     """Someone types for 11 s: the kernel keeps a terminal's atime in steps of 8 s."""
     session = yard.sampled("sleep", "100", flags=("-t",), idle_timeout_s=9, sample_s=1, **BACKSTOP)
     words = ["docker", "exec", "-it", session.id, yard.sh]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvp("docker", words)
+    terminal, theirs = pty.openpty()
+    client = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     threading.Thread(target=drain, args=(terminal,), daemon=True).start()
     began = uptime()
     while uptime() < began + 11:
@@ -365,8 +369,8 @@ def typed(yard: Yard) -> Session:
         session.notes["last"] = uptime()
         time.sleep(0.5)
     session.wait()
+    client.wait()
     os.close(terminal)
-    os.waitpid(pid, 0)
     return session
 
 
@@ -566,7 +570,9 @@ def test_the_clock_costs_little(
     each_ms = float(str(outcomes[scene].notes["ms"]))
     percent = each_ms / 5000 * 100
     with capsys.disabled():
-        print(f"\n{yard.shell}, {scene}: {each_ms:.1f} ms a sample, {percent:.3f} % of a core at 5 s")
+        print(
+            f"\n{yard.shell}, {scene}: {each_ms:.1f} ms a sample, {percent:.3f} % of a core at 5 s"
+        )
     assert percent < 0.2
 
 
@@ -575,7 +581,11 @@ def test_the_clock_costs_little(
 
 @pytest.mark.parametrize(
     ("command", "code", "said"),
-    [(("-c", "exit 7"), 7, ""), (("/nosuch",), 127, "not found|No such file"), (("/etc",), 126, ".")],
+    [
+        (("-c", "exit 7"), 7, ""),
+        (("/nosuch",), 127, "not found|No such file"),
+        (("/etc",), 126, "."),
+    ],
 )
 def test_the_exit_code_passes_at_once(
     yard: Yard, command: tuple[str, ...], code: int, said: str
@@ -591,7 +601,11 @@ def test_an_attached_client_is_not_kept(yard: Yard) -> None:
     session = yard.start(yard.sh, "-c", "read -r line; echo got $line", flags=("-i",), sample_s=60)
     began = time.monotonic()
     done = subprocess.run(
-        ["docker", "attach", session.id], input="a line\n", capture_output=True, text=True, timeout=20
+        ["docker", "attach", session.id],
+        input="a line\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert done.stdout == "got a line\n"
     assert time.monotonic() - began < 8
@@ -604,7 +618,8 @@ def test_a_command_has_default_signals_and_no_child(yard: Yard) -> None:
     script = (
         "import os, signal, sys; "
         "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, "
-        "[s.name for s in map(signal.Signals, range(1, 16)) if signal.getsignal(s) == signal.SIG_IGN], "
+        "[s.name for s in map(signal.Signals, range(1, 16)) "
+        "if signal.getsignal(s) == signal.SIG_IGN], "
         "os.getppid(), sys.stdin.isatty(), os.tcgetpgrp(0) == os.getpgrp(), "
         "open(f'/proc/self/task/{os.getpid()}/children').read().split(), flush=True)"
     )
@@ -643,7 +658,9 @@ def test_end_stops_an_interactive_shell(yard: Yard) -> None:
 def test_a_session_without_a_command_stops_gracefully(yard: Yard, how: str) -> None:
     """Processes get TERM and the time to use it; the session then leaves with 0."""
     session = yard.sampled(sample_s=60, grace_s=20)
-    script = "trap 'sleep 1; echo saved >/run/mooring/saved; exit' TERM; while :; do sleep 0.1; done"
+    script = (
+        "trap 'sleep 1; echo saved >/run/mooring/saved; exit' TERM; while :; do sleep 0.1; done"
+    )
     docker("exec", "-d", session.id, yard.sh, "-c", script)
     wait_for("it to run", lambda: script[:20] in docker("top", session.id).stdout)
     time.sleep(0.3)
@@ -683,7 +700,11 @@ def test_the_kernel_host_is_started(yard: Yard, command: tuple[str, ...]) -> Non
 
     def prepare(session: Session) -> None:
         session.write("kernelhost", f"{yard.sh}\nmore\n")
-        session.write("kernelhost.py", "echo host; sleep 0.3; read -r _ _ _ parent _ </proc/$$/stat; echo parent $parent >&2\n")
+        session.write(
+            "kernelhost.py",
+            "echo host; sleep 0.3\n"
+            "read -r _ _ _ parent _ </proc/$$/stat; echo parent $parent >&2\n",
+        )
 
     session = yard.sampled(*command, prepare=prepare, sample_s=60)
     log = session.run_dir / "kernelhost.log"

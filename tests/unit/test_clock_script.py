@@ -53,7 +53,9 @@ def test_usage_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     """A call without a known mode fails with mooring's own code and touches nothing."""
     copy = tmp_path / "clock.sh"
     copy.write_bytes(SCRIPT.read_bytes())
-    done = subprocess.run(["sh", str(copy), "nonsense"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", str(copy), "nonsense"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 125
     assert done.stderr.startswith("mooring: usage:")
     assert [path.name for path in tmp_path.iterdir()] == ["clock.sh"]

@@ -66,12 +66,11 @@ class KernelHost:
     def preload(self):
         """Import what every Python kernel needs. No thread and no ZeroMQ context comes of it."""
         try:
-            import ipykernel.ipkernel  # noqa: F401
-            import ipykernel.kernelapp  # noqa: F401
+            import ipykernel.ipkernel
+            import ipykernel.kernelapp
             import ipykernel.zmqshell  # noqa: F401
         except Exception as error:
             self.problem = "ipykernel cannot be imported: %s: %s" % (type(error).__name__, error)
-        gc.collect()
         gc.freeze()
 
     def serve(self):

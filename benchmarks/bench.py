@@ -1,0 +1,232 @@
+"""mooring against what it stands on: a local kernel, and the docker command.
+
+Both sides of each pair are measured in turn in the same run, so that what disturbs one disturbs the
+other; a row is the median of both. Prints a table and writes ``build/bench.json``: a list of
+``{name, mooring, reference, ratio, unit}``.
+
+    python benchmarks/bench.py [--rounds 7] [--only kernel_ready,ps]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MOORING = [str(Path(sys.executable).with_name("mooring"))]
+SESSIONS_FOR_PS = 10
+# What the issue that asked for them allows; None where only the ratio is reported
+LIMITS = {
+    "kernel_ready": 1.25,
+    "restart": 1.05,
+    "round_trip": 1.10,
+    "output_10mb": 1.15,
+    "exec_true": 6.0,
+}
+PS_LIMIT_S = 0.4
+
+
+def main() -> int:
+    """Measure and report. Returns 1 if a limit was passed, so that a script can tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each; 5 at least")
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a limit is passed")
+    options = parser.parse_args()
+    rounds = max(5, options.rounds)
+    wanted = set(filter(None, options.only.split(",")))
+    rows = []
+    with private_installation() as folder:
+        kernel_groups = {"kernel_ready", "restart", "round_trip", "output_10mb"}
+        if not wanted or wanted & kernel_groups:
+            rows += kernels(rounds)
+        for name, measure in (
+            ("exec_true", exec_true),
+            ("ps", ps),
+            ("session_start", session_start),
+        ):
+            if not wanted or name in wanted:
+                rows.append(measure(rounds, folder))
+    rows = [row for row in rows if not wanted or row["name"] in wanted]
+    report(rows)
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    (build / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+    over = [row["name"] for row in rows if not within(row)]
+    return 1 if over and options.strict else 0
+
+
+@contextmanager
+def private_installation() -> Iterator[Path]:
+    """An installation and a Jupyter of their own, and nothing of them left behind."""
+    folder = Path(tempfile.mkdtemp(prefix="mb-", dir="/var/tmp"))
+    os.environ["MOORING_STATE_DIR"] = str(folder / "state")
+    os.environ["JUPYTER_DATA_DIR"] = str(folder / "jupyter")
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
+    (folder / "project").mkdir()
+    os.chdir(folder / "project")
+    try:
+        run(*MOORING, "kernel", "install", "--name", "bench")
+        yield folder
+    finally:
+        names = run(*MOORING, "ps", "--all", "-q").stdout.split()
+        if names:
+            run(*MOORING, "rm", "-f", *names)
+        os.chdir("/")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def kernels(rounds: int) -> list[dict[str, Any]]:
+    """Start, restart, round trip and bulk output of a kernel, in a container and beside it."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for number in range(rounds + 1):
+        for side, kernel_name in (("mooring", "bench"), ("reference", "python3")):
+            found = one_kernel(kernel_name)
+            if number == 0:
+                continue  # warms caches on both sides
+            for name, values in found.items():
+                seconds.setdefault(name, {}).setdefault(side, []).extend(values)
+    return [row(name, sides["mooring"], sides["reference"]) for name, sides in seconds.items()]
+
+
+def one_kernel(kernel_name: str) -> dict[str, list[float]]:
+    from jupyter_client.manager import KernelManager
+
+    manager = KernelManager(kernel_name=kernel_name)
+    begin = time.perf_counter()
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    ready = time.perf_counter() - begin
+    try:
+        round_trips = [
+            timed(lambda: client.execute_interactive("1", timeout=30, output_hook=str))
+            for _ in range(30)
+        ]
+        bulk = "for _ in range(160): print('x' * 65535)"
+        outputs = [
+            timed(lambda: client.execute_interactive(bulk, timeout=60, output_hook=str))
+            for _ in range(3)
+        ]
+        begin = time.perf_counter()
+        manager.restart_kernel()
+        client.wait_for_ready(timeout=60)
+        restart = time.perf_counter() - begin
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return {
+        "kernel_ready": [ready],
+        "restart": [restart],
+        "round_trip": [statistics.median(round_trips)],
+        "output_10mb": [statistics.median(outputs)],
+    }
+
+
+def exec_true(rounds: int, folder: Path) -> dict[str, Any]:
+    """A command that does nothing, in a session that runs."""
+    name, container = session("exec")
+    mine = [*MOORING, "exec", name, "--", "true"]
+    return row("exec_true", *in_turn(rounds, mine, ["docker", "exec", container, "true"]))
+
+
+def ps(rounds: int, folder: Path) -> dict[str, Any]:
+    """The whole process, with ten sessions."""
+    for number in range(SESSIONS_FOR_PS):
+        session(f"ps{number}")
+    return row("ps", *in_turn(rounds, [*MOORING, "ps"], ["docker", "ps", "--all"]))
+
+
+def session_start(rounds: int, folder: Path) -> dict[str, Any]:
+    """A session in the background, against a container of the same image with the same binds."""
+    _, container = session("like")
+    like = json.loads(run("docker", "inspect", container).stdout)[0]
+    options = ["--init", "--tty", "--interactive", "--cap-drop", "ALL"]
+    options += ["--security-opt", "no-new-privileges", "--user", like["Config"]["User"]]
+    for mount in like["HostConfig"]["Mounts"]:
+        readonly = ",readonly" if mount.get("ReadOnly") else ""
+        target = f"source={mount['Source']},target={mount['Target']}"
+        options += ["--mount", f"type=bind,{target}{readonly}"]
+    sides: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        sides[0].append(
+            timed(lambda n=number: run(*MOORING, "create", "-d", "--name", f"start{n}"))
+        )
+        made = []
+        command = ["docker", "run", "--detach", *options, like["Config"]["Image"], "/bin/sh"]
+        sides[1].append(timed(lambda c=command, m=made: m.append(run(*c).stdout.strip())))
+        run(*MOORING, "rm", "-f", f"start{number}")
+        run("docker", "rm", "--force", made[0])
+    return row("session_start", *sides)
+
+
+def session(name: str) -> tuple[str, str]:
+    run(*MOORING, "create", "-d", "--name", name)
+    rows = json.loads(run(*MOORING, "ps", "--json").stdout)
+    return name, next(row["container"] for row in rows if row["name"] == name)
+
+
+def in_turn(rounds: int, mine: list[str], theirs: list[str]) -> tuple[list[float], list[float]]:
+    sides: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for side, command in zip(sides, (mine, theirs), strict=True):
+            took = timed(lambda c=command: run(*c))
+            if number:
+                side.append(took)
+    return sides
+
+
+def timed(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(command)} failed:\n{done.stderr}")
+    return done
+
+
+def row(name: str, mine: list[float], theirs: list[float]) -> dict[str, Any]:
+    mooring, reference = statistics.median(mine), statistics.median(theirs)
+    return {
+        "name": name,
+        "mooring": round(mooring, 4),
+        "reference": round(reference, 4),
+        "ratio": round(mooring / reference, 3),
+        "unit": "s",
+    }
+
+
+def within(row: dict[str, Any]) -> bool:
+    if row["name"] == "ps":
+        return bool(row["mooring"] <= PS_LIMIT_S)
+    return bool(row["ratio"] <= LIMITS.get(row["name"], float("inf")))
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    print(f"{'':14}{'mooring':>10}{'reference':>11}{'ratio':>8}  {'limit':<8}")
+    for row in rows:
+        limit = LIMITS.get(row["name"])
+        said = f"{limit:g} x" if limit else ("0.4 s" if row["name"] == "ps" else "-")
+        mark = "" if within(row) else "  over"
+        times = f"{row['mooring'] * 1000:>7.1f} ms{row['reference'] * 1000:>8.1f} ms"
+        print(f"{row['name']:14}{times}{row['ratio']:>8.2f}  {said:<8}{mark}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The engine frozen, killed and stopped under sessions that run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring import paths
+from mooring.engines.docker import DockerEngine
+from mooring.errors import EngineUnavailable
+from mooring.service import Mooring
+from mooring.session import State
+from tests.faults.conftest import PrivateEngine
+from tests.invariants import leaks
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+FROZEN_S = 12.0  # several samples of the clock, several polls of a kernel's restarter
+
+
+@pytest.fixture
+def mooring(private_engine: PrivateEngine, state: Path) -> Iterator[Mooring]:
+    """On the private engine, with little patience."""
+    yield Mooring(DockerEngine(private_engine.address, timeout_s=3.0), actor="tester")
+    engine = DockerEngine(private_engine.address)
+    service = Mooring(engine, actor="tester")
+    for session in service.sessions():
+        service.remove(session)
+    assert leaks(engine, state, paths.installation_id()) == []
+
+
+def test_a_frozen_engine_is_unknown_and_nothing_more(
+    mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
+) -> None:
+    """While the engine does not answer nothing is idle, exited or orphaned; afterwards all is right."""
+    cli("create", "-d", "--name", "frozen", check=0)
+    session = mooring.get("frozen")
+    mooring.ensure_kernel_host(session)
+    handle = mooring.kernel(session.id, "k1")
+    handle.write_connection(key=b"", encrypt=False, kernel_name="python3")
+    handle.start(kernel_name="python3", cwd=str(project), env={})
+    private_engine.send(signal.SIGSTOP)
+    try:
+        frozen_since = time.monotonic()
+        with pytest.raises(EngineUnavailable, match="did not answer"):
+            mooring.sessions()
+        known = mooring.unknown()
+        assert [(known.name, known.state) for known in known] == [("frozen", State.UNKNOWN)]
+        while time.monotonic() < frozen_since + FROZEN_S:
+            assert handle.poll() is None  # the kernel needs no engine, nor does who watches it
+            time.sleep(0.2)
+        assert handle.send_signal(signal.SIGINT)
+    finally:
+        private_engine.send(signal.SIGCONT)
+    after = mooring.get("frozen")
+    assert after.state is State.RUNNING
+    assert after.clock is not None
+    assert after.clock.age_s < 30
+    assert [event.kind for event in mooring.events(session.id)] == ["started"]
+
+
+def test_a_killed_engine_loses_no_session(
+    mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
+) -> None:
+    """With live restore a session outlives its engine's death; ps says unknown meanwhile."""
+    cli("create", "-d", "--name", "survivor", check=0)
+    private_engine.kill()
+    down = cli("ps", check=1)
+    assert "unknown" in down.stdout
+    assert "error: " in down.stderr
+    assert "hint: " in down.stderr
+    private_engine.start()
+    rows = json.loads(cli("ps", "--json", check=0).stdout)
+    assert [(row["name"], row["state"]) for row in rows] == [("survivor", "running")]
+    assert cli("exec", "survivor", "--", "echo", "here", check=0).stdout == "here\n"
+
+
+def test_a_stopped_engine_is_an_error_and_a_hint(
+    mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
+) -> None:
+    """Every command says in one line that the engine is away, and leaves nothing of a new session."""
+    private_engine.stop()
+    for command in (["create", "-d"], ["exec", "x", "--", "true"], ["stop", "x"], ["why", "x"]):
+        done = cli(*command)
+        assert done.returncode == (125 if command[0] == "exec" else 1)
+        assert done.stderr.startswith("error: ")
+        assert "hint: " in done.stderr
+    assert list(paths.sessions_dir().iterdir()) == []
+    private_engine.start()
