@@ -87,13 +87,20 @@ class Folder:
         """
         final = paths.sessions_dir() / session_id
         draft = final.with_name(f".{session_id}.new")
-        for name in ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty"):
-            (draft / name).mkdir(mode=0o700, exist_ok=True)
-        (draft / "record.json").write_text(json.dumps(record))
-        # flock itself, and not a library: the lock must follow the folder through its renaming
-        held = os.open(draft / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        draft.rename(final)
+        held = None
+        try:
+            for name in ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty"):
+                (draft / name).mkdir(mode=0o700, exist_ok=True)
+            (draft / "record.json").write_text(json.dumps(record))
+            # flock itself, and not a library: the lock must follow the folder through its renaming
+            held = os.open(draft / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            draft.rename(final)
+        except BaseException:
+            if held is not None:
+                os.close(held)
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         folder = cls(final)
         folder._held = held
         return folder
@@ -261,9 +268,8 @@ def _text(path: Path) -> str:
 
 
 def _lines(path: Path) -> dict[str, str]:
-    return dict(
-        (key, value) for key, _, value in (line.partition(" ") for line in _text(path).splitlines())
-    )
+    parts = (line.partition(" ") for line in _text(path).splitlines())
+    return {key: value for key, _, value in parts}
 
 
 def _write(path: Path, text: str) -> None:

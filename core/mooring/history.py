@@ -195,8 +195,11 @@ class History:
 
 
 def _past(row: Any) -> PastSession:
+    session, name, owner, image, created_at, ended_at, reason, exit_code, text = row
     try:
-        spec = json.loads(row[8])
+        spec = json.loads(text)
     except ValueError:
         spec = {}
-    return PastSession(*row[:6], row[6] or "", row[7], spec)
+    return PastSession(
+        session, name, owner, image, created_at, ended_at, reason or "", exit_code, spec
+    )

@@ -2,12 +2,13 @@
 
 Safe to run at any time by anyone: it is level-triggered (it looks at what is, never at what it
 remembers), it asks for each repair again whether it still applies, and it touches nothing that
-does not carry this installation's id.
+does not carry this installation's id, or that this installation has no record of.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 import time
@@ -18,12 +19,21 @@ from mooring.engines.base import Container, Engine
 from mooring.errors import MooringError
 from mooring.folder import Folder, boot_id
 from mooring.history import History
-from mooring.session import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE, Session, State
-from mooring.session import from_container, from_record
+from mooring.session import (
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_PROBE,
+    Session,
+    State,
+    from_container,
+    from_record,
+    is_own,
+)
 
 log = logging.getLogger(__name__)
 
 DRAFT_AGE_S = 60.0
+SIGKILLED = 128 + 9
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
     # here, never a folder and no container, which would look lost.
     folders = {folder.id: folder for folder in Folder.all()}
     rows = engine.list(mine)
-    containers = {
-        row.labels.get(LABEL_ID, ""): row for row in rows if LABEL_PROBE not in row.labels
-    }
+    containers = {row.labels[LABEL_ID]: row for row in rows if is_own(row)}
     probes = _remove_probes(engine, [row for row in rows if LABEL_PROBE in row.labels])
     half_created = []
     for session_id, folder in folders.items():
@@ -61,13 +69,21 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         if folder.exists and not folder.ready:
             _remove_half_created(engine, history, folder, containers.pop(session_id, None))
             half_created.append(session_id)
+    for session_id, row in list(containers.items()):
+        # Its creator died, and its folder was removed, while the engine was still at work on it
+        if row.state == "created" and not Folder.open(session_id).exists:
+            engine.remove(row.id)
+            del containers[session_id]
+            half_created.append(session_id)
     _sweep_drafts()
     boot = boot_id()
     sessions = [from_container(row, boot) for row in containers.values()]
     lost, ended = [], []
-    for session in sessions:
+    for number, session in enumerate(sessions):
         if session.state not in (State.STOPPED, State.LOST):
             continue
+        if session.exit_code == SIGKILLED and session.end is None:
+            session = sessions[number] = _with_memory(engine, session)
         if _record_end(history, session):
             ended.append(session.id)
         folder = Folder.open(session.id)
@@ -114,9 +130,11 @@ def _remove_half_created(
 
 def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
     """Containers that looked into an image and whose maker is gone: they live for seconds."""
-    old = [row for row in rows if not _alive(row.labels[LABEL_PROBE])]
+    records = {path.name: path for path in paths.images_dir().glob("mooring-probe-*")}
+    old = [row for row in rows if row.name in records and not _alive(row.labels[LABEL_PROBE])]
     for row in old:
         engine.remove(row.id)
+        records[row.name].unlink(missing_ok=True)
     return [row.id for row in old]
 
 
@@ -132,6 +150,18 @@ def process_mark(pid: int) -> str:
 def _alive(mark: str) -> bool:
     pid = mark.partition(":")[0]
     return pid.isdigit() and process_mark(int(pid)) == mark
+
+
+def _with_memory(engine: Engine, session: Session) -> Session:
+    """A killed session, and whether it was for want of memory: asked once, then remembered."""
+    folder = Folder.open(session.id)
+    known = folder.record().get("out_of_memory")
+    if known is None:
+        detail = engine.inspect(session.container)
+        known = bool(detail and detail.oom_killed)
+        with contextlib.suppress(OSError):
+            folder.update_record(out_of_memory=known)
+    return dataclasses.replace(session, out_of_memory=known)
 
 
 def _record_end(history: History, session: Session) -> bool:

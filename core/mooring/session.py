@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mooring.engines.base import Container
 from mooring.folder import ClockStatus, End, Folder, KernelEntry
+from mooring.history import PastSession
 
 
 class State(str, Enum):
     """What a session is doing.
 
     ``unknown`` means that the engine does not tell: it is neither idle nor gone, and nothing is
-    done to it.
+    done to it. ``gone`` ones are removed: only history remembers them.
     """
 
     STARTING = "starting"
@@ -24,6 +26,7 @@ class State(str, Enum):
     STOPPED = "stopped"
     LOST = "lost"
     UNKNOWN = "unknown"
+    GONE = "gone"
 
     def __str__(self) -> str:
         return self.value
@@ -37,6 +40,8 @@ LABEL_INSTALLATION = "mooring.installation"
 LABEL_SPEC = "mooring.spec"
 LABEL_VERSION = "mooring.version"
 LABEL_PROBE = "mooring.probe"
+
+_ID = re.compile("[0-9a-f]{12}")
 
 # The shape of `ps --json` and of REST's answers
 FIELDS = (
@@ -69,6 +74,7 @@ class Session:
         created_at: seconds since the epoch.
         exit_code: of its main process, once it has ended.
         end: why its clock ended it, if it did.
+        out_of_memory: its main process was killed for want of memory.
     """
 
     id: str
@@ -84,11 +90,12 @@ class Session:
     end: End | None
     kernels: tuple[KernelEntry, ...]
     lost_because: str = ""
+    out_of_memory: bool = False
 
     @property
     def reason(self) -> str:
         """Why it is not running, in a few words; empty while it is."""
-        if self.state is State.LOST:
+        if self.state in (State.LOST, State.GONE):
             return self.lost_because
         if self.state is not State.STOPPED:
             return ""
@@ -96,6 +103,8 @@ class Session:
             return {"idle": "idle timeout", "max_duration": "maximum duration"}.get(
                 self.end.reason, self.end.reason
             )
+        if self.out_of_memory:
+            return out_of_memory(self.spec)
         return "ended by itself" if self.exit_code == 0 else f"exit code {self.exit_code}"
 
     @property
@@ -126,6 +135,37 @@ class Session:
             "cpu_percent": clock.cpu_percent if clock else None,
             "container": self.container,
         }
+
+
+def out_of_memory(spec: dict[str, Any]) -> str:
+    """What is said of a process that was killed for want of memory: with the limit, if any."""
+    from mooring.quantities import format_size
+
+    limit = spec.get("memory")
+    return f"out of memory (limit {format_size(limit)})" if limit else "out of memory"
+
+
+def container_name(name: str, session_id: str) -> str:
+    """What a session's container is called on the engine."""
+    return f"mooring-{name}-{session_id[:4]}"
+
+
+def is_own(row: Container) -> bool:
+    """Whether this installation made that container.
+
+    Whoever may use the engine may put any label on a container of theirs; what nobody else can
+    write is the session's record, and that names its container.
+    """
+    session_id = row.labels.get(LABEL_ID, "")
+    if not _ID.fullmatch(session_id):
+        return False
+    record = Folder.open(session_id).record()
+    if record.get("id") != session_id:
+        return False
+    made = record.get("container")
+    if made:
+        return bool(made == row.id)
+    return row.name == container_name(record.get("name", ""), session_id)
 
 
 _STATES = {
@@ -193,6 +233,25 @@ def from_record(folder: Folder, state: State, because: str) -> Session:
         end=None,
         kernels=tuple(folder.kernels()),
         lost_because=because,
+    )
+
+
+def from_history(past: PastSession) -> Session:
+    """A session that is gone, as history remembers it."""
+    return Session(
+        id=past.id,
+        name=past.name,
+        owner=past.owner,
+        state=State.GONE,
+        image=past.image,
+        container="",
+        created_at=past.created_at,
+        exit_code=past.exit_code,
+        spec=past.spec,
+        clock=None,
+        end=End(past.reason, past.ended_at or 0.0, "", ""),
+        kernels=(),
+        lost_because=past.reason or "removed",
     )
 
 

@@ -18,7 +18,7 @@ from mooring.errors import EngineUnavailable
 
 
 class PrivateEngine:
-    """A dockerd with its own folders and socket, and no network: it disturbs no other."""
+    """A dockerd with its own folders, socket and network namespace: it disturbs no other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,12 +29,13 @@ class PrivateEngine:
         with open(self.folder / "log", "ab") as log:
             self._daemon = subprocess.Popen(
                 [
+                    "unshare",
+                    "--net",
                     "dockerd",
                     f"--host={self.address}",
                     f"--data-root={self.folder / 'data'}",
                     f"--exec-root={self.folder / 'exec'}",
                     f"--pidfile={self.folder / 'pid'}",
-                    "--bridge=none",
                     "--iptables=false",
                     "--live-restore",
                 ],
@@ -45,25 +46,35 @@ class PrivateEngine:
             )
         deadline = time.monotonic() + 60
         while True:
+            engine = DockerEngine(self.address, timeout_s=5)
             try:
-                DockerEngine(self.address, timeout_s=5).info()
+                engine.info()
                 return
             except EngineUnavailable:
                 log_tail = (self.folder / "log").read_text()[-2000:]
                 assert time.monotonic() < deadline, f"dockerd does not start:\n{log_tail}"
                 assert self._daemon.poll() is None, f"dockerd ended:\n{log_tail}"
                 time.sleep(0.2)
+            finally:
+                engine.close()
 
     def send(self, signum: signal.Signals) -> None:
         assert self._daemon is not None
         self._daemon.send_signal(signum)
+        if signum == signal.SIGSTOP:  # its threads stop one after the other
+            deadline = time.monotonic() + 10
+            while "(stopped)" not in Path(f"/proc/{self._daemon.pid}/status").read_text():
+                assert time.monotonic() < deadline, "dockerd does not stop"
+                time.sleep(0.01)
+            time.sleep(0.2)
 
     def kill(self) -> None:
         """As the out-of-memory killer does it."""
         assert self._daemon is not None
         self._daemon.kill()
         self._daemon.wait()
-        (self.folder / "pid").unlink(missing_ok=True)
+        for stale in ("pid", "exec/containerd/containerd.pid"):
+            (self.folder / stale).unlink(missing_ok=True)
 
     def stop(self) -> None:
         if self._daemon is not None and self._daemon.poll() is None:

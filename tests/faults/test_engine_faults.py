@@ -26,18 +26,21 @@ FROZEN_S = 12.0  # several samples of the clock, several polls of a kernel's res
 @pytest.fixture
 def mooring(private_engine: PrivateEngine, state: Path) -> Iterator[Mooring]:
     """On the private engine, with little patience."""
-    yield Mooring(DockerEngine(private_engine.address, timeout_s=3.0), actor="tester")
+    impatient = DockerEngine(private_engine.address, timeout_s=3.0)
+    yield Mooring(impatient, actor="tester")
+    impatient.close()
     engine = DockerEngine(private_engine.address)
     service = Mooring(engine, actor="tester")
     for session in service.sessions():
         service.remove(session)
     assert leaks(engine, state, paths.installation_id()) == []
+    engine.close()
 
 
 def test_a_frozen_engine_is_unknown_and_nothing_more(
     mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
 ) -> None:
-    """While the engine does not answer nothing is idle, exited or orphaned; afterwards all is right."""
+    """While the engine does not answer nothing is idle, exited or orphaned; then all is right."""
     cli("create", "-d", "--name", "frozen", check=0)
     session = mooring.get("frozen")
     mooring.ensure_kernel_host(session)
@@ -57,6 +60,7 @@ def test_a_frozen_engine_is_unknown_and_nothing_more(
         assert handle.send_signal(signal.SIGINT)
     finally:
         private_engine.send(signal.SIGCONT)
+        handle.forget()
     after = mooring.get("frozen")
     assert after.state is State.RUNNING
     assert after.clock is not None
@@ -83,7 +87,7 @@ def test_a_killed_engine_loses_no_session(
 def test_a_stopped_engine_is_an_error_and_a_hint(
     mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
 ) -> None:
-    """Every command says in one line that the engine is away, and leaves nothing of a new session."""
+    """Every command says in one line that the engine is away; nothing of a new session is left."""
     private_engine.stop()
     for command in (["create", "-d"], ["exec", "x", "--", "true"], ["stop", "x"], ["why", "x"]):
         done = cli(*command)

@@ -200,6 +200,9 @@ class Engine(Protocol):
     ) -> str:
         """Start another process in a running container and leave it alone. Returns its exec id."""
 
+    def out_of_memory(self, container: str, since: float) -> bool:
+        """Whether a process of the container was killed for want of memory since then (epoch)."""
+
     def exec_exit_code(self, exec_id: str) -> int | None:
         """Exit code of an exec, or None while it runs."""
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def local_address(environ: Mapping[str, str]) -> str:
     if host:
         if not host.startswith("unix://"):
             raise NotSupported(
-                f"DOCKER_HOST is {host}: an engine on another machine is not supported by this version",
+                f"DOCKER_HOST is {host}: this version has no engines on other machines",
                 "unset DOCKER_HOST, or set it to unix:///path/to/docker.sock",
             )
         return host
@@ -86,6 +87,12 @@ class DockerEngine:
                 base_url=self.address, version="1.41", timeout=self._timeout_s, num_pools=16
             )
         return self._client
+
+    def close(self) -> None:
+        """Give its connections back; the next request makes new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     # engine
 
@@ -163,6 +170,7 @@ class DockerEngine:
                 cap_drop=["ALL"],
                 cap_add=list(config.capabilities) or None,
                 security_opt=["no-new-privileges"],
+                cgroupns="private",  # Docker's default on cgroup v1 is the machine's own
                 group_add=[str(gid) for gid in config.groups] or None,
                 mem_limit=config.memory_bytes,
                 memswap_limit=config.memory_bytes,
@@ -228,8 +236,10 @@ class DockerEngine:
 
         with self._mapped("waiting for the container to end"):
             try:
-                # The SDK takes None for "its own default", so "for ever" is said in seconds
-                return int(self._api.wait(container, timeout=timeout_s or 10**9)["StatusCode"])
+                # The SDK takes None for "its own default", so "for ever" is said in seconds;
+                # no time at all is no timeout that the transport takes
+                limit_s = 10**9 if timeout_s is None else max(timeout_s, 0.01)
+                return int(self._api.wait(container, timeout=limit_s)["StatusCode"])
             except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
                 if timeout_s is None or "timed out" not in str(error).lower():
                     raise
@@ -309,6 +319,13 @@ class DockerEngine:
                 return 137  # the container, and with it every process, was removed
         return None if said["Running"] else said["ExitCode"]
 
+    def out_of_memory(self, container: str, since: float) -> bool:
+        filters = {"container": container, "event": "oom"}
+        with self._mapped("asking for the engine's events"):
+            found = self._api.events(since=int(since), until=time.time() + 1, filters=filters)
+            with contextlib.closing(found):
+                return any(True for _ in found)
+
     # images
 
     def image_id(self, reference: str) -> str | None:
@@ -370,8 +387,12 @@ class DockerEngine:
     @contextlib.contextmanager
     def _mapped(self, doing: str) -> Iterator[None]:
         """The one place where the SDK's exceptions, and its transport's, become mooring's."""
+        from http.client import HTTPException
+
         import requests
-        from docker.errors import APIError, DockerException
+        from docker.errors import APIError, DockerException, StreamParseError
+        from docker.utils.socket import SocketError
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
@@ -382,7 +403,12 @@ class DockerEngine:
             raise EngineError(f"{doing}: {why}") from error
         except (
             DockerException,
+            StreamParseError,
+            SocketError,
             requests.exceptions.RequestException,
+            # what is read while an answer streams in is not requests' own any more
+            HTTPError,
+            HTTPException,
             OSError,
             ValueError,
         ) as error:
@@ -399,7 +425,7 @@ class DockerEngine:
         if "FileNotFoundError" in text or "No such file" in text:
             return EngineUnavailable(
                 f"no container engine: {path} does not exist",
-                "install Docker (sudo apt install docker.io) or start it; mooring doctor tells more",
+                "install Docker (sudo apt install docker.io) or start it; see: mooring doctor",
             )
         if "timed out" in text.lower():
             return EngineUnavailable(

@@ -1,0 +1,35 @@
+"""Whoever is killed for want of memory is told so, with the limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mooring.service import Mooring
+
+pytestmark = pytest.mark.engine
+
+HUNGRY = "x = bytearray(512 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1"
+
+
+def test_the_main_process(cli, mooring: Mooring, project: Path) -> None:
+    """A session whose main process ran out of memory says so in ps, why and its history."""
+    done = cli("create", "--name", "hungry", "--memory", "64MiB", "--", "python3", "-c", HUNGRY)
+    assert done.returncode == 137
+    assert mooring.get("hungry").reason == "out of memory (limit 64 MiB)"
+    assert "out of memory (limit 64 MiB)" in cli("why", "hungry", check=0).stdout
+    assert "out of memory (limit 64 MiB)" in cli("events", "hungry", check=0).stdout
+
+
+def test_an_exec(cli, mooring: Mooring, project: Path) -> None:
+    """An exec that ran out of memory says so, returns 137, and the session lives on."""
+    cli("create", "-d", "--name", "roomy", "--memory", "64MiB", "--", "sleep", "1000", check=0)
+    done = cli("exec", "roomy", "--", "python3", "-c", HUNGRY)
+    assert done.returncode == 137
+    assert "out of memory (limit 64 MiB)" in done.stderr
+    assert cli("exec", "roomy", "--", "echo", "alive", check=0).stdout == "alive\n"
+    # a process that was killed for another reason is not said to have been out of memory
+    killed = cli("exec", "roomy", "--", "sh", "-c", "kill -9 $$")
+    assert killed.returncode == 137
+    assert "out of memory" not in killed.stderr
