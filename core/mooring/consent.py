@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,17 @@ if TYPE_CHECKING:
 def needed(resolved: ResolvedSpec, grants: Sequence[Grant]) -> list[Grant]:
     """Those grants that a file asks for and that nobody has allowed yet.
 
-    Consent is to a file's content: its SHA-256. A changed file asks again.
+    Consent is to a file's content (its SHA-256) and to what that reached when it was given: a
+    changed file asks again, and so does one whose paths have come to lead elsewhere.
     """
-    if resolved.sha256 is None or (paths.consents_dir() / resolved.sha256).exists():
+    if resolved.sha256 is None:
         return []
-    return [grant for grant in grants if resolved.origins.get(grant.key, "file").startswith("file")]
+    allowed = _allowed(resolved.sha256)
+    return [
+        grant
+        for grant in grants
+        if resolved.origins.get(grant.key, "file").startswith("file") and str(grant) not in allowed
+    ]
 
 
 def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
@@ -31,7 +39,7 @@ def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
     """
     missing = needed(resolved, grants)
     if missing:
-        what = "; ".join(f"{grant.key}: {grant.what}" for grant in missing)
+        what = "; ".join(map(str, missing))
         raise ConsentRequired(
             f"{resolved.path} reaches beyond its folder: {what}",
             f"read it, then allow it: mooring trust {resolved.path}",
@@ -40,6 +48,17 @@ def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
 
 def give(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
     """Remember that the user allows this file, as it stands now."""
-    if resolved.sha256 is not None:
-        lines = [str(resolved.path), *(f"{grant.key}: {grant.what}" for grant in grants)]
-        (paths.consents_dir() / resolved.sha256).write_text("\n".join(lines) + "\n")
+    if resolved.sha256 is None:
+        return
+    allowed = _allowed(resolved.sha256) | set(map(str, grants))
+    path = paths.consents_dir() / resolved.sha256
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"file": str(resolved.path), "allowed": sorted(allowed)}))
+    draft.replace(path)
+
+
+def _allowed(sha256: str) -> set[str]:
+    try:
+        return set(json.loads((paths.consents_dir() / sha256).read_text())["allowed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

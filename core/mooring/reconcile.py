@@ -19,6 +19,7 @@ from mooring.engines.base import Container, Engine
 from mooring.errors import MooringError
 from mooring.folder import Folder, boot_id
 from mooring.history import History
+from mooring.kernels import KernelHandle
 from mooring.session import (
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -80,6 +81,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
     sessions = [from_container(row, boot) for row in containers.values()]
     lost, ended = [], []
     for number, session in enumerate(sessions):
+        _record_dead_kernels(history, session)
         if session.state not in (State.STOPPED, State.LOST):
             continue
         if session.exit_code == SIGKILLED and session.end is None:
@@ -112,6 +114,14 @@ def unknown_sessions() -> list[Session]:
         for folder in Folder.all()
         if folder.ready
     ]
+
+
+def _record_dead_kernels(history: History, session: Session) -> None:
+    """Write down the deaths that no client saw."""
+    for kernel in session.kernels:
+        if kernel.exit is not None:
+            with contextlib.suppress(MooringError):
+                KernelHandle(Folder.open(session.id), kernel.id).tell_end(history)
 
 
 def _remove_half_created(

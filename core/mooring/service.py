@@ -6,6 +6,7 @@ Synchronous and thread-safe. A door that lives in an event loop calls it in a th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fnmatch
 import getpass
 import hashlib
@@ -24,20 +25,22 @@ from typing import TYPE_CHECKING
 import mooring
 from mooring import consent, images, mounts, paths
 from mooring.engines import open_engine
-from mooring.engines.base import ContainerConfig, Engine, Stream
+from mooring.engines.base import Bind, ContainerConfig, Engine, Stream
 from mooring.errors import (
     EngineError,
     EngineUnavailable,
     KernelError,
     MooringError,
+    PolicyError,
     SessionExists,
     SessionNotFound,
     SessionStateError,
+    SessionTimeout,
     SpecError,
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
 from mooring.history import Event, History, PastSession
-from mooring.kernels import KernelHandle
+from mooring.kernels import KernelHandle, host_lives
 from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
 from mooring.session import (
     LABEL_ID,
@@ -49,7 +52,11 @@ from mooring.session import (
     LABEL_VERSION,
     Session,
     State,
+    container_name,
     from_container,
+    from_history,
+    is_own,
+    out_of_memory,
 )
 from mooring.users import User, caller, with_group, with_user
 
@@ -61,8 +68,18 @@ log = logging.getLogger(__name__)
 CLOCK = f"{GUEST_RUN}/clock.sh"
 SAMPLE_S = 5.0
 GRACE_S = 10.0
+START_TIMEOUT_S = 60.0
 # Root's session on any image: what package managers need. Nobody else has a use for any.
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+
+# $0 the signal, $1 where an exec writes its number: not yet, if it was started a moment ago.
+# Each exec is the leader of its group.
+_SIGNAL_EXEC = """
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    if read -r pid _ <"$1"; then kill "-$0" "-$pid"; exit; fi
+    sleep 0.2
+done 2>/dev/null
+"""
 
 Progress = Callable[[str], None]
 
@@ -97,7 +114,7 @@ class Mooring:
 
     # looking
 
-    def list(self) -> list[Session]:
+    def sessions(self) -> list[Session]:
         """All sessions of this installation, the newest first; repairs what needs it.
 
         Raises:
@@ -106,7 +123,7 @@ class Mooring:
         return self.reconcile()[0]
 
     def reconcile(self) -> tuple[list[Session], Repairs]:
-        """``list``, with what was repaired."""
+        """``sessions``, with what was repaired."""
         sessions, repairs = reconcile(self.engine, self.history)
         return sorted(sessions, key=lambda s: s.created_at, reverse=True), repairs
 
@@ -128,7 +145,7 @@ class Mooring:
         Raises:
             SessionNotFound: a pattern stands for nothing.
         """
-        everything = self.list()
+        everything = self.sessions()
         found: dict[str, Session] = {}
         for pattern in patterns:
             matching = _matching(everything, pattern)
@@ -146,7 +163,7 @@ class Mooring:
         """
         mine = {LABEL_INSTALLATION: paths.installation_id()}
         rows = self.engine.list(mine | {LABEL_NAME: name})
-        sessions = [from_container(row, boot_id()) for row in rows]
+        sessions = [from_container(row, boot_id()) for row in rows if is_own(row)]
         session = sessions[0] if sessions else self.get(name)
         if session.state is not State.RUNNING:
             why = f" ({session.reason})" if session.reason else ""
@@ -160,6 +177,22 @@ class Mooring:
 
     def events(self, session_id: str, after: int = 0) -> list[Event]:
         return self.history.events(session_id, after)
+
+    def ended(self, sessions: Sequence[Session]) -> list[Session]:
+        """Those of ``sessions`` that have ended, then those that only history remembers.
+
+        Each tells when it ended, also one whose clock did not end it.
+        """
+        past = {one.id: from_history(one) for one in self.history.ended()}
+        known = {session.id for session in sessions}
+        here = [
+            dataclasses.replace(session, end=past[session.id].end)
+            if session.end is None and session.id in past
+            else session
+            for session in sessions
+            if session.state in (State.STOPPED, State.LOST)
+        ]
+        return here + [one for one in past.values() if one.id not in known]
 
     def past(self, name: str) -> PastSession | None:
         """A session that history remembers, gone or not."""
@@ -217,16 +250,18 @@ class Mooring:
         mounts.create_outputs(spec, resolved.project)
 
         folder = self._reserve(name or spec.name, resolved, tty=tty, remove=remove)
-        container = ""
+        container, asked = "", False
         try:
             config = self._config(resolved, facts, user, folder, here, tty=tty, size=size)
             mounts.write_secrets(folder, values)
             progress("starting the container")
+            asked = True
             container = self.engine.create(config)
             stream = (
                 self.engine.attach(container, tty=tty, detach_keys=detach_keys) if attach else None
             )
             self.engine.start(container)
+            self._await_check(folder, container)
             if not config.network:
                 self.engine.attach_network(container)
             folder.update_record(container=container)
@@ -241,9 +276,9 @@ class Mooring:
             self.history.add(folder.id, "started", self.actor, f"image {spec.image}")
             folder.mark_ready()
         except BaseException as error:
-            with contextlib.suppress(EngineError):
-                self._remove_by_id(folder.id, container)
-            with contextlib.suppress(MooringError):
+            cut_off = asked and not container and not isinstance(error, EngineError)
+            with contextlib.suppress(MooringError):  # what is left then, the reconciler removes
+                self._remove_by_id(folder.id, container, patience_s=1.0 if cut_off else 0.0)
                 folder.remove()
             if isinstance(error, OSError):
                 raise MooringError(
@@ -266,7 +301,7 @@ class Mooring:
 
         lock = paths.state_dir() / f"shared-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock"
         with filelock.FileLock(lock):
-            found = [session for session in self.list() if session.name == name]
+            found = [session for session in self.sessions() if session.name == name]
             if not found:
                 return self.create(resolved, name=name, cwd=cwd).session
             if found[0].state is State.RUNNING:
@@ -295,7 +330,11 @@ class Mooring:
             LABEL_PROBE: process_mark(os.getpid()),
         }
         name = f"mooring-probe-{secrets.token_hex(4)}"
-        return images.facts_of(self.engine, reference, image_id, user, name, labels)
+        record = paths.images_dir() / name
+        record.touch()
+        facts = images.facts_of(self.engine, reference, image_id, user, name, labels)
+        record.unlink(missing_ok=True)
+        return facts
 
     def _reserve(
         self, wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool
@@ -350,7 +389,9 @@ class Mooring:
         guest = resources.files("mooring") / "guest"
         for script in ("clock.sh", "kernelhost.py"):
             (folder.run / script).write_text((guest / script).read_text())
-        (folder.run / "mounts").write_text("".join(f"{line}\n" for line in plan.identities))
+        consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
+        (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
+        folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
         if facts.python:
             (folder.run / "python").write_text(f"{facts.python}\n")
         if spec.kernel:
@@ -379,7 +420,7 @@ class Mooring:
             **spec.env,
         }
         return ContainerConfig(
-            name=f"mooring-{name}-{folder.id[:4]}",
+            name=container_name(name, folder.id),
             image=facts.reference,
             argv=("/bin/sh", CLOCK, "main", *(["--", *command] if command else [])),
             user=f"{user.uid}:{user.gid}",
@@ -428,10 +469,18 @@ class Mooring:
                 f"session {session.name} has lost its folder and cannot be started",
                 f"remove what is left: mooring rm {session.name}",
             )
-        for stale in ("end", "status", "hold"):
+        # what is there now counts, if every path still leads to itself and not through a new link
+        granted = [Bind(source, target) for source, target in folder.record().get("mounts", [])]
+        (folder.run / "mounts").write_text(mounts.identities(folder, granted))
+        for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
             (folder.run / stale).unlink(missing_ok=True)
-        folder.update_record(boot_id=boot_id(), end_recorded=False)
+        folder.update_record(boot_id=boot_id(), end_recorded=False, out_of_memory=None)
         self.engine.start(session.container)
+        try:
+            self._await_check(folder, session.container)
+        except PolicyError:
+            self.engine.stop(session.container, grace_s=1.0)
+            raise
         self.history.session_resumed(session.id)
         self.history.add(session.id, "started", self.actor, "again")
         return self._named(session.id, session.name)
@@ -556,12 +605,15 @@ class Mooring:
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         detach_keys: str = "",
+        mark: str = "",
     ) -> Stream:
         """Start a process in a running session; without a terminal it counts as activity.
 
         Args:
             argv: the command; empty for a shell.
             size: rows and columns of the terminal, right from its first moment.
+            mark: a plain word of the caller's, by which ``signal`` finds a process without a
+                terminal; one is made up without.
 
         Raises:
             EngineError
@@ -570,7 +622,7 @@ class Mooring:
             rows, columns = size or (24, 80)
             command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *argv]
         else:
-            mark = secrets.token_hex(4)
+            mark = mark or secrets.token_hex(4)
             command = ["/bin/sh", CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
         stream = self.engine.exec(
             session.container,
@@ -584,6 +636,30 @@ class Mooring:
         if size:
             stream.resize(*size)
         return stream
+
+    def signal(self, session: Session, name: str, mark: str = "") -> None:
+        """Send a signal into a session, as a terminal's Ctrl-C would.
+
+        Args:
+            name: INT, TERM, HUP, …
+            mark: of a process that ``exec`` started, which gets it with all of its group;
+                without, the main process does, through the container's init.
+
+        Raises:
+            EngineError
+        """
+        script = _SIGNAL_EXEC if mark else 'kill -s "$0" 1'
+        argv = ["/bin/sh", "-c", script, name, f"{GUEST_RUN}/x/{mark}"]
+        self.engine.exec_detached(session.container, argv)
+
+    def why_killed(self, session: Session, since: float) -> str:
+        """Why something in a session was killed since then (epoch): memory, or empty for unknown.
+
+        Raises:
+            EngineError
+        """
+        starved = self.engine.out_of_memory(session.container, since)
+        return out_of_memory(session.spec) if starved else ""
 
     def attach(self, session: Session, *, detach_keys: str = "") -> Stream | None:
         """The main process's terminal or streams; None when the session has only its clock."""
@@ -610,20 +686,21 @@ class Mooring:
         return KernelHandle(Folder.open(session_id), kernel_id)
 
     def ensure_kernel_host(self, session: Session) -> None:
-        """Have the parent of kernels run in a session that was not made for kernels.
+        """Have the parent of kernels run in a session: where there was none, or where it died.
 
         Raises:
             ImageError: the image has no Python with ipykernel.
             EngineError
         """
         folder = Folder.open(session.id)
-        if (folder.run / "kernelhost").exists() or (folder.run / "kernelhost.sock").exists():
-            return
+        first = not (folder.run / "kernelhost.lock").exists()
+        if host_lives(folder) or (first and (folder.run / "kernelhost").exists()):
+            return  # the clock starts the first one of a session that was made for kernels
         try:
             python = (folder.run / "python").read_text().strip()
         except OSError:
             raise _no_kernel(session.image, "no Python with ipykernel was found in it") from None
-        command = 'exec "$0" "$1" >>"$2" 2>&1 </dev/null'
+        command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
         self.engine.exec_detached(
             session.container,
             [
@@ -639,21 +716,62 @@ class Mooring:
 
     # helpers
 
+    def _await_check(self, folder: Folder, container: str) -> None:
+        """Wait until the container has found its mounts to be what was granted.
+
+        Raises:
+            PolicyError: one is not; nothing of the user's has run.
+            EngineError, SessionTimeout: it did not come so far.
+        """
+        began = time.monotonic()
+        asked = began
+        while not (folder.run / "checked").exists():
+            end = folder.end()
+            if end is not None and end.reason == "refused":
+                raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
+            now = time.monotonic()
+            if now - asked > 1.0:
+                asked = now
+                detail = self.engine.inspect(container)
+                gone = detail is None or detail.state in ("exited", "dead")
+                if gone and not (folder.run / "checked").exists() and folder.end() is None:
+                    code = detail.exit_code if detail else "unknown"
+                    raise EngineError(
+                        f"the container ended while it started (exit code {code})",
+                        "does the image have a POSIX /bin/sh and stat or ls?",
+                    )
+            if now - began > START_TIMEOUT_S:
+                raise SessionTimeout(
+                    f"the container did not begin within {START_TIMEOUT_S:g} s",
+                    "the machine may be overloaded; try again",
+                )
+            time.sleep(0.001)
+
     def _named(self, session_id: str, name: str) -> Session:
-        rows = self.engine.list({LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id})
+        mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
+        rows = [row for row in self.engine.list(mine) if is_own(row)]
         if not rows:
             raise SessionNotFound(
                 f"session {name} ended and was removed at once", f"mooring events {name} tells more"
             )
         return from_container(rows[0], boot_id())
 
-    def _remove_by_id(self, session_id: str, container: str) -> None:
-        """Remove a session's container, also one whose creation was cut off before its answer."""
+    def _remove_by_id(self, session_id: str, container: str, patience_s: float = 0.0) -> None:
+        """Remove a session's container, also one whose creation was cut off before its answer.
+
+        Args:
+            patience_s: how long the engine may go on making it, when nobody waits any more.
+        """
         if container:
             self.engine.remove(container)
             return
         mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
-        for row in self.engine.list(mine):
+        deadline = time.monotonic() + patience_s
+        rows = list(filter(is_own, self.engine.list(mine)))
+        while not rows and time.monotonic() < deadline:
+            time.sleep(0.05)
+            rows = list(filter(is_own, self.engine.list(mine)))
+        for row in rows:
             self.engine.remove(row.id)
 
     def _not_found(self, pattern: str, everything: list[Session]) -> SessionNotFound:

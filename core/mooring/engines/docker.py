@@ -400,6 +400,8 @@ class DockerEngine:
             raise
         except APIError as error:
             why = _one_line(str(error.explanation or error))
+            if error.response is not None:
+                error.response.close()  # the SDK leaves a refused stream's connection open
             raise EngineError(f"{doing}: {why}") from error
         except (
             DockerException,

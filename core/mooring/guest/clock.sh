@@ -18,9 +18,11 @@
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
 #   kernelhost   first line: the python that runs R/kernelhost.py (output: kernelhost.log)
+#   mounts       "DEVICE:INODE PATH" of R, then of each mount, as they were granted
 # Written to R:
 #   status       at every sample; complete if its last line is `complete`, else read again
 #   end          why the session ended, once a run; complete once it has a `signals` line
+#   checked      the mounts are what was granted; nothing of the user's runs before
 #   k/*/exit     "lost", for kernels left over from an earlier run
 #
 # The session ends as idle when no kernel, terminal, exec or hold was seen for the idle
@@ -454,7 +456,61 @@ read_status() {
 
 # --- the start ---------------------------------------------------------------------------
 
-# On the way to the first kernel: nothing is forked before its host. The subshell leaves
+# A link that was put in a mount's place after its check shows another file here. R, which
+# nobody else can exchange, tells how far the machine's numbers hold in this container: not
+# their devices where a virtual machine has its own (or there is no stat), nor any at all.
+check_mounts() {
+    granted=''
+    set --
+    {
+        while IFS= read -r text; do
+            granted="$granted${text%% *} "
+            set -- "$@" "${text#* }"
+        done <"$R/mounts"
+    } 2>/dev/null
+    if [ $# != 0 ]; then
+        identify "$@"
+        compare=''
+        for text in $found; do
+            identity=${granted%% *} granted=${granted#* }
+            case ${compare:-first}:$text in
+            first:-) refuse 'the image has neither stat nor ls to look at its mounts with' ;;
+            first:"$identity") compare=all ;;
+            first:*:"${identity#*:}") compare=inode ;;
+            first:*) break ;;
+            all:"$identity" | inode:*:"${identity#*:}") ;;
+            *) refuse "the mount at $1 is not what was checked" ;;
+            esac
+            shift
+        done
+    fi
+    { echo >"$R/checked"; } 2>/dev/null
+}
+
+# Into found, a word for each path: DEVICE:INODE, -:INODE where only ls is, - for nothing.
+identify() {
+    found=''
+    command eval 'found=$(stat -Lc %d:%i "$@")' 2>/dev/null && return
+    found=''
+    for file; do
+        text=''
+        command eval 'text=$(stat -Lc %d:%i "$file" || ls -diL "$file")' 2>/dev/null
+        case $text in
+        '') text=- ;;
+        *' '*) text=${text#"${text%%[0-9]*}"} text=-:${text%% *} ;;
+        esac
+        found="$found $text"
+    done
+}
+
+refuse() {
+    forget_last_run
+    read_uptime
+    write_end refused "$1"
+    fail "refused: $1"
+}
+
+# On the way to the first kernel: nothing else is forked before its host. The subshell leaves
 # it to the init, so that the session's command has no child that it did not start.
 start_kernelhost() {
     for file in "$R"/k/*/; do
@@ -480,6 +536,7 @@ mode=${1:-}
 [ $# = 0 ] || shift
 case $mode in
 main)
+    check_mounts
     start_kernelhost
     forget_last_run
     if [ "${1:-}" = -- ] && [ $# -gt 1 ]; then

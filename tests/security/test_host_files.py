@@ -1,0 +1,518 @@
+"""Attacks on this machine's files through mounts: nothing but what was granted, or no session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring import paths
+from mooring.config import ResolvedSpec, resolve
+from mooring.engines.base import Engine
+from mooring.engines.docker import DockerEngine
+from mooring.errors import ConsentRequired, PolicyError, SpecError
+from mooring.mounts import plan
+from mooring.service import Mooring
+from mooring.session import LABEL_INSTALLATION, State
+from mooring.users import caller
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def loot(tmp_path: Path) -> Path:
+    """What an attacker wants: a folder outside the project, with a file in it."""
+    folder = tmp_path / "loot"
+    folder.mkdir()
+    (folder / "file").write_text("the loot")
+    return folder
+
+
+class Swapping:
+    """An engine that lets somebody act between the check of the mounts and their mounting."""
+
+    def __init__(self, engine: Engine, act: Callable[[], None]) -> None:
+        self._engine = engine
+        self._act = act
+        self.created: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def create(self, config: object) -> str:
+        self._act()
+        self.created.append(self._engine.create(config))  # type: ignore[arg-type]
+        return self.created[-1]
+
+
+def swap(path: Path, target: Path) -> Callable[[], None]:
+    """Put a link to ``target`` in the place of ``path``."""
+
+    def act() -> None:
+        path.rename(path.with_name("aside"))
+        path.symlink_to(target)
+
+    return act
+
+
+def seen(command: str) -> dict[str, object]:
+    """Flags of a session whose command leaves a mark as soon as it runs."""
+    return {"command": ["sh", "-c", f"touch ran; {command}"]}
+
+
+def nothing_is_left(engine: Engine, state: Path) -> None:
+    assert engine.list({LABEL_INSTALLATION: paths.installation_id()}) == []
+    assert list((state / "sessions").glob("*")) == []
+
+
+def file_spec(project: Path, text: str) -> ResolvedSpec:
+    (project / "session.yml").write_text(text)
+    return resolve(flags={}, file=project / "session.yml")
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_a_link_swapped_in_after_the_check_grants_nothing(
+    mooring: Mooring, real_engine: Engine, state: Path, project: Path, loot: Path, kind: str
+) -> None:
+    """A mount's source that became a link to elsewhere ends the session before its command."""
+    (project / "data").mkdir()
+    engine = Swapping(real_engine, swap(project / "data", loot))
+    attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
+    with pytest.raises(PolicyError) as caught:
+        attacked.create(resolve(flags={kind: ["data"]} | seen("sleep 60")))
+    assert caught.value.message == f"the mount at /mnt/{kind}/data is not what was checked"
+    assert "exchanged" in caught.value.hint
+    assert engine.created
+    assert not (project / "ran").exists()
+    nothing_is_left(real_engine, state)
+
+
+def test_a_link_swapped_in_above_the_source_grants_nothing(
+    mooring: Mooring, real_engine: Engine, state: Path, project: Path, tmp_path: Path
+) -> None:
+    """A folder above a mount's source that became a link ends the session as well."""
+    (project / "a" / "data").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "data").mkdir(parents=True)
+    engine = Swapping(real_engine, swap(project / "a", tmp_path / "elsewhere"))
+    attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data"):
+        attacked.create(resolve(flags={"inputs": ["a/data"]} | seen("sleep 60")))
+    assert engine.created
+    nothing_is_left(real_engine, state)
+
+
+def test_a_working_directory_swapped_after_the_check_grants_nothing(
+    mooring: Mooring, real_engine: Engine, state: Path, project: Path, loot: Path
+) -> None:
+    """The working directory is compared as every other mount is, and in a kernel's session too."""
+    engine = Swapping(real_engine, swap(project, loot))
+    attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
+    try:
+        with pytest.raises(PolicyError, match=f"the mount at {project} is not what was checked"):
+            attacked.create(resolve(flags={"kernel": "python3"}))
+        nothing_is_left(real_engine, state)
+        assert sorted(path.name for path in loot.iterdir()) == ["file"]
+    finally:
+        project.unlink()
+        project.with_name("aside").rename(project)
+
+
+def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
+    mooring: Mooring,
+    real_engine: Engine,
+    state: Path,
+    project: Path,
+    loot: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is written down as granted is what the path was resolved to, not what it leads to."""
+    (project / "data").mkdir()
+    from mooring import mounts
+
+    original = mounts.identities
+
+    def after_the_swap(*arguments: object) -> str:
+        swap(project / "data", loot)()
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mounts, "identities", after_the_swap)
+    with pytest.raises(PolicyError, match="data"):
+        mooring.create(resolve(flags={"inputs": ["data"]} | seen("sleep 60")))
+    nothing_is_left(real_engine, state)
+
+
+def test_a_link_that_turns_after_the_consent_asks_again(
+    mooring: Mooring, state: Path, real_engine: Engine, project: Path, loot: Path
+) -> None:
+    """A file's input that leads outside only after it was judged is refused for want of consent."""
+    (project / "data").mkdir()
+    resolved = file_spec(project, "inputs: [data]\ncommand: [sleep, '60']\n")
+    engine = Swapping(real_engine, lambda: None)
+
+    class Turning(Mooring):
+        def _reserve(self, *arguments: object, **options: object) -> object:
+            swap(project / "data", loot)()
+            return super()._reserve(*arguments, **options)  # type: ignore[arg-type]
+
+    with pytest.raises(ConsentRequired, match=str(loot)):
+        Turning(engine).create(resolved)  # type: ignore[arg-type]
+    assert engine.created == []
+    nothing_is_left(real_engine, state)
+
+
+def test_a_stopped_session_is_not_started_over_a_link(
+    mooring: Mooring, project: Path, loot: Path
+) -> None:
+    """A source that became a link while the session was stopped is refused; put back, it starts."""
+    (project / "data").mkdir()
+    flags = {"inputs": ["data"], "command": ["sleep", "60"]}
+    name = mooring.create(resolve(flags=flags)).session.name
+    mooring.stop(mooring.get(name))
+    swap(project / "data", loot)()
+    with pytest.raises(PolicyError, match="data"):
+        mooring.start(name)
+    assert mooring.get(name).state is State.STOPPED
+    (project / "data").unlink()
+    (project / "aside").rename(project / "data")
+    assert mooring.start(name).state is State.RUNNING
+
+
+def test_a_link_swapped_in_during_a_start_grants_nothing(
+    mooring: Mooring, real_engine: Engine, project: Path, loot: Path
+) -> None:
+    """The container compares at every start, and what it wrote of it before does not count."""
+    (project / "data").mkdir()
+    flags = {"inputs": ["data"]} | seen("sleep 60")
+    session = mooring.create(resolve(flags=flags)).session
+    mooring.stop(mooring.get(session.name))
+    (project / "ran").unlink()
+
+    class Late(Swapping):
+        def start(self, container: str) -> None:
+            self._act()
+            self._engine.start(container)
+
+    attacked = Mooring(Late(real_engine, swap(project / "data", loot)))  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data is not what was checked"):
+        attacked.start(session.name)
+    found = mooring.get(session.name)
+    assert (found.state, found.reason) == (State.STOPPED, "refused")
+    assert not (project / "ran").exists()
+
+
+def test_a_folder_made_anew_while_stopped_is_the_users_own_business(
+    mooring: Mooring, project: Path
+) -> None:
+    """A source that was deleted and made again between stop and start is mounted as it is now."""
+    (project / "data").mkdir()
+    flags = {"inputs": ["data"], "command": ["sleep", "60"]}
+    name = mooring.create(resolve(flags=flags)).session.name
+    mooring.stop(mooring.get(name))
+    (project / "data").rename(project / "old")  # keeps its inode from being used again
+    (project / "data").mkdir()
+    (project / "data" / "new").touch()
+    mooring.start(name)
+    assert run_in(mooring, name, "ls /mnt/inputs/data") == "new\n"
+
+
+def test_the_comparison_costs_little(
+    mooring: Mooring, project: Path, state: Path, tmp_path: Path
+) -> None:
+    """Comparing five mounts takes less than 3 ms of processor time at the start of a session."""
+    import resource
+    from importlib import resources
+
+    script = tmp_path / "clock.sh"
+    script.write_text((resources.files("mooring") / "guest" / "clock.sh").read_text())
+    places = [tmp_path, Path("/usr"), Path("/etc"), project, state]
+    found = [f"{path.stat().st_dev}:{path.stat().st_ino} {path}\n" for path in places]
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(["sh", script, "main", "--", "true"], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def fastest(lines: list[str]) -> float:
+        (tmp_path / "mounts").write_text("".join(lines))
+        return min(once() for _ in range(40))
+
+    without = fastest([])
+    assert not (tmp_path / "end").exists()
+    assert (tmp_path / "checked").exists()
+    cost_ms = (fastest(found) - without) * 1000
+    assert cost_ms < 3.0
+    (tmp_path / "mounts").write_text("".join(found).replace(" /etc", " /dev"))
+    refused = subprocess.run(["sh", script, "main", "--", "true"], capture_output=True, check=False)
+    assert refused.returncode == 125  # the same lines do tell a wrong mount
+
+
+@pytest.fixture(params=["dash", "bash", "busybox"])
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed here")
+    return ["busybox", "ash"] if request.param == "busybox" else [request.param]
+
+
+@pytest.mark.parametrize(
+    ("witness", "mount", "tools", "code"),
+    [
+        ("{dev}:{ino}", "{dev}:{ino}", "stat", 0),
+        ("{dev}:{ino}", "9:{ino}", "stat", 125),  # another filesystem, the same number
+        ("{dev}:{ino}", "{dev}:9{ino}", "stat", 125),
+        ("9:{ino}", "8:{ino}", "stat", 0),  # a virtual machine's own devices
+        ("9:{ino}", "8:9{ino}", "stat", 125),
+        ("9:9{ino}", "8:9{ino}", "stat", 0),  # and its own inodes: nothing to compare
+        ("{dev}:{ino}", "9:{ino}", "ls", 0),  # ls knows no devices
+        ("{dev}:{ino}", "{dev}:9{ino}", "ls", 125),
+        ("{dev}:{ino}", "{dev}:{ino}", "", 125),  # cannot be told
+    ],
+)
+def test_the_comparison_is_as_strict_as_the_machine_allows(
+    tmp_path: Path, shell: list[str], witness: str, mount: str, tools: str, code: int
+) -> None:
+    """Device and inode are compared, or the inode alone where the run directory's device differs
+    too, on every shell, with stat or with ls; with neither the session does not start."""
+    from importlib import resources
+
+    if shell[0] == "busybox" and tools != "stat":
+        pytest.skip("busybox has its own stat, whatever the PATH")
+    run, target = tmp_path / "run", tmp_path / "a name with  spaces "
+    bin_folder = tmp_path / "bin"
+    for folder in (run, target, bin_folder):
+        folder.mkdir()
+    for name in (*tools.split(), "rm", "mv", "cat", "date", "sleep", shell[0]):
+        (bin_folder / name).symlink_to(str(shutil.which(name)))
+    lines = [
+        f"{text.format(dev=path.stat().st_dev, ino=path.stat().st_ino)} {path}\n"
+        for text, path in ((witness, run), (mount, target))
+    ]
+    (run / "mounts").write_text("".join(lines))
+    (run / "end").write_text("reason stale\n")
+    script = run / "clock.sh"
+    script.write_text((resources.files("mooring") / "guest" / "clock.sh").read_text())
+    done = subprocess.run(
+        [*shell, script, "main", "--", shutil.which("sh") or "sh", "-c", "exit 0"],
+        env={"PATH": str(bin_folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert (run / "checked").exists() is (code == 0)
+    if code:
+        end = (run / "end").read_text()
+        assert end.startswith("reason refused\n")
+        assert "neither stat nor ls" in end or f"the mount at {target} is not" in end
+
+
+def run_in(mooring: Mooring, name: str, command: str) -> str:
+    """What a shell command in a session prints."""
+    done = subprocess.run(
+        ["docker", "exec", mooring.get(name).container, "sh", "-c", command],
+        env={name: value for name, value in os.environ.items() if name != "DOCKER_HOST"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+# What may be asked for at all
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("../loot", "outside"),
+        ("../project-sibling", "a sibling with the same beginning"),
+        ("link", "a link in the project that leads outside"),
+        ("sub/../../loot", "dots inside"),
+    ],
+)
+def test_a_file_that_reaches_outside_its_folder_asks_first(
+    mooring: Mooring, state: Path, real_engine: Engine, project: Path, source: str, why: str
+) -> None:
+    """Dots, links and siblings count by where they really lead, and need consent."""
+    for name in ("loot", "project-sibling", "project/sub"):
+        (project.parent / name).mkdir(exist_ok=True)
+    (project / "link").symlink_to("../loot")
+    for kind in ("inputs", "outputs"):
+        with pytest.raises(ConsentRequired) as caught:
+            mooring.create(file_spec(project, f"{kind}: [{{name: x, source: {source}}}]\n"))
+        real = (project / source).resolve()
+        assert f"{'read' if kind == 'inputs' else 'write'} {real}" in caught.value.message
+    nothing_is_left(real_engine, state)
+
+
+def test_links_that_stay_inside_need_no_consent(mooring: Mooring, project: Path) -> None:
+    """A link in the project to something in the project is its own business."""
+    (project / "data").mkdir()
+    (project / "data" / "file").write_text("mine")
+    (project / "link").symlink_to("data")
+    resolved = file_spec(project, "inputs: [link, data/../data/file]\ncommand: [sleep, '60']\n")
+    name = mooring.create(resolved).session.name
+    assert run_in(mooring, name, "cat /mnt/inputs/link/file /mnt/inputs/file") == "minemine"
+
+
+@pytest.fixture
+def custom_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An engine's socket in a folder of its own, which DOCKER_HOST names."""
+    import socket
+
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "d.sock"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/d.sock")
+    yield folder
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/",
+        "/run/docker.sock",
+        "/var/run/docker.sock",
+        "/run",
+        "/var/run",
+        "/run/",
+        "/var/../run/./docker.sock",
+        "//run//docker.sock",
+        "/proc/self/root/run/docker.sock",
+        "/proc/self/cwd/link-to-socket",
+        "link-to-socket",
+        "link-to-parent",
+        "link-to-link",
+        "/dev",
+        "/dev/null",
+        "/sys",
+        "/proc",
+        "/boot",
+        "/var/lib/docker",
+        "/var/lib",
+        "/var",
+        "fifo",
+    ],
+)
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_what_gives_the_machine_away_is_refused_in_every_spelling(
+    mooring: Mooring, state: Path, real_engine: Engine, project: Path, kind: str, source: str
+) -> None:
+    """The engine's socket, the folders it lies in, devices and the kernel's own files: never,
+    not as a flag and not with consent."""
+    (project / "link-to-socket").symlink_to("/var/run/docker.sock")
+    (project / "link-to-parent").symlink_to("/var/run")
+    (project / "link-to-link").symlink_to("link-to-socket")
+    os.mkfifo(project / "fifo")
+    with pytest.raises((PolicyError, SpecError)) as caught:
+        mooring.create(resolve(flags={kind: [{"name": "x", "source": source}]}))
+    assert "would give this machine away" in caught.value.message or (
+        kind == "outputs" and "is not a folder" in caught.value.message
+    )
+    nothing_is_left(real_engine, state)
+
+
+@pytest.mark.parametrize("source", ["engine/d.sock", "engine", "."])
+def test_an_engines_socket_elsewhere_is_refused_too(
+    project: Path, custom_socket: Path, source: str
+) -> None:
+    """A socket that DOCKER_HOST names is no mount, nor is any folder above it."""
+    flags = {"inputs": [{"name": "x", "source": str(custom_socket.parent / source)}]}
+    resolved = resolve(flags=flags)
+    with pytest.raises(PolicyError, match="would give this machine away"):
+        plan(resolved.spec, project=project, cwd=project, user=caller())
+
+
+def test_a_socket_in_the_project_is_masked(mooring: Mooring, custom_socket: Path) -> None:
+    """Where the working directory itself holds the engine's socket, the session sees nothing."""
+    resolved = resolve(flags={"command": ["sleep", "60"]})
+    resolved = type(resolved)(
+        spec=resolved.spec,
+        origins=resolved.origins,
+        path=None,
+        project=custom_socket,
+        sha256=None,
+    )
+    name = mooring.create(resolved).session.name
+    told = run_in(mooring, name, f"test -S {custom_socket}/d.sock && echo socket; echo end")
+    assert told == "end\n"
+
+
+def test_other_sessions_keys_are_masked(mooring: Mooring, state: Path, project: Path) -> None:
+    """Mooring's own folder is seen in no session, through whatever mount that holds it."""
+    outer = state.parent / f"{state.name}-around"
+    outer.mkdir()
+    try:
+        inner = outer / "state"
+        shutil.copytree(state, inner)
+        os.environ["MOORING_STATE_DIR"] = str(inner)  # conftest's monkeypatch puts it back
+        other = Mooring(mooring.engine, actor="tester")
+        try:
+            flags = {"inputs": [{"name": "x", "source": str(outer)}], "command": ["sleep", "60"]}
+            session = other.create(resolve(flags=flags)).session
+            assert (inner / "sessions" / session.id / "record.json").exists()
+            told = run_in(other, session.name, "ls -A /mnt/inputs/x; ls -A /mnt/inputs/x/state")
+            assert told == "state\n"
+        finally:
+            for session in other.sessions():
+                other.remove(session)
+            os.environ["MOORING_STATE_DIR"] = str(state)
+    finally:
+        shutil.rmtree(outer)
+
+
+def test_moorings_own_folder_is_no_mount(mooring: Mooring, state: Path, project: Path) -> None:
+    """Neither the state folder nor one inside it may be an input or a working directory."""
+    (state / "sessions").mkdir()
+    for source in (state, state / "sessions"):
+        with pytest.raises(PolicyError, match="mooring's own"):
+            mooring.create(resolve(flags={"inputs": [{"name": "x", "source": str(source)}]}))
+    spec = resolve(flags={}).spec
+    found = plan(spec, project=state / "sessions", cwd=state, user=caller())
+    assert found.workdir == caller().home
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("~nobody-of-that-name/x", "no such user"),
+        ("missing", "does not exist"),
+        ("loop", "circles"),
+        ("x" * 300, "File name too long"),
+        ("file/below", "Not a directory"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_one_line(project: Path, source: str, message: str) -> None:
+    """Whatever is wrong with a source's path is a SpecError that names the mount."""
+    (project / "loop").symlink_to("loop")
+    (project / "file").touch()
+    resolved = resolve(flags={"inputs": [{"name": "x", "source": source}]})
+    with pytest.raises(SpecError) as caught:
+        plan(resolved.spec, project=project, cwd=project, user=caller())
+    assert "\n" not in caught.value.message
+    assert message in caught.value.message
+
+
+def test_a_missing_source_is_never_made(
+    mooring: Mooring, real_engine: Engine, state: Path, project: Path
+) -> None:
+    """A source that vanished after the check is an error, and nobody makes a folder of its name."""
+    (project / "data").mkdir()
+    engine = Swapping(real_engine, (project / "data").rmdir)
+    with pytest.raises(Exception, match="data"):
+        Mooring(engine).create(  # type: ignore[arg-type]
+            resolve(flags={"inputs": ["data"], "command": ["sleep", "60"]})
+        )
+    assert not (project / "data").exists()
+    nothing_is_left(real_engine, state)
+
+
+def test_the_engine_under_test_is_a_real_one(real_engine: Engine) -> None:
+    """These attacks are made on a real engine."""
+    assert isinstance(real_engine, DockerEngine)
