@@ -1,0 +1,80 @@
+"""The specs of examples/ are what their comments say: whole, completed by editors, and loadable."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from mooring import mounts
+from mooring.config import resolve
+from mooring.errors import NotSupported
+from mooring.spec import SCHEMA_FILE, refuse_unsupported
+from mooring.users import caller
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yml"))
+# What this version reads, checks and refuses, and the word that it refuses by
+REFUSED = {"gpu/session.yml": "gpus", "azureml/distributed-job.yml": "distribution"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT / "examples"))
+
+
+def test_there_are_examples() -> None:
+    """Every example that is known to be refused is there, and so are others."""
+    names = {name_of(path) for path in EXAMPLES}
+    assert REFUSED.keys() < names
+    assert "demo/session.yml" in names
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_an_example_is_a_valid_spec(path: Path) -> None:
+    """The JSON Schema and the model both take it, and its mounts can be laid out or are refused."""
+    schema = json.loads(SCHEMA_FILE.read_text())
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    resolved = resolve(flags={}, file=path)
+    refused = REFUSED.get(name_of(path))
+    if refused:
+        with pytest.raises(NotSupported, match=f"^{refused} is not supported") as found:
+            refuse_unsupported(resolved.spec)
+        assert found.value.message in path.read_text(), "the comment quotes another error"
+        assert "NOT YET" in path.read_text()
+    else:
+        refuse_unsupported(resolved.spec)
+        mounts.plan(resolved.spec, project=resolved.project, cwd=resolved.project, user=caller())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_an_editor_finds_the_schema_of_an_example(path: Path) -> None:
+    """The first line leads from the file to the schema that is shipped."""
+    first = path.read_text().splitlines()[0]
+    found = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+    assert found, first
+    assert (path.parent / found[1]).resolve() == SCHEMA_FILE.resolve()
+
+
+def test_the_list_of_examples_is_complete() -> None:
+    """The README of examples/ links each spec, or its folder."""
+    text = (ROOT / "examples" / "README.md").read_text()
+    linked = re.findall(r"\]\(([^)#]+)\)", text)
+    for target in linked:
+        assert (ROOT / "examples" / target).exists(), target
+    for path in EXAMPLES:
+        assert name_of(path) in linked or f"{name_of(path.parent)}/" in linked, name_of(path)
+
+
+def test_the_data_of_the_demonstration_is_what_its_script_writes(tmp_path: Path) -> None:
+    """data/runs.csv is reproducible."""
+    script = (ROOT / "examples/demo/make_data.py").read_text()
+    (tmp_path / "make_data.py").write_text(script)
+    scope: dict[str, object] = {"__name__": "make_data", "__file__": str(tmp_path / "make_data.py")}
+    exec(compile(script, "make_data.py", "exec"), scope)  # noqa: S102 - our own script
+    scope["main"]()  # type: ignore[operator]
+    written = (tmp_path / "data" / "runs.csv").read_bytes()
+    assert written == (ROOT / "examples/demo/data/runs.csv").read_bytes()
