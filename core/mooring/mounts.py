@@ -135,7 +135,8 @@ def plan(
         return MountPlan((), workdir, (), tuple(grants))
 
     granted = tuple(Bind(str(source), target, ro) for _, source, target, ro in wanted)
-    binds = [] if spec.home else [Bind(str(folder.home), user.home, False)]
+    has_home = any(target == user.home for _, _, target, _ in wanted)  # or it is the project
+    binds = [] if has_home else [Bind(str(folder.home), user.home, False)]
     binds += granted
     state = Path(os.path.realpath(paths.state_dir()))
     for _, source, target, _ in wanted:
