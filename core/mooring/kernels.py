@@ -8,11 +8,12 @@ kernel, and a restart costs a fork.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
-import select
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ from typing import Any
 
 from mooring.errors import KernelError, SessionTimeout
 from mooring.folder import GUEST_RUN, Folder
+from mooring.history import History
 from mooring.paths import SOCKET_PATH_MAX
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
 LOG_TAIL_LINES = 20
+ANSWER_TIMEOUT_S = 30.0
+# How long a kernel host that has printed something may take to get its lock
+BROKEN_HOST_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,13 @@ class Connection:
     Attributes:
         ip: the sockets' common path; a socket is ``{ip}-{port}``.
         key: signs every message.
+        kernel_name: ``python3``, or a kernelspec of the image.
         curve_public_key, curve_secret_key: Z85 text; empty when the sockets are not encrypted.
     """
 
     ip: str
     key: bytes = field(repr=False)
+    kernel_name: str = "python3"
     curve_public_key: str = ""
     curve_secret_key: str = field(default="", repr=False)
 
@@ -77,6 +84,7 @@ class KernelHandle:
         self.id = kernel_id
         self.path = folder.run / "k" / kernel_id
         self._link: _Link | None = None
+        self._asking = threading.Lock()
         longest = max(len(os.fsencode(f"{self.path}/s-5")), len(os.fsencode(_Link.path(folder))))
         if longest > SOCKET_PATH_MAX:
             raise KernelError(
@@ -104,6 +112,7 @@ class KernelHandle:
         connection = Connection(
             ip=f"{self.path}/s",
             key=key or secrets.token_hex(16).encode(),
+            kernel_name=kernel_name,
             curve_public_key=public,
             curve_secret_key=secret,
         )
@@ -131,6 +140,7 @@ class KernelHandle:
         return Connection(
             ip=f"{self.path}/s",
             key=said["key"].encode(),
+            kernel_name=said.get("kernel_name", "python3"),
             curve_public_key=said.get("curve_publickey", ""),
             curve_secret_key=said.get("curve_secretkey", ""),
         )
@@ -140,7 +150,6 @@ class KernelHandle:
     def start(
         self,
         *,
-        kernel_name: str,
         cwd: str,
         env: dict[str, str],
         arguments: Sequence[str] = (),
@@ -148,8 +157,9 @@ class KernelHandle:
     ) -> None:
         """Start the kernel's process and wait until its five sockets are there.
 
+        ``write_connection`` comes first.
+
         Args:
-            kernel_name: ``python3``, or the name of a kernelspec in the image.
             cwd: in the container.
             env: added to the container's.
             arguments: added to the kernel's own.
@@ -161,6 +171,9 @@ class KernelHandle:
         """
         deadline = time.monotonic() + timeout_s
         connection = self.connection()
+        if connection is None:
+            raise KernelError(f"kernel {self.id} has no connection file")
+        kernel_name = connection.kernel_name
         request = {
             "op": "start",
             "id": self.id,
@@ -168,12 +181,12 @@ class KernelHandle:
             "cwd": cwd,
             "env": env,
             "arguments": list(arguments),
-            "encrypted": bool(connection and connection.curve_public_key),
+            "encrypted": bool(connection.curve_public_key),
         }
         answer = self._ask(request, deadline)
         if "error" in answer:
             raise KernelError(f"kernel {kernel_name} cannot start: {answer['error']}")
-        sockets = connection.sockets() if connection else []
+        sockets = connection.sockets()
         while not all(map(os.path.exists, sockets)):
             if self.poll() is not None:
                 raise KernelError(
@@ -203,10 +216,12 @@ class KernelHandle:
                 return -9
         if not self.folder.exists or self.folder.end() is not None:
             return -9
-        return -9 if self._host_is_gone() else None
+        return None if host_lives(self.folder) else -9
 
     def send_signal(self, signum: int) -> bool:
         """Signal its process group; False when there is none any more. Never raises for that."""
+        if self.poll() is not None:
+            return False
         try:
             answer = self._ask({"op": "signal", "id": self.id, "signum": signum}, None)
         except KernelError:
@@ -217,22 +232,38 @@ class KernelHandle:
         """In words: ``exit code 1``, ``killed by SIGKILL``, ``out of memory (limit 2 GiB)``."""
         import signal
 
-        end = self.folder.end()
         code = self.poll()
         if code is None:
             return "still running"
-        try:
-            oom = bool(json.loads(self._exit_text() or "")["oom"])
-        except (ValueError, KeyError, TypeError):
-            oom = False
-        if oom:
+        if self._was_out_of_memory():
             limit = self.folder.record().get("memory", "")
             return f"out of memory (limit {limit})" if limit else "out of memory"
-        if end is not None:
+        end = self.folder.end()
+        if end is not None and self._exit_text() is None:
             return f"the session ended: {end.reason}"
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
+
+    def tell_end(self, history: History) -> bool:
+        """Write its death into the history, if it has died and nobody has done so.
+
+        Called by whoever sees it: the provisioner, and the reconciler for a kernel whose client
+        is gone. Idempotent; True from the one call that wrote it.
+        """
+        text = self._exit_text()
+        if text is None or not text.startswith("{"):
+            return False  # it lives, or went with its session, whose end is an event of its own
+        try:
+            os.close(os.open(self.path / "told", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            at = (self.path / "exit").stat().st_mtime
+        except OSError:
+            return False
+        connection = self.connection()
+        name = connection.kernel_name if connection else "kernel"
+        detail = f"{name} {self.id} ended: {self.how_it_ended()}"
+        history.add(self.folder.id, "kernel", "engine", detail, at=at)
+        return True
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote to its standard output and error."""
@@ -248,10 +279,13 @@ class KernelHandle:
         """Remove its folder, keys and sockets with it. For a kernel that has ended."""
         import shutil
 
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        self.close()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the connection to the kernel host; the next request makes a new one."""
+        with self._asking:
+            self._hang_up()
 
     def _exit_text(self) -> str | None:
         try:
@@ -259,32 +293,37 @@ class KernelHandle:
         except OSError:
             return None
 
+    def _was_out_of_memory(self) -> bool:
+        try:
+            return bool(json.loads(self._exit_text() or "")["oom"])
+        except (ValueError, KeyError, TypeError):
+            return False
+
     def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         """One request over a connection that stays open; it is made again if it was cut."""
-        for attempt in (1, 2):
-            if self._link is None:
-                self._link = _Link.open(self.folder, deadline)
-            try:
-                return self._link.ask(request)
-            except OSError as error:
-                self._link.close()
-                self._link = None
-                if attempt == 2:
-                    raise KernelError(
-                        f"the session's kernel host does not answer: {error}"
-                    ) from error
+        with self._asking:
+            for attempt in (1, 2):
+                if self._link is None:
+                    self._link = _Link.open(self.folder, deadline)
+                try:
+                    return self._link.ask(request)
+                except OSError as error:
+                    self._hang_up()
+                    if attempt == 2 or isinstance(error, TimeoutError):
+                        raise KernelError(
+                            f"the session's kernel host does not answer: {error}"
+                        ) from error
         raise AssertionError
 
-    def _host_is_gone(self) -> bool:
-        if self._link is None:
-            with contextlib.suppress(KernelError):
-                self._link = _Link.open(self.folder, None)
-        if self._link is not None and self._link.alive():
-            return False
+    def _hang_up(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
-        return True
+
+
+def host_lives(folder: Folder) -> bool:
+    """Whether the session's kernel host runs: it holds its lock for as long as it lives."""
+    return _locked(folder.run / "kernelhost.lock")
 
 
 class _Link:
@@ -305,18 +344,21 @@ class _Link:
         Raises:
             KernelError: nobody answers; the message has the host's last words.
         """
+        opened = time.monotonic()
         while True:
             connecting = socket.socket(socket.AF_UNIX)
-            connecting.settimeout(30.0)
+            connecting.settimeout(ANSWER_TIMEOUT_S)
             try:
                 connecting.connect(cls.path(folder))
                 return cls(connecting)
             except OSError as error:
                 connecting.close()
+                now = time.monotonic()
                 log = _tail(folder.run / "kernelhost.log")
-                ended = folder.end() is not None or not folder.exists
-                ended = ended or (bool(log) and not _locked(folder.run / "kernelhost.lock"))
-                if deadline is None or ended or time.monotonic() > deadline:
+                gone = folder.end() is not None or not folder.exists
+                if log and now - opened > BROKEN_HOST_S and not host_lives(folder):
+                    gone = True
+                if deadline is None or gone or now > deadline:
                     raise KernelError(
                         "the session's kernel host does not answer" + _indented(log),
                         "mooring describe tells the session's state",
@@ -331,14 +373,6 @@ class _Link:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def alive(self) -> bool:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        try:
-            return not poll.poll(0) or self._socket.recv(1, socket.MSG_PEEK) != b""
-        except OSError:
-            return False
-
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
@@ -347,11 +381,10 @@ class _Link:
 
 def _locked(path: Path) -> bool:
     """Whether a process of the container holds this lock now."""
-    import fcntl
-
     try:
         with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # shared: two that ask at once must not take each other for the holder
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:

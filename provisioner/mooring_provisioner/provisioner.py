@@ -12,19 +12,21 @@ import contextlib
 import dataclasses
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from tornado.web import HTTPError
 from traitlets import Dict, Float, Unicode
 
-from mooring.errors import MooringError, SessionStateError
-from mooring.kernels import KernelHandle
+from mooring.errors import KernelError, MooringError, SessionStateError
+from mooring.folder import Folder
+from mooring.kernels import Connection, KernelHandle, host_lives
 from mooring.service import Mooring
 from mooring.session import Session
 
@@ -44,7 +46,11 @@ def _mooring() -> Mooring:
 
 async def in_thread(call: Callable[[], T]) -> T:
     """Run a blocking call of the core beside the event loop."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, call)
+    try:
+        working = asyncio.get_running_loop().run_in_executor(_threads, call)
+    except RuntimeError:  # clients that clean up at exit come when there are no threads any more
+        return call()
+    return await working
 
 
 class LaunchFailed(HTTPError):
@@ -61,8 +67,8 @@ class LaunchFailed(HTTPError):
         return self.text
 
 
-class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
-    """Runs a kernel inside a session. Configured by the kernelspec that ``mooring kernel`` wrote."""
+class MooringProvisioner(KernelProvisionerBase):
+    """Runs a kernel inside a session, as the kernelspec that ``mooring kernel`` wrote says."""
 
     spec = Unicode("", help="Path of the session's spec file; empty for the defaults.").tag(
         config=True
@@ -81,6 +87,12 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
     _alive = False
     _asked_for = True  # a person wants this launch, not the restarter
     _arguments: list[str]
+    _working: threading.Lock  # a launch that was given up goes on in its thread for a while
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._arguments = []
+        self._working = threading.Lock()
 
     # what the kernel manager asks
 
@@ -105,13 +117,18 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
             LaunchFailed: with the reason, a hint, and the kernel's last words.
         """
         cwd = str(kwargs.get("cwd") or os.getcwd())
+        first = self._session is None
         try:
             info = await in_thread(lambda: self._launch(cwd))
-        except MooringError as error:
-            await in_thread(self._end_session)
-            raise LaunchFailed(error) from error
-        except BaseException:
-            await in_thread(self._end_session)
+        except BaseException as error:
+            await in_thread(self._end_session if first else self._end_kernel)
+            if not self._asked_for and not isinstance(error, SessionStateError):
+                self._tell_dead()
+            if isinstance(error, MooringError):
+                raise LaunchFailed(error) from error
+            if isinstance(error, OSError):
+                reason = KernelError(f"cannot start the kernel: {error}")
+                raise LaunchFailed(reason) from error
             raise
         self._alive = True
         self._asked_for = False
@@ -126,9 +143,11 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         """Asked after a kill and before ``cleanup``: returns once the kernel has ended."""
         if self._handle is None:
             return 0
-        while self._handle.poll() is None:
+        handle = self._handle
+        while handle.poll() is None:
             await asyncio.sleep(POLL_S)
         self._alive = False
+        await in_thread(lambda: handle.tell_end(self._service().history))
         return self._code()
 
     async def send_signal(self, signum: int) -> None:
@@ -189,38 +208,30 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         return str(self.kernel_id).replace("-", "")[:12]
 
     def _launch(self, cwd: str) -> KernelConnectionInfo:
-        mooring = self._service()
-        session = self._find_session(mooring, cwd)
-        manager = self.parent
-        encrypt = session.spec.get("encrypt") == "always" or (
-            getattr(manager, "transport_encryption", "disabled") == "required"
-        )
-        handle = self._handle or mooring.kernel(session.id, self._short_id())
-        kernel = session.spec.get("kernel") or "python3"
-        fresh = handle.connection() is None
-        connection = handle.write_connection(
-            key=manager.session.key, encrypt=encrypt, kernel_name=kernel
-        )
-        mooring.ensure_kernel_host(session)
-        handle.start(
-            kernel_name=kernel,
-            cwd=cwd,
-            env=dict(self.kernel_spec.env),
-            arguments=self._arguments,
-            timeout_s=self.start_timeout_s,
-        )
-        self._handle = handle
-        if fresh:
-            # A file with equal contents would not be loaded by the manager
-            with contextlib.suppress(FileNotFoundError, TypeError):
-                os.unlink(manager.connection_file)
-        mooring.history.add(session.id, "kernel", mooring.actor, f"{kernel} {handle.id} started")
-        info: KernelConnectionInfo = connection.info()
-        return info
+        with self._working:
+            mooring = self._service()
+            connection: Connection | None
+            if self._session is None:
+                connection = self._first_time(mooring, cwd)
+            else:
+                self._session = self._again(mooring, self._session)
+                connection = self._handle.connection() if self._handle else None
+            session, handle = self._session, self._handle
+            if session is None or handle is None or connection is None:
+                raise KernelError("the kernel's session is gone", "start a new kernel")
+            mooring.ensure_kernel_host(session)
+            handle.start(
+                cwd=cwd,
+                env=dict(self.kernel_spec.env),
+                arguments=self._arguments,
+                timeout_s=self.start_timeout_s,
+            )
+            detail = f"{connection.kernel_name} {handle.id} started"
+            mooring.history.add(session.id, "kernel", mooring.actor, detail)
+        return cast("KernelConnectionInfo", connection.info())
 
-    def _find_session(self, mooring: Mooring, cwd: str) -> Session:
-        if self._session is not None:
-            return self._again(mooring, self._session)
+    def _first_time(self, mooring: Mooring, cwd: str) -> Connection:
+        """Find or make the session, and the kernel's folder in it."""
         from mooring.config import resolve
 
         file = Path(self.spec) if self.spec else None
@@ -230,18 +241,30 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
         if file is None:
             resolved = dataclasses.replace(resolved, project=Path(cwd))
         if self.session:
-            self._session = mooring.find_or_create(resolved, self.session, cwd=Path(cwd))
-            return self._session
-        stem = resolved.spec.name or "kernel"
-        name = f"{stem}-{self._short_id()[:6]}"
-        self._session = mooring.create(resolved, name=name, cwd=Path(cwd)).session
-        self._created_session = True
-        return self._session
+            session = mooring.find_or_create(resolved, self.session, cwd=Path(cwd))
+        else:
+            name = f"{resolved.spec.name or 'kernel'}-{self._short_id()[:6]}"
+            session = mooring.create(resolved, name=name, cwd=Path(cwd)).session
+            self._created_session = True
+        self._session = session
+        self._handle = handle = mooring.kernel(session.id, self._short_id())
+        manager: Any = self.parent
+        encrypt = (
+            "always" in (session.spec.get("encrypt"), resolved.spec.encrypt)
+            or getattr(manager, "transport_encryption", "disabled") == "required"
+        )
+        connection = handle.write_connection(
+            key=manager.session.key, encrypt=encrypt, kernel_name=resolved.spec.kernel or "python3"
+        )
+        # A file with equal contents would not be loaded by the manager
+        with contextlib.suppress(FileNotFoundError, TypeError):
+            os.unlink(manager.connection_file)
+        return connection
 
     def _again(self, mooring: Mooring, known: Session) -> Session:
         """The same session for a restart; one that ended is started again only for a person."""
-        handle = self._handle
-        if handle is not None and handle.folder.exists and handle.folder.end() is None:
+        folder = Folder.open(known.id)
+        if folder.exists and folder.end() is None and host_lives(folder):
             return known
         session = mooring.get(known.id)
         if session.state.value == "running":
@@ -255,18 +278,37 @@ class MooringProvisioner(KernelProvisionerBase):  # type: ignore[misc]
 
     def _end_session(self) -> None:
         """The kernel is over: forget it, and remove the session that was made for it alone."""
-        handle, session = self._handle, self._session
-        self._handle = None
-        if session is None:
-            return
-        with contextlib.suppress(MooringError):
-            if self._created_session:
-                self._service().remove(session)
-            elif handle is not None:
-                handle.send_signal(signal.SIGKILL)
-                handle.forget()
-        self._session = None
-        self._created_session = False
+        with self._working:
+            handle, session = self._handle, self._session
+            self._handle = None
+            if handle is not None:
+                handle.close()
+            if session is None:
+                return
+            with contextlib.suppress(MooringError):
+                if self._created_session:
+                    self._service().remove(session)
+                elif handle is not None:
+                    handle.send_signal(signal.SIGKILL)
+                    handle.forget()
+            self._session = None
+            self._created_session = False
+
+    def _end_kernel(self) -> None:
+        """A restart failed: the session stays as it is, for another try or for a shell."""
+        with self._working:
+            if self._handle is not None:
+                self._handle.send_signal(signal.SIGKILL)
+
+    def _tell_dead(self) -> None:
+        """The restarter's clients wait for its word, and it says none when a launch raises.
+
+        A Jupyter server forgets a kernel that is dead. One whose session has ended it must
+        remember, so that a person's restart starts that session again, files and all.
+        """
+        restarter = getattr(self.parent, "_restarter", None)
+        if restarter is not None:
+            restarter._fire_callbacks("dead")
 
     def _code(self) -> int:
         code = self._handle.poll() if self._handle is not None else 0

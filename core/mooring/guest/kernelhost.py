@@ -9,28 +9,52 @@ Files, below the folder that this script lies in:
     kernelhost.sock     requests, one JSON object a line, one answer a line
     kernelhost.lock     held while it lives: there is one in a session
     k/ID/c.json         the kernel's connection file (written by the caller, 0600)
-    k/ID/pid            the kernel's process, and its process group
-    k/ID/log            what it wrote to its standard output and error
+    k/ID/pid            "PID START": the kernel's process and group, and when it began (proc(5))
+    k/ID/log            what it wrote to its standard output and error; log.1 is the run before
     k/ID/busy           "busy N" or "idle N"; N requests of a person so far
     k/ID/exit           {"code": …, "oom": …}, once it has ended
 
-Requests: {"op": "start", "id", "kernel", "cwd", "env", "arguments", "encrypted"}, {"op": "signal", "id", "signum"},
-{"op": "ping"}. An answer has "error" where something went wrong.
+Requests: {"op": "start", "id", "kernel", "cwd", "env", "arguments", "encrypted"},
+{"op": "signal", "id", "signum"}, {"op": "ping"}. An answer has "error" where something went wrong.
+
+A Python kernel finds the session's secrets in os.environ; a kernel of another kind reads them
+from /run/secrets, because the environment of a new program can be read in /proc.
 """
 
+import contextlib
 import fcntl
 import gc
+import importlib
 import json
 import os
 import selectors
 import signal
 import socket
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECRETS = "/run/secrets"
 # What a client asks by itself, with nobody at the keyboard
 MACHINE_TALK = {"kernel_info_request", "comm_info_request", "history_request", "connect_request"}
+# What a Python kernel imports before its first answer, beyond what ipykernel.kernelapp does
+FIRST_SECOND = (
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "ipykernel.debugger",
+    "sqlite3",
+    "tornado.gen",
+    "tornado.locks",
+    "tornado.platform.asyncio",
+    "tornado.queues",
+)
+# The interpreter and the loader look at these once, when a program begins
+READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
+LOCK_PATIENCE_S = 2.0
+PR_SET_PDEATHSIG = 1
 
 
 class KernelHost:
@@ -71,6 +95,16 @@ class KernelHost:
             import ipykernel.zmqshell  # noqa: F401
         except Exception as error:
             self.problem = "ipykernel cannot be imported: %s: %s" % (type(error).__name__, error)
+        # pydevd prints a warning where it is imported without this, debugging or not
+        quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
+        asked = quiet in os.environ
+        os.environ.setdefault(quiet, "1")
+        for name in () if self.problem else FIRST_SECOND:
+            # not in every version; the kernel imports what it needs by itself
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        if not asked:
+            del os.environ[quiet]
         gc.freeze()
 
     def serve(self):
@@ -136,12 +170,17 @@ class KernelHost:
         folder = os.path.join(HERE, "k", kernel)
         native = request["kernel"] == "python3"
         command, extra_env = ([], {}) if native else find_command(request["kernel"], folder)
+        if native and any(name.startswith(READ_AT_START) for name in request["env"]):
+            command = [sys.executable, os.path.abspath(__file__), "kernel", folder]
         if native and self.problem:
             return {"error": self.problem}
         if native and request["encrypted"] and not can_encrypt():
             return {"error": "encryption needs ipykernel 7 or newer in the image"}
-        for name in ["exit", "busy", "pid"] + ["s-%d" % number for number in range(1, 6)]:
+        for name in ["exit", "told", "pid"] + ["s-%d" % number for number in range(1, 6)]:
             remove(os.path.join(folder, name))
+        if os.path.exists(os.path.join(folder, "log")):
+            os.replace(os.path.join(folder, "log"), os.path.join(folder, "log.1"))
+        write(os.path.join(folder, "busy"), "idle 0\n")
         if self.fork() == 0:
             raise Forked(lambda: become_kernel(folder, request, command, extra_env))
         self.kernels[kernel] = self.child
@@ -152,8 +191,10 @@ class KernelHost:
         return {"pid": self.kernels[kernel]}
 
     def fork(self):
+        parent = os.getpid()
         self.child = pid = os.fork()
         if pid == 0:
+            die_with(parent)
             os.close(self.lock)  # or the lock would outlive this process in its children
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
@@ -217,14 +258,19 @@ def become_kernel(folder, request, command, extra_env):
     os.setsid()
     prepare(folder, request, extra_env)
     arguments = request.get("arguments") or []
-    if command:
+    if not command:
+        run_ipykernel(folder, arguments)
+        return
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that is inherited
+    try:
         os.execvpe(command[0], command + arguments, os.environ)
-    run_ipykernel(folder, arguments)
+    except OSError as error:
+        sys.exit("%s: %s" % (command[0], error.strerror))
 
 
 def prepare(folder, request, extra_env):
     """What any kernel's process needs before it becomes the kernel."""
-    write(os.path.join(folder, "pid"), str(os.getpid()))
+    write(os.path.join(folder, "pid"), "%d %s\n" % (os.getpid(), started_at("self")))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -241,14 +287,38 @@ def prepare(folder, request, extra_env):
     os.environ.update(request.get("env") or {})
     os.environ["JPY_PARENT_PID"] = str(os.getppid())  # ipykernel ends when this process does
     try:
-        for name in os.listdir(SECRETS):
-            with open(os.path.join(SECRETS, name)) as file:
-                # setenv in this process: /proc/PID/environ does not show it
-                os.environ[name] = file.read()
+        os.chdir(request.get("cwd") or ".")
     except OSError:
         pass
+
+
+def die_with(parent):
+    """Have this process killed when its parent is: nobody else would answer for it."""
     try:
-        os.chdir(request.get("cwd") or ".")
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except Exception:
+        return  # ipykernel looks at its parent by itself, each second
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def started_at(pid):
+    """When a process began, in ticks since boot: tells it from a later one of the same number."""
+    try:
+        with open("/proc/%s/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def read_secrets():
+    """Into os.environ: setenv in a process that runs does not show in its /proc/PID/environ."""
+    try:
+        for name in os.listdir(SECRETS):
+            with open(os.path.join(SECRETS, name)) as file:
+                os.environ[name] = file.read()
     except OSError:
         pass
 
@@ -256,18 +326,21 @@ def prepare(folder, request, extra_env):
 def can_encrypt():
     import ipykernel
 
-    return ipykernel.version_info >= (7,)
+    return ipykernel.version_info >= (7,)  # type: ignore[attr-defined]
 
 
 def run_ipykernel(folder, arguments):
     """Become ``python -m ipykernel_launcher -f c.json``."""
-    gc.enable()
-    record_state(folder)
-    connection_file = os.path.join(folder, "c.json")
-    launcher = os.path.join(os.path.dirname(os.path.dirname(sys.modules["ipykernel"].__file__)), "")
-    sys.argv = [launcher + "ipykernel_launcher.py", "-f", connection_file] + arguments
     from ipykernel import kernelapp
 
+    read_secrets()
+    record_state(folder)
+    if "numpy.random" in sys.modules:  # by a .pth file, say: its state must not be the twin's
+        sys.modules["numpy.random"].seed()
+    connection_file = os.path.join(folder, "c.json")
+    launcher = os.path.join(os.path.dirname(os.path.dirname(kernelapp.__file__)), "")
+    sys.argv = [launcher + "ipykernel_launcher.py", "-f", connection_file] + arguments
+    gc.enable()
     kernelapp.launch_new_instance()
 
 
@@ -279,16 +352,20 @@ def record_state(folder):
     original = Kernel._publish_status
     requests = [0]
 
-    def publish_status(self, status, channel, parent=None):
-        original(self, status, channel, parent=parent)
-        header = (parent if parent is not None else self.get_parent(channel)).get("header") or {}
+    def publish_status(self, status, *args, **kwargs):
+        original(self, status, *args, **kwargs)
+        # (channel, parent) since ipykernel 6, (parent) before
+        given = list(args) + list(kwargs.values())
+        channel = next((value for value in given if isinstance(value, str)), "shell")
+        parent = next((value for value in given if isinstance(value, dict)), None)
+        header = (self.get_parent(channel) if parent is None else parent).get("header") or {}
         if channel != "shell" or header.get("msg_type", "") in MACHINE_TALK | {""}:
             return
         if status == "busy":
             requests[0] += 1
         os.pwrite(descriptor, b"%s %-12d\n" % (status.encode(), requests[0]), 0)
 
-    Kernel._publish_status = publish_status
+    Kernel._publish_status = publish_status  # type: ignore[method-assign]
 
 
 def find_command(name, folder):
@@ -319,7 +396,7 @@ def watch(folder):
 
     with open(os.path.join(folder, "c.json")) as file:
         info = json.load(file)
-    subscriber = zmq.Context.instance().socket(zmq.SUB)
+    subscriber = zmq.Context().socket(zmq.SUB)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"")
     if info.get("curve_publickey"):
         subscriber.curve_serverkey = info["curve_publickey"].encode()
@@ -383,21 +460,45 @@ def end_leftovers():
             continue
         try:
             with open(os.path.join(folder, kernel, "pid")) as file:
-                os.killpg(int(file.read()), signal.SIGKILL)
+                pid, start = file.read().split()
         except (OSError, ValueError):
             continue
+        try:
+            # a process that is gone may have left its group, whose number is not used again
+            if started_at(pid) in ("", start):
+                os.killpg(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
         write(path, json.dumps({"code": -9, "oom": False}))
 
 
-def main():
-    gc.disable()
-    sys.path[:] = [path for path in sys.path if path not in ("", HERE)]
+def take_lock():
+    """The lock of the one kernel host of a session, or None where another holds it.
+
+    Whoever asks whether it is held holds it for a moment.
+    """
     lock = os.open(os.path.join(HERE, "kernelhost.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return
     os.set_inheritable(lock, False)
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() > deadline:
+                return None
+        time.sleep(0.02)
+
+
+def main():
+    sys.path[:] = [path for path in sys.path if path not in ("", HERE)]
+    if sys.argv[1:2] == ["kernel"]:
+        run_ipykernel(sys.argv[2], sys.argv[3:])
+        return
+    lock = take_lock()
+    if lock is None:
+        return
+    gc.disable()
     end_leftovers()
     host = KernelHost(lock)
     try:
