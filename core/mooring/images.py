@@ -10,12 +10,12 @@ import site
 import sys
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mooring import paths
 from mooring.engines.base import Bind, ContainerConfig, Engine, PullProgress
-from mooring.errors import EngineError, ImageError
+from mooring.errors import EngineError, EngineUnavailable, ImageError
 from mooring.users import User
 
 HOST = "host"
@@ -239,7 +239,8 @@ def facts_of(
     """
     store = paths.images_dir() / (image_id.rpartition(":")[2] + ".json")
     try:
-        return ImageFacts(**json.loads(store.read_text()))
+        known = ImageFacts(**json.loads(store.read_text()))
+        return replace(known, reference=reference)  # it may have been seen under another name
     except (OSError, ValueError, TypeError):
         pass
     config = ContainerConfig(
@@ -255,16 +256,18 @@ def facts_of(
     try:
         try:
             engine.start(container)
+        except EngineUnavailable:
+            raise
         except EngineError as error:
             raise ImageError(
                 f"image {reference} has no /bin/sh: {error.message}",
                 "mooring needs a shell in the image; use one that has it",
             ) from error
         engine.wait(container, timeout_s=60.0)
-        said = b"".join(engine.logs(container, tty=False, follow=False, tail=None)).decode()
+        said = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
     finally:
         engine.remove(container)
-    passwd, _, rest = said.partition("--- group\n")
+    passwd, _, rest = said.decode(errors="replace").partition("--- group\n")
     group, _, python = rest.partition("--- python\n")
     last = python.strip().splitlines()[-1] if python.strip() else "python3 did not start"
     has_kernel = last.startswith("/")
@@ -285,6 +288,6 @@ def facts_of(
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(errors="replace")
     except OSError:
         return ""

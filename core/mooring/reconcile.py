@@ -12,11 +12,12 @@ import dataclasses
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mooring import paths
 from mooring.engines.base import Container, Engine
-from mooring.errors import MooringError
+from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
 from mooring.history import History
 from mooring.kernels import KernelHandle
@@ -68,12 +69,15 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         if folder.ready or folder.being_created():
             continue
         if folder.exists and not folder.ready:
-            _remove_half_created(engine, history, folder, containers.pop(session_id, None))
+            with _one_repair(f"session {session_id}, never finished,"):
+                _remove_half_created(engine, history, folder, containers.get(session_id))
+            containers.pop(session_id, None)
             half_created.append(session_id)
     for session_id, row in list(containers.items()):
         # Its creator died, and its folder was removed, while the engine was still at work on it
         if row.state == "created" and not Folder.open(session_id).exists:
-            engine.remove(row.id)
+            with _one_repair(f"container {row.name}"):
+                engine.remove(row.id)
             del containers[session_id]
             half_created.append(session_id)
     _sweep_drafts()
@@ -90,10 +94,10 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
             ended.append(session.id)
         folder = Folder.open(session.id)
         if folder.record().get("remove"):
-            engine.remove(session.container)
-            with contextlib.suppress(MooringError):
+            with _one_repair(f"session {session.name}"):
+                engine.remove(session.container)
                 folder.remove()
-            history.add(session.id, "removed", "reconciler", "as its creation asked")
+                history.add(session.id, "removed", "reconciler", "as its creation asked")
     for session_id, folder in folders.items():
         if session_id in containers or session_id in half_created or not folder.exists:
             continue
@@ -105,6 +109,17 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         if _record_end(history, session):
             lost.append(session_id)
     return sessions, Repairs(tuple(half_created), tuple(probes), tuple(ended), tuple(lost))
+
+
+@contextlib.contextmanager
+def _one_repair(what: str) -> Iterator[None]:
+    """One that the engine refuses is tried again next time, and keeps nobody from looking."""
+    try:
+        yield
+    except EngineUnavailable:
+        raise
+    except MooringError as error:
+        log.warning("%s cannot be removed now: %s", what, error)
 
 
 def unknown_sessions() -> list[Session]:
@@ -128,8 +143,11 @@ def _remove_half_created(
     engine: Engine, history: History, folder: Folder, row: Container | None
 ) -> None:
     log.info("session %s was never finished: removing what there is of it", folder.id)
-    if row is not None:
-        engine.remove(row.id)
+    # Made between the listing and the death of its creator, perhaps: looked for once more
+    made = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id}
+    rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
+    for found in rows:
+        engine.remove(found.id)
     history.add(folder.id, "removed", "reconciler", "its creation was cut off")
     history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
@@ -143,8 +161,13 @@ def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
     records = {path.name: path for path in paths.images_dir().glob("mooring-probe-*")}
     old = [row for row in rows if row.name in records and not _alive(row.labels[LABEL_PROBE])]
     for row in old:
-        engine.remove(row.id)
-        records[row.name].unlink(missing_ok=True)
+        with _one_repair(f"container {row.name}"):
+            engine.remove(row.id)
+            records[row.name].unlink(missing_ok=True)
+    for name in records.keys() - {row.name for row in rows}:  # the look itself was cut off
+        with contextlib.suppress(OSError):
+            if time.time() - records[name].stat().st_mtime > DRAFT_AGE_S:
+                records[name].unlink()
     return [row.id for row in old]
 
 

@@ -84,6 +84,16 @@ done 2>/dev/null
 Progress = Callable[[str], None]
 
 
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MooringError(
+            f"cannot write a file of mooring's: {error}", "is the disk full?"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Created:
     """A session that runs, and the stream to its main process if one was asked for."""
@@ -200,6 +210,7 @@ class Mooring:
 
     # creating
 
+    @_disk_errors()
     def create(
         self,
         resolved: ResolvedSpec,
@@ -250,16 +261,15 @@ class Mooring:
         mounts.create_outputs(spec, resolved.project)
 
         folder = self._reserve(name or spec.name, resolved, tty=tty, remove=remove)
-        container, asked = "", False
+        container, asked, stream = "", False, None
         try:
             config = self._config(resolved, facts, user, folder, here, tty=tty, size=size)
             mounts.write_secrets(folder, values)
             progress("starting the container")
             asked = True
             container = self.engine.create(config)
-            stream = (
-                self.engine.attach(container, tty=tty, detach_keys=detach_keys) if attach else None
-            )
+            if attach:
+                stream = self.engine.attach(container, tty=tty, detach_keys=detach_keys)
             self.engine.start(container)
             self._await_check(folder, container)
             if not config.network:
@@ -276,14 +286,12 @@ class Mooring:
             self.history.add(folder.id, "started", self.actor, f"image {spec.image}")
             folder.mark_ready()
         except BaseException as error:
+            if stream is not None:
+                stream.close()
             cut_off = asked and not container and not isinstance(error, EngineError)
             with contextlib.suppress(MooringError):  # what is left then, the reconciler removes
                 self._remove_by_id(folder.id, container, patience_s=1.0 if cut_off else 0.0)
                 folder.remove()
-            if isinstance(error, OSError):
-                raise MooringError(
-                    f"cannot write the session's folder: {error}", "is the disk full?"
-                ) from error
             raise
         finally:
             folder.release()
@@ -449,6 +457,7 @@ class Mooring:
 
     # the life of one
 
+    @_disk_errors()
     def start(self, name: str) -> Session:
         """Start a stopped session again: same files, same packages, a new clock. Idempotent.
 
@@ -461,7 +470,9 @@ class Mooring:
         if not session.container or session.state is State.STARTING:
             raise SessionStateError(
                 f"session {session.name} is {session.state} and cannot be started",
-                "mooring ps shows its state",
+                f"remove what is left: mooring rm {session.name}"
+                if session.state is State.LOST
+                else "mooring ps shows its state",
             )
         folder = Folder.open(session.id)
         if not folder.exists:
@@ -537,6 +548,7 @@ class Mooring:
                 session.id, at=time.time(), reason=f"removed by {self.actor}", exit_code=None
             )
 
+    @_disk_errors()
     def hold(self, session: Session, seconds: float) -> None:
         """Keep a session from idling out for so many seconds; 0 gives the hold up.
 
@@ -554,6 +566,7 @@ class Mooring:
         detail = f"for {format_duration(seconds)}" if seconds else "given up"
         self.history.add(session.id, "held", self.actor, detail)
 
+    @_disk_errors()
     def update(
         self,
         session: Session,

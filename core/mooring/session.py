@@ -225,7 +225,7 @@ def from_record(folder: Folder, state: State, because: str) -> Session:
         owner=record.get("owner", ""),
         state=state,
         image=record.get("spec", {}).get("image", "host"),
-        container=record.get("container", ""),
+        container="" if state is State.LOST else record.get("container", ""),
         created_at=record.get("created_at", 0.0),
         exit_code=None,
         spec=record.get("spec", {}),

@@ -37,8 +37,11 @@ def caller() -> User:
         name, home = entry.pw_name, entry.pw_dir
     except KeyError:
         name, home = f"user{uid}", os.environ.get("HOME", f"/home/user{uid}")
+    home = os.path.normpath(home)
+    if not home.startswith("/") or home.strip("/") == "" or ":" in home or not home.isprintable():
+        home = f"/home/{name}"  # a root of its own, or no line of a passwd, cannot be a home
     groups = tuple(sorted(set(os.getgroups()) - {gid}))
-    return User(uid, gid, groups, name, os.path.abspath(home))
+    return User(uid, gid, groups, name, home)
 
 
 def with_user(passwd: str, user: User) -> str:

@@ -154,7 +154,8 @@ class FakeEngine:
     Args:
         images: references of images that are here.
         registry: references that ``pull`` finds; their progress is three steps of 100 bytes.
-        main: plays main processes, each in a thread; without, they run until they are stopped.
+        main: plays main processes, each in a thread; without, a session's runs until it is
+            stopped and any other container's ends at once.
         execute: plays all other processes, in a thread if there is a stream to them. What it
             returns is the exit code; without, they print nothing and end with 0 at once.
         clock, sleep: seconds since the epoch, and how to let them pass. Waits that time out
@@ -178,7 +179,6 @@ class FakeEngine:
     ) -> None:
         self.images = {reference: _digest(reference.encode()) for reference in images}
         self.registry = set(registry)
-        self.starved: set[str] = set()  # ids of containers in which memory ran out
         self.containers: dict[str, FakeContainer] = {}
         self.calls: list[str] = []
         self._main, self._execute = main, execute
@@ -291,9 +291,12 @@ class FakeEngine:
                 )
             found.state, found.started_at, found.finished_at = "running", self._clock(), 0.0
             found.oom_killed = False
-            for run in _run_directories(found):
+            run_directories = list(_run_directories(found))
+            for run in run_directories:
                 (run / "checked").touch()
-            if self._main is not None:
+            if self._main is None and not run_directories:
+                self.finish(container, 0)
+            elif self._main is not None:
                 main, play = found.main, self._main
                 threading.Thread(
                     target=lambda: self._ended(found, main, _played(play, main)), daemon=True
@@ -390,9 +393,6 @@ class FakeEngine:
             self._execs[exec_id] = process
             process.finish(self._executed(process))
             return exec_id
-
-    def out_of_memory(self, container: str, since: float) -> bool:
-        return container in self.starved
 
     def exec_exit_code(self, exec_id: str) -> int | None:
         with self._call("exec_exit_code"):
