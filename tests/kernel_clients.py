@@ -323,3 +323,15 @@ class Socket:
                 break
         assert outcome
         return _outcome(outcome, found)
+
+
+def own_kernelspec(project: Path, name: str, argv: list[str]) -> dict[str, Any]:
+    """A kernelspec that the image has beside its own, in a project's folder.
+
+    Returns the flags of a session in which it is found.
+    """
+    folder = project / "jupyter-path" / "kernels" / name
+    folder.mkdir(parents=True)
+    spec = {"argv": argv, "display_name": name, "language": name}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    return {"env": {"JUPYTER_PATH": str(project / "jupyter-path")}}
