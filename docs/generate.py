@@ -1,0 +1,558 @@
+"""Writes docs/reference/ from the code, so that it says what the code does.
+
+python docs/generate.py            write the pages
+python docs/generate.py --check    tell which are not current; the exit code is then 1
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import mooring
+from mooring import config, errors, folder, kernelspecs, session, spec
+from mooring.errors import MooringError, NotSupported
+from mooring.images import HOST
+from mooring_cli.main import app
+from mooring_provisioner.provisioner import MooringProvisioner
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code: change that, then run `make docs`. -->"
+
+
+def main(arguments: list[str]) -> int:
+    stale = 0
+    REFERENCE.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path = REFERENCE / name
+        new = make().rstrip() + "\n"
+        old = path.read_text() if path.exists() else ""
+        if new == old:
+            continue
+        if "--check" in arguments:
+            stale += 1
+            changes = difflib.unified_diff(old.splitlines(), new.splitlines(), name, "now", n=0)
+            print("\n".join(list(changes)[:20]))
+        else:
+            path.write_text(new)
+            print(f"written: {path.name}")
+    if stale:
+        print(f"error: {stale} page(s) of docs/reference are not current", file=sys.stderr)
+        print("hint: run make docs, and commit what it wrote", file=sys.stderr)
+    return 1 if stale else 0
+
+
+# The command line
+
+
+def cli_page() -> str:
+    group: Any = typer.main.get_command(app)
+    commands = list(_commands(group, ("mooring",)))
+    lines = [NOTE, "# The command line", "", group.help, ""]
+    lines += [f"- [`{' '.join(path)}`](#{_anchor(path)}): {_first(c)}" for path, c in commands]
+    lines += ["", "Options of `mooring` itself stand before the command:", ""]
+    lines += _table(["option", "meaning"], _options(group))
+    for path, found in commands:
+        lines += ["", f"## {' '.join(path)}", "", _usage(path, found), ""]
+        lines += [_text(found.help), ""]
+        arguments = [p for p in found.params if p.param_type_name == "argument"]
+        if any(p.help for p in arguments):
+            rows = [[f"`{_metavar(p)}`", p.help or ""] for p in arguments]
+            lines += [*_table(["argument", "meaning"], rows), ""]
+        options = _options(found)
+        if options:
+            lines += _table(["option", "meaning"], options)
+    lines += ["", "## Exit codes", "", _text(group.epilog)]
+    return "\n".join(lines)
+
+
+def _commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, found in group.commands.items():
+        if found.hidden:
+            continue
+        if hasattr(found, "commands"):
+            yield from _commands(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+def _usage(path: tuple[str, ...], found: Any) -> str:
+    parts = [*path, "[OPTIONS]" if _options(found) else ""]
+    parts += [_metavar(p) for p in found.params if p.param_type_name == "argument"]
+    return f"```text\n{' '.join(filter(None, parts))}\n```"
+
+
+def _metavar(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    name = f"{name}..." if parameter.nargs == -1 else name
+    return name if parameter.required else f"[{name}]"
+
+
+def _options(found: Any) -> list[list[str]]:
+    rows = []
+    for option in found.params:
+        if option.param_type_name != "option" or option.hidden or option.name == "help":
+            continue
+        names = [*option.opts, *option.secondary_opts]
+        value = "" if option.is_flag else f" {_value_name(option)}"
+        meaning = option.help or ""
+        if isinstance(option.default, str) and option.default:
+            meaning += f" Default: `{option.default}`."
+        rows.append([", ".join(f"`{name}{value}`" for name in names), meaning])
+    return rows
+
+
+def _value_name(option: Any) -> str:
+    kind = getattr(option.type, "name", "text")
+    return str(option.metavar or {"integer range": "N", "path": "PATH"}.get(kind, "TEXT"))
+
+
+def _anchor(path: tuple[str, ...]) -> str:
+    return "-".join(path)
+
+
+def _first(command: Any) -> str:
+    return str(command.help).split("\n\n")[0].replace("\n", " ")
+
+
+# The spec
+
+
+def spec_page() -> str:
+    schema = spec.json_schema()
+    lines = [
+        NOTE,
+        "# The spec",
+        "",
+        (
+            "A session is declared in a YAML file, usually `session.yml`. Every key may be left "
+            "out; a key that does not exist is an error that names the nearest one. "
+            "`mooring config schema` prints the JSON Schema; in the repository it is "
+            "[`core/mooring/session.schema.json`](../../core/mooring/session.schema.json)."
+        ),
+        "",
+        (
+            "Put this on the first line, with the path that leads there, and editors with YAML "
+            "support complete and check as you type:"
+        ),
+        "",
+        "```yaml",
+        "# yaml-language-server: $schema=../core/mooring/session.schema.json",
+        "```",
+        "",
+        "## Keys",
+        "",
+    ]
+    rows = []
+    for key, said in schema["properties"].items():
+        if key == "environment":
+            continue
+        default = spec.SessionSpec.model_fields[key].get_default(call_default_factory=True)
+        rows.append([f"`{key}`", _kind(said), _default(key, default), said["description"]])
+    lines += _table(["key", "value", "default", "meaning"], rows)
+    lines += ["", f"`environment` is another word for `image`, as Azure ML has it: {_aliases()}"]
+    for title, key in (
+        ("A mount", "Mount"),
+        ("A secret", "SecretSource"),
+        ("A request for GPUs", "GpuRequest"),
+        ("A build", "BuildSpec"),
+    ):
+        part = schema["$defs"][key]
+        about = _ONE_OF.get(key, part["description"])
+        lines += ["", f"## {title}", "", about, ""]
+        rows = [
+            [f"`{name}`", _kind(said), said["description"]]
+            for name, said in part["properties"].items()
+        ]
+        lines += _table(["key", "value", "meaning"], rows)
+    lines += [
+        "",
+        (
+            "A mount may be written as its path alone, several as `a,b`. `name=path` is the form "
+            "on the command line."
+        ),
+        "",
+        "## What is not there yet",
+        "",
+        "These are read, checked, and refused by name, never ignored:",
+        "",
+    ]
+    lines += _table(["in the spec", "the error"], list(_refusals()))
+    lines += [
+        "",
+        "## Where values come from",
+        "",
+        (
+            "`flags > environment > file > user config > default`. A higher one replaces a lower "
+            "one; `env` and `secrets` merge by name; `image` and `build` replace each other. "
+            "`mooring config show` prints each value and its origin."
+        ),
+        "",
+        "No spec file is read unless `-f` names it. The user's own configuration is "
+        "`~/.config/mooring/config.yml` (the XDG config folder), a spec without "
+        + _list([f"`{key}`" for key in sorted(config.NOT_IN_USER_CONFIG)])
+        + ", which belong to one session.",
+        "",
+        "Variables, read as an unquoted YAML value; an empty one counts as absent:",
+        "",
+    ]
+    lines += _table(
+        ["variable", "key"], [[f"`{name}`", f"`{key}`"] for name, key in config.ENVIRONMENT.items()]
+    )
+    return "\n".join(lines)
+
+
+def _aliases() -> str:
+    return "only one of them may be given. `image: {build: …}` is `build: …`."
+
+
+def _kind(said: dict[str, Any]) -> str:
+    """The type of a property, in words a person uses."""
+    if "enum" in said:
+        return _list([f"`{value}`" for value in said["enum"]], "or")
+    if "const" in said:
+        return f"`{json.dumps(said['const'])}`"
+    if "$ref" in said:
+        name = said["$ref"].rpartition("/")[2]
+        return {"build": "a build"}.get(name, _PARTS.get(name, name))
+    options = said.get("anyOf") or said.get("oneOf")
+    if options:
+        kinds = [_kind(option) for option in options if option.get("type") != "null"]
+        return _list(list(dict.fromkeys(kinds)), "or")
+    kind = said.get("type")
+    if isinstance(kind, list):
+        return _list([_TYPES[name] for name in kind], "or")
+    if kind == "array":
+        return f"a list (of {_kind(said.get('items', {}))})"
+    if kind == "object" and "properties" in said:
+        return "`{" + ", ".join(said["properties"]) + "}`"
+    return _TYPES.get(str(kind), "anything")
+
+
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "a mapping",
+}
+_ONE_OF = {"SecretSource": "Where a secret comes from: exactly one of these."}
+_PARTS = {
+    "Mount": "a [mount](#a-mount)",
+    "GpuRequest": "a [request](#a-request-for-gpus)",
+    "BuildSpec": "a [build](#a-build)",
+    "SecretSource": "a [secret](#a-secret)",
+}
+
+
+def _default(key: str, value: Any) -> str:
+    from mooring.quantities import format_duration
+
+    if value in (None, (), {}, 0) and not isinstance(value, bool) and key != "max_duration":
+        return "none"
+    if key in ("idle_timeout", "max_duration"):
+        return format_duration(value) if value else "never"
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+def _refusals() -> Iterator[list[str]]:
+    """Declarations of which each is refused, and the words it is refused with."""
+    samples: tuple[dict[str, Any], ...] = (
+        {"gpus": 1},
+        {"build": "Dockerfile"},
+        {"target": "ssh://gpu-box"},
+        {"distribution": {"type": "dask", "nodes": 10}},
+        {"image": "beaker://me/it"},
+        {"inputs": ["s3://bucket/weights"]},
+    )
+    for sample in samples:
+        try:
+            spec.refuse_unsupported(spec.SessionSpec.model_validate(sample))
+        except NotSupported as error:
+            ((key, value),) = sample.items()
+            yield [f"`{key}: {_flow(value)}`", f"{error.message}; {error.hint}"]
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return str(value)
+
+
+# Settings, files and codes
+
+
+def settings_page() -> str:
+    lines = [NOTE, "# Settings, files, codes", "", "## Environment variables", ""]
+    rows = [
+        [
+            "`MOORING_STATE_DIR`",
+            (
+                "Where sessions' folders and the history are; default: `mooring` in the XDG state "
+                "folder, `~/.local/state/mooring`. Kernels' sockets lie below it, so keep it short."
+            ),
+        ],
+        ["`DOCKER_HOST`", "The engine's address, `unix:///…`; default: the usual socket."],
+        ["`NO_COLOR`", "Set to anything: no colours."],
+        ["`MOORING_…`", "A key of the spec: [the list](spec.md#where-values-come-from)."],
+    ]
+    lines += _table(["variable", "meaning"], rows)
+    lines += [
+        "",
+        (
+            "In a session, `MOORING_SESSION` is its name, and `HOME`, `USER` and `LOGNAME` are the "
+            "caller's. Nothing else of the caller's environment is passed on, except what "
+            f"`image: {HOST}` needs to work (`PATH`, the locale, the time zone, the Python "
+            "environment)."
+        ),
+        "",
+        "## The kernel provisioner",
+        "",
+        (
+            "A kernelspec that `mooring kernel install` writes looks like this, for "
+            "`-f session.yml --session lab`:"
+        ),
+        "",
+        "```json",
+        json.dumps(_kernelspec(), indent=1),
+        "```",
+        "",
+        "What may stand under `config`:",
+        "",
+    ]
+    lines += _table(["trait", "value", "default", "meaning"], list(_traits()))
+    lines += ["", "## Exit codes", ""]
+    lines += _table(["code", "when"], list(_exit_codes()))
+    lines += ["", "## Errors", "", "Programs find the name as `code`; it is stable.", ""]
+    rows = [[f"`{kind.__name__}`", _first_line(kind), str(kind.exit_code)] for kind in _errors()]
+    lines += _table(["error", "meaning", "exit code"], rows)
+    lines += ["", "## States of a session", ""]
+    lines += _table(
+        ["state", "meaning"], [[f"`{state}`", STATES[state]] for state in session.State]
+    )
+    lines += [
+        "",
+        "## Fields of `ps --json`",
+        "",
+        (
+            "`describe --json` and `why --json` have these and more. Times to come are in seconds, "
+            "`null` for never."
+        ),
+        "",
+        ", ".join(f"`{field}`" for field in session.FIELDS) + ".",
+        "",
+        "## Labels of a container",
+        "",
+        "All that must be known of a session is on its container:",
+        "",
+    ]
+    lines += _table(
+        ["label", "value"], [[f"`{getattr(session, key)}`", text] for key, text in LABELS.items()]
+    )
+    lines += ["", "## Files of a session", "", *_block(inspect.getdoc(folder) or "")]
+    guest = Path(mooring.__file__).parent / "guest"
+    clock = (guest / "clock.sh").read_text()
+    lines += [
+        "",
+        "In `run/`, which is `/run/mooring` in the container, the clock reads and writes:",
+        "",
+        "```text",
+        *_between(clock, "# Read from R:", "#\n"),
+        "```",
+        "",
+        "and the parent of the kernels:",
+        "",
+        *_block((guest / "kernelhost.py").read_text().split('"""')[1].split("Requests:")[0]),
+    ]
+    return "\n".join(lines)
+
+
+STATES = {
+    session.State.STARTING: "Being created.",
+    session.State.RUNNING: "Its container runs.",
+    session.State.PAUSED: "Its container was paused outside mooring (`docker pause`).",
+    session.State.STOPPED: "Ended; its files are kept, and `mooring start` goes on with them.",
+    session.State.LOST: "Ended without a word of its clock: the machine was restarted, or the "
+    "container removed outside mooring. What its folder holds is kept.",
+    session.State.GONE: "Removed; the history remembers it.",
+    session.State.UNKNOWN: "The engine does not answer. It is neither idle nor gone, and nothing "
+    "is done to it.",
+}
+LABELS = {
+    "LABEL_ID": "The session's id, twelve hexadecimal digits.",
+    "LABEL_NAME": "Its name.",
+    "LABEL_OWNER": "The user who made it.",
+    "LABEL_INSTALLATION": "The installation that made it; nothing without this id is touched.",
+    "LABEL_VERSION": "The version of mooring that made it.",
+    "LABEL_SPEC": "What differs from the defaults, as JSON; of secrets only the names.",
+    "LABEL_PROBE": "On the short-lived container that looks into an image: who made it.",
+}
+
+
+def _kernelspec() -> dict[str, Any]:
+    shown = kernelspecs.document(
+        display_name="lab (mooring)",
+        kernel="python3",
+        config={"flags": {}, "spec": "/home/ada/project/session.yml", "session": "lab"},
+    )
+    shown["argv"][0] = "/home/ada/.venv/bin/mooring-kernel"
+    return shown
+
+
+def _traits() -> Iterator[list[str]]:
+    inherited = MooringProvisioner.__mro__[1].class_trait_names()  # type: ignore[attr-defined]
+    for name, trait in sorted(MooringProvisioner.class_traits(config=True).items()):
+        if name in inherited:
+            continue
+        kind = {
+            "Unicode": "text",
+            "Float": "a number",
+            "Dict": "a mapping",
+            "Bool": "true or false",
+        }
+        default = trait.default_value
+        shown = (
+            "none" if default in ("", None) or not isinstance(default, (int, float)) else default
+        )
+        yield [f"`{name}`", kind.get(type(trait).__name__, "text"), f"{shown}", trait.help]
+
+
+def _exit_codes() -> Iterator[list[str]]:
+    yield ["0", "Done."]
+    by_code: dict[int, list[str]] = {}
+    for kind in _errors():
+        by_code.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`")
+    for code in sorted(by_code):
+        text = {1: "Failed", 2: "Usage: a wrong option or a wrong spec", 3: "Waited too long"}[code]
+        yield [str(code), f"{text}: {', '.join(by_code[code])}."]
+    yield ["the command's", "An attached `create`, `exec` and `attach`: 128 and N after signal N."]
+    yield ["125", "`exec` and `attach`: mooring itself failed."]
+    yield ["130", "Ctrl-C."]
+
+
+def _errors() -> list[type[MooringError]]:
+    found = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    kinds = [kind for kind in found if issubclass(kind, MooringError)]
+    return sorted(kinds, key=lambda kind: inspect.getsourcelines(kind)[1])
+
+
+# The library
+
+
+def api_page() -> str:
+    lines = [
+        NOTE,
+        "# The library",
+        "",
+        (
+            "What the doors use, programs may use: `import mooring`. Everything here is "
+            "synchronous and thread-safe."
+        ),
+        "",
+        "```python",
+        "import mooring",
+        "",
+        "sessions = mooring.Mooring()",
+        'made = sessions.create(mooring.resolve(flags={"command": "sleep 60"}), name="nap")',
+        "print(made.session.state, [session.name for session in sessions.sessions()])",
+        "sessions.remove(made.session)",
+        "```",
+    ]
+    for name in mooring.__all__:
+        thing = getattr(mooring, name)
+        if isinstance(thing, str):
+            continue
+        lines += ["", f"## {name}", "", *_described(thing, name)]
+        if name != "Mooring":
+            continue
+        for method, function in inspect.getmembers(thing, inspect.isfunction):
+            if not method.startswith("_"):
+                lines += ["", f"### {method}", "", *_described(function, method)]
+    return "\n".join(lines)
+
+
+def _described(thing: Any, name: str) -> list[str]:
+    function = getattr(thing, "__init__", None) if inspect.isclass(thing) else thing
+    signature = []
+    if not inspect.isclass(thing) or name in ("Mooring", "FakeEngine"):
+        signature = ["```python", f"{name}{_signature(function)}", "```", ""]
+    return [*signature, *_block(inspect.getdoc(thing) or "")]
+
+
+def _signature(function: Any) -> str:
+    """As it is written, without ``self``; inspect would show addresses of defaults."""
+    written = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    if not isinstance(written, ast.FunctionDef):
+        raise TypeError(f"{function} is not a plain function")
+    if written.args.args and written.args.args[0].arg == "self":
+        del written.args.args[0]
+    returns = "" if function.__name__ == "__init__" else f" -> {ast.unparse(written.returns)}"  # type: ignore[arg-type]
+    return f"({ast.unparse(written.args)}){returns}"
+
+
+# Markdown
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    def line(cells: list[str]) -> str:
+        cells = [_text(cell).replace("|", "\\|").replace("\n", " ") for cell in cells]
+        return f"| {' | '.join(cells)} |"
+
+    return [line(heads), "|" + "---|" * len(heads), *map(line, rows)]
+
+
+def _text(said: str | None) -> str:
+    return str(said or "").strip()
+
+
+def _list(words: list[str], last: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _block(doc: str) -> list[str]:
+    """A docstring as Markdown: indented parts and lists of arguments stay as they are written."""
+    lines, code = [], False
+    for line in doc.strip().splitlines():
+        if line.strip() == "::":  # the block after it shows as one
+            continue
+        opens = line.startswith("    ") or re.fullmatch(r"(Args|Returns|Raises|Attributes):", line)
+        if bool(opens) != code and (opens or line.strip()):
+            lines.append("```text" if opens else "```")
+            if code:
+                lines.append("")
+            code = bool(opens)
+        lines.append(line.replace("``", "`") if not code else line)
+    return [*lines, "```"] if code else lines
+
+
+def _between(text: str, start: str, end: str) -> list[str]:
+    part = text[text.index(start) :]
+    part = part[: part.index(f"\n{end}") + 1]
+    return [line.removeprefix("#").removeprefix(" ") for line in part.splitlines()]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "spec.md": spec_page,
+    "settings.md": settings_page,
+    "api.md": api_page,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
