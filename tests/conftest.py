@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
 from mooring.service import Mooring
+
 from tests.invariants import leaks
 
 pytest_plugins = ["tests.wheel_env"]
@@ -62,7 +62,7 @@ def mooring(real_engine: Engine, state: Path) -> Iterator[Mooring]:
     """Mooring on the real engine. Whatever the test leaves is removed; what then is left fails it."""
     service = Mooring(real_engine, actor="tester")
     yield service
-    for session in service.list():
+    for session in service.sessions():
         service.remove(session)
     found = leaks(real_engine, state, paths.installation_id())
     assert not found, "\n".join(found)
@@ -97,5 +97,3 @@ def cli(mooring: Mooring) -> Cli:
         return done
 
     return run
-
-

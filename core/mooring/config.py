@@ -110,7 +110,7 @@ def resolve(
         spec=spec,
         origins=types.MappingProxyType(origins),
         path=path,
-        project=_absolute(Path(".")) if path is None else path.parent,
+        project=_absolute(Path()) if path is None else path.parent,
         sha256=None if document is None else document.sha256,
     )
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mooring import paths
@@ -62,6 +63,8 @@ def _engine(engine: Engine | None) -> Iterator[Finding]:
     if info.kind in _FIXED:
         fixed, why = _FIXED[info.kind]
         version = tuple(int(part) for part in re.findall(r"\d+", info.version)[:3])
+        if info.kind == "docker" and (25,) <= version < (25, 0, 2):
+            fixed = (25, 0, 2)  # this branch was mended later
         if version < fixed and "dfsg" not in info.version:
             yield Finding("warning", "engine", f"{name} has a known hole: {why}", "upgrade it")
         elif version < fixed:
@@ -97,10 +100,8 @@ def _paths() -> Iterator[Finding]:
 
 def _python() -> Iterator[Finding]:
     try:
-        import ipykernel
-
-        yield Finding("ok", "kernel", f"ipykernel {ipykernel.__version__} in {sys.prefix}")
-    except ImportError:
+        yield Finding("ok", "kernel", f"ipykernel {version('ipykernel')} in {sys.prefix}")
+    except PackageNotFoundError:
         yield Finding(
             "warning",
             "kernel",
