@@ -110,13 +110,18 @@ def remove(name: str) -> Path:
     """Delete one of mooring's kernelspecs. Returns the folder that is gone.
 
     Raises:
-        MooringError: there is none of that name, or it is not mooring's.
+        MooringError: there is none of that name, it is not mooring's, or it cannot be deleted.
     """
     import shutil
 
     for spec in installed():
         if spec.name == name.lower():
-            shutil.rmtree(spec.path)
+            try:
+                shutil.rmtree(spec.path)
+            except OSError as error:
+                raise MooringError(
+                    f"cannot delete the kernelspec: {error}", "delete it as the one who made it"
+                ) from error
             return Path(spec.path)
     names = ", ".join(spec.name for spec in installed()) or "none"
     raise MooringError(f"mooring has no kernelspec named {name}", f"installed: {names}")

@@ -105,7 +105,9 @@ class Session:
             )
         if self.out_of_memory:
             return out_of_memory(self.spec)
-        return "ended by itself" if self.exit_code == 0 else f"exit code {self.exit_code}"
+        if not self.exit_code:
+            return "ended by itself"
+        return f"exit code {self.exit_code}"
 
     @property
     def live_kernels(self) -> tuple[KernelEntry, ...]:

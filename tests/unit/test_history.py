@@ -186,11 +186,11 @@ history.events("a")
 """
 
 
-@pytest.mark.parametrize(("state", "seen"), [("new", []), ("grown", ["started"])])
-def test_a_full_disk_only_logs(path: Path, history: History, state: str, seen: list[str]) -> None:
+@pytest.mark.parametrize(("age", "seen"), [("new", []), ("grown", ["started"])])
+def test_a_full_disk_only_logs(path: Path, history: History, age: str, seen: list[str]) -> None:
     """When nothing more can be written nothing raises, and what was written is there later."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path), state],
+        [sys.executable, "-c", FULL, str(path), age],
         capture_output=True,
         text=True,
         timeout=60,

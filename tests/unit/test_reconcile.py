@@ -104,7 +104,7 @@ def test_half_created_whose_container_came_after_the_listing(
 
 
 def test_being_created_is_left_alone(service: Mooring, engine: FakeEngine) -> None:
-    """While another process holds its lock, an unfinished session is starting and is not touched."""
+    """While another process holds its lock, an unfinished session is starting and not touched."""
     folder = half_created(engine, with_container=False)
     holding = subprocess.Popen(
         [
@@ -142,7 +142,7 @@ def test_half_created_that_cannot_be_removed_is_tried_again(
 
 
 def test_drafts_are_swept(service: Mooring, state: Path) -> None:
-    """Folders whose making or deleting was cut off go: the deleted at once, others after a while."""
+    """Half-made and half-deleted folders go: the deleted at once, the made after a while."""
     sessions = paths.sessions_dir()
     for name in (".aaaaaaaaaaaa.gone", ".bbbbbbbbbbbb.new", ".cccccccccccc.new"):
         (sessions / name / "run").mkdir(parents=True)
