@@ -8,11 +8,13 @@ alone; only ``cleanup(restart=False)`` ends a session, and only one that this ke
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -33,6 +35,8 @@ from mooring.session import Session
 T = TypeVar("T")
 
 POLL_S = 0.05
+# For a kernel that its client has told to end, on the way out
+EXIT_PATIENCE_S = 2.0
 
 # Bounded: twenty notebooks that start at once must not be a hundred threads
 _threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="mooring")
@@ -246,6 +250,7 @@ class MooringProvisioner(KernelProvisionerBase):
             name = f"{resolved.spec.name or 'kernel'}-{self._short_id()[:6]}"
             session = mooring.create(resolved, name=name, cwd=Path(cwd)).session
             self._created_session = True
+            atexit.register(self._at_exit)
         self._session = session
         self._handle = handle = mooring.kernel(session.id, self._short_id())
         manager: Any = self.parent
@@ -278,6 +283,7 @@ class MooringProvisioner(KernelProvisionerBase):
 
     def _end_session(self) -> None:
         """The kernel is over: forget it, and remove the session that was made for it alone."""
+        atexit.unregister(self._at_exit)
         with self._working:
             handle, session = self._handle, self._session
             self._handle = None
@@ -299,6 +305,19 @@ class MooringProvisioner(KernelProvisionerBase):
         with self._working:
             if self._handle is not None:
                 self._handle.send_signal(signal.SIGKILL)
+
+    def _at_exit(self) -> None:
+        """Some clients (jupyter console) tell the kernel itself to end, and leave.
+
+        A kernel that goes on is left alone: its session outlives this process.
+        """
+        handle = self._handle
+        deadline = time.monotonic() + EXIT_PATIENCE_S
+        while handle is not None and handle.poll() is None:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(POLL_S)
+        self._end_session()
 
     def _tell_dead(self) -> None:
         """The restarter's clients wait for its word, and it says none when a launch raises.
