@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -78,3 +80,21 @@ def test_the_data_of_the_demonstration_is_what_its_script_writes(tmp_path: Path)
     scope["main"]()  # type: ignore[operator]
     written = (tmp_path / "data" / "runs.csv").read_bytes()
     assert written == (ROOT / "examples/demo/data/runs.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("command", [("create", "-d", "-f"), ("trust",)])
+def test_what_is_refused_is_refused_before_anything_else(
+    name: str, command: tuple[str, ...]
+) -> None:
+    """A person is told what is not there yet, and not first asked to allow or to find its mounts."""
+    path = ROOT / "examples" / name
+    done = subprocess.run(
+        [sys.executable, "-m", "mooring_cli", *command, str(path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {REFUSED[name]} is not supported by this version\nhint:")
