@@ -227,6 +227,13 @@ def test_an_image_without_ipykernel_cannot_have_kernels(
     assert left(engine, state) == []
 
 
+def test_an_image_with_ipykernel_has_kernels(state: Path, declare) -> None:
+    """In an image that has one, kernels are started by the interpreter that was found there."""
+    engine = FakeEngine(images=[IMAGE], python="/opt/bin/python3")
+    session = Mooring(engine).create(declare(kernel="python3", image=IMAGE)).session
+    assert (Folder.open(session.id).run / "kernelhost").read_text() == "/opt/bin/python3\n"
+
+
 def test_a_pull_is_told(engine: FakeEngine, service: Mooring, declare) -> None:
     """While an image is pulled, the caller hears how far it is."""
     engine.registry.add(IMAGE)

@@ -155,9 +155,10 @@ class FakeEngine:
         images: references of images that are here.
         registry: references that ``pull`` finds; their progress is three steps of 100 bytes.
         main: plays main processes, each in a thread; without, a session's runs until it is
-            stopped and any other container's ends at once.
+            stopped and a look into an image finds ``python``.
         execute: plays all other processes, in a thread if there is a stream to them. What it
             returns is the exit code; without, they print nothing and end with 0 at once.
+        python: the interpreter that has ipykernel, in every image; empty for none.
         clock, sleep: seconds since the epoch, and how to let them pass. Waits that time out
             call nothing else, so that a test with a clock of its own never waits.
 
@@ -174,6 +175,7 @@ class FakeEngine:
         *,
         main: Program | None = None,
         execute: Program = lambda process: 0,
+        python: str = "",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -181,7 +183,7 @@ class FakeEngine:
         self.registry = set(registry)
         self.containers: dict[str, FakeContainer] = {}
         self.calls: list[str] = []
-        self._main, self._execute = main, execute
+        self._main, self._execute, self._python = main, execute, python
         self._clock, self._sleep = clock, sleep
         self._execs: dict[str, FakeProcess] = {}
         self._faults: list[_Fault] = []
@@ -295,6 +297,8 @@ class FakeEngine:
             for run in run_directories:
                 (run / "checked").touch()
             if self._main is None and not run_directories:
+                python = self._python or "no python3 on its PATH"
+                found.main.write(f"--- group\n--- python\n{python}\n".encode())
                 self.finish(container, 0)
             elif self._main is not None:
                 main, play = found.main, self._main
