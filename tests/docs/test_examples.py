@@ -87,7 +87,7 @@ def test_the_data_of_the_demonstration_is_what_its_script_writes(tmp_path: Path)
 def test_what_is_refused_is_refused_before_anything_else(
     name: str, command: tuple[str, ...]
 ) -> None:
-    """A person is told what is not there yet, and not first asked to allow or to find its mounts."""
+    """A person is told what is not there yet, not first asked to allow or find its mounts."""
     path = ROOT / "examples" / name
     done = subprocess.run(
         [sys.executable, "-m", "mooring_cli", *command, str(path)],
