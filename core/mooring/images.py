@@ -259,14 +259,14 @@ def facts_of(
         except EngineUnavailable:
             raise
         except EngineError as error:
-            raise ImageError(
-                f"image {reference} has no /bin/sh: {error.message}",
-                "mooring needs a shell in the image; use one that has it",
-            ) from error
+            raise _no_shell(reference, error.message) from error
         engine.wait(container, timeout_s=60.0)
         said = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
     finally:
         engine.remove(container)
+    if b"--- python\n" not in said:  # the engine's init started, and found no shell to become
+        why = " ".join(said.decode(errors="replace").split())[:200]
+        raise _no_shell(reference, why or "it does not start")
     passwd, _, rest = said.decode(errors="replace").partition("--- group\n")
     group, _, python = rest.partition("--- python\n")
     last = python.strip().splitlines()[-1] if python.strip() else "python3 did not start"
@@ -284,6 +284,13 @@ def facts_of(
     )
     draft.replace(store)
     return facts
+
+
+def _no_shell(reference: str, why: str) -> ImageError:
+    return ImageError(
+        f"image {reference} has no /bin/sh that works: {why}",
+        "mooring needs a shell in the image; use one that has it",
+    )
 
 
 def _read(path: str) -> str:
