@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import signal
 import sys
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mooring.errors import MooringError, SessionNotFound
 from mooring_cli import options as opt
-from mooring_cli.lifecycle import DETACH_KEYS, DetachKeys
+from mooring_cli.joining import forwarding, join
 from mooring_cli.output import explain, note
+
+if TYPE_CHECKING:
+    from mooring.service import Mooring
 
 
 def exec_(
@@ -26,19 +33,21 @@ def exec_(
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", "-n", help="Leave standard input alone.")
     ] = False,
-    detach_keys: DetachKeys = DETACH_KEYS,
+    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
 ) -> None:
-    """Run a command in a session, or open a new terminal in it.
+    """Run a command or a new shell in a session.
 
-    Standard input is passed on and its end too; the exit code is the command's. Leaving it leaves
-    the session running.
+    Options come before NAME. Standard input is passed on and its end too, and Ctrl-C; the exit
+    code is the command's. Leaving it leaves the session running.
     """
+    if command and command[0].startswith("-") and command[0] != "--":
+        raise typer.BadParameter(f"{command[0]} stands after NAME; options come before it")
     try:
         code = _exec(name, opt.after_dashes(command), workdir, env, tty, no_stdin, detach_keys)
     except MooringError as error:
         explain(error)
         code = opt.FAILED
-    sys.exit(code)
+    raise typer.Exit(code)
 
 
 def _exec(
@@ -51,29 +60,43 @@ def _exec(
     detach_keys: str,
 ) -> int:
     from mooring.service import Mooring
-    from mooring.terminals import connect, exit_code, is_interactive, terminal_size
+    from mooring.terminals import is_interactive, raw, terminal_size
 
-    mooring = Mooring()
-    session = mooring.running(name)
+    opt.check_keys(detach_keys)
+    variables = dict(opt.variable(text) for text in env or [])
     terminal = is_interactive() if tty is None else tty
-    variables = dict(opt._variable(text) for text in env or [])
     if terminal:
         variables.setdefault("TERM", os.environ.get("TERM", "xterm-256color"))
-    stream = mooring.exec(
-        session,
-        command,
-        tty=terminal,
-        stdin=not no_stdin,
-        size=terminal_size() if terminal else None,
-        env=variables,
-        workdir=workdir,
-        detach_keys=detach_keys if terminal else "",
-    )
-    connect(stream, stdin=None if no_stdin else 0, size=terminal_size if terminal else None)
-    code = exit_code(stream)
+    mooring = Mooring()
+    session = mooring.running(name)
+    mark, began = secrets.token_hex(4), time.time()
+    # raw from the start: a Ctrl-C that comes while the command starts is the command's
+    with raw(0) if terminal and not no_stdin else contextlib.nullcontext():
+        try:
+            stream = mooring.exec(
+                session,
+                command,
+                tty=terminal,
+                stdin=not no_stdin,
+                size=terminal_size() if terminal else None,
+                env=variables,
+                workdir=workdir,
+                detach_keys=detach_keys if terminal else "",
+                mark=mark,
+            )
+        except KeyboardInterrupt:
+            mooring.signal(session, "INT", mark)
+            raise
+        try:
+            with forwarding(mooring, session, stream, mark):
+                code = join(stream, stdin=None if no_stdin else 0, detach_keys=detach_keys)
+        except BrokenPipeError:  # as `mooring exec NAME -- yes | head -1` does
+            return 128 + signal.SIGPIPE
     if code is None:
         note(f"left it running in {session.name}")
         return 0
+    if code == 128 + signal.SIGKILL and (why := mooring.why_killed(session, began)):
+        note(f"killed in {session.name}: {why}")
     return code
 
 
@@ -84,51 +107,56 @@ def attach(
             help="A session; without: your only running one.", autocompletion=opt.complete_names
         ),
     ] = None,
-    detach_keys: DetachKeys = DETACH_KEYS,
+    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
 ) -> None:
-    """Attach to a session's main process: its terminal, as you left it.
+    """Attach to a session's main process.
 
-    The exit code is the main process's if it ends meanwhile.
+    It is the terminal as you left it. The exit code is the main process's if it ends meanwhile.
     """
     try:
         code = _attach(name, detach_keys)
     except MooringError as error:
         explain(error)
         code = opt.FAILED
-    sys.exit(code)
+    raise typer.Exit(code)
 
 
 def _attach(name: str | None, detach_keys: str) -> int:
     from mooring.service import Mooring
-    from mooring.session import State
-    from mooring.terminals import connect, exit_code, terminal_size
+    from mooring.terminals import terminal_size
 
+    opt.check_keys(detach_keys)
     mooring = Mooring()
-    if name is None:
-        live = [session for session in mooring.list() if session.state is State.RUNNING]
-        if len(live) != 1:
-            names = ", ".join(session.name for session in live)
-            raise SessionNotFound(
-                f"{len(live)} sessions are running: {names}" if live else "no session is running",
-                "name one: mooring attach NAME" if live else "make one: mooring create",
-            )
-        name = live[0].name
-    session = mooring.running(name)
+    session = mooring.running(name or _only_running(mooring))
     stream = mooring.attach(session, detach_keys=detach_keys)
     if stream is None:
         note(f"{session.name} has kernels and no main terminal; this is a new shell in it")
-        return _exec(name, [], None, None, None, False, detach_keys)
+        return _exec(session.name, [], None, None, None, False, detach_keys)
     if stream.tty:
         rows, columns = terminal_size()
         stream.resize(rows, max(1, columns - 1))  # a change of size makes programs draw anew
         note(f"session {session.name}; leave it running with {detach_keys}")
-    connect(stream, size=terminal_size if stream.tty else None)
-    code = exit_code(stream, patience_s=0.5)
+    with forwarding(mooring, session, stream):
+        code = join(stream, detach_keys=detach_keys)
     if code is None:
         note(f"left {session.name} running; come back with: mooring attach {session.name}")
         return 0
-    mooring.list()
+    mooring.sessions()  # writes the end down
     return code
+
+
+def _only_running(mooring: Mooring) -> str:
+    from mooring.session import State
+
+    live = [session.name for session in mooring.sessions() if session.state is State.RUNNING]
+    if not live:
+        raise SessionNotFound("no session is running", "make one: mooring create")
+    if len(live) > 1:
+        raise SessionNotFound(
+            f"{len(live)} sessions are running: {', '.join(live)}",
+            f"name one, as in: mooring attach {live[0]}",
+        )
+    return live[0]
 
 
 def logs(
@@ -137,10 +165,16 @@ def logs(
     tail: Annotated[int | None, typer.Option(min=1, help="Only so many last lines.")] = None,
 ) -> None:
     """Print what a session's main process printed."""
+    from mooring.errors import SessionStateError
     from mooring.service import Mooring
 
     mooring = Mooring()
     session = mooring.get(name)
+    if not session.container:
+        raise SessionStateError(
+            f"session {session.name} has no container, and so no output",
+            f"what happened to it: mooring events {session.name}",
+        )
     for chunk in mooring.logs(session, follow=follow, tail=tail):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mooring.errors import MooringError
 from mooring_cli import options as opt
-from mooring_cli.output import clean, note, print_json, print_rows
+from mooring_cli.output import clean, explain, note, print_json, print_rows
 
 app = typer.Typer(help="Kernelspecs: pick a session in JupyterLab.", no_args_is_help=True)
 
@@ -108,9 +109,16 @@ def remove(
     """Remove kernelspecs; sessions that run go on."""
     from mooring import kernelspecs
 
+    failed = False
     for name in names:
-        kernelspecs.remove(name)
-        print(name)
+        try:
+            kernelspecs.remove(name)
+            print(name, flush=True)
+        except MooringError as error:
+            explain(error)
+            failed = True
+    if failed:
+        raise typer.Exit(1)
 
 
 def _require_consent(resolved: Any) -> None:

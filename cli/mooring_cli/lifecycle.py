@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring.errors import MooringError
+from mooring.errors import EngineUnavailable, MooringError, SessionNotFound
 from mooring_cli import options as opt
+from mooring_cli.joining import forwarding, interruptible, join
 from mooring_cli.output import explain, note, steps
 
-DETACH_KEYS = "ctrl-p,ctrl-q"
-DetachKeys = Annotated[str, typer.Option(help="Keys that leave and let everything go on.")]
+if TYPE_CHECKING:
+    from mooring.service import Mooring
+    from mooring.session import Session
 
 
 def create(
@@ -45,7 +47,7 @@ def create(
     max_duration: opt.MaxDuration = None,
     target: opt.Target = None,
     encrypt: opt.Encrypt = None,
-    detach_keys: DetachKeys = DETACH_KEYS,
+    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
 ) -> None:
     """Create a session from a spec and attach to it.
 
@@ -54,15 +56,16 @@ def create(
     """
     values = dict(locals())
     from mooring.service import Mooring
-    from mooring.terminals import connect, exit_code, is_interactive, terminal_size
+    from mooring.terminals import is_interactive, terminal_size
 
+    opt.check_keys(detach_keys)
     cwd = Path.cwd()
     resolved = opt.ask_for_consent(opt.resolve_spec(file, values, opt.after_dashes(command)), cwd)
     if resolved.spec.kernel and not resolved.spec.argv:
         detach = True  # its main process is its clock: there is nothing to attach to
     tty = detach or is_interactive()
     mooring = Mooring()
-    with steps() as progress:
+    with interruptible(), steps() as progress:
         created = mooring.create(
             resolved,
             cwd=cwd,
@@ -80,71 +83,79 @@ def create(
         return
     if tty:
         note(f"session {session.name}; leave it running with {detach_keys}")
-    connect(created.stream, size=terminal_size if tty else None)
-    code = exit_code(created.stream)
+    with forwarding(mooring, session, created.stream):
+        code = join(created.stream, detach_keys=detach_keys)
     if code is None:
         note(f"left {session.name} running; come back with: mooring attach {session.name}")
         return
-    mooring.list()  # writes down the end, and removes the session if that was asked for
+    mooring.sessions()  # writes down the end, and removes the session if that was asked for
     raise typer.Exit(code)
 
 
 def start(names: opt.Names) -> None:
-    """Start stopped sessions again: same files, same installed packages, a new clock."""
+    """Start stopped sessions again.
+
+    Their files and the packages installed in them are there; their clock is new.
+    """
     from mooring.service import Mooring
 
     mooring = Mooring()
-    for session in mooring.find(names):
-        print(mooring.start(session.id).name)
+    _each(mooring, names, lambda session: mooring.start(session.id))
 
 
 def stop(names: opt.Names) -> None:
-    """Stop sessions: everything in them ends, their files stay for `mooring start`."""
+    """Stop sessions and keep their files.
+
+    Everything in them ends; `mooring start` takes them up again.
+    """
     from mooring.service import Mooring
 
     mooring = Mooring()
-    _each(mooring.find(names), mooring.stop)
+    _each(mooring, names, mooring.stop)
 
 
 def rm(
     names: opt.Names,
     force: Annotated[bool, typer.Option("--force", "-f", help="Running ones too.")] = False,
 ) -> None:
-    """Remove sessions: containers, private homes, keys. Outputs and history stay."""
+    """Remove sessions: all but outputs and history.
+
+    Containers, private homes and keys go.
+    """
     from mooring.errors import SessionStateError
     from mooring.service import Mooring
-    from mooring.session import Session, State
+    from mooring.session import State
 
     mooring = Mooring()
 
     def remove(session: Session) -> None:
-        if session.state in (State.RUNNING, State.PAUSED) and not force:
+        if session.state in (State.RUNNING, State.PAUSED, State.STARTING) and not force:
             raise SessionStateError(
-                f"session {session.name} is running",
+                f"session {session.name} is {session.state}",
                 f"stop it first, or: mooring rm -f {session.name}",
             )
         mooring.remove(session)
 
-    _each(mooring.find(names), remove)
+    _each(mooring, names, remove)
 
 
 def hold(
     name: opt.Name,
     duration: Annotated[str, typer.Argument(help="How long: 2h, 45m; off gives it up.")] = "2h",
 ) -> None:
-    """Keep a session from idling out for a while. The maximum duration stands."""
+    """Keep a session from idling out for a while.
+
+    The maximum duration stands.
+    """
     from mooring.quantities import format_duration
     from mooring.service import Mooring
 
-    seconds = _duration(duration)
+    seconds = _duration("duration", duration)
     mooring = Mooring()
     session = mooring.get(name)
     mooring.hold(session, seconds)
-    print(
-        f"{session.name} held for {format_duration(seconds)}"
-        if seconds
-        else f"{session.name} no longer held"
-    )
+    until = f"held for {format_duration(seconds)}" if seconds else "no longer held"
+    print(f"{session.name} {until}")
 
 
 def update(
@@ -152,7 +163,7 @@ def update(
     idle_timeout: opt.IdleTimeout = None,
     max_duration: opt.MaxDuration = None,
 ) -> None:
-    """Change a running session's idle timeout and maximum duration, at once."""
+    """Change a running session's deadlines, at once."""
     from mooring.errors import SpecError
     from mooring.service import Mooring
 
@@ -162,19 +173,24 @@ def update(
     session = mooring.get(name)
     mooring.update(
         session,
-        idle_timeout_s=None if idle_timeout is None else _duration(idle_timeout),
-        max_duration_s=None if max_duration is None else _duration(max_duration),
+        idle_timeout_s=None if idle_timeout is None else _duration("--idle-timeout", idle_timeout),
+        max_duration_s=None if max_duration is None else _duration("--max-duration", max_duration),
     )
     print(session.name)
 
 
 def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
-    """Allow a spec file, as it stands now, what it asks for beyond its own folder."""
+    """Allow a spec file what lies outside its folder.
+
+    As it stands now: a changed file asks again.
+    """
     from mooring import consent, mounts
     from mooring.config import resolve
+    from mooring.spec import refuse_unsupported
     from mooring.users import caller
 
     resolved = resolve(flags={}, file=file)
+    refuse_unsupported(resolved.spec)
     plan = mounts.plan(resolved.spec, project=resolved.project, cwd=resolved.project, user=caller())
     consent.give(resolved, plan.grants)
     for grant in plan.grants:
@@ -190,25 +206,38 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _each(sessions, act) -> None:  # type: ignore[no-untyped-def]
-    """Do it to each; one that fails does not keep the others from it."""
-    failed = 0
-    for session in sessions:
+def _each(mooring: Mooring, names: list[str], act: Callable[[Session], object]) -> None:
+    """Do it to each of the sessions; one that fails does not keep the others from it."""
+    done: set[str] = set()
+    failed = False
+    for name in names:
         try:
-            act(session)
-            print(session.name)
-        except MooringError as error:
+            found = mooring.find([name])
+        except SessionNotFound as error:
             explain(error)
-            failed = error.exit_code
+            failed = True
+            continue
+        for session in found:
+            if session.id in done:
+                continue
+            done.add(session.id)
+            try:
+                act(session)
+                print(session.name, flush=True)
+            except EngineUnavailable:
+                raise
+            except MooringError as error:
+                explain(error)
+                failed = True
     if failed:
-        sys.exit(failed)
+        raise typer.Exit(1)
 
 
-def _duration(text: str) -> float:
+def _duration(what: str, text: str) -> float:
     from mooring.errors import SpecError
     from mooring.quantities import parse_duration
 
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise SpecError(str(error)) from None
+        raise SpecError(f"{what}: {text!r} {error}") from None

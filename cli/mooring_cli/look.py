@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +20,18 @@ from mooring_cli.output import (
     explain,
     note,
     print_json,
-    print_rows,
     stops_in,
     table,
 )
 
+if TYPE_CHECKING:
+    from mooring.history import Event
+    from mooring.service import Mooring
+
 PAGE = 10
 FOLLOW_S = 0.5
+ENDED_COLUMNS = ("name", "state", "image", "exit", "ended")
+ALIVE = (State.RUNNING, State.PAUSED, State.STARTING)
 
 
 def ps(
@@ -47,53 +52,42 @@ def ps(
     """List sessions, the newest first."""
     from mooring.service import Mooring
 
-    columns = _columns(format_)
+    columns = _columns(format_) or (ENDED_COLUMNS if dead else DEFAULT_COLUMNS)
     wanted = [_filter(text) for text in filters or []]
     mooring = Mooring()
     down: EngineUnavailable | None = None
     try:
-        sessions = mooring.list()
+        sessions = mooring.sessions()
     except EngineUnavailable as error:
         down, sessions = error, mooring.unknown()
-    rows = [session.to_dict() for session in sessions]
     if dead:
-        known = {session.id for session in sessions}
-        gone = [past for past in mooring.history.ended() if past.id not in known]
-        if not json_ and not quiet:
-            _dead([s for s in sessions if s.state in (State.STOPPED, State.LOST)], gone, everything)
-            return
-        rows = [row for row in rows if row["state"] in ("stopped", "lost")]
-        rows += [
-            {field: getattr(past, field, None) for field in FIELDS} | {"state": "gone"}
-            for past in gone
-        ]
-    keep = [
-        number
-        for number, row in enumerate(rows)
-        if (not running or row["state"] in ("running", "starting"))
-        and all(str(row.get(key)) == value for key, value in wanted)
-    ]
+        sessions = mooring.ended(sessions)
+    if running:
+        sessions = [session for session in sessions if session.state in ALIVE]
+    chosen = [session for session in sessions if _fits(session, wanted)]
     if json_:
-        print_json([rows[number] for number in keep])
+        print_json([session.to_dict() for session in chosen])
     elif quiet:
-        for number in keep:
-            print(rows[number]["name"])
+        for session in chosen:
+            print(session.name)
     else:
-        chosen = [sessions[number] for number in keep]
         shown = chosen if everything else chosen[:PAGE]
         if shown or sys.stdout.isatty():
             table(shown, columns)
         if len(shown) < len(chosen):
-            note(f"{len(chosen) - len(shown)} more: mooring ps --all")
+            note(f"{len(chosen) - len(shown)} more: mooring ps {'--dead ' if dead else ''}--all")
         elif not chosen and down is None:
-            note("no sessions; make one: mooring create")
+            _note_none(running or dead or bool(wanted))
     if down is not None:
         explain(down)
-        sys.exit(1)
+        raise typer.Exit(1)
 
 
 def describe(name: opt.Name, json_: opt.Json = False) -> None:
-    """Tell all about a session: spec, clock, kernels, recent events."""
+    """Tell all about a session.
+
+    Its spec, its clock, its kernels and its recent events.
+    """
     from mooring.service import Mooring
 
     mooring = Mooring()
@@ -148,7 +142,10 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen.")] = False,
     json_: opt.Json = False,
 ) -> None:
-    """Print a session's history: what happened, by whom, why; also after it is gone."""
+    """Print what happened to a session.
+
+    When, by whom and why; also after it is gone.
+    """
     from mooring.service import Mooring
 
     mooring = Mooring()
@@ -169,11 +166,11 @@ def events(
         if not follow or any(event.kind == "removed" for event in found):
             return
         time.sleep(FOLLOW_S)
-        mooring.list()  # an end that no door brought about is written down by looking
+        mooring.sessions()  # an end that no door brought about is written down by looking
 
 
 def why(name: opt.Name, json_: opt.Json = False) -> None:
-    """Tell why a session ended, or what keeps it from ending."""
+    """Tell why a session ended, or why it does not."""
     from mooring.service import Mooring
 
     mooring = Mooring()
@@ -225,7 +222,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _id_of(mooring, name: str) -> str:  # type: ignore[no-untyped-def]
+def _id_of(mooring: Mooring, name: str) -> str:
     try:
         return str(mooring.get(name).id)
     except (SessionNotFound, EngineUnavailable):
@@ -235,30 +232,24 @@ def _id_of(mooring, name: str) -> str:  # type: ignore[no-untyped-def]
         return str(past.id)
 
 
-def _event_line(event) -> str:  # type: ignore[no-untyped-def]
+def _event_line(event: Event) -> str:
     stamp = time.strftime("%F %T", time.localtime(event.time))
     return clean(f"{stamp}  {event.kind:<9}  {event.actor:<10}  {event.detail}").rstrip()
 
 
-def _dead(sessions: list[Session], gone, everything: bool) -> None:  # type: ignore[no-untyped-def]
-    rows = [
-        [s.name, str(s.state), s.reason, str(s.exit_code), ago(s.end.time if s.end else 0)]
-        for s in sessions
-    ]
-    rows += [
-        [past.name, "gone", past.reason, str(past.exit_code), ago(past.ended_at or 0)]
-        for past in gone
-    ]
-    rows = [[clean("-" if text == "None" else text) for text in row] for row in rows]
-    print_rows(["NAME", "STATE", "REASON", "EXIT", "ENDED"], rows if everything else rows[:PAGE])
-    if len(rows) > PAGE and not everything:
-        note(f"{len(rows) - PAGE} more: mooring ps --dead --all")
+def _fits(session: Session, wanted: list[tuple[str, str]]) -> bool:
+    if not wanted:
+        return True
+    row = session.to_dict()
+    return all(str(row[key]) == value for key, value in wanted)
+
+
+def _note_none(chosen: bool) -> None:
+    note("no such sessions; all: mooring ps" if chosen else "no sessions; make one: mooring create")
 
 
 def _columns(text: str | None) -> list[str]:
-    if text is None:
-        return list(DEFAULT_COLUMNS)
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    chosen = [part.strip() for part in (text or "").split(",") if part.strip()]
     for part in chosen:
         if part not in COLUMNS:
             raise SpecError(f"--format: no column {part!r}", f"there is: {', '.join(COLUMNS)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -12,14 +14,17 @@ import mooring
 from mooring.errors import MooringError
 from mooring_cli import inside, kernel, lifecycle, look, settings
 
+USAGE, INTERRUPTED = 2, 130
+
 app = typer.Typer(
     name="mooring",
     help="Declare a GPU container once; open it as a notebook kernel or as a shell.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waited too long; create, exec and attach "
-    "return the remote command's own, and 125 when mooring itself failed.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waited too long. An attached create, exec "
+    "and attach return the remote command's own; exec and attach 125 when mooring itself failed.",
 )
 
 
@@ -53,22 +58,69 @@ app.add_typer(settings.config, name="config")
 
 
 def run() -> None:
-    """The console script: one ``error:`` line and a ``hint:`` for all that mooring can explain."""
+    """The console script: one ``error:`` line and a ``hint:`` for whatever goes wrong."""
+    _keep_standard_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # so that what was begun is taken back, and a raw terminal is put right
+        signal.signal(number, _leave)
     try:
-        app()
-    except MooringError as error:
-        report(error)
-        sys.exit(error.exit_code)
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has gone, as `mooring ps | head -1` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+        code = 128 + signal.SIGPIPE
+    except Exception as error:
+        code = _report(error)
+    sys.exit(code)
 
 
-def report(error: MooringError) -> None:
-    """Print an error and its hint on standard error."""
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _keep_standard_streams() -> None:
+    """Open what the caller closed (``<&-``): a socket that took its number would be read as it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _report(error: Exception) -> int:
+    """Tell what happened on standard error; returns the exit code."""
     from mooring_cli.output import explain
 
-    explain(error)
+    if isinstance(error, MooringError):
+        explain(error)
+        return error.exit_code
+    if isinstance(error, typer.Abort):  # Ctrl-C or the end of input at a question
+        return INTERRUPTED
+    if hasattr(error, "format_message"):  # the parser's; its module differs between versions
+        return _report_usage(error)
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger(__name__).exception("internal error")
+    what = " ".join(str(error).split())
+    explain(
+        MooringError(
+            f"internal error: {type(error).__name__}: {what}",
+            f"this is a bug in mooring; its trace: mooring -v {' '.join(sys.argv[1:])}",
+        )
+    )
+    return 1
+
+
+def _report_usage(error: Exception) -> int:
+    from mooring_cli.output import explain
+
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        return USAGE
+    message = error.format_message()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "mooring"
+    text = " ".join(message.split()).rstrip(".")
+    explain(MooringError(text[:1].lower() + text[1:], f"see: {command} --help"))
+    return int(getattr(error, "exit_code", USAGE))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -15,7 +14,8 @@ from mooring.errors import SpecError
 if TYPE_CHECKING:
     from mooring.config import ResolvedSpec
 
-FAILED = 125
+FAILED = 125  # mooring's own failure, where other exit codes are the remote command's
+DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
 def complete_names(incomplete: str) -> list[str]:
@@ -39,6 +39,7 @@ Names = Annotated[
         help="Names, starts of ids, or patterns such as 'bert-*'.", autocompletion=complete_names
     ),
 ]
+DetachKeys = Annotated[str, typer.Option(help="Keys that leave and let everything go on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", help="The spec: session.yml, or an Azure ML job.yml.")
@@ -107,7 +108,7 @@ def spec_flags(values: dict[str, Any]) -> dict[str, Any]:
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
     if values.get("env"):
-        flags["env"] = dict(_variable(text) for text in values["env"])
+        flags["env"] = dict(variable(text) for text in values["env"])
     if values.get("secret"):
         flags["secrets"] = {
             name: {"env": source or name}
@@ -139,8 +140,10 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
     With nobody to ask, the core refuses it, with a hint.
     """
     from mooring import consent, mounts
+    from mooring.spec import refuse_unsupported
     from mooring.users import caller
 
+    refuse_unsupported(resolved.spec)  # nobody is asked for what would then be refused
     grants = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller()).grants
     missing = consent.needed(resolved, grants)
     if missing and sys.stdin.isatty() and sys.stderr.isatty():
@@ -152,10 +155,6 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
         if typer.confirm("Allow it, for this file as it stands?", err=True):
             consent.give(resolved, grants)
     return resolved
-
-
-def with_project(resolved: ResolvedSpec, project: Path) -> ResolvedSpec:
-    return dataclasses.replace(resolved, project=project)
 
 
 def _number(key: str, text: str | None) -> Any:
@@ -175,7 +174,17 @@ def _mounts(text: str) -> list[Any]:
     return [os.path.expanduser(part) for part in text.split(",") if part]
 
 
-def _variable(text: str) -> tuple[str, str]:
+def check_keys(names: str) -> None:
+    """Raises SpecError unless they are detach keys."""
+    from mooring.terminals import key_codes
+
+    try:
+        key_codes(names)
+    except ValueError as error:
+        raise SpecError(f"flag --detach-keys: {error}") from None
+
+
+def variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if equals:
         return name, value

@@ -1,4 +1,4 @@
-"""How things look: errors, tables, durations. Plain where nobody watches, coloured where one does."""
+"""How things look: errors, tables, durations. Coloured only where a person watches."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ COLUMNS = {
     "image": "IMAGE",
     "owner": "OWNER",
     "created": "CREATED",
+    "ended": "ENDED",
     "kernels": "KERNELS",
     "stops_in": "STOPS IN",
     "activity": "ACTIVITY",
@@ -65,7 +66,15 @@ COLUMNS = {
     "exit": "EXIT",
     "container": "CONTAINER",
 }
-DEFAULT_COLUMNS = ("name", "state", "image", "kernels", "activity", "stops_in", "created")
+DEFAULT_COLUMNS = (
+    "name",
+    "state",
+    "image",
+    "kernels",
+    "activity",
+    "stops_in",
+    "created",
+)
 _COLOURS = {
     State.RUNNING: "green",
     State.STARTING: "yellow",
@@ -81,6 +90,8 @@ def cell(session: Session, column: str) -> str:
         return f"{session.state} ({session.reason})" if session.reason else str(session.state)
     if column == "created":
         return ago(session.created_at)
+    if column == "ended":
+        return ago(session.end.time if session.end else 0.0)
     if column == "kernels":
         live = session.live_kernels
         busy = sum(kernel.busy for kernel in live)

@@ -10,7 +10,7 @@ import typer
 from mooring_cli import options as opt
 from mooring_cli.output import clean, print_json, print_rows
 
-config = typer.Typer(help="Where each value of a spec comes from.", no_args_is_help=True)
+config = typer.Typer(help="Show a spec and where it comes from.", no_args_is_help=True)
 
 
 @config.command()
@@ -57,7 +57,10 @@ def schema() -> None:
 
 
 def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check this machine: the engine, its version, GPUs, paths; say what to do."""
+    """Check this machine, and say what to do.
+
+    The engine, known holes in its version, GPUs, paths.
+    """
     from mooring.doctor import examine
 
     findings = examine()

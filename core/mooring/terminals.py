@@ -57,34 +57,57 @@ def connect(
     stdout: int = 1,
     stderr: int = 2,
     size: Callable[[], tuple[int, int]] | None = None,
-) -> None:
+    detach_keys: str = "",
+) -> bool:
     """Join this process to the far one until the far one's output ends.
 
     Args:
         stdin, stdout, stderr: file descriptors; ``stdin`` None sends nothing.
         size: rows and columns of the terminal now; called at once and after each SIGWINCH.
+        detach_keys: those that the stream was opened with.
+
+    Returns:
+        True if the user typed the detach keys: the far process goes on. The engine sees them
+        too; what it says then is not shown.
 
     Raises:
         BrokenPipeError: nobody reads our output any more.
     """
     if stream.tty and size is not None:
-        with _resized(stream, size), _raw(stdin):
-            _pump(stream, stdin, stdout, stderr)
-    else:
-        _pump(stream, stdin, stdout, stderr)
+        with _resized(stream, size), raw(stdin):
+            return _pump(stream, stdin, stdout, stderr, key_codes(detach_keys))
+    return _pump(stream, stdin, stdout, stderr, b"")
 
 
-def exit_code(stream: Stream, patience_s: float = 3.0) -> int | None:
-    """How the far process ended; None if it has not (the terminal was detached from it).
+def exit_code(stream: Stream) -> int:
+    """How the far process ended. Waits for it: its output may end before itself does.
 
-    The engine closes the output a moment before it knows the code, hence the patience.
+    The engine closes the output a moment before it knows the code.
     """
-    deadline = time.monotonic() + patience_s
+    pause_s = 0.002
     while True:
         code = stream.exit_code()
-        if code is not None or time.monotonic() > deadline:
+        if code is not None:
             return code
-        time.sleep(0.005)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.25)
+
+
+def key_codes(names: str) -> bytes:
+    """The bytes that ``ctrl-p,ctrl-q`` stand for: Docker's form, letters or ``ctrl-`` and one.
+
+    Raises:
+        ValueError: a part is neither.
+    """
+    codes = b""
+    for name in filter(None, names.split(",")):
+        letter = name.removeprefix("ctrl-")
+        if len(letter) != 1 or not letter.isascii():
+            raise ValueError(f"{name!r} is not a key: use a letter, or ctrl- and a letter")
+        if letter != name and not "@" <= letter.upper() <= "_":
+            raise ValueError(f"{name!r} is not a key: use a letter, or ctrl- and a letter")
+        codes += bytes([ord(letter.upper()) - 64]) if letter != name else letter.encode()
+    return codes
 
 
 def terminal_size() -> tuple[int, int]:
@@ -101,7 +124,9 @@ def is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int) -> None:
+def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int, leave: bytes) -> bool:
+    """Carry bytes until the far side's end, or until those that mean to leave were typed."""
+    typed = b""
     far = stream.socket()
     far.setblocking(False)
     demultiplexer = None if stream.tty else Demultiplexer()
@@ -129,7 +154,7 @@ def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int) -> None:
                         except ConnectionError:
                             data = b""
                         if not data:
-                            return
+                            return False
                         if demultiplexer is None:
                             _write_all(stdout, data)
                         else:
@@ -147,6 +172,10 @@ def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int) -> None:
                             stream.close_stdin()
                         continue
                     pending = _send(far, data)
+                    typed += data
+                    if leave and leave in typed:
+                        return True
+                    typed = typed[-16:]
                     if pending:  # read no more than can be passed on
                         selector.unregister(stdin)
                         selector.modify(far, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -174,7 +203,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _raw(descriptor: int | None) -> Iterator[None]:
+def raw(descriptor: int | None) -> Iterator[None]:
+    """Have a terminal pass every key on, Ctrl-C too; no effect on what is no terminal."""
     if descriptor is None or not os.isatty(descriptor):
         yield
         return
@@ -188,8 +218,18 @@ def _raw(descriptor: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _resized(stream: Stream, size: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    changed = busy = False
+
     def tell(number: int = 0, frame: FrameType | None = None) -> None:
-        stream.resize(*size())
+        # A signal may interrupt the telling of an earlier one: the newest size is told last
+        nonlocal changed, busy
+        changed = True
+        while changed and not busy:
+            busy = True
+            while changed:
+                changed = False
+                stream.resize(*size())
+            busy = False
 
     before = signal.signal(signal.SIGWINCH, tell)
     try:

@@ -1,0 +1,93 @@
+"""This terminal and a process in a session: bytes, sizes, signals, and the exit code back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mooring.errors import MooringError
+
+if TYPE_CHECKING:
+    from mooring.engines.base import Stream
+    from mooring.service import Mooring
+    from mooring.session import Session
+
+
+def join(stream: Stream, *, stdin: int | None = 0, detach_keys: str) -> int | None:
+    """Be the process's terminal or pipes until it ends or is left.
+
+    Returns:
+        Its exit code; None if the user typed the detach keys.
+    """
+    from mooring.terminals import connect, exit_code, terminal_size
+
+    size = terminal_size if stream.tty else None
+    if connect(stream, stdin=stdin, size=size, detach_keys=detach_keys):
+        print(file=sys.stderr)  # the cursor stands behind what the program wrote last
+        return None
+    return exit_code(stream)
+
+
+@contextlib.contextmanager
+def forwarding(
+    mooring: Mooring, session: Session, stream: Stream, mark: str = ""
+) -> Iterator[None]:
+    """Pass the first SIGINT, SIGTERM or SIGHUP on to a process without a terminal.
+
+    It ends as it would have ended here, and its exit code tells. The second one ends this
+    command alone. A terminal needs none of this: its keys are bytes.
+    """
+    if stream.tty:
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def pass_on(number: int, frame: FrameType | None = None) -> None:
+        restore()
+        # not here: what was interrupted may hold a lock of the engine's client
+        threading.Thread(target=send, args=(number,), daemon=True).start()
+
+    def send(number: int) -> None:
+        with contextlib.suppress(MooringError):  # it has ended meanwhile
+            mooring.signal(session, signal.Signals(number).name.removeprefix("SIG"), mark)
+
+    for number in numbers:
+        signal.signal(number, pass_on)
+    try:
+        yield
+    except BrokenPipeError:
+        if mark:  # what a command on this machine would get, too
+            send(signal.SIGPIPE)
+        raise
+    finally:
+        restore()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, the first Ctrl-C interrupts and the next ones wait for what it takes back."""
+
+    def once(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, once) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+"""The shells complete names of sessions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.engine
+
+BASH = """
+source {script}
+COMP_WORDS=(mooring {command} {typed})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_mooring_completion mooring
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+ZSH = """
+autoload -Uz compinit; compinit -u
+source {script}
+compdef_words() {{ :; }}
+words=(mooring {command} {typed}) CURRENT=$(( 1 + {count} ))
+_arguments() {{ print -l -- $@ }}
+_mooring_completion
+"""
+
+
+@pytest.fixture
+def script(cli, project: Path, tmp_path: Path):
+    """Writes the completion of a shell; the command line is found in PATH as a user has it."""
+    for name in ("bert-1", "bert-2", "other"):
+        cli("create", "-d", "--name", name, check=0)
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def write(shell: str) -> Path:
+        if shutil.which(shell) is None:
+            pytest.skip(f"{shell} is not installed")
+        done = subprocess.run(
+            ["mooring", "--show-completion", shell],
+            env=environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / f"completion.{shell}"
+        path.write_text(done.stdout)
+        return path
+
+    write.environ = environ  # type: ignore[attr-defined]
+    return write
+
+
+def run(shell: str, text: str, environ: dict[str, str]) -> str:
+    done = subprocess.run(
+        [shell, "-c", text], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_bash(script) -> None:
+    """In bash, every command that takes a session completes its name."""
+    path = script("bash")
+    for command in ("exec", "attach", "stop", "rm -f", "describe", "stop other"):
+        text = BASH.format(script=path, command=command, typed="be")
+        found = run("bash", text, script.environ).split()
+        assert sorted(found) == ["bert-1", "bert-2"], command
+
+
+def test_bash_completes_commands_and_options(script) -> None:
+    """In bash, commands and options complete too, and what fits nothing stays empty."""
+    path = script("bash")
+    said = run("bash", BASH.format(script=path, command="", typed="at"), script.environ)
+    assert said.split() == ["attach"]
+    said = run("bash", BASH.format(script=path, command="ps", typed="--qu"), script.environ)
+    assert said.split() == ["--quiet"]
+    assert run("bash", BASH.format(script=path, command="exec", typed="zz"), script.environ) == "\n"
+
+
+def test_zsh(script) -> None:
+    """In zsh, the names that fit are offered."""
+    text = ZSH.format(script=script("zsh"), command="exec", typed="be", count=2)
+    said = run("zsh", text, script.environ)
+    assert "bert-1" in said
+    assert "bert-2" in said
+    assert "other" not in said
+
+
+def test_fish(script) -> None:
+    """In fish, the names that fit are offered."""
+    text = f"source {script('fish')}; complete -C 'mooring exec be'"
+    lines = run("fish", text, script.environ).split()
+    assert sorted(line for line in lines if "bert" in line) == ["bert-1", "bert-2"]
+    assert "other" not in lines
+
+
+def test_completion_needs_no_engine(script) -> None:
+    """Names complete while the engine is down, and a broken state prints nothing at the prompt."""
+    environ = script.environ | {"DOCKER_HOST": "unix:///nonexistent"}
+    text = BASH.format(script=script("bash"), command="stop", typed="oth")
+    assert run("bash", text, environ).split() == ["other"]
+    broken = environ | {"MOORING_STATE_DIR": "/proc/nonexistent"}
+    assert run("bash", text, broken) == "\n"
