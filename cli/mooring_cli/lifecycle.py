@@ -89,6 +89,9 @@ def create(
         note(f"left {session.name} running; come back with: mooring attach {session.name}")
         return
     mooring.sessions()  # writes down the end, and removes the session if that was asked for
+    past = mooring.past(session.id) if remove else None
+    if past is not None and past.exit_code is not None:
+        code = past.exit_code  # another mooring may have removed the container before we asked it
     raise typer.Exit(code)
 
 

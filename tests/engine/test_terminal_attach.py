@@ -292,3 +292,27 @@ def test_consent_is_asked_for_at_a_terminal(terminal, project, tmp_path, mooring
     assert mooring.get("asked").state is State.RUNNING
     child = terminal("create", "-d", "-f", "session.yml", "--name", "unasked")
     assert ended(child) == 0
+
+
+LATE = """
+import time
+import mooring.terminals as terminals
+from mooring.service import Mooring
+ask = terminals.exit_code
+def late(stream):
+    while Mooring().sessions():
+        time.sleep(0.05)
+    return ask(stream)
+terminals.exit_code = late
+from mooring_cli.main import run
+run()
+"""
+
+
+def test_the_exit_code_survives_a_removal_by_others(mooring, project) -> None:
+    """With `--rm`, another command may tidy up before the code was asked; it still comes back."""
+    command = [sys.executable, "-c", LATE, "create", "--rm", "--name", "gone", "--"]
+    done = subprocess.run(
+        [*command, "sh", "-c", "exit 21"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert done.returncode == 21, done.stderr
