@@ -8,6 +8,7 @@ import json
 import os
 import site
 import sys
+import sysconfig
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,9 +17,11 @@ from pathlib import Path
 from mooring import paths
 from mooring.engines.base import Bind, ContainerConfig, Engine, PullProgress
 from mooring.errors import EngineError, EngineUnavailable, ImageError
+from mooring.folder import GUEST_RUN
 from mooring.users import User
 
 HOST = "host"
+PACKAGES = f"{GUEST_RUN}/packages"
 
 # What of /etc makes the host's own programs work, and is nobody's secret
 _ETC = (
@@ -168,9 +171,17 @@ def _python_paths() -> list[str]:
 
 
 def _host_env() -> dict[str, str]:
-    folders = [os.path.join(sys.prefix, "bin")]
+    # pip cannot write to the read-only environment: what it installs goes to the session's own
+    # folder, which is there before the environment on every path and goes with the session
+    scheme = sysconfig.get_preferred_scheme("prefix")
+    own = {"base": PACKAGES, "platbase": PACKAGES}
+    folders = [sysconfig.get_path("scripts", scheme, own), os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    env = {"PATH": ":".join(dict.fromkeys(folders))}
+    env = {
+        "PATH": ":".join(dict.fromkeys(folders)),
+        "PIP_PREFIX": PACKAGES,
+        "PYTHONPATH": sysconfig.get_path("purelib", scheme, own),
+    }
     if sys.prefix != sys.base_prefix:
         env["VIRTUAL_ENV"] = sys.prefix
     for name in ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "CONDA_PREFIX", "LD_LIBRARY_PATH"):

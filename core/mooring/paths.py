@@ -75,6 +75,11 @@ def installation_id() -> str:
     return path.read_text().strip()
 
 
+def swept_dir() -> Path:
+    """A mark for each session whose creation was cut off before it had a container."""
+    return _subdir("swept")
+
+
 def _subdir(name: str) -> Path:
     path = state_dir() / name
     path.mkdir(mode=0o700, exist_ok=True)

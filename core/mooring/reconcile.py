@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from mooring.session import (
     LABEL_PROBE,
     Session,
     State,
+    container_name,
     from_container,
     from_record,
     is_own,
@@ -35,6 +37,7 @@ from mooring.session import (
 log = logging.getLogger(__name__)
 
 DRAFT_AGE_S = 60.0
+SWEPT_AGE_S = 3600.0
 SIGKILLED = 128 + 9
 
 
@@ -73,13 +76,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
                 _remove_half_created(engine, history, folder, containers.get(session_id))
             containers.pop(session_id, None)
             half_created.append(session_id)
-    for session_id, row in list(containers.items()):
-        # Its creator died, and its folder was removed, while the engine was still at work on it
-        if row.state == "created" and not Folder.open(session_id).exists:
-            with _one_repair(f"container {row.name}"):
-                engine.remove(row.id)
-            del containers[session_id]
-            half_created.append(session_id)
+    half_created += _remove_late(engine, [row for row in rows if not is_own(row)])
     _sweep_drafts()
     boot = boot_id()
     sessions = [from_container(row, boot) for row in containers.values()]
@@ -93,7 +90,9 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         if _record_end(history, session):
             ended.append(session.id)
         folder = Folder.open(session.id)
-        if folder.record().get("remove"):
+        waiting = folder.record().get("remove")
+        # its creator, if it lives, wants to know how it ended before it is removed
+        if waiting and (waiting == process_mark(os.getpid()) or not _alive(waiting)):
             with _one_repair(f"session {session.name}"):
                 engine.remove(session.container)
                 folder.remove()
@@ -148,12 +147,30 @@ def _remove_half_created(
     rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
     for found in rows:
         engine.remove(found.id)
+    if not rows:  # the engine may still be at work on it
+        name = container_name(folder.record().get("name", ""), folder.id)
+        (paths.swept_dir() / folder.id).write_text(name)
     history.add(folder.id, "removed", "reconciler", "its creation was cut off")
     history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
     )
     with contextlib.suppress(MooringError):
         folder.remove()
+
+
+def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
+    """Containers that came after their creator's death and their folder's removal."""
+    removed = []
+    for mark in paths.swept_dir().iterdir():
+        for row in strangers:
+            if row.labels.get(LABEL_ID) == mark.name and row.name == mark.read_text():
+                with _one_repair(f"container {row.name}"):
+                    engine.remove(row.id)
+                    removed.append(mark.name)
+        with contextlib.suppress(OSError):
+            if mark.name in removed or time.time() - mark.stat().st_mtime > SWEPT_AGE_S:
+                mark.unlink()
+    return removed
 
 
 def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:

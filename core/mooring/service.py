@@ -10,67 +10,50 @@ import dataclasses
 import fnmatch
 import getpass
 import hashlib
-import json
 import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mooring
-from mooring import consent, images, mounts, paths
+from mooring import blueprint, consent, mounts, paths
 from mooring.engines import open_engine
-from mooring.engines.base import Bind, ContainerConfig, Engine, Stream
+from mooring.engines.base import Bind, Engine, Stream
 from mooring.errors import (
     EngineError,
     EngineUnavailable,
     KernelError,
     MooringError,
     PolicyError,
-    SessionExists,
     SessionNotFound,
     SessionStateError,
-    SessionTimeout,
     SpecError,
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
 from mooring.history import Event, History, PastSession
 from mooring.kernels import KernelHandle, host_lives
-from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
+from mooring.reconcile import Repairs, reconcile, unknown_sessions
 from mooring.session import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
-    LABEL_OWNER,
-    LABEL_PROBE,
-    LABEL_SPEC,
-    LABEL_VERSION,
     Session,
     State,
-    container_name,
     from_container,
     from_history,
     is_own,
     out_of_memory,
 )
-from mooring.users import User, caller, with_group, with_user
+from mooring.users import caller
 
 if TYPE_CHECKING:
     from mooring.config import ResolvedSpec
 
 log = logging.getLogger(__name__)
-
-CLOCK = f"{GUEST_RUN}/clock.sh"
-SAMPLE_S = 5.0
-GRACE_S = 10.0
-START_TIMEOUT_S = 60.0
-# Root's session on any image: what package managers need. Nobody else has a use for any.
-ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 
 # $0 the signal, $1 where an exec writes its number: not yet, if it was started a moment ago.
 # Each exec is the leader of its group.
@@ -80,8 +63,6 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
     sleep 0.2
 done 2>/dev/null
 """
-
-Progress = Callable[[str], None]
 
 
 @contextlib.contextmanager
@@ -222,7 +203,7 @@ class Mooring:
         size: tuple[int, int] = (24, 80),
         remove: bool = False,
         environ: Mapping[str, str] | None = None,
-        progress: Progress = lambda text: None,
+        progress: blueprint.Progress = lambda text: None,
         detach_keys: str = "",
     ) -> Created:
         """Make a session and start it. Whatever goes wrong, nothing of it is left.
@@ -257,15 +238,17 @@ class Mooring:
         values = mounts.read_secrets(
             spec, resolved.project, os.environ if environ is None else environ
         )
-        facts = self._image(spec.image, spec.pull, user, progress)
+        facts = blueprint.image_facts(self.engine, spec.image, spec.pull, user, progress)
         if spec.kernel and not facts.python:
-            raise _no_kernel(spec.image, facts.kernel_problem)
+            raise blueprint.no_kernel(spec.image, facts.kernel_problem)
         mounts.create_outputs(spec, resolved.project)
 
-        folder = self._reserve(name or spec.name, resolved, tty=tty, remove=remove)
+        folder = blueprint.reserve(name or spec.name, resolved, tty=tty, remove=remove)
         container, asked, stream = "", False, None
         try:
-            config = self._config(resolved, facts, user, folder, here, tty=tty, size=size)
+            config = blueprint.container_config(
+                resolved, facts, user, folder, here, tty=tty, size=size
+            )
             mounts.write_secrets(folder, values)
             progress("starting the container")
             asked = True
@@ -273,7 +256,7 @@ class Mooring:
             if attach:
                 stream = self.engine.attach(container, tty=tty, detach_keys=detach_keys)
             self.engine.start(container)
-            self._await_check(folder, container)
+            blueprint.await_check(self.engine, folder, container)
             if not config.network:
                 self.engine.attach_network(container)
             folder.update_record(container=container)
@@ -318,145 +301,6 @@ class Mooring:
                 return found[0]
             return self.start(name)
 
-    def _image(
-        self, reference: str, policy: str, user: User, progress: Progress
-    ) -> images.ImageFacts:
-        if reference == images.HOST:
-            return images.host_image(self.engine)
-        last = [""]
-
-        def tell(step: object) -> None:
-            status = getattr(step, "status", "")
-            done, total = getattr(step, "done_bytes", 0), getattr(step, "total_bytes", 0)
-            text = f"pulling {reference}: {done * 100 // total}%" if total else ""
-            text = text or f"pulling {reference}: {status.lower()}"
-            if text != last[0]:
-                last[0] = text
-                progress(text)
-
-        image_id = images.ensure_image(self.engine, reference, policy, tell)
-        labels = {
-            LABEL_INSTALLATION: paths.installation_id(),
-            LABEL_PROBE: process_mark(os.getpid()),
-        }
-        name = f"mooring-probe-{secrets.token_hex(4)}"
-        record = paths.images_dir() / name
-        record.touch()
-        facts = images.facts_of(self.engine, reference, image_id, user, name, labels)
-        record.unlink(missing_ok=True)
-        return facts
-
-    def _reserve(
-        self, wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool
-    ) -> Folder:
-        """Take a name and make the session's folder, as one step among all processes."""
-        import filelock
-
-        with filelock.FileLock(paths.state_dir() / "names.lock"):
-            taken = {folder.record().get("name"): folder for folder in Folder.all()}
-            session_id = secrets.token_hex(6)
-            name = wanted or _made_up_name(session_id)
-            if name in taken:
-                raise SessionExists(
-                    f"a session named {name} exists already",
-                    f"use another --name, or remove it: mooring rm {name}",
-                )
-            spec = resolved.spec
-            return Folder.create(
-                session_id,
-                {
-                    "id": session_id,
-                    "name": name,
-                    "owner": caller().name,
-                    "created_at": time.time(),
-                    "boot_id": boot_id(),
-                    "project": str(resolved.project),
-                    "memory": _size(spec.memory),
-                    "tty": tty,
-                    "remove": remove,
-                    "spec": spec.public_dict(),
-                },
-            )
-
-    def _config(
-        self,
-        resolved: ResolvedSpec,
-        facts: images.ImageFacts,
-        user: User,
-        folder: Folder,
-        cwd: Path,
-        *,
-        tty: bool,
-        size: tuple[int, int],
-    ) -> ContainerConfig:
-        spec = resolved.spec
-        name = folder.record()["name"]
-        plan = mounts.plan(spec, project=resolved.project, cwd=cwd, user=user, folder=folder)
-        binds = facts.binds + plan.binds
-        mounts.prepare_home(folder, binds, user)
-        (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
-        (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
-        guest = resources.files("mooring") / "guest"
-        for script in ("clock.sh", "kernelhost.py"):
-            (folder.run / script).write_text((guest / script).read_text())
-        consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
-        (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
-        folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
-        if facts.python:
-            (folder.run / "python").write_text(f"{facts.python}\n")
-        if spec.kernel:
-            (folder.run / "kernelhost").write_text(f"{facts.python}\n")
-        folder.write_settings(
-            name=name,
-            idle_timeout_s=spec.idle_timeout,
-            max_duration_s=spec.max_duration,
-            sample_s=SAMPLE_S,
-            grace_s=GRACE_S,
-        )
-        command = spec.argv or []
-        if tty and (command or not spec.kernel):
-            # right size from the first moment: a resize of the engine's comes after the start
-            rows, columns = size
-            command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *command]
-        elif not command and not spec.kernel:
-            command = ["/bin/sh"]
-        env = {
-            **dict(facts.env),
-            "HOME": user.home,
-            "USER": user.name,
-            "LOGNAME": user.name,
-            "MOORING_SESSION": name,
-            **({"TERM": os.environ.get("TERM") or "xterm-256color"} if tty else {}),
-            **spec.env,
-        }
-        return ContainerConfig(
-            name=container_name(name, folder.id),
-            image=facts.reference,
-            argv=("/bin/sh", CLOCK, "main", *(["--", *command] if command else [])),
-            user=f"{user.uid}:{user.gid}",
-            groups=user.groups,
-            env=env,
-            labels={
-                LABEL_ID: folder.id,
-                LABEL_NAME: name,
-                LABEL_OWNER: user.name,
-                LABEL_INSTALLATION: paths.installation_id(),
-                LABEL_VERSION: mooring.__version__,
-                LABEL_SPEC: json.dumps(spec.public_dict()),
-            },
-            binds=binds,
-            workdir=plan.workdir,
-            hostname=name[:63],
-            cpus=spec.cpus,
-            memory_bytes=spec.memory,
-            shm_bytes=spec.shm,
-            tty=tty,
-            open_stdin=bool(command),
-            # With a command the network must be there first; a kernel boots meanwhile
-            network=bool(command),
-            capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
-        )
-
     # the life of one
 
     @_disk_errors()
@@ -490,7 +334,7 @@ class Mooring:
         folder.update_record(boot_id=boot_id(), end_recorded=False, out_of_memory=None)
         self.engine.start(session.container)
         try:
-            self._await_check(folder, session.container)
+            blueprint.await_check(self.engine, folder, session.container)
         except PolicyError:
             self.engine.stop(session.container, grace_s=1.0)
             raise
@@ -498,7 +342,7 @@ class Mooring:
         self.history.add(session.id, "started", self.actor, "again")
         return self._named(session.id, session.name)
 
-    def stop(self, session: Session, *, grace_s: float = GRACE_S) -> None:
+    def stop(self, session: Session, *, grace_s: float = blueprint.GRACE_S) -> None:
         """End everything in a session and keep its files. Idempotent.
 
         SIGTERM to every process, SIGKILL after ``grace_s`` seconds.
@@ -511,7 +355,8 @@ class Mooring:
         if session.state is State.RUNNING:
             with contextlib.suppress(EngineError):
                 self.engine.exec_detached(
-                    session.container, ["/bin/sh", CLOCK, "end", "stopped", f"by {self.actor}"]
+                    session.container,
+                    ["/bin/sh", blueprint.CLOCK, "end", "stopped", f"by {self.actor}"],
                 )
                 with contextlib.suppress(MooringError):
                     self.engine.wait(session.container, timeout_s=grace_s + 2.0)
@@ -635,10 +480,10 @@ class Mooring:
         """
         if tty:
             rows, columns = size or (24, 80)
-            command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *argv]
+            command = ["/bin/sh", blueprint.CLOCK, "shell", str(rows), str(columns), "--", *argv]
         else:
             mark = mark or secrets.token_hex(4)
-            command = ["/bin/sh", CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
+            command = ["/bin/sh", blueprint.CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
         stream = self.engine.exec(
             session.container,
             command,
@@ -714,7 +559,9 @@ class Mooring:
         try:
             python = (folder.run / "python").read_text().strip()
         except OSError:
-            raise _no_kernel(session.image, "no Python with ipykernel was found in it") from None
+            raise blueprint.no_kernel(
+                session.image, "no Python with ipykernel was found in it"
+            ) from None
         command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
         self.engine.exec_detached(
             session.container,
@@ -730,37 +577,6 @@ class Mooring:
         (folder.run / "kernelhost").write_text(f"{python}\n")
 
     # helpers
-
-    def _await_check(self, folder: Folder, container: str) -> None:
-        """Wait until the container has found its mounts to be what was granted.
-
-        Raises:
-            PolicyError: one is not; nothing of the user's has run.
-            EngineError, SessionTimeout: it did not come so far.
-        """
-        began = time.monotonic()
-        asked = began
-        while not (folder.run / "checked").exists():
-            end = folder.end()
-            if end is not None and end.reason == "refused":
-                raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
-            now = time.monotonic()
-            if now - asked > 1.0:
-                asked = now
-                detail = self.engine.inspect(container)
-                gone = detail is None or detail.state in ("exited", "dead")
-                if gone and not (folder.run / "checked").exists() and folder.end() is None:
-                    code = detail.exit_code if detail else "unknown"
-                    raise EngineError(
-                        f"the container ended while it started (exit code {code})",
-                        "does the image have a POSIX /bin/sh and stat or ls?",
-                    )
-            if now - began > START_TIMEOUT_S:
-                raise SessionTimeout(
-                    f"the container did not begin within {START_TIMEOUT_S:g} s",
-                    "the machine may be overloaded; try again",
-                )
-            time.sleep(0.001)
 
     def _named(self, session_id: str, name: str) -> Session:
         mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
@@ -809,27 +625,6 @@ def _matching(sessions: list[Session], pattern: str) -> list[Session]:
     if any(mark in pattern for mark in "*?["):
         return [s for s in sessions if fnmatch.fnmatchcase(s.name, pattern)]
     return [s for s in sessions if len(pattern) >= 4 and s.id.startswith(pattern)]
-
-
-def _no_kernel(image: str, problem: str) -> MooringError:
-    from mooring.errors import ImageError
-
-    return ImageError(
-        f"image {image} cannot run a Jupyter kernel: {problem}",
-        "add ipykernel to it (RUN pip install ipykernel), or leave kernel out for a shell session",
-    )
-
-
-def _made_up_name(session_id: str) -> str:
-    return f"session-{session_id[:5]}"
-
-
-def _size(value: int | None) -> str:
-    if not value:
-        return ""
-    from mooring.quantities import format_size
-
-    return format_size(value)
 
 
 __all__ = ["Created", "EngineUnavailable", "KernelError", "Mooring"]

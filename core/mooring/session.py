@@ -100,9 +100,12 @@ class Session:
         if self.state is not State.STOPPED:
             return ""
         if self.end is not None:
-            return {"idle": "idle timeout", "max_duration": "maximum duration"}.get(
-                self.end.reason, self.end.reason
-            )
+            words = {
+                "idle": "idle timeout",
+                "max_duration": "maximum duration",
+                "stopped": self.end.detail or "on request",
+            }
+            return words.get(self.end.reason, self.end.reason)
         if self.out_of_memory:
             return out_of_memory(self.spec)
         if not self.exit_code:

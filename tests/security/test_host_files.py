@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
+from mooring import blueprint, paths
 from mooring.config import ResolvedSpec, resolve
 from mooring.engines.base import Engine
 from mooring.engines.docker import DockerEngine
@@ -146,20 +146,27 @@ def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
 
 
 def test_a_link_that_turns_after_the_consent_asks_again(
-    mooring: Mooring, state: Path, real_engine: Engine, project: Path, loot: Path
+    mooring: Mooring,
+    state: Path,
+    real_engine: Engine,
+    project: Path,
+    loot: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file's input that leads outside only after it was judged is refused for want of consent."""
     (project / "data").mkdir()
     resolved = file_spec(project, "inputs: [data]\ncommand: [sleep, '60']\n")
     engine = Swapping(real_engine, lambda: None)
 
-    class Turning(Mooring):
-        def _reserve(self, *arguments: object, **options: object) -> object:
-            swap(project / "data", loot)()
-            return super()._reserve(*arguments, **options)  # type: ignore[arg-type]
+    reserve = blueprint.reserve
 
+    def after_the_turn(*arguments: object, **options: object) -> object:
+        swap(project / "data", loot)()
+        return reserve(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(blueprint, "reserve", after_the_turn)
     with pytest.raises(ConsentRequired, match=str(loot)):
-        Turning(engine).create(resolved)  # type: ignore[arg-type]
+        Mooring(engine).create(resolved)  # type: ignore[arg-type]
     assert engine.created == []
     nothing_is_left(real_engine, state)
 

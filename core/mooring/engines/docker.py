@@ -6,6 +6,7 @@ The SDK is imported when the first request is made: it costs 0.1 s.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -162,11 +163,14 @@ class DockerEngine:
             )
             for bind in config.binds
         ]
+        podman = self.info().kind == "podman"
+        # Podman gives a running container no first network: there it has one from the start
+        network = config.network or podman
         with self._mapped("creating a container"):
             host: dict[str, Any] = self._api.create_host_config(
                 mounts=mounts,
                 init=True,
-                network_mode=None if config.network else "none",
+                network_mode=None if network else "none",
                 cap_drop=["ALL"],
                 cap_add=list(config.capabilities) or None,
                 security_opt=["no-new-privileges"],
@@ -178,7 +182,8 @@ class DockerEngine:
                 shm_size=config.shm_bytes,
                 log_config={"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
             )
-            if self.info().kind == "podman" and self.info().rootless:
+            if podman and self.info().rootless:
+                self._refuse_limits(config)
                 host["UsernsMode"] = "keep-id"
                 del host["LogConfig"]
                 host.pop("GroupAdd", None)
@@ -202,6 +207,16 @@ class DockerEngine:
                     f"No such image: {config.image}", "check its name, or pull it first"
                 ) from error
         return str(made["Id"])
+
+    def _refuse_limits(self, config: ContainerConfig) -> None:
+        """Without root, cgroup v1 has no limits to give, and Podman would ignore them in silence."""
+        asked = {"memory": config.memory_bytes, "cpus": config.cpus}
+        limits = [name for name, value in asked.items() if value]
+        if limits and str(self._api.info().get("CgroupVersion")) == "1":
+            raise NotSupported(
+                f"{' and '.join(limits)}: rootless Podman cannot limit anything on cgroup v1",
+                "leave it out, use Docker, or boot this machine with cgroup v2",
+            )
 
     def start(self, container: str) -> None:
         with self._mapped("starting the container"):
@@ -257,9 +272,11 @@ class DockerEngine:
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
         with self._mapped("reading the output"):
-            yield from self._api.logs(
+            for chunk in self._api.logs(
                 container, stdout=True, stderr=True, stream=True, follow=follow, tail=tail or "all"
-            )
+            ):
+                # the SDK decodes a terminal's where the answer names an encoding, as Podman's does
+                yield chunk.encode() if isinstance(chunk, str) else chunk
 
     def exec(
         self,
@@ -379,8 +396,12 @@ class DockerEngine:
     def import_image(self, tar: bytes, reference: str) -> str:
         repository, _, tag = reference.rpartition(":")
         with self._mapped("importing an image"):
-            self._api.import_image_from_data(tar, repository=repository, tag=tag)
-        return self.image_id(reference) or reference
+            said = self._api.import_image_from_data(tar, repository=repository, tag=tag)
+            found = self.image_id(reference)
+            if found is None:  # Podman 4 does not take the tag
+                found = str(json.loads(said.split("\n")[0])["status"])
+                self._api.tag(found, repository, tag)
+        return found
 
     # errors
 
