@@ -9,22 +9,32 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
 from mooring.service import Mooring
-
-from tests.invariants import leaks
+from tests.invariants import leaks, suite_leaks
 
 pytest_plugins = ["tests.wheel_env"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def installations() -> Iterator[set[str]]:
+    """Every installation of the suite; after its last test nothing of any may be left."""
+    known: set[str] = set()
+    yield known
+    found = suite_leaks(known)
+    assert not found, "\n".join(found)
+
+
 @pytest.fixture(autouse=True)
-def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Each test is an installation of its own, in a folder whose path is short enough for sockets."""
+def state(monkeypatch: pytest.MonkeyPatch, installations: set[str]) -> Iterator[Path]:
+    """Each test is an installation of its own; its path is short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
     monkeypatch.setenv("MOORING_STATE_DIR", str(folder))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
@@ -32,6 +42,8 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         if name.startswith("MOORING_") and name != "MOORING_STATE_DIR":
             monkeypatch.delenv(name)
     yield folder
+    if (folder / "installation").exists():
+        installations.add((folder / "installation").read_text().strip())
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -59,7 +71,7 @@ def real_engine() -> Engine:
 
 @pytest.fixture
 def mooring(real_engine: Engine, state: Path) -> Iterator[Mooring]:
-    """Mooring on the real engine. Whatever the test leaves is removed; what then is left fails it."""
+    """Mooring on the real engine. What a test leaves is removed; what is left then fails it."""
     service = Mooring(real_engine, actor="tester")
     yield service
     for session in service.sessions():
@@ -80,7 +92,11 @@ def cli(mooring: Mooring) -> Cli:
     """
 
     def run(
-        *arguments: str, input: str = "", check: int | None = None, timeout: float = 60, **options
+        *arguments: str,
+        input: str = "",  # noqa: A002 - as subprocess.run calls it
+        check: int | None = None,
+        timeout: float = 60,
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "mooring_cli", *arguments],

@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from mooring.engines import open_engine
 from mooring.engines.base import Engine
+from mooring.errors import EngineUnavailable
 from mooring.session import LABEL_INSTALLATION
 
 
@@ -25,6 +27,32 @@ def leaks(engine: Engine, state: Path, installation: str) -> list[str]:
         *_files(state),
         *_processes(state),
     ]
+
+
+def suite_leaks(installations: set[str]) -> list[str]:
+    """What is left of any of these installations, and clocks that run outside of a container."""
+    found = list(_stray_clocks())
+    try:
+        engine = open_engine()
+        rows = engine.list({LABEL_INSTALLATION: ""})
+    except EngineUnavailable:
+        return found
+    for row in rows:
+        if row.labels[LABEL_INSTALLATION] in installations:
+            found.append(f"container {row.name} ({row.state}) is left")
+    return found
+
+
+def _stray_clocks() -> Iterator[str]:
+    """A clock belongs into a container: on the machine itself it would end everybody's work."""
+    mine = os.readlink("/proc/self/ns/pid")
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"clock.sh" in b" ".join(command[:2]) and os.readlink(entry / "ns/pid") == mine:
+                yield f"process {entry.name} is a clock outside of a container: {command!r}"
+        except OSError:
+            continue
 
 
 def _containers(engine: Engine, installation: str) -> Iterator[str]:
