@@ -305,6 +305,18 @@ class Socket:
             if message["content"].get("execution_state") == state:
                 return
 
+    def wait_for_ready(self, timeout: float = 60) -> None:
+        """Wait until a kernel that starts again answers, and is heard on all channels."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            asked = self.send("shell", "kernel_info_request", {})
+            with contextlib.suppress(AssertionError):
+                for message in self.messages(timeout=1):
+                    mine = message["parent_header"].get("msg_id") == asked
+                    if mine and message["channel"] == "iopub":
+                        return
+        raise AssertionError(f"not ready within {timeout} s")
+
     def execute(self, code: str, timeout: float = 60) -> Outcome:
         """Execute a cell and wait for its end."""
         asked = self.send(

@@ -26,7 +26,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from tornado.web import HTTPError
 from traitlets import Dict, Float, Unicode
 
-from mooring.errors import KernelError, MooringError, SessionStateError
+from mooring.errors import KernelError, MooringError, SessionStateError, SpecError
 from mooring.folder import Folder
 from mooring.kernels import Connection, KernelHandle, host_lives
 from mooring.service import Mooring
@@ -55,6 +55,21 @@ async def in_thread(call: Callable[[], T]) -> T:
     except RuntimeError:  # clients that clean up at exit come when there are no threads any more
         return call()
     return await working
+
+
+def _check_name(session: str) -> None:
+    """Refuse what is no session's name.
+
+    Raises:
+        SpecError: with what a name is made of.
+    """
+    from mooring.config import resolve
+
+    try:
+        resolve(flags={"name": session})
+    except SpecError as error:
+        rule = error.message.rpartition(": ")[2]
+        raise SpecError(f"session {session!r} of the kernelspec: {rule}", error.hint) from error
 
 
 class LaunchFailed(HTTPError):
@@ -242,6 +257,8 @@ class MooringProvisioner(KernelProvisionerBase):
         resolved = resolve(flags=dict(self.flags), file=file)
         if not resolved.spec.kernel:
             resolved = resolve(flags=dict(self.flags) | {"kernel": "python3"}, file=file)
+        if self.session:
+            _check_name(self.session)
         if file is None:
             resolved = dataclasses.replace(resolved, project=Path(cwd))
         if self.session:

@@ -121,17 +121,17 @@ def test_a_kernel_host_that_was_killed_is_replaced(mooring: Mooring, jupyter: Pa
 
 def test_out_of_memory_is_said_as_such(mooring: Mooring, jupyter: Path, project: Path) -> None:
     """A kernel that the memory limit ends is told apart from a killed one, with the limit."""
-    name = install(flags={"memory": "160MiB"})
+    name = install(flags={"memory": "128MiB"})
     with kernel(name) as (manager, client):
         session = only_session(mooring)
         client.execute("x = bytearray(400 << 20)")
         eventually(lambda: not manager.is_alive(), timeout=60)
         handle = manager.provisioner._handle
-        assert handle.how_it_ended() == "out of memory (limit 160 MiB)"
+        assert handle.how_it_ended() == "out of memory (limit 128 MiB)"
         mooring.sessions()
         mooring.sessions()
         told = [e.detail for e in mooring.events(session.id) if "out of memory" in e.detail]
-        assert told == [f"python3 {handle.id} ended: out of memory (limit 160 MiB)"]
+        assert told == [f"python3 {handle.id} ended: out of memory (limit 128 MiB)"]
         assert only_session(mooring).state is State.RUNNING
         manager.restart_kernel(now=True)
         client.wait_for_ready(timeout=60)
@@ -157,15 +157,22 @@ def test_two_kernels_share_a_session(mooring: Mooring, jupyter: Path) -> None:
     mooring.remove(after)
 
 
+@pytest.mark.parametrize("end", ["stop", "idle"])
 def test_a_session_that_ended_is_started_again_by_a_person_only(
-    mooring: Mooring, jupyter: Path
+    mooring: Mooring, jupyter: Path, end: str
 ) -> None:
     """poll tells the death of a session; an autorestart leaves it ended; a restart starts it."""
-    with kernel(install()) as (manager, client):
+    with kernel(install(flags={"idle_timeout": "3s" if end == "idle" else "1h"})) as (
+        manager,
+        client,
+    ):
         run(client, "open('/tmp/kept', 'w').write('kept')")
         session = only_session(mooring)
-        mooring.stop(session)
-        eventually(lambda: not manager.is_alive(), timeout=10)
+        if end == "stop":
+            mooring.stop(session)
+        eventually(lambda: not manager.is_alive(), timeout=60)
+        eventually(lambda: only_session(mooring).state is State.STOPPED)
+        assert ("idle" in only_session(mooring).reason) is (end == "idle")
         with pytest.raises(HTTPError, match="is stopped"):
             manager.restart_kernel(now=True)  # what a restarter calls
         assert only_session(mooring).state is State.STOPPED

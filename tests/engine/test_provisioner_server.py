@@ -83,7 +83,7 @@ def test_the_server_tells_a_death_and_starts_the_kernel_again(
             container = only_session(mooring).container
             socket.send("shell", "execute_request", {"code": "import os; os.kill(os.getpid(), 9)"})
             socket.wait_for_state("restarting", timeout=10)
-            eventually(lambda: only_session(mooring).live_kernels)
+            socket.wait_for_ready()
             assert socket.execute("print(open('/tmp/kept').read())").text == "kept"
             assert only_session(mooring).container == container
     assert server.ask("DELETE", f"kernels/{kernel_id}")[0] == 204

@@ -46,7 +46,7 @@ def test_a_frozen_engine_is_unknown_and_nothing_more(
     mooring.ensure_kernel_host(session)
     handle = mooring.kernel(session.id, "k1")
     handle.write_connection(key=b"", encrypt=False, kernel_name="python3")
-    handle.start(kernel_name="python3", cwd=str(project), env={})
+    handle.start(cwd=str(project), env={})
     private_engine.send(signal.SIGSTOP)
     try:
         frozen_since = time.monotonic()
