@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from mooring.blueprint import ROOT_CAPABILITIES
 from mooring.config import resolve
 from mooring.errors import SpecError
-from mooring.service import ROOT_CAPABILITIES, Mooring
+from mooring.service import Mooring
 from mooring.users import User, caller
 from tests.conftest import Cli
 

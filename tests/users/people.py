@@ -19,6 +19,14 @@ from tests.wheel_env import InstalledWheel
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 
+# One cell, executed by nbclient through the kernelspec `host`
+ONE_CELL = """
+import nbformat, nbclient, sys
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+nbclient.NotebookClient(notebook, kernel_name="host", timeout=60).execute()
+print(notebook.cells[0].outputs[0]["text"], end="")
+"""
+
 
 @dataclass(frozen=True)
 class Person:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.users.people import Person
+from tests.users.people import ONE_CELL, Person
 
 pytestmark = pytest.mark.engine
 
@@ -26,14 +26,6 @@ print(json.dumps({
     "prefix": sys.prefix, "packages": [pydantic.__version__, pydantic.__file__],
     "capabilities": [l.split()[1] for l in open("/proc/self/status") if l.startswith("CapEff")],
 }))
-"""
-
-# One cell, executed by nbclient through the kernelspec `host`
-ONE_CELL = """
-import nbformat, nbclient, sys
-notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
-nbclient.NotebookClient(notebook, kernel_name="host", timeout=60).execute()
-print(notebook.cells[0].outputs[0]["text"], end="")
 """
 
 
@@ -96,13 +88,11 @@ def test_installed_packages_survive_stop_and_start(alice: Person) -> None:
     project = alice.folder("packages")
     package = a_package(project, alice)
     alice.mooring("create", "--name", "s", "-d", "--", "sleep", "300", cwd=project)
-    # pip is the environment's; --user is for the machine's Python, outside of any environment
-    (pip,) = alice.wheel.path.glob("lib/python3*/site-packages/pip")
-    install = ["/usr/bin/python3", str(pip), "install", "--no-index", "--no-warn-script-location"]
-    user = [*install, "--user", "--break-system-packages", str(package)]
+    install = ["python", "-m", "pip", "install", "--no-index", "--no-warn-script-location"]
+    alice.mooring("exec", "s", "--", *install, str(package))
+    # pip does not combine --target, or --user, with the prefix that the session gives it
     target = [*install, "--target", str(alice.home / "lib"), str(package)]
-    for words in (user, target):
-        alice.mooring("exec", "s", "--", *words)
+    alice.mooring("exec", "s", "--", "env", "-u", "PIP_PREFIX", *target)
     script = (
         f"import mt_tiny, sys; sys.path.insert(0, '{alice.home}/lib'); del sys.modules['mt_tiny']; "
         "first = mt_tiny.__file__; import mt_tiny; print(first); print(mt_tiny.__file__)"
@@ -111,14 +101,17 @@ def test_installed_packages_survive_stop_and_start(alice: Person) -> None:
         if restart:
             alice.mooring("stop", "s")
             alice.mooring("start", "s")
-        told = alice.mooring("exec", "s", "--", "/usr/bin/python3", "-c", script).stdout.split()
-        assert told[0].startswith(f"{alice.home}/.local/lib/python3")
+        told = alice.mooring("exec", "s", "--", "python", "-c", script).stdout.split()
+        assert told[0].startswith("/run/mooring/packages/")
         assert told[1] == f"{alice.home}/lib/mt_tiny.py"
     assert not (alice.home / "lib").exists()
-    assert not list(alice.home.glob(".local/lib/python3*/site-packages/mt_tiny.py"))
-    (private,) = (alice.state / "sessions").glob("*/home/lib/mt_tiny.py")
+    assert (
+        alice.python("import mt_tiny", check=None).returncode != 0
+    )  # the environment is as it was
+    kept = list((alice.state / "sessions").rglob("mt_tiny.py"))
+    assert len(kept) == 2
     alice.mooring("rm", "-f", "s")
-    assert not private.exists()
+    assert not [path for path in kept if path.exists()]
 
 
 def test_the_real_home_is_mounted_and_moorings_state_masked(alice: Person) -> None:

@@ -14,8 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.users.people import Person
-from tests.users.test_host_image import ONE_CELL
+from tests.users.people import ONE_CELL, Person
 
 pytestmark = pytest.mark.engine
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,15 @@ for path in sys.argv[1:]:
     except OSError as error:
         print(error.errno, path)
 """
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can reach; pytest's own are root's alone."""
+    path = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 def test_a_users_kernel_is_nobody_elses(alice: Person, bob: Person) -> None:
@@ -77,7 +89,8 @@ def test_a_users_kernel_is_nobody_elses(alice: Person, bob: Person) -> None:
 
 def listening(net: Path, uid: int) -> list[str]:
     """The TCP sockets that a user's processes listen at, in a network namespace (proc(5))."""
-    rows = [line.split() for name in ("tcp", "tcp6") for line in (net / name).open()]
+    tables = [(net / name).read_text() for name in ("tcp", "tcp6")]
+    rows = [line.split() for text in tables for line in text.splitlines()]
     return [row[1] for row in rows if row[3] == "0A" and row[7] == str(uid)]
 
 
@@ -98,15 +111,12 @@ def test_a_users_sessions_are_nobody_elses(alice: Person, bob: Person) -> None:
     assert alice.mooring("exec", "same", "--", "id", "-u").stdout == f"{alice.uid}\n"
 
 
-def test_anothers_state_folder_is_refused(alice: Person, bob: Person, tmp_path: Path) -> None:
+def test_anothers_state_folder_is_refused(alice: Person, bob: Person, open_folder: Path) -> None:
     """A state folder that belongs to somebody else is not used, whoever made it readable."""
     alice.mooring("ps")
     done = bob.mooring("ps", env={"MOORING_STATE_DIR": str(alice.state)}, check=1)
     assert "error: " in done.stderr
-    os.chmod(tmp_path, 0o777)
-    for above in list(tmp_path.parents)[:3]:
-        above.chmod(0o755)
-    theirs = tmp_path / "state"
+    theirs = open_folder / "state"
     theirs.mkdir()
     os.chown(theirs, alice.uid, alice.gid)
     theirs.chmod(0o777)
@@ -126,12 +136,9 @@ def test_who_may_not_use_the_engine_is_told(carol: Person) -> None:
     assert json.loads(carol.mooring("ps", "--json", check=None).stdout or "[]") == []
 
 
-def test_the_check_for_connections_can_fail(tmp_path: Path, bob: Person) -> None:
+def test_the_check_for_connections_can_fail(open_folder: Path, bob: Person) -> None:
     """A socket that is open to all is connected to by the other user: the attack above works."""
-    os.chmod(tmp_path, 0o755)
-    for above in list(tmp_path.parents)[:3]:
-        above.chmod(0o755)
-    path = tmp_path / "open.sock"
+    path = open_folder / "open.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()

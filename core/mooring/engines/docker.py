@@ -153,17 +153,19 @@ class DockerEngine:
         from docker.errors import ImageNotFound
         from docker.types import Mount
 
+        podman = self.info().kind == "podman"
         mounts = [
             Mount(
                 target=bind.target,
                 source=bind.source,
                 type="bind",
                 read_only=bind.read_only,
-                propagation="rprivate",
+                # Podman's default too, and naming it makes its mounts not recursive: the kernel
+                # refuses that for a home with mounts in it, such as Podman's own storage
+                propagation=None if podman else "rprivate",
             )
             for bind in config.binds
         ]
-        podman = self.info().kind == "podman"
         # Podman gives a running container no first network: there it has one from the start
         network = config.network or podman
         with self._mapped("creating a container"):
@@ -209,7 +211,7 @@ class DockerEngine:
         return str(made["Id"])
 
     def _refuse_limits(self, config: ContainerConfig) -> None:
-        """Without root, cgroup v1 has no limits to give, and Podman would ignore them in silence."""
+        """Without root, cgroup v1 gives no limits, and Podman would ignore them in silence."""
         asked = {"memory": config.memory_bytes, "cpus": config.cpus}
         limits = [name for name, value in asked.items() if value]
         if limits and str(self._api.info().get("CgroupVersion")) == "1":

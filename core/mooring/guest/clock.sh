@@ -100,10 +100,19 @@ read_stat() {
     ID=$1 STATE=$2 PARENT=$3 USED=$((${13} + ${14} + ${15} + ${16})) START=${21}
 }
 
-# CPU time of the cgroup less the clock's own, in centiseconds, into USAGE.
+# CPU time of the cgroup less the clock's own, in centiseconds, into USAGE. Without one, that
+# of all processes, and of the children that they have waited for.
 read_usage() {
     key=usage_usec text='' unit=10000
     case $cpu_file in
+    /proc)
+        usage=0
+        for file in /proc/[0-9]*; do
+            if read_stat "${file#/proc/}"; then usage=$((usage + USED)); fi
+        done
+        read_stat self && USAGE=$((usage - USED))
+        return
+        ;;
     *.usage) unit=10000000; { read -r text <"$cpu_file"; } 2>/dev/null ;;
     *) { read -r key text <"$cpu_file"; } 2>/dev/null ;;
     esac
@@ -112,8 +121,9 @@ read_usage() {
     read_stat self && USAGE=$((usage - USED))
 }
 
-# The file with the cgroup's CPU time into cpu_file, empty if there is none. The path in
-# /proc/self/cgroup exists under the mount only where the host's whole tree is mounted.
+# The file with the cgroup's CPU time into cpu_file. The path in /proc/self/cgroup exists
+# under the mount only where the host's whole tree is mounted. The root of a v1 tree, which
+# alone has a release_agent, counts the whole machine; rootless engines have no other.
 find_cgroup() {
     v1='' v2='' top=/sys/fs/cgroup
     {
@@ -124,9 +134,10 @@ find_cgroup() {
     for cpu_file in "$top$v2/cpu.stat" "$top/cpu.stat" \
         "$top/cpuacct$v1/cpuacct.usage" "$top/cpuacct/cpuacct.usage" \
         "$top/cpu,cpuacct$v1/cpuacct.usage" "$top/cpu,cpuacct/cpuacct.usage"; do
+        ! [ -e "${cpu_file%/*}/release_agent" ] || continue
         if read_usage; then return; fi
     done
-    cpu_file=''
+    cpu_file=/proc
 }
 
 # Wait, open to signals; in whole seconds where sleep knows no fractions.
