@@ -43,7 +43,11 @@ def pat(installed_wheel: InstalledWheel) -> Iterator[Person]:
         listening = runtime / "podman" / "podman.sock"
         listening.parent.mkdir()
         os.chown(listening.parent, user.uid, user.gid)
-        variables = {"XDG_RUNTIME_DIR": str(runtime), "DOCKER_HOST": f"unix://{listening}"}
+        variables = {
+            "XDG_RUNTIME_DIR": str(runtime),
+            "DOCKER_HOST": f"unix://{listening}",
+            "TMPDIR": str(user.folder("tmp")),  # Podman 4 leaves what it imported there
+        }
         user = Person(**{**vars(user), "env": {**user.env, **variables}})
         tried = user.run("podman", "unshare", "true", check=None)
         if tried.returncode != 0:
