@@ -137,6 +137,7 @@ def person(
             "SHELL": "/bin/bash",
             "PATH": f"{wheel.bin}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
+            "TMPDIR": entry.pw_dir,  # what a client that is killed leaves goes with the home
             **(env or {}),
         }
         home = Path(entry.pw_dir)
