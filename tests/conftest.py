@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -42,7 +43,7 @@ def state(monkeypatch: pytest.MonkeyPatch, installations: set[str]) -> Iterator[
         if name.startswith("MOORING_") and name != "MOORING_STATE_DIR":
             monkeypatch.delenv(name)
     yield folder
-    if (folder / "installation").exists():
+    with contextlib.suppress(FileNotFoundError):
         installations.add((folder / "installation").read_text().strip())
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ def suite_leaks(installations: set[str]) -> list[str]:
     """What is left of any of these installations, and clocks that run outside of a container."""
     found = list(_stray_clocks())
     try:
-        engine = open_engine()
-        rows = engine.list({LABEL_INSTALLATION: ""})
+        with contextlib.closing(open_engine()) as engine:
+            rows = engine.list({LABEL_INSTALLATION: ""})
     except EngineUnavailable:
         return found
     for row in rows:

@@ -22,6 +22,7 @@ from mooring_cli.output import (
     print_json,
     stops_in,
     table,
+    value_text,
 )
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ def describe(name: opt.Name, json_: opt.Json = False) -> None:
     ]
     if session.exit_code is not None:
         lines.append(("exit code", str(session.exit_code)))
-    for key, value in session.spec.items():
-        if key not in ("name", "image"):
-            lines.append((f"spec.{key}", value if isinstance(value, str) else repr(value)))
+    declared = {key: session.spec[key] for key in session.spec if key not in ("name", "image")}
+    for key, value in (declared | mooring.deadlines(session)).items():
+        lines.append((key.replace("_", " "), value_text(key, value)))
     for kernel in session.kernels:
         state = "busy" if kernel.busy else "idle"
         state = state if kernel.exit is None and session.state is State.RUNNING else "ended"

@@ -191,3 +191,16 @@ def _colour(stream: Any) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(stream.isatty())
+
+
+def value_text(key: str, value: object) -> str:
+    """A value of a spec as a person writes it: ``30m``, ``16 GiB``, ``-`` for nothing."""
+    from mooring.quantities import format_duration, format_size
+
+    if key in ("idle_timeout", "max_duration") and isinstance(value, (int, float)):
+        return format_duration(value) if value else "never"
+    if key in ("memory", "shm") and isinstance(value, int):
+        return format_size(value)
+    if value is None or value in ([], {}, ()):
+        return "-"
+    return str(value)

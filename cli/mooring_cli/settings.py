@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mooring_cli import options as opt
-from mooring_cli.output import clean, print_json, print_rows
+from mooring_cli.output import clean, print_json, print_rows, value_text
 
 config = typer.Typer(help="Show a spec and where it comes from.", no_args_is_help=True)
 
@@ -44,7 +44,7 @@ def show(
         return
     print_rows(
         ["KEY", "VALUE", "ORIGIN"],
-        [[key, clean(_text(key, value)), clean(origin)] for key, value, origin in rows],
+        [[key, clean(value_text(key, value)), clean(origin)] for key, value, origin in rows],
     )
 
 
@@ -79,15 +79,3 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 def register(app: typer.Typer) -> None:
     """Put these commands on the command line."""
     app.command()(doctor)
-
-
-def _text(key: str, value: object) -> str:
-    from mooring.quantities import format_duration, format_size
-
-    if key in ("idle_timeout", "max_duration") and isinstance(value, (int, float)):
-        return format_duration(value) if value else "never"
-    if key in ("memory", "shm") and isinstance(value, int):
-        return format_size(value)
-    if value is None or value in ([], {}, ()):
-        return "-"
-    return str(value)

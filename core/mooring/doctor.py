@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -54,7 +55,9 @@ def _machine() -> Iterator[Finding]:
 
 def _engine(engine: Engine | None) -> Iterator[Finding]:
     try:
-        info = (engine or open_engine()).info()
+        asked = engine or open_engine()
+        with contextlib.closing(asked):
+            info = asked.info()
     except MooringError as error:
         yield Finding("problem", "engine", error.message, error.hint)
         return

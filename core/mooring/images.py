@@ -171,19 +171,19 @@ def _python_paths() -> list[str]:
 
 
 def _host_env() -> dict[str, str]:
-    # pip cannot write to the read-only environment: what it installs goes to the session's own
-    # folder, which is there before the environment on every path and goes with the session
-    scheme = sysconfig.get_preferred_scheme("prefix")
-    own = {"base": PACKAGES, "platbase": PACKAGES}
-    folders = [sysconfig.get_path("scripts", scheme, own), os.path.join(sys.prefix, "bin")]
+    folders = [os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    env = {
-        "PATH": ":".join(dict.fromkeys(folders)),
-        "PIP_PREFIX": PACKAGES,
-        "PYTHONPATH": sysconfig.get_path("purelib", scheme, own),
-    }
+    env = {}
     if sys.prefix != sys.base_prefix:
+        # pip cannot write into a virtual environment that is read-only, and has no user site
+        # there: what it installs goes to the session's own folder, which every path names first
+        scheme = sysconfig.get_preferred_scheme("prefix")
+        own = {"base": PACKAGES, "platbase": PACKAGES}
+        folders.insert(0, sysconfig.get_path("scripts", scheme, own))
+        env["PYTHONPATH"] = sysconfig.get_path("purelib", scheme, own)
+        env["PIP_PREFIX"] = PACKAGES
         env["VIRTUAL_ENV"] = sys.prefix
+    env["PATH"] = ":".join(dict.fromkeys(folders))
     for name in ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "CONDA_PREFIX", "LD_LIBRARY_PATH"):
         if os.environ.get(name):
             env[name] = os.environ[name]

@@ -41,6 +41,7 @@ from mooring.session import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
+    REBOOTED,
     Session,
     State,
     from_container,
@@ -163,6 +164,8 @@ class Mooring:
                 State.LOST: f"remove what is left: mooring rm {session.name}",
                 State.STARTING: "wait until it runs: mooring ps",
             }.get(session.state, "mooring ps shows its state")
+            if session.reason == REBOOTED:
+                hint = f"start it again: mooring start {session.name}"
             raise SessionStateError(f"session {session.name} is {session.state}{why}", hint)
         return session
 
@@ -184,6 +187,12 @@ class Mooring:
             if session.state in (State.STOPPED, State.LOST)
         ]
         return here + [one for one in past.values() if one.id not in known]
+
+    def deadlines(self, session: Session) -> dict[str, float]:
+        """``idle_timeout`` and ``max_duration`` as they stand now, in seconds, 0 for never."""
+        settings = Folder.open(session.id).settings()
+        keys = ("idle_timeout", "max_duration")
+        return {key: float(settings[f"{key}_s"]) for key in keys if f"{key}_s" in settings}
 
     def past(self, name: str) -> PastSession | None:
         """A session that history remembers, gone or not."""

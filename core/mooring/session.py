@@ -65,6 +65,9 @@ FIELDS = (
 )
 
 
+REBOOTED = "the machine was restarted"
+
+
 @dataclass(frozen=True)
 class Session:
     """A session at one moment.
@@ -217,7 +220,7 @@ def from_container(row: Container, boot_id: str) -> Session:
         clock=folder.status() if state is State.RUNNING else None,
         end=end,
         kernels=tuple(folder.kernels()),
-        lost_because="the machine was restarted" if lost else "",
+        lost_because=REBOOTED if lost else "",
     )
 
 

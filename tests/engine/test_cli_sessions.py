@@ -41,7 +41,7 @@ def test_stop_and_start_keep_files_and_packages(cli, create, project) -> None:
     )
     create("kept")
     install = (
-        "pip install --quiet --no-index --no-build-isolation --target ~/site ./package &&"
+        "pip install --quiet --no-index --no-build-isolation ./package &&"
         "echo home >~/file && echo layer >/tmp/layer"
     )
     cli("exec", "kept", "--", "sh", "-c", install, check=0)
@@ -49,10 +49,7 @@ def test_stop_and_start_keep_files_and_packages(cli, create, project) -> None:
     assert cli("stop", "kept", check=0).stdout == "kept\n"
     cli("exec", "kept", "--", "true", check=125)
     assert cli("start", "kept", check=0).stdout == "kept\n"
-    ask = (
-        "cat ~/file /tmp/layer;"
-        "PYTHONPATH=~/site python3 -c 'import mooring_test_module as m; print(m.ANSWER)'"
-    )
+    ask = "cat ~/file /tmp/layer;python3 -c 'import mooring_test_module as m; print(m.ANSWER)'"
     assert cli("exec", "kept", "--", "sh", "-c", ask, check=0).stdout == "home\nlayer\n42\n"
     (after,) = json.loads(cli("ps", "--json", check=0).stdout)
     assert (before["container"], before["id"]) == (after["container"], after["id"])
@@ -132,7 +129,7 @@ def test_describe_events_and_why(cli, create, mooring) -> None:
     """describe, events and why tell of a running, an ended and a removed session."""
     create("told", flags=("--idle-timeout", "30m"), command=("sh", "-c", "read -r x; exit 3"))
     said = cli("describe", "told", check=0).stdout
-    for part in ("name", "told", "running", "spec.idle_timeout", "1800", "started"):
+    for part in ("name", "told", "running", "idle timeout  30m", "started"):
         assert part in said
     document = json.loads(cli("describe", "--json", "told", check=0).stdout)
     assert document["spec"]["idle_timeout"] == 1800
@@ -140,9 +137,9 @@ def test_describe_events_and_why(cli, create, mooring) -> None:
     assert "told is running" in cli("why", "told", check=0).stdout
     cli("stop", "told", check=0)
     said = cli("why", "told", check=0).stdout
-    assert said.startswith("told is stopped: stopped\n  when ")
+    assert said.startswith("told is stopped: by ")
     assert f"by {mooring.get('told').owner}" in said
-    assert json.loads(cli("why", "--json", "told", check=0).stdout)["reason"] == "stopped"
+    assert json.loads(cli("why", "--json", "told", check=0).stdout)["reason"].startswith("by ")
     cli("rm", "told", check=0)
     assert cli("why", "told", check=0).stdout.startswith("told is gone: stopped by ")
     events = json.loads(cli("events", "--json", "told", check=0).stdout)

@@ -85,7 +85,23 @@ def test_the_calling_python_is_there(engine: FakeEngine) -> None:
     tops = [bind.target for bind in found.binds]
     for path in {sys.executable, os.path.realpath(sys.executable)}:
         assert any(path.startswith(f"{top}/") for top in tops)
-    assert dict(found.env)["PATH"].startswith(os.path.join(sys.prefix, "bin"))
+    path = dict(found.env)["PATH"].split(":")
+    assert os.path.join(sys.prefix, "bin") in path[:2]
+
+
+def test_pip_installs_beside_a_virtual_environment(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where pip could not help itself, in a virtual environment, it is given a prefix."""
+    monkeypatch.setattr(sys, "base_prefix", "/elsewhere")
+    env = dict(images.host_image(engine).env)
+    assert env["PIP_PREFIX"] == images.PACKAGES
+    assert env["PYTHONPATH"].startswith(f"{images.PACKAGES}/")
+    assert env["PATH"].startswith(f"{images.PACKAGES}/")
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)
+    env = dict(images.host_image(engine).env)
+    assert "PIP_PREFIX" not in env
+    assert "PYTHONPATH" not in env
 
 
 def test_the_folder_that_python_was_started_in_is_not_mounted(

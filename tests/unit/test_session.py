@@ -75,7 +75,8 @@ def folder() -> Folder:
         ),
         ({"end": End("idle", 1.0, "", "")}, "idle timeout"),
         ({"end": End("max_duration", 1.0, "", "")}, "maximum duration"),
-        ({"end": End("stopped", 1.0, "", ""), "exit_code": 143}, "stopped"),
+        ({"end": End("stopped", 1.0, "", ""), "exit_code": 143}, "on request"),
+        ({"end": End("stopped", 1.0, "by ann", ""), "exit_code": 143}, "by ann"),
     ],
 )
 def test_reasons(changes: dict[str, Any], reason: str) -> None:

@@ -142,6 +142,9 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Who answers. Raises EngineUnavailable when nobody does."""
 
+    def close(self) -> None:
+        """Give connections back; the next request makes new ones."""
+
     def list(self, labels: Mapping[str, str]) -> list[Container]:
         """Every container, in any state, that carries all of the labels: one call."""
 

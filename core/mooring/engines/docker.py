@@ -341,7 +341,9 @@ class DockerEngine:
     def out_of_memory(self, container: str, since: float) -> bool:
         filters = {"container": container, "event": "oom"}
         with self._mapped("asking for the engine's events"):
-            found = self._api.events(since=int(since), until=time.time() + 1, filters=filters)
+            found = self._api.events(
+                since=f"{since:.9f}", until=f"{time.time():.9f}", filters=filters
+            )
             with contextlib.closing(found):
                 return any(True for _ in found)
 

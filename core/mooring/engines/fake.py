@@ -227,6 +227,9 @@ class FakeEngine:
         with self._call("info"):
             return EngineInfo("fake", "1.0", "1.0", "linux", False)
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def list(self, labels: Mapping[str, str]) -> list[Container]:
         with self._call("list"), self._lock:
             return [
