@@ -105,7 +105,7 @@ def one_kernel(kernel_name: str) -> dict[str, list[float]]:
 
     manager = KernelManager(kernel_name=kernel_name)
     begin = time.perf_counter()
-    manager.start_kernel()
+    manager.start_kernel(stderr=subprocess.DEVNULL)  # a local kernel warns of its transport
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(timeout=60)

@@ -45,6 +45,7 @@ def state(monkeypatch: pytest.MonkeyPatch, installations: set[str]) -> Iterator[
     yield folder
     with contextlib.suppress(FileNotFoundError):
         installations.add((folder / "installation").read_text().strip())
+    monkeypatch.undo()  # a test may have broken the very calls that delete
     shutil.rmtree(folder, ignore_errors=True)
 
 
