@@ -17,6 +17,7 @@ app = typer.Typer(help="Kernelspecs: pick a session in JupyterLab.", no_args_is_
 
 
 @app.command()
+@opt.with_spec_flags
 def install(
     file: opt.File = None,
     name: Annotated[
@@ -33,26 +34,9 @@ def install(
     sys_prefix: Annotated[
         bool, typer.Option("--sys-prefix", help="Into the environment that runs mooring.")
     ] = False,
-    image: opt.Image = None,
-    environment: opt.Environment = None,
-    pull: opt.Pull = None,
-    kernel: opt.Kernel = None,
-    gpus: opt.Gpus = None,
-    cpus: opt.Cpus = None,
-    memory: opt.Memory = None,
-    shm: opt.Shm = None,
-    inputs: opt.Inputs = None,
-    outputs: opt.Outputs = None,
-    home: opt.Home = None,
-    env: opt.Env = None,
-    secret: opt.Secret = None,
-    idle_timeout: opt.IdleTimeout = None,
-    max_duration: opt.MaxDuration = None,
-    target: opt.Target = None,
-    encrypt: opt.Encrypt = None,
+    values: opt.Values = opt.NO_VALUES,
 ) -> None:
     """Install a kernelspec that starts its kernels in sessions of this spec."""
-    values = dict(locals()) | {"name": None}
     from mooring import kernelspecs
     from mooring.spec import refuse_unsupported
 
@@ -74,7 +58,8 @@ def install(
     root = sys.prefix if sys_prefix else (str(prefix) if prefix else None)
     path = kernelspecs.install(chosen, content, prefix=root, user=root is None)
     print(chosen)
-    note(f"written to {path}; pick it in JupyterLab, or: jupyter console --kernel {chosen}")
+    note(f"written to {path}")
+    note(f"pick it in JupyterLab, or: jupyter console --kernel {chosen}")
 
 
 @app.command("list")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mooring.session import Session
 
 
+@opt.with_spec_flags
 def create(
     command: Annotated[
         list[str] | None, typer.Argument(help="The session's command, after --.")
@@ -30,23 +31,7 @@ def create(
     remove: Annotated[
         bool, typer.Option("--rm", help="Remove it when its command has ended.")
     ] = False,
-    image: opt.Image = None,
-    environment: opt.Environment = None,
-    pull: opt.Pull = None,
-    kernel: opt.Kernel = None,
-    gpus: opt.Gpus = None,
-    cpus: opt.Cpus = None,
-    memory: opt.Memory = None,
-    shm: opt.Shm = None,
-    inputs: opt.Inputs = None,
-    outputs: opt.Outputs = None,
-    home: opt.Home = None,
-    env: opt.Env = None,
-    secret: opt.Secret = None,
-    idle_timeout: opt.IdleTimeout = None,
-    max_duration: opt.MaxDuration = None,
-    target: opt.Target = None,
-    encrypt: opt.Encrypt = None,
+    values: opt.Values = opt.NO_VALUES,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
 ) -> None:
     """Create a session from a spec and attach to it.
@@ -54,13 +39,14 @@ def create(
     Without a command it is a shell. The exit code is the command's. Ctrl-C while it is being
     created takes everything back; afterwards it belongs to the program inside.
     """
-    values = dict(locals())
     from mooring.service import Mooring
     from mooring.terminals import is_interactive, terminal_size
 
     opt.check_keys(detach_keys)
     cwd = Path.cwd()
-    resolved = opt.ask_for_consent(opt.resolve_spec(file, values, opt.after_dashes(command)), cwd)
+    resolved = opt.ask_for_consent(
+        opt.resolve_spec(file, {**values, "name": name}, opt.after_dashes(command)), cwd
+    )
     if resolved.spec.kernel and not resolved.spec.argv:
         detach = True  # its main process is its clock: there is nothing to attach to
     tty = detach or is_interactive()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +89,54 @@ Encrypt = Annotated[
 ]
 
 
-def spec_flags(values: dict[str, Any]) -> dict[str, Any]:
+# What a command's ``values`` becomes on the command line: a flag for each, None when not given
+SPEC_FLAGS: dict[str, Any] = {
+    "image": Image,
+    "environment": Environment,
+    "pull": Pull,
+    "kernel": Kernel,
+    "gpus": Gpus,
+    "cpus": Cpus,
+    "memory": Memory,
+    "shm": Shm,
+    "inputs": Inputs,
+    "outputs": Outputs,
+    "home": Home,
+    "env": Env,
+    "secret": Secret,
+    "idle_timeout": IdleTimeout,
+    "max_duration": MaxDuration,
+    "target": Target,
+    "encrypt": Encrypt,
+}
+Values = Mapping[str, Any]
+NO_VALUES: Values = {}
+
+
+def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of ``SPEC_FLAGS``; it gets what was given as ``values``."""
+    own = inspect.signature(command, eval_str=True)
+    parameters = []
+    for parameter in own.parameters.values():
+        if parameter.name != "values":
+            parameters.append(parameter)
+            continue
+        parameters += [
+            inspect.Parameter(name, parameter.kind, default=None, annotation=annotation)
+            for name, annotation in SPEC_FLAGS.items()
+        ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        values = {name: given.pop(name) for name in SPEC_FLAGS}
+        command(**given, values=values)
+
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def spec_flags(values: Values) -> dict[str, Any]:
     """Command-line values as keys of a spec; what was not given is left out.
 
     Args:
@@ -118,7 +168,7 @@ def spec_flags(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve_spec(
-    file: Path | None, values: dict[str, Any], command: list[str] | None = None
+    file: Path | None, values: Values, command: list[str] | None = None
 ) -> ResolvedSpec:
     """The spec of a command line: its flags over its file."""
     from mooring.config import resolve

@@ -14,31 +14,16 @@ config = typer.Typer(help="Show a spec and where it comes from.", no_args_is_hel
 
 
 @config.command()
+@opt.with_spec_flags
 def show(
     file: opt.File = None,
-    image: opt.Image = None,
-    environment: opt.Environment = None,
-    pull: opt.Pull = None,
-    kernel: opt.Kernel = None,
-    gpus: opt.Gpus = None,
-    cpus: opt.Cpus = None,
-    memory: opt.Memory = None,
-    shm: opt.Shm = None,
-    inputs: opt.Inputs = None,
-    outputs: opt.Outputs = None,
-    home: opt.Home = None,
-    env: opt.Env = None,
-    secret: opt.Secret = None,
-    idle_timeout: opt.IdleTimeout = None,
-    max_duration: opt.MaxDuration = None,
-    target: opt.Target = None,
-    encrypt: opt.Encrypt = None,
+    values: opt.Values = opt.NO_VALUES,
     json_: opt.Json = False,
 ) -> None:
     """Print the spec that `create` would use with these flags, and each value's origin."""
-    resolved = opt.resolve_spec(file, dict(locals()))
-    values = resolved.spec.model_dump(mode="json")
-    rows = [(key, values[key], resolved.origins.get(key, "default")) for key in values]
+    resolved = opt.resolve_spec(file, values)
+    spec = resolved.spec.model_dump(mode="json")
+    rows = [(key, spec[key], resolved.origins.get(key, "default")) for key in spec]
     if json_:
         print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
         return

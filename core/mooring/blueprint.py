@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mooring
-from mooring import consent, images, mounts, paths
+from mooring import consent, guestfiles, images, mounts, paths
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.errors import EngineError, ImageError, PolicyError, SessionExists, SessionTimeout
 from mooring.folder import GUEST_RUN, Folder, boot_id
@@ -163,8 +163,7 @@ def container_config(
     consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
     (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
     folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
-    if facts.python:
-        (folder.run / "python").write_text(f"{facts.python}\n")
+    folder.update_record(python=facts.python)
     if spec.kernel:
         (folder.run / "kernelhost").write_text(f"{facts.python}\n")
     folder.write_settings(
@@ -228,7 +227,7 @@ def await_check(engine: Engine, folder: Folder, container: str) -> None:
     """
     began = time.monotonic()
     asked = began
-    while not (folder.run / "checked").exists():
+    while not guestfiles.exists(folder.run, "checked"):
         end = folder.end()
         if end is not None and end.reason == "refused":
             raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
@@ -237,7 +236,7 @@ def await_check(engine: Engine, folder: Folder, container: str) -> None:
             asked = now
             detail = engine.inspect(container)
             gone = detail is None or detail.state in ("exited", "dead")
-            if gone and not (folder.run / "checked").exists() and folder.end() is None:
+            if gone and not guestfiles.exists(folder.run, "checked") and folder.end() is None:
                 code = detail.exit_code if detail else "unknown"
                 raise EngineError(
                     f"the container ended while it started (exit code {code})",

@@ -17,17 +17,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mooring import paths
+from mooring import guestfiles, paths
 from mooring.errors import MooringError
 
 GUEST_RUN = "/run/mooring"
+_COUNT = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ClockStatus:
     cpu_percent: float | None
     last_signal: str
     last_signal_ago_s: float
+    running_for_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,26 +181,23 @@ class Folder:
 
     def write_settings(self, **settings: str | float) -> None:
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
-        _write(self.run / "settings", text)
+        guestfiles.write(self.run, "settings", text)
 
     def settings(self) -> dict[str, str]:
-        try:
-            lines = (self.run / "settings").read_text().splitlines()
-        except OSError:
-            return {}
+        lines = guestfiles.text(self.run, "settings").splitlines()
         return dict(line.split(" ", 1) for line in lines if " " in line)
 
     def hold(self, seconds: float) -> None:
         """Keep the session from idling out for that long; 0 ends a hold."""
-        _write(self.run / "hold", f"{uptime() + seconds:.2f}\n")
+        guestfiles.write(self.run, "hold", f"{uptime() + seconds:.2f}\n")
 
     # what the clock writes
 
     def status(self) -> ClockStatus | None:
         """The clock's last word, or None before its first (or after a torn write)."""
-        found = _lines(self.run / "status")
+        found = _lines(guestfiles.text(self.run, "status"))
         try:
-            now, sampled = uptime(), float(found["sampled"])
+            now, sampled = uptime(), _number(found["sampled"])
             last_at, last = found.get("last_signal", "0 start").split(" ", 1)
             percent = found.get("cpu_percent", "")
             return ClockStatus(
@@ -205,46 +206,41 @@ class Folder:
                 max_in_s=_until(found.get("max_at", "never"), now),
                 active=tuple(found.get("active", "").split()),
                 unknown=tuple(found.get("unknown", "").split()),
-                held_for_s=max(0.0, float(_text(self.run / "hold") or 0) - now),
-                cpu_percent=float(percent) if percent else None,
+                held_for_s=max(0.0, _number(guestfiles.text(self.run, "hold") or "0") - now),
+                cpu_percent=_number(percent) if percent else None,
                 last_signal=last,
-                last_signal_ago_s=max(0.0, now - float(last_at)),
+                last_signal_ago_s=max(0.0, now - _number(last_at)),
+                running_for_s=now - _number(found.get("started", found["sampled"])),
             )
         except (KeyError, ValueError):
             return None
 
     def end(self) -> End | None:
         """Why the clock ended the session, if it did."""
-        found = _lines(self.run / "end")
+        found = _lines(guestfiles.text(self.run, "end"))
         if "reason" not in found:
             return None
         try:
-            at = float(found.get("time", "0"))
+            at = _number(found.get("time", "0"))
         except ValueError:
             at = 0.0
-        if at == 0.0:
-            with contextlib.suppress(OSError):
-                at = (self.run / "end").stat().st_mtime
+        at = at or guestfiles.modified_at(self.run, "end")
         return End(found["reason"], at, found.get("detail", ""), found.get("signals", ""))
 
     def kernels(self) -> list[KernelEntry]:
         """The kernels that were started in this session, dead ones included."""
-        entries = []
-        try:
-            found = sorted(os.listdir(self.run / "k"))
-        except OSError:
-            return []
-        for name in found:
-            state = _text(self.run / "k" / name / "busy").split()
-            entries.append(
+        found = []
+        for name in guestfiles.entries(self.run, "k"):
+            state = guestfiles.text(self.run, f"k/{name}/busy").split()
+            found.append(
                 KernelEntry(
                     id=name,
                     busy=bool(state) and state[0] == "busy",
-                    requests=int(state[1]) if len(state) > 1 and state[1].isdigit() else 0,
-                    exit=_text(self.run / "k" / name / "exit") or None,
+                    requests=int(state[1]) if len(state) > 1 and _COUNT.fullmatch(state[1]) else 0,
+                    exit=guestfiles.text(self.run, f"k/{name}/exit") or None,
                 )
             )
-        return entries
+        return found
 
 
 def uptime() -> float:
@@ -253,22 +249,22 @@ def uptime() -> float:
 
 
 def boot_id() -> str:
-    return _text(Path("/proc/sys/kernel/random/boot_id"))
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _until(text: str, now: float) -> float | None:
-    return None if text == "never" else float(text) - now
+    return None if text == "never" else _number(text) - now
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
-def _lines(path: Path) -> dict[str, str]:
-    parts = (line.partition(" ") for line in _text(path).splitlines())
+def _lines(text: str) -> dict[str, str]:
+    parts = (line.partition(" ") for line in text.splitlines())
     return {key: value for key, _, value in parts}
 
 

@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from mooring import guestfiles
 from mooring.errors import KernelError, SessionTimeout
 from mooring.folder import GUEST_RUN, Folder
 from mooring.history import History
@@ -116,7 +116,7 @@ class KernelHandle:
             curve_public_key=public,
             curve_secret_key=secret,
         )
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        guestfiles.make_folder(self.folder.run, f"k/{self.id}")
         text = json.dumps(
             connection.info()
             | {
@@ -125,25 +125,22 @@ class KernelHandle:
                 "kernel_name": kernel_name,
             }
         )
-        draft = self.path / f".c.json.{os.getpid()}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(self.path / "c.json")
+        guestfiles.write(self.folder.run, f"k/{self.id}/c.json", text)
         return connection
 
     def connection(self) -> Connection | None:
         """What its connection file says, seen from this side of the container."""
         try:
-            said = json.loads((self.path / "c.json").read_text())
-        except (OSError, ValueError):
+            said = json.loads(guestfiles.read(self.folder.run, f"k/{self.id}/c.json"))
+            return Connection(
+                ip=f"{self.path}/s",
+                key=said["key"].encode(),
+                kernel_name=said.get("kernel_name", "python3"),
+                curve_public_key=said.get("curve_publickey", ""),
+                curve_secret_key=said.get("curve_secretkey", ""),
+            )
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
             return None
-        return Connection(
-            ip=f"{self.path}/s",
-            key=said["key"].encode(),
-            kernel_name=said.get("kernel_name", "python3"),
-            curve_public_key=said.get("curve_publickey", ""),
-            curve_secret_key=said.get("curve_secretkey", ""),
-        )
 
     # process
 
@@ -242,7 +239,8 @@ class KernelHandle:
         if end is not None and self._exit_text() is None:
             return f"the session ended: {end.reason}"
         if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
+            names = {int(number): number.name for number in signal.Signals}
+            return f"killed by {names.get(-code, f'signal {-code}')}"
         return f"exit code {code}"
 
     def tell_end(self, history: History) -> bool:
@@ -255,10 +253,10 @@ class KernelHandle:
         if text is None or not text.startswith("{"):
             return False  # it lives, or went with its session, whose end is an event of its own
         try:
-            os.close(os.open(self.path / "told", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            at = (self.path / "exit").stat().st_mtime
+            guestfiles.create(self.folder.run, f"k/{self.id}/told")
         except OSError:
             return False
+        at = guestfiles.modified_at(self.folder.run, f"k/{self.id}/exit")
         connection = self.connection()
         name = connection.kernel_name if connection else "kernel"
         detail = f"{name} {self.id} ended: {self.how_it_ended()}"
@@ -267,20 +265,15 @@ class KernelHandle:
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote to its standard output and error."""
-        try:
-            with open(self.path / "log", "rb") as file:
-                file.seek(max(0, os.path.getsize(self.path / "log") - 16384))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return []
-        return lines[-LOG_TAIL_LINES:]
+        return _tail(self.folder, f"k/{self.id}/log")
 
     def forget(self) -> None:
         """Remove its folder, keys and sockets with it. For a kernel that has ended."""
         import shutil
 
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self.id in guestfiles.entries(self.folder.run, "k"):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the connection to the kernel host; the next request makes a new one."""
@@ -289,7 +282,7 @@ class KernelHandle:
 
     def _exit_text(self) -> str | None:
         try:
-            return (self.path / "exit").read_text()
+            return guestfiles.read(self.folder.run, f"k/{self.id}/exit")
         except OSError:
             return None
 
@@ -323,7 +316,7 @@ class KernelHandle:
 
 def host_lives(folder: Folder) -> bool:
     """Whether the session's kernel host runs: it holds its lock for as long as it lives."""
-    return _locked(folder.run / "kernelhost.lock")
+    return _locked(folder, "kernelhost.lock")
 
 
 class _Link:
@@ -354,7 +347,7 @@ class _Link:
             except OSError as error:
                 connecting.close()
                 now = time.monotonic()
-                log = _tail(folder.run / "kernelhost.log")
+                log = _tail(folder, "kernelhost.log")
                 gone = folder.end() is not None or not folder.exists
                 if log and now - opened > BROKEN_HOST_S and not host_lives(folder):
                     gone = True
@@ -379,22 +372,22 @@ class _Link:
             self._socket.close()
 
 
-def _locked(path: Path) -> bool:
+def _locked(folder: Folder, name: str) -> bool:
     """Whether a process of the container holds this lock now."""
     try:
-        with open(path, "rb") as file:
+        with guestfiles.opened(folder.run, name) as file:
             # shared: two that ask at once must not take each other for the holder
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        return False
     return False
 
 
-def _tail(path: Path) -> list[str]:
+def _tail(folder: Folder, name: str) -> list[str]:
     try:
-        return path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return guestfiles.read(folder.run, name, tail=True).splitlines()[-LOG_TAIL_LINES:]
     except OSError:
         return []
 

@@ -125,7 +125,9 @@ def plan(
                 access = "read" if kind == "inputs" else "write"
                 grants.append(Grant(kind, f"{access} {source}"))
     for name, secret in spec.secrets.items():
-        origin = f"variable {secret.env}" if secret.env else f"file {secret.file}"
+        origin = f"variable {secret.env}"
+        if secret.file:  # the file itself, wherever a link by that name leads
+            origin = f"file {os.path.realpath(_absolute(Path(secret.file), project))}"
         grants.append(Grant(f"secrets.{name}", f"from your {origin}"))
 
     sockets = _engine_sockets()

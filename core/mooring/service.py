@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
-import getpass
 import hashlib
 import logging
 import os
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring import blueprint, consent, mounts, paths
+from mooring import blueprint, consent, guestfiles, mounts, paths
 from mooring.engines import open_engine
 from mooring.engines.base import Bind, Engine, Stream
 from mooring.errors import (
@@ -94,9 +92,8 @@ class Mooring:
 
     def __init__(self, engine: Engine | None = None, actor: str = "") -> None:
         self._engine = engine
-        self.actor = actor or getpass.getuser()
+        self.actor = actor or caller().name
         self.history = History(paths.state_dir() / "history.db")
-        self._lock = threading.Lock()
 
     @property
     def engine(self) -> Engine:
@@ -129,7 +126,11 @@ class Mooring:
         Raises:
             SessionNotFound: none, or several; the hint tells what there is.
         """
-        return self.find([name])[0]
+        found = self.find([name])
+        if len(found) > 1:
+            names = ", ".join(session.name for session in found)
+            raise SessionNotFound(f"{name} stands for several sessions: {names}", "name one")
+        return found[0]
 
     def find(self, patterns: Sequence[str]) -> list[Session]:
         """The sessions that names, ids or shell patterns stand for, each once, in that order.
@@ -156,7 +157,8 @@ class Mooring:
         mine = {LABEL_INSTALLATION: paths.installation_id()}
         rows = self.engine.list(mine | {LABEL_NAME: name})
         sessions = [from_container(row, boot_id()) for row in rows if is_own(row)]
-        session = sessions[0] if sessions else self.get(name)
+        named = [session for session in sessions if session.name == name]
+        session = named[0] if named else self.get(name)
         if session.state is not State.RUNNING:
             why = f" ({session.reason})" if session.reason else ""
             hint = {
@@ -192,7 +194,11 @@ class Mooring:
         """``idle_timeout`` and ``max_duration`` as they stand now, in seconds, 0 for never."""
         settings = Folder.open(session.id).settings()
         keys = ("idle_timeout", "max_duration")
-        return {key: float(settings[f"{key}_s"]) for key in keys if f"{key}_s" in settings}
+        found = {}
+        for key in keys:
+            with contextlib.suppress(KeyError, ValueError):  # the session can write there too
+                found[key] = float(settings[f"{key}_s"])
+        return found
 
     def past(self, name: str) -> PastSession | None:
         """A session that history remembers, gone or not."""
@@ -250,11 +256,11 @@ class Mooring:
         facts = blueprint.image_facts(self.engine, spec.image, spec.pull, user, progress)
         if spec.kernel and not facts.python:
             raise blueprint.no_kernel(spec.image, facts.kernel_problem)
-        mounts.create_outputs(spec, resolved.project)
 
         folder = blueprint.reserve(name or spec.name, resolved, tty=tty, remove=remove)
         container, asked, stream = "", False, None
         try:
+            mounts.create_outputs(spec, resolved.project)
             config = blueprint.container_config(
                 resolved, facts, user, folder, here, tty=tty, size=size
             )
@@ -337,9 +343,9 @@ class Mooring:
             )
         # what is there now counts, if every path still leads to itself and not through a new link
         granted = [Bind(source, target) for source, target in folder.record().get("mounts", [])]
-        (folder.run / "mounts").write_text(mounts.identities(folder, granted))
+        guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
         for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
-            (folder.run / stale).unlink(missing_ok=True)
+            guestfiles.remove(folder.run, stale)
         folder.update_record(boot_id=boot_id(), end_recorded=False, out_of_memory=None)
         self.engine.start(session.container)
         try:
@@ -375,7 +381,7 @@ class Mooring:
         with contextlib.suppress(OSError):
             if folder.end() is None:
                 text = f"reason stopped\ntime {time.time():.0f}\ndetail by {self.actor}\n"
-                (folder.run / "end").write_text(text)
+                guestfiles.write(folder.run, "end", text)
             folder.update_record(end_recorded=True)
         self.history.add(session.id, "stopped", self.actor)
         self.history.session_ended(
@@ -446,8 +452,8 @@ class Mooring:
         folder = Folder.open(session.id)
         settings = folder.settings()
         if max_duration_s and session.container:
-            detail = self.engine.inspect(session.container)
-            elapsed = time.time() - detail.started_at if detail else 0.0
+            status = folder.status()  # the clock's own time: the machine's may have been set
+            elapsed = status.running_for_s if status else 0.0
             if max_duration_s <= elapsed:
                 raise SpecError(
                     f"session {session.name} has run for {format_duration(elapsed)} already",
@@ -562,15 +568,12 @@ class Mooring:
             EngineError
         """
         folder = Folder.open(session.id)
-        first = not (folder.run / "kernelhost.lock").exists()
-        if host_lives(folder) or (first and (folder.run / "kernelhost").exists()):
+        first = not guestfiles.exists(folder.run, "kernelhost.lock")
+        if host_lives(folder) or (first and guestfiles.exists(folder.run, "kernelhost")):
             return  # the clock starts the first one of a session that was made for kernels
-        try:
-            python = (folder.run / "python").read_text().strip()
-        except OSError:
-            raise blueprint.no_kernel(
-                session.image, "no Python with ipykernel was found in it"
-            ) from None
+        python = folder.record().get("python")
+        if not python:
+            raise blueprint.no_kernel(session.image, "no Python with ipykernel was found in it")
         command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
         self.engine.exec_detached(
             session.container,
@@ -583,7 +586,6 @@ class Mooring:
                 f"{GUEST_RUN}/kernelhost.log",
             ],
         )
-        (folder.run / "kernelhost").write_text(f"{python}\n")
 
     # helpers
 

@@ -198,8 +198,8 @@ def from_container(row: Container, boot_id: str) -> Session:
     folder = Folder.open(labels.get(LABEL_ID, ""))
     record = folder.record()
     state = _STATES.get(row.state, State.UNKNOWN)
-    if state is State.RUNNING and not folder.ready:
-        state = State.STARTING
+    if not folder.ready:
+        state = State.STARTING  # whatever became of it: its creator tells
     end = folder.end() if state is State.STOPPED else None
     rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
     lost = state is State.STOPPED and end is None and rebooted

@@ -128,6 +128,7 @@ class Yard:
         session.run_dir.mkdir(parents=True)
         shutil.copy(SCRIPT, session.run_dir)
         session.settings(**settings)
+        session.write("mounts", "")
         prepare(session)
         if os.getuid() == 0:
             for path in (session.run_dir, *session.run_dir.rglob("*")):

@@ -262,6 +262,18 @@ def test_the_comparison_costs_little(
 # The clock outlives its command and may end all processes it sees: it gets a namespace of its own,
 # which ends with the command
 CAGED = [str(shutil.which("unshare")), "--pid", "--fork", "--kill-child", "--mount-proc"]
+OWN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def script_in(run: Path, tools: Path | None = None) -> Path:
+    """The clock's script in a run directory, made to look for its own tools in a folder."""
+    from importlib import resources
+
+    text = (resources.files("mooring") / "guest" / "clock.sh").read_text()
+    assert text.count(f"    PATH={OWN_PATH}\n") == 1
+    script = run / "clock.sh"
+    script.write_text(text.replace(OWN_PATH, str(tools)) if tools else text)
+    return script
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -290,8 +302,6 @@ def test_the_comparison_is_as_strict_as_the_machine_allows(
 ) -> None:
     """Device and inode are compared, or the inode alone where the run directory's device differs
     too, on every shell, with stat or with ls; with neither the session does not start."""
-    from importlib import resources
-
     if shell[0] == "busybox" and tools != "stat":
         pytest.skip("busybox has its own stat, whatever the PATH")
     run, target = tmp_path / "run", tmp_path / "a name with  spaces "
@@ -306,8 +316,7 @@ def test_the_comparison_is_as_strict_as_the_machine_allows(
     ]
     (run / "mounts").write_text("".join(lines))
     (run / "end").write_text("reason stale\n")
-    script = run / "clock.sh"
-    script.write_text((resources.files("mooring") / "guest" / "clock.sh").read_text())
+    script = script_in(run, bin_folder)
     done = subprocess.run(
         [*CAGED, *shell, script, "main", "--", shutil.which("sh") or "sh", "-c", "exit 0"],
         env={"PATH": str(bin_folder)},
@@ -321,6 +330,96 @@ def test_the_comparison_is_as_strict_as_the_machine_allows(
         end = (run / "end").read_text()
         assert end.startswith("reason refused\n")
         assert "neither stat nor ls" in end or f"the mount at {target} is not" in end
+
+
+def wrong_mounts(run: Path, target: Path) -> None:
+    """A list whose first line holds and whose second does not."""
+    found = run.stat()
+    lines = f"{found.st_dev}:{found.st_ino} {run}\n{found.st_dev}:9{found.st_ino} {target}\n"
+    (run / "mounts").write_text(lines)
+
+
+def test_the_environment_cannot_answer_for_the_mounts(tmp_path: Path, shell: list[str]) -> None:
+    """A spec's variables move neither the list of the mounts nor the tools that look at them."""
+    run, target, bin_folder = tmp_path / "run", tmp_path / "target", tmp_path / "bin"
+    other = tmp_path / "other"
+    for folder in (run, target, bin_folder, other):
+        folder.mkdir()
+    wrong_mounts(run, target)
+    (other / "mounts").touch()
+    liar = bin_folder / "stat"
+    liar.write_text(f"#!/bin/sh\ncut -d ' ' -f 1 {run}/mounts\n")
+    liar.chmod(0o755)
+    command = [shutil.which(shell[0]), *shell[1:], script_in(run), "main", "--", "true"]
+    done = subprocess.run(
+        [*CAGED, *command],
+        env={"PATH": f"{bin_folder}:{OWN_PATH}", "MOORING_RUN": str(other)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 125
+    assert done.stderr == f"mooring: refused: the mount at {target} is not what was checked\n"
+    assert [path.name for path in other.iterdir()] == ["mounts"]
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        {},
+        {"LD_PRELOAD": "", "LD_LIBRARY_PATH": ""},
+        {"LD_PRELOAD": "libc.so.6", "LD_LIBRARY_PATH": "/no where:/*"},
+    ],
+    ids=["unset", "empty", "set"],
+)
+def test_the_command_has_the_environment_that_the_check_had_not(
+    tmp_path: Path, shell: list[str], loader: dict[str, str]
+) -> None:
+    """The check's tools get none of the loader's variables, the kernel host and the command get
+    all of them as they were: set, empty or not there."""
+    run, bin_folder = tmp_path / "run", tmp_path / "bin"
+    for folder in (run, bin_folder):
+        folder.mkdir()
+    (run / "mounts").write_text(f"{run.stat().st_dev}:{run.stat().st_ino} {run}\n")
+    env, stat = shutil.which("env"), shutil.which("stat")
+    asked = bin_folder / "stat"
+    asked.write_text(f'#!/bin/sh\n{env} >>{run}/asked\nexec {stat} "$@"\n')
+    asked.chmod(0o755)
+    (run / "kernelhost").write_text("/bin/sh\n")
+    (run / "kernelhost.py").write_text(f"{env} >{run}/.host; mv {run}/.host {run}/host\n")
+    script = script_in(run, bin_folder)
+    wait = f"until [ -e {run}/host ]; do sleep 0.05; done; exec {env}"
+    given = {"PATH": f"/nowhere:{OWN_PATH}"} | loader
+    done = subprocess.run(
+        [*CAGED, str(shutil.which(shell[0])), *shell[1:], script, "main", "--", "sh", "-c", wait],
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    for told in (done.stdout, (run / "host").read_text()):
+        found = dict(line.split("=", 1) for line in told.splitlines())
+        watched = {name: found[name] for name in found if name == "PATH" or name[:3] == "LD_"}
+        assert watched == given
+    if shell[0] != "busybox":  # it has its own stat
+        assert f"PATH={bin_folder}\n" in (run / "asked").read_text()
+        assert "LD_" not in (run / "asked").read_text()
+
+
+def test_no_list_of_mounts_is_no_leave(tmp_path: Path, shell: list[str]) -> None:
+    """Without the list of what was granted nothing starts; an empty one has nothing to compare."""
+    script = script_in(tmp_path)
+    command = [*CAGED, *shell, script, "main", "--", "touch", tmp_path / "ran"]
+    refused = subprocess.run(command, capture_output=True, check=False)
+    assert refused.returncode == 125
+    assert (tmp_path / "end").read_text().startswith("reason refused\n")
+    assert not (tmp_path / "checked").exists()
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "mounts").touch()
+    subprocess.run(command, check=True)
+    assert (tmp_path / "ran").exists()
 
 
 def run_in(mooring: Mooring, name: str, command: str) -> str:

@@ -173,12 +173,13 @@ def test_sensitive_folders_are_grants_wherever_the_project_is(lay, user: User, n
     assert f"inputs: read {secret}" in grants(made)
 
 
-def test_secrets_are_grants_by_their_names(lay) -> None:
-    """Each secret is asked for by its own key, with where it comes from and no value."""
+def test_secrets_are_grants_by_their_names(lay, project: Path) -> None:
+    """Each secret is asked for by its own key, with where it really comes from and no value."""
+    (project / "token").symlink_to(project / "really")
     made = lay(secrets={"A": {"env": "MINE"}, "B": {"file": "token"}})
     assert grants(made) == [
         "secrets.A: from your variable MINE",
-        "secrets.B: from your file token",
+        f"secrets.B: from your file {project}/really",
     ]
 
 

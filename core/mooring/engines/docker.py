@@ -108,9 +108,16 @@ class DockerEngine:
                 version=said.get("Version", ""),
                 api_version=said.get("ApiVersion", ""),
                 os=said.get("Os", ""),
-                rootless=podman and os.getuid() != 0,
+                rootless=os.getuid() != 0 if podman else self._is_rootless(),
             )
         return self._info
+
+    def _is_rootless(self) -> bool:
+        if self.address == f"unix://{DOCKER_SOCKET}":
+            return False
+        with self._mapped("asking the engine for its security options"):
+            options = self._api.info().get("SecurityOptions") or []
+        return any("rootless" in str(option) for option in options)
 
     # containers
 
@@ -154,6 +161,11 @@ class DockerEngine:
         from docker.types import Mount
 
         podman = self.info().kind == "podman"
+        if self.info().rootless and not podman:
+            raise NotSupported(
+                "rootless Docker maps users in a way that this version does not know",
+                "use Docker itself, or rootless Podman",
+            )
         mounts = [
             Mount(
                 target=bind.target,

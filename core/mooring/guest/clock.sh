@@ -2,8 +2,8 @@
 # The session's clock: it ends the container when it is idle or has had its time.
 #
 # POSIX sh (dash, bash, busybox ash) with sleep, cat, rm and mv beside it; stat or ls,
-# stty and date are used where found. It needs an init as PID 1 and its run directory R:
-# $MOORING_RUN, or else the directory this file lies in.
+# stty and date are used where found. It needs an init as PID 1 and its run directory R
+# to be the one this file lies in, whatever the environment says.
 #
 #   sh clock.sh main                  be the session: sample until it ends
 #   sh clock.sh main -- CMD ARG…      sample in the background and become CMD
@@ -18,7 +18,8 @@
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
 #   kernelhost   first line: the python that runs R/kernelhost.py (output: kernelhost.log)
-#   mounts       "DEVICE:INODE PATH" of R, then of each mount, as they were granted
+#   mounts       "DEVICE:INODE PATH" of R, then of each mount, as they were granted; empty
+#                where they cannot be told, and without it nothing starts
 # Written to R:
 #   status       at every sample; complete if its last line is `complete`, else read again
 #   end          why the session ended, once a run; complete once it has a `signals` line
@@ -36,7 +37,7 @@
 # shellcheck disable=SC2034 # NAME_at and NAME_warned are used through eval
 set -u
 
-case $0 in */*) R=${MOORING_RUN:-${0%/*}} ;; *) R=${MOORING_RUN:-.} ;; esac
+case $0 in */*) R=${0%/*} ;; *) R=. ;; esac
 NL='
 '
 SIGNALS='kernel terminal exec hold'
@@ -474,11 +475,11 @@ check_mounts() {
     granted=''
     set --
     {
-        while IFS= read -r text; do
+        [ -f "$R/mounts" ] && while IFS= read -r text; do
             granted="$granted${text%% *} "
             set -- "$@" "${text#* }"
         done <"$R/mounts"
-    } 2>/dev/null
+    } 2>/dev/null || refuse 'the list of what was granted is missing'
     if [ $# != 0 ]; then
         identify "$@"
         compare=''
@@ -496,6 +497,18 @@ check_mounts() {
         done
     fi
     { echo >"$R/checked"; } 2>/dev/null
+}
+
+# The environment is the spec's: the tools that the check asks are to be the image's own.
+check_with_own_tools() {
+    set -- "${PATH-}" "${PATH+set}" "${LD_PRELOAD-}" "${LD_PRELOAD+set}" \
+        "${LD_LIBRARY_PATH-}" "${LD_LIBRARY_PATH+set}"
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    unset LD_PRELOAD LD_LIBRARY_PATH
+    check_mounts
+    if [ -n "$2" ]; then PATH=$1; else unset PATH; fi
+    [ -z "$4" ] || export LD_PRELOAD="$3"
+    [ -z "$6" ] || export LD_LIBRARY_PATH="$5"
 }
 
 # Into found, a word for each path: DEVICE:INODE, -:INODE where only ls is, - for nothing.
@@ -547,7 +560,7 @@ mode=${1:-}
 [ $# = 0 ] || shift
 case $mode in
 main)
-    check_mounts
+    check_with_own_tools
     start_kernelhost
     forget_last_run
     if [ "${1:-}" = -- ] && [ $# -gt 1 ]; then

@@ -155,6 +155,8 @@ class KernelHost:
         pid = self.kernels.get(kernel)
         if pid is None:
             return False
+        if signum == signal.SIGKILL:
+            self.oom_seen = oom_kills()  # what memory killed before is no reason for this end
         try:
             os.killpg(pid, signum)
         except ProcessLookupError:
