@@ -181,6 +181,9 @@ _STATES = {
     "paused": State.PAUSED,
     "created": State.STARTING,
     "restarting": State.STARTING,
+    # Podman's own words
+    "stopping": State.RUNNING,
+    "stopped": State.STOPPED,
     "exited": State.STOPPED,
     "dead": State.STOPPED,
     "removing": State.STOPPED,

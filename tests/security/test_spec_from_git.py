@@ -117,7 +117,7 @@ REACHES = {
     "outputs: [../out]": "outputs: write {parent}/out",
     "home: true": "home: your home, {home}, writable",
     "secrets: {A: {env: PATH}}": "secrets.A: from your variable PATH",
-    "secrets: {A: {file: key}}": "secrets.A: from your file key",
+    "secrets: {A: {file: key}}": "secrets.A: from your file {parent}/project/key",
 }
 
 
@@ -186,7 +186,7 @@ def test_a_flag_does_not_vouch_for_the_file(mooring: Mooring, project: Path) -> 
     resolved = resolve(flags=flags, file=project / "session.yml")
     with pytest.raises(ConsentRequired) as caught:
         mooring.create(resolved)
-    assert "secrets.A: from your file ~/.ssh/id_rsa" in caught.value.message
+    assert "secrets.A: from your file /" in caught.value.message
     assert "secrets.B" not in caught.value.message
 
 
