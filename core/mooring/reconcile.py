@@ -1,7 +1,7 @@
 """Labels against reality: what no living process answers for is put in order.
 
 Safe to run at any time by anyone: it is level-triggered (it looks at what is, never at what it
-remembers), it asks for each repair again whether it still applies, and it touches nothing that
+remembers), a half-created session is looked up again before it goes, and it touches nothing that
 does not carry this installation's id, or that this installation has no record of.
 """
 
