@@ -188,15 +188,20 @@ def _open_inodes(pid: int) -> set[int]:
 
 
 class Server:
-    """A Jupyter server in a process of its own, and what a browser asks it."""
+    """A Jupyter server in a process of its own, and what a browser asks it.
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    ``module`` is what is started: ``jupyterlab``, say.
+    """
+
+    def __init__(
+        self, *arguments: str, env: dict[str, str] | None = None, module: str = "jupyter_server"
+    ) -> None:
         self.token = secrets.token_hex(16)
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "jupyter_server",
+                module,
                 "--allow-root",
                 "--no-browser",
                 "--ServerApp.ip=127.0.0.1",
