@@ -77,7 +77,7 @@ def mooring(real_engine: Engine, state: Path) -> Iterator[Mooring]:
     service = Mooring(real_engine, actor="tester")
     yield service
     for session in service.sessions():
-        service.remove(session)
+        service.remove(session, force=True)
     found = leaks(real_engine, state, paths.installation_id())
     assert not found, "\n".join(found)
 

@@ -37,13 +37,12 @@ def install(
     values: opt.Values = opt.NO_VALUES,
 ) -> None:
     """Install a kernelspec that starts its kernels in sessions of this spec."""
-    from mooring import kernelspecs
-    from mooring.spec import refuse_unsupported
+    from mooring import consent, kernelspecs
+    from mooring.service import Mooring
 
     resolved = opt.resolve_spec(file, values)
-    refuse_unsupported(resolved.spec)
     resolved = opt.ask_for_consent(resolved, resolved.project)
-    _require_consent(resolved)
+    consent.require(resolved, Mooring().grants(resolved, resolved.project))
     chosen = name or resolved.spec.name or (session or "mooring")
     config: dict[str, Any] = {"flags": _portable(opt.spec_flags(values))}
     if resolved.path:
@@ -104,14 +103,6 @@ def remove(
             failed = True
     if failed:
         raise typer.Exit(1)
-
-
-def _require_consent(resolved: Any) -> None:
-    from mooring import consent, mounts
-    from mooring.users import caller
-
-    plan = mounts.plan(resolved.spec, project=resolved.project, cwd=resolved.project, user=caller())
-    consent.require(resolved, plan.grants)
 
 
 def _portable(flags: dict[str, Any]) -> dict[str, Any]:

@@ -111,21 +111,10 @@ def rm(
 
     Containers, private homes and keys go.
     """
-    from mooring.errors import SessionStateError
     from mooring.service import Mooring
-    from mooring.session import State
 
     mooring = Mooring()
-
-    def remove(session: Session) -> None:
-        if session.state in (State.RUNNING, State.PAUSED, State.STARTING) and not force:
-            raise SessionStateError(
-                f"session {session.name} is {session.state}",
-                f"stop it first, or: mooring rm -f {session.name}",
-            )
-        mooring.remove(session)
-
-    _each(mooring, names, remove)
+    _each(mooring, names, lambda session: mooring.remove(session, force=force))
 
 
 def hold(
@@ -173,18 +162,14 @@ def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
 
     As it stands now: a changed file asks again.
     """
-    from mooring import consent, mounts
     from mooring.config import resolve
-    from mooring.spec import refuse_unsupported
-    from mooring.users import caller
+    from mooring.service import Mooring
 
     resolved = resolve(flags={}, file=file)
-    refuse_unsupported(resolved.spec)
-    plan = mounts.plan(resolved.spec, project=resolved.project, cwd=resolved.project, user=caller())
-    consent.give(resolved, plan.grants)
-    for grant in plan.grants:
+    allowed = Mooring().allow(resolved, resolved.project)
+    for grant in allowed:
         print(f"allowed: {grant.key}: {grant.what}")
-    if not plan.grants:
+    if not allowed:
         print("it asks for nothing beyond its own folder")
 
 

@@ -189,13 +189,10 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
 
     With nobody to ask, the core refuses it, with a hint.
     """
-    from mooring import consent, mounts
-    from mooring.spec import refuse_unsupported
-    from mooring.users import caller
+    from mooring.service import Mooring
 
-    refuse_unsupported(resolved.spec)  # nobody is asked for what would then be refused
-    grants = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller()).grants
-    missing = consent.needed(resolved, grants)
+    mooring = Mooring()
+    missing = mooring.grants(resolved, cwd)
     if missing and sys.stdin.isatty() and sys.stderr.isatty():
         from mooring_cli.output import clean
 
@@ -203,7 +200,7 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
         for grant in missing:
             typer.echo(f"  {clean(grant.key)}: {clean(grant.what)}", err=True)
         if typer.confirm("Allow it, for this file as it stands?", err=True):
-            consent.give(resolved, grants)
+            mooring.allow(resolved, cwd)
     return resolved
 
 

@@ -130,7 +130,7 @@ def stops_in(session: Session) -> str:
 def activity(session: Session) -> str:
     clock = session.clock
     if clock is None or session.state is not State.RUNNING:
-        return "-"
+        return session.waiting or "-"
     if clock.held_for_s > 0:
         return f"held {format_duration(clock.held_for_s)}"
     if clock.unknown:

@@ -48,23 +48,24 @@ def image_facts(
     """Have the image here and look into it.
 
     Args:
-        progress: called with a line whenever a pull has come on.
+        progress: called with a line while a pull goes on, the same one again if nothing came;
+            what it raises ends the wait.
 
     Raises:
         ImageError: it cannot be had, or has no shell.
     """
+    from mooring.quantities import format_size
+
     if reference == images.HOST:
         return images.host_image(engine)
-    last = [""]
 
     def tell(step: object) -> None:
         status = getattr(step, "status", "")
         done, total = getattr(step, "done_bytes", 0), getattr(step, "total_bytes", 0)
-        text = f"pulling {reference}: {done * 100 // total}%" if total else ""
-        text = text or f"pulling {reference}: {status.lower()}"
-        if text != last[0]:
-            last[0] = text
-            progress(text)
+        text = status.lower()
+        if total:
+            text = f"{done * 100 // total}% of {format_size(total)}"
+        progress(f"pulling {reference}: {text}")
 
     image_id = images.ensure_image(engine, reference, policy, tell)
     labels = {
@@ -87,7 +88,9 @@ def no_kernel(image: str, problem: str) -> ImageError:
     )
 
 
-def reserve(wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool) -> Folder:
+def reserve(
+    wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool, opened_by: str = ""
+) -> Folder:
     """Take a name and make the session's folder, as one step among all processes.
 
     Returns:
@@ -122,6 +125,7 @@ def reserve(wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bo
                 "memory": format_size(spec.memory) if spec.memory else "",
                 "tty": tty,
                 "remove": process_mark(os.getpid()) if remove else "",
+                "opened_by": opened_by,
                 "spec": spec.public_dict(),
             },
         )

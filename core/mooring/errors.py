@@ -12,6 +12,7 @@ MooringError
 ├── SessionExists        the name is taken
 ├── SessionStateError    the session is not in a state that allows this
 ├── SessionTimeout       waited too long (exit code 3)
+├── Cancelled            somebody stopped a session while it was being created
 └── KernelError          a kernel did not start, or died
 """
 
@@ -91,6 +92,10 @@ class SessionTimeout(MooringError):
     """What was waited for did not happen in time."""
 
     exit_code = 3
+
+
+class Cancelled(MooringError):
+    """A session was stopped or removed before it ran; nothing of it is left."""
 
 
 class KernelError(MooringError):

@@ -6,6 +6,9 @@
       record.json           id, name, container: written before the container exists
       lock                  held by the process that creates or starts it; freed by its death
       ready                 the creation is complete; without it and without the lock: remove
+      waiting               what the creation waits for now, in a line
+      cancel                somebody asked for its end; the creator looks
+      kernels/              which client each kernel belongs to (mooring.kernelrecords)
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one 0400 file a secret, read-only in the container
       etc/                  passwd and group with the caller in them
@@ -47,6 +50,7 @@ class ClockStatus:
     last_signal: str
     last_signal_ago_s: float
     running_for_s: float = 0.0
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,23 @@ class Folder:
     def mark_ready(self) -> None:
         (self.path / "ready").touch()
 
+    def tell_waiting(self, text: str) -> None:
+        """Say what the creation waits for; whoever looks at the session reads it."""
+        _write(self.path / "waiting", text)
+
+    def waiting(self) -> str:
+        try:
+            return (self.path / "waiting").read_text()
+        except OSError:
+            return ""
+
+    def ask_cancel(self) -> None:
+        """Ask the process that creates it to give up; it looks at each step."""
+        (self.path / "cancel").touch()
+
+    def cancelled(self) -> bool:
+        return (self.path / "cancel").exists()
+
     def release(self) -> None:
         """Let go of a folder that ``create`` made: it is complete, or to be removed."""
         if self._held is not None:
@@ -199,7 +220,7 @@ class Folder:
         try:
             now, sampled = uptime(), _number(found["sampled"])
             last_at, last = found.get("last_signal", "0 start").split(" ", 1)
-            percent = found.get("cpu_percent", "")
+            percent, memory = found.get("cpu_percent", ""), found.get("memory_bytes", "")
             return ClockStatus(
                 age_s=now - sampled,
                 idle_in_s=_until(found.get("idle_at", "never"), now),
@@ -211,6 +232,7 @@ class Folder:
                 last_signal=last,
                 last_signal_ago_s=max(0.0, now - _number(last_at)),
                 running_for_s=now - _number(found.get("started", found["sampled"])),
+                memory_bytes=int(memory) if _COUNT.fullmatch(memory) else None,
             )
         except (KeyError, ValueError):
             return None

@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import os
+import queue
 import site
 import sys
 import sysconfig
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from mooring.users import User
 
 HOST = "host"
 PACKAGES = f"{GUEST_RUN}/packages"
+PULL_POLL_S = 0.2
 
 # What of /etc makes the host's own programs work, and is nobody's secret
 _ETC = (
@@ -213,7 +216,8 @@ def ensure_image(
     Args:
         reference: ``repository/name:tag``.
         policy: ``always``, ``missing`` or ``never``.
-        progress: called while a pull goes on.
+        progress: called while a pull goes on, several times a second also when nothing comes;
+            what it raises ends the wait.
 
     Returns:
         The image's id.
@@ -228,12 +232,44 @@ def ensure_image(
             f"pull: never forbids fetching it; run docker pull {reference}, or use pull: missing",
         )
     if policy == "always" or found is None:
-        for step in engine.pull(reference):
-            progress(step)
+        _pull(engine, reference, progress)
         found = engine.image_id(reference)
     if found is None:
         raise ImageError(f"No such image: {reference}", "check its name and tag")
     return found
+
+
+def _pull(engine: Engine, reference: str, progress: Callable[[PullProgress], None]) -> None:
+    """Pull in a thread: a registry that says nothing for minutes must not keep anyone waiting."""
+    steps: queue.Queue[PullProgress | BaseException | None] = queue.Queue()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            for step in engine.pull(reference):
+                if given_up.is_set():
+                    return
+                steps.put(step)
+            steps.put(None)
+        except BaseException as error:  # told to whoever waits
+            steps.put(error)
+
+    threading.Thread(target=work, name="mooring-pull", daemon=True).start()
+    last = PullProgress("waiting for the registry", 0, 0)
+    try:
+        while True:
+            progress(last)
+            try:
+                step = steps.get(timeout=PULL_POLL_S)
+            except queue.Empty:
+                continue
+            if step is None:
+                return
+            if isinstance(step, BaseException):
+                raise step
+            last = step
+    finally:
+        given_up.set()
 
 
 def facts_of(

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from mooring import blueprint, consent, guestfiles, mounts, paths
 from mooring.engines import open_engine
 from mooring.engines.base import Bind, Engine, Stream
 from mooring.errors import (
+    Cancelled,
     EngineError,
     EngineUnavailable,
     KernelError,
@@ -29,6 +30,7 @@ from mooring.errors import (
     PolicyError,
     SessionNotFound,
     SessionStateError,
+    SessionTimeout,
     SpecError,
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
@@ -51,6 +53,9 @@ from mooring.users import caller
 
 if TYPE_CHECKING:
     from mooring.config import ResolvedSpec
+    from mooring.mounts import Grant
+
+CANCEL_PATIENCE_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +85,25 @@ class Created:
 
     session: Session
     stream: Stream | None
+
+
+class _Steps:
+    """Told at each step of a creation: passes a new one on, and gives up when it is asked to."""
+
+    def __init__(
+        self, folder: Folder, progress: blueprint.Progress, cancelled: Callable[[], bool]
+    ) -> None:
+        self._folder, self._progress, self._cancelled = folder, progress, cancelled
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        if self._cancelled() or self._folder.cancelled():
+            name = self._folder.record().get("name", "")
+            raise Cancelled(f"the creation of session {name} was cancelled")
+        if text != self._last:
+            self._last = text
+            self._folder.tell_waiting(text)
+            self._progress(text)
 
 
 class Mooring:
@@ -219,9 +243,14 @@ class Mooring:
         remove: bool = False,
         environ: Mapping[str, str] | None = None,
         progress: blueprint.Progress = lambda text: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        opened_by: str = "",
         detach_keys: str = "",
     ) -> Created:
         """Make a session and start it. Whatever goes wrong, nothing of it is left.
+
+        Meanwhile it is listed as ``starting``, with what it waits for; whoever stops it then
+        cancels it.
 
         Args:
             resolved: the spec and where each value came from.
@@ -233,39 +262,41 @@ class Mooring:
             remove: have it removed when its main process ends.
             environ: where secrets are read from; default the process's environment.
             progress: called with a line at each step that takes time.
+            cancelled: asked several times a second; True gives the creation up.
+            opened_by: absolute path of the notebook that it is made for.
 
         Raises:
             SpecError, PolicyError, ConsentRequired, NotSupported: the spec.
             SessionExists: the name is taken.
+            Cancelled: by ``cancelled``, or by a ``stop`` or ``remove`` from elsewhere.
             ImageError, EngineError, EngineUnavailable: the engine.
         """
-        from mooring.spec import refuse_unsupported
-
         spec = resolved.spec
-        refuse_unsupported(spec)
+        here = cwd or resolved.project
+        consent.require(resolved, self._grants(resolved, here))
         if spec.kernel:
             self.kernel("0" * 12, "0" * 12)  # a path too long for sockets is told beforehand
         user = caller()
         self.engine.info()
-        here = cwd or resolved.project
-        granted = mounts.plan(spec, project=resolved.project, cwd=here, user=user).grants
-        consent.require(resolved, granted)
         values = mounts.read_secrets(
             spec, resolved.project, os.environ if environ is None else environ
         )
-        facts = blueprint.image_facts(self.engine, spec.image, spec.pull, user, progress)
-        if spec.kernel and not facts.python:
-            raise blueprint.no_kernel(spec.image, facts.kernel_problem)
-
-        folder = blueprint.reserve(name or spec.name, resolved, tty=tty, remove=remove)
+        folder = blueprint.reserve(
+            name or spec.name, resolved, tty=tty, remove=remove, opened_by=opened_by
+        )
+        session_name = folder.record()["name"]
+        step = _Steps(folder, progress, cancelled)
         container, asked, stream = "", False, None
         try:
+            facts = blueprint.image_facts(self.engine, spec.image, spec.pull, user, step)
+            if spec.kernel and not facts.python:
+                raise blueprint.no_kernel(spec.image, facts.kernel_problem)
             mounts.create_outputs(spec, resolved.project)
             config = blueprint.container_config(
                 resolved, facts, user, folder, here, tty=tty, size=size
             )
             mounts.write_secrets(folder, values)
-            progress("starting the container")
+            step("starting the container")
             asked = True
             container = self.engine.create(config)
             if attach:
@@ -275,7 +306,7 @@ class Mooring:
             if not config.network:
                 self.engine.attach_network(container)
             folder.update_record(container=container)
-            session_name = folder.record()["name"]
+            step("starting the container")  # the last moment to give it up
             self.history.session_created(
                 folder.id,
                 name=session_name,
@@ -297,7 +328,36 @@ class Mooring:
             folder.release()
         return Created(self._named(folder.id, session_name), stream)
 
-    def find_or_create(self, resolved: ResolvedSpec, name: str, *, cwd: Path) -> Session:
+    def grants(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
+        """What a spec's file reaches for beyond its folder, and nobody has allowed yet.
+
+        Args:
+            cwd: the working directory that ``create`` is going to be given.
+
+        Raises:
+            SpecError, PolicyError, NotSupported: it could not be created anyway.
+        """
+        return consent.needed(resolved, self._grants(resolved, cwd))
+
+    def allow(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
+        """Allow a spec's file, as it stands now, what it reaches for. Returns all of that.
+
+        Raises:
+            SpecError, PolicyError, NotSupported: it could not be created anyway.
+        """
+        wanted = self._grants(resolved, cwd)
+        consent.give(resolved, wanted)
+        return wanted
+
+    def find_or_create(
+        self,
+        resolved: ResolvedSpec,
+        name: str,
+        *,
+        cwd: Path,
+        cancelled: Callable[[], bool] = lambda: False,
+        opened_by: str = "",
+    ) -> Session:
         """The running session of that name; started if it is stopped, made if there is none.
 
         Several processes may ask at once: they get the same one.
@@ -311,7 +371,9 @@ class Mooring:
         with filelock.FileLock(lock):
             found = [session for session in self.sessions() if session.name == name]
             if not found:
-                return self.create(resolved, name=name, cwd=cwd).session
+                return self.create(
+                    resolved, name=name, cwd=cwd, cancelled=cancelled, opened_by=opened_by
+                ).session
             if found[0].state is State.RUNNING:
                 return found[0]
             return self.start(name)
@@ -360,11 +422,14 @@ class Mooring:
     def stop(self, session: Session, *, grace_s: float = blueprint.GRACE_S) -> None:
         """End everything in a session and keep its files. Idempotent.
 
-        SIGTERM to every process, SIGKILL after ``grace_s`` seconds.
+        SIGTERM to every process, SIGKILL after ``grace_s`` seconds. One that is being created is
+        cancelled, and nothing of it is left.
 
         Raises:
             EngineError
         """
+        if session.state is State.STARTING and self._cancel(session):
+            return
         if session.state in (State.STOPPED, State.LOST) or not session.container:
             return
         if session.state is State.RUNNING:
@@ -391,14 +456,25 @@ class Mooring:
             exit_code=detail.exit_code if detail else None,
         )
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: Session, *, force: bool = False) -> None:
         """Remove a session: its container, its private home, its kernels' keys. Idempotent.
 
         Outputs and all else that is mounted stay. History stays.
 
+        Args:
+            force: a running one too; one that is being created is cancelled.
+
         Raises:
+            SessionStateError: it runs.
             EngineError, MooringError
         """
+        if session.state in (State.RUNNING, State.PAUSED, State.STARTING) and not force:
+            raise SessionStateError(
+                f"session {session.name} is {session.state}",
+                f"stop it first, or: mooring rm -f {session.name}",
+            )
+        if session.state is State.STARTING and self._cancel(session):
+            return
         ended = session.state in (State.STOPPED, State.LOST)
         self._remove_by_id(session.id, session.container)
         folder = Folder.open(session.id)
@@ -588,6 +664,28 @@ class Mooring:
         )
 
     # helpers
+
+    def _grants(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
+        from mooring.spec import refuse_unsupported
+
+        refuse_unsupported(resolved.spec)
+        plan = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller())
+        return list(plan.grants)
+
+    def _cancel(self, session: Session) -> bool:
+        """Have its creator give up; False when there is none, or when it has just finished."""
+        folder = Folder.open(session.id)
+        deadline = time.monotonic() + CANCEL_PATIENCE_S
+        while folder.exists and not folder.ready and folder.being_created():
+            if not folder.cancelled():
+                folder.ask_cancel()
+            if time.monotonic() > deadline:
+                raise SessionTimeout(
+                    f"the process that creates session {session.name} does not give up",
+                    "end that process; what is left goes with the next mooring ps",
+                )
+            time.sleep(0.05)
+        return not folder.exists
 
     def _named(self, session_id: str, name: str) -> Session:
         mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}

@@ -61,6 +61,12 @@ FIELDS = (
     "active",
     "unknown",
     "cpu_percent",
+    "cpus",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "gpus",
+    "waiting",
+    "opened_by",
     "container",
 )
 
@@ -78,6 +84,8 @@ class Session:
         exit_code: of its main process, once it has ended.
         end: why its clock ended it, if it did.
         out_of_memory: its main process was killed for want of memory.
+        waiting: what a starting one waits for, in a line.
+        opened_by: absolute path of the notebook whose kernel it was made for.
     """
 
     id: str
@@ -94,6 +102,8 @@ class Session:
     kernels: tuple[KernelEntry, ...]
     lost_because: str = ""
     out_of_memory: bool = False
+    waiting: str = ""
+    opened_by: str = ""
 
     @property
     def reason(self) -> str:
@@ -141,6 +151,12 @@ class Session:
             "active": list(clock.active) if clock else [],
             "unknown": list(clock.unknown) if clock else [],
             "cpu_percent": clock.cpu_percent if clock else None,
+            "cpus": self.spec.get("cpus"),
+            "memory_bytes": clock.memory_bytes if clock else None,
+            "memory_limit_bytes": self.spec.get("memory"),
+            "gpus": self.spec.get("gpus"),
+            "waiting": self.waiting,
+            "opened_by": self.opened_by,
             "container": self.container,
         }
 
@@ -224,6 +240,8 @@ def from_container(row: Container, boot_id: str) -> Session:
         end=end,
         kernels=tuple(folder.kernels()),
         lost_because=REBOOTED if lost else "",
+        waiting=folder.waiting() if state is State.STARTING else "",
+        opened_by=record.get("opened_by", ""),
     )
 
 
@@ -244,6 +262,8 @@ def from_record(folder: Folder, state: State, because: str) -> Session:
         end=None,
         kernels=tuple(folder.kernels()),
         lost_because=because,
+        waiting=folder.waiting() if state is State.STARTING else "",
+        opened_by=record.get("opened_by", ""),
     )
 
 

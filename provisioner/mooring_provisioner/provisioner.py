@@ -310,7 +310,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 return
             with contextlib.suppress(MooringError):
                 if self._created_session:
-                    self._service().remove(session)
+                    self._service().remove(session, force=True)
                 elif handle is not None:
                     handle.send_signal(signal.SIGKILL)
                     handle.forget()

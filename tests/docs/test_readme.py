@@ -88,7 +88,7 @@ def test_the_commands_of_a_page_do_what_it_says(
                 assert rest, f"{line!r} is not in what came of\n{told}"
                 rest.pop(0)
     for session in mooring.sessions():
-        mooring.remove(session)
+        mooring.remove(session, force=True)
 
 
 def test_pages_are_run() -> None:

@@ -67,7 +67,7 @@ def whole_or_nothing(mooring: Mooring, engine: Engine, state: Path, name: str) -
     assert len(left(engine, state)) == 2
     probe = [sys.executable, "-m", "mooring_cli", "exec", "-n", name, "--", "echo", "alive"]
     assert subprocess.run(probe, capture_output=True, text=True).stdout == "alive\n"
-    mooring.remove(session)
+    mooring.remove(session, force=True)
     return True
 
 

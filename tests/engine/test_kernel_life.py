@@ -154,7 +154,7 @@ def test_two_kernels_share_a_session(mooring: Mooring, jupyter: Path) -> None:
     assert after.kernels == ()
     with kernel(name) as (_, three):
         assert run(three, "print(open('/tmp/mine').read())").text == "hello"
-    mooring.remove(after)
+    mooring.remove(after, force=True)
 
 
 @pytest.mark.parametrize("end", ["stop", "idle"])

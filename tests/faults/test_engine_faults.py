@@ -32,7 +32,7 @@ def mooring(private_engine: PrivateEngine, state: Path) -> Iterator[Mooring]:
     engine = DockerEngine(private_engine.address)
     service = Mooring(engine, actor="tester")
     for session in service.sessions():
-        service.remove(session)
+        service.remove(session, force=True)
     assert leaks(engine, state, paths.installation_id()) == []
     engine.close()
 

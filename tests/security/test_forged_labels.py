@@ -78,7 +78,7 @@ def test_a_copy_of_a_sessions_labels_is_not_the_session(
     mooring.stop(mooring.get("real"))
     assert mooring.get("real").state is State.STOPPED
     assert mooring.start("real").container == real.container
-    mooring.remove(mooring.get("real"))
+    mooring.remove(mooring.get("real"), force=True)
     assert not exists(real.container)
     assert exists(forged)
     assert mooring.sessions() == []
@@ -93,7 +93,7 @@ def test_a_copy_does_not_live_on_as_a_lost_session(
     found = mooring.get("real")
     assert found.state is State.LOST
     assert found.container != forged
-    mooring.remove(found)
+    mooring.remove(found, force=True)
     assert exists(forged)
 
 

@@ -347,7 +347,7 @@ def test_forged_labels(
     before = snapshot(state / "sessions")
     assert [seen.id for seen in service.sessions()] == [session.id]
     assert service.running("train").container == session.container
-    service.remove(service.get("train"))
+    service.remove(service.get("train"), force=True)
     assert set(engine.containers) == {forged}
     assert before.keys() - snapshot(state / "sessions").keys() == before.keys()
 

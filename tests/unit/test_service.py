@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mooring import guestfiles
+from mooring.engines.base import PullProgress
 from mooring.engines.fake import FakeEngine, FakeProcess
 from mooring.errors import (
+    Cancelled,
     EngineError,
     EngineUnavailable,
     ImageError,
@@ -83,7 +87,7 @@ def test_a_name_is_taken(service: Mooring, engine: FakeEngine, state: Path, decl
 
 def test_a_name_is_free_again(service: Mooring, declare) -> None:
     """The name of a removed session can be used again."""
-    service.remove(service.create(declare(command="x"), name="train").session)
+    service.remove(service.create(declare(command="x"), name="train").session, force=True)
     assert service.create(declare(command="x"), name="train").session.name == "train"
 
 
@@ -240,8 +244,59 @@ def test_a_pull_is_told(engine: FakeEngine, service: Mooring, declare) -> None:
     engine.registry.add(IMAGE)
     heard: list[str] = []
     service.create(declare(command="x", image=IMAGE), progress=heard.append)
-    assert f"pulling {IMAGE}: 50%" in heard
+    assert f"pulling {IMAGE}: 50% of 100 bytes" in heard
     assert heard[-1] == "starting the container"
+
+
+class StalledEngine(FakeEngine):
+    """Its registry says one thing and then nothing, until the test ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = threading.Event()
+
+    def pull(self, reference: str) -> Iterator[PullProgress]:
+        yield PullProgress("downloading", 41, 100)
+        self.over.wait(30)
+        raise ImageError("the registry hung up")
+
+
+@pytest.mark.parametrize("end", ["stop", "remove"])
+def test_a_session_that_waits_is_seen_and_can_be_cancelled(state: Path, declare, end: str) -> None:
+    """While an image is pulled others see for how much; ending it then leaves nothing."""
+    engine = StalledEngine()
+    creator, other = Mooring(engine), Mooring(engine, actor="other")
+    failed: list[BaseException] = []
+
+    def create() -> None:
+        try:
+            creator.create(declare(command="x", image=IMAGE), name="big", opened_by="/p/a.ipynb")
+        except Cancelled as error:
+            failed.append(error)
+
+    creating = threading.Thread(target=create)
+    creating.start()
+    deadline = time.monotonic() + 10
+    while not (found := other.sessions()) or "41%" not in found[0].waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (found[0].state, found[0].opened_by) == (State.STARTING, "/p/a.ipynb")
+    assert found[0].to_dict()["waiting"] == f"pulling {IMAGE}: 41% of 100 bytes"
+    with pytest.raises(SessionStateError, match="big is starting"):
+        other.remove(found[0])
+    other.stop(found[0]) if end == "stop" else other.remove(found[0], force=True)
+    creating.join(10)
+    engine.over.set()
+    assert "creation of session big was cancelled" in str(failed[0])
+    assert left(engine, state) == []
+    assert other.sessions() == []
+
+
+def test_a_creator_can_give_up_by_itself(engine: FakeEngine, state: Path, declare) -> None:
+    """What asks ``cancelled`` ends the creation at its next step, and nothing is left."""
+    with pytest.raises(Cancelled):
+        Mooring(engine).create(declare(command="x"), cancelled=lambda: True)
+    assert left(engine, state) == []
 
 
 # The life of one
@@ -270,8 +325,8 @@ def test_stop_start_and_remove_are_idempotent(
     service.stop(session)
     service.stop(service.get("train"))
     stopped = service.get("train")
-    service.remove(stopped)
-    service.remove(stopped)
+    service.remove(stopped, force=True)
+    service.remove(stopped, force=True)
     assert left(engine, state) == []
 
 
@@ -288,7 +343,7 @@ def test_stop_works_when_the_session_does_not_listen(
 def test_history_outlives_the_session(service: Mooring, declare) -> None:
     """A removed session is remembered, with who removed it, and the error for its name says so."""
     session = service.create(declare(command="x"), name="train").session
-    service.remove(session)
+    service.remove(session, force=True)
     past = service.past("train")
     assert past is not None
     assert past.reason == "removed by tester"
@@ -312,7 +367,7 @@ def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, dec
     with pytest.raises(SessionStateError) as caught:
         service.start("train")
     assert "train" in caught.value.message
-    service.remove(service.get("train"))
+    service.remove(service.get("train"), force=True)
     assert service.sessions() == []
     assert service.past(session.id) is not None
 
@@ -475,7 +530,7 @@ def test_history_is_no_condition(service: Mooring, state: Path, declare) -> None
     assert isinstance(service.history, History)
     session = service.create(declare(command="x"), name="train").session
     service.stop(session)
-    service.remove(service.get("train"))
+    service.remove(service.get("train"), force=True)
     assert service.sessions() == []
 
 
