@@ -190,13 +190,21 @@ def _open_inodes(pid: int) -> set[int]:
 class Server:
     """A Jupyter server in a process of its own, and what a browser asks it.
 
-    ``module`` is what is started: ``jupyterlab``, say.
+    Args:
+        module: what is started: ``jupyterlab``, say.
+        port, token: those of a server that was killed, for one that takes its place; otherwise a
+            port that is free, and a token of its own.
     """
 
     def __init__(
-        self, *arguments: str, env: dict[str, str] | None = None, module: str = "jupyter_server"
+        self,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        module: str = "jupyter_server",
+        port: int = 0,
+        token: str = "",
     ) -> None:
-        self.token = secrets.token_hex(16)
+        self.token = token or secrets.token_hex(16)
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -205,7 +213,8 @@ class Server:
                 "--allow-root",
                 "--no-browser",
                 "--ServerApp.ip=127.0.0.1",
-                "--ServerApp.port=0",
+                f"--ServerApp.port={port}",
+                "--ServerApp.port_retries=0",
                 *arguments,
             ],
             env=os.environ | {"JUPYTER_TOKEN": self.token} | (env or {}),
@@ -219,6 +228,7 @@ class Server:
         file = runtime / f"jpserver-{self.process.pid}.json"
         said = eventually(lambda: file.exists() and file.read_text(), timeout=60)
         self.url = json.loads(said)["url"].rstrip("/")
+        self.port = int(json.loads(said)["port"])
         self.http = requests.Session()
         self.http.headers["Authorization"] = f"token {self.token}"
         eventually(self._answers, timeout=60)
@@ -245,6 +255,11 @@ class Server:
             yield Socket(opened)
         finally:
             opened.close()
+
+    def kill(self) -> None:
+        """End it as a machine out of memory does: no hook of it runs."""
+        self.process.kill()
+        self.stop()
 
     def stop(self) -> None:
         self.http.close()
