@@ -173,17 +173,7 @@ class Folder:
 
     def being_created(self) -> bool:
         """Whether a live process holds it now; the kernel lets go for one that dies."""
-        try:
-            found = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(found)
-        return False
+        return is_held(self.path / "lock")
 
     def remove(self) -> None:
         """Delete it; what could not be deleted is told.
@@ -263,6 +253,22 @@ class Folder:
                 )
             )
         return found
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds that file's lock."""
+    try:
+        found = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # shared: two that ask at once must not take each other for the holder
+        fcntl.flock(found, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(found)
+    return False
 
 
 def uptime() -> float:

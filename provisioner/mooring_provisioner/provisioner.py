@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import dataclasses
 import os
 import signal
 import threading
@@ -26,11 +25,13 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from tornado.web import HTTPError
 from traitlets import Dict, Float, Unicode
 
-from mooring.errors import KernelError, MooringError, SessionStateError, SpecError
+from mooring import kernelrecords
+from mooring.errors import KernelError, MooringError, SessionStateError
 from mooring.folder import Folder
 from mooring.kernels import Connection, KernelHandle, host_lives
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.session import Session, State, from_record
+from mooring_provisioner.opening import open_session, wanted
 
 T = TypeVar("T")
 
@@ -38,8 +39,10 @@ POLL_S = 0.05
 # For a kernel that its client has told to end, on the way out
 EXIT_PATIENCE_S = 2.0
 
-# Bounded: twenty notebooks that start at once must not be a hundred threads
-_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="mooring")
+# Bounded: twenty notebooks that start at once must not be a hundred threads. A launch may wait for
+# minutes, for a pull say, and an interrupt or an end must never wait behind it.
+_launching = ThreadPoolExecutor(max_workers=32, thread_name_prefix="mooring-launch")
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mooring")
 
 
 @lru_cache(maxsize=1)
@@ -48,28 +51,13 @@ def _mooring() -> Mooring:
     return Mooring()
 
 
-async def in_thread(call: Callable[[], T]) -> T:
+async def in_thread(call: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
     """Run a blocking call of the core beside the event loop."""
     try:
-        working = asyncio.get_running_loop().run_in_executor(_threads, call)
+        working = asyncio.get_running_loop().run_in_executor(pool or _threads, call)
     except RuntimeError:  # clients that clean up at exit come when there are no threads any more
         return call()
     return await working
-
-
-def _check_name(session: str) -> None:
-    """Refuse what is no session's name.
-
-    Raises:
-        SpecError: with what a name is made of.
-    """
-    from mooring.config import resolve
-
-    try:
-        resolve(flags={"name": session})
-    except SpecError as error:
-        rule = error.message.rpartition(": ")[2]
-        raise SpecError(f"session {session!r} of the kernelspec: {rule}", error.hint) from error
 
 
 class LaunchFailed(HTTPError):
@@ -104,14 +92,19 @@ class MooringProvisioner(KernelProvisionerBase):
     _handle: KernelHandle | None = None
     _created_session = False
     _alive = False
+    _hold: kernelrecords.Hold | None = None
+    _wanted_session = ""  # by the client that starts the kernel: a session's id
+    _opened_by = ""
     _asked_for = True  # a person wants this launch, not the restarter
     _arguments: list[str]
     _working: threading.Lock  # a launch that was given up goes on in its thread for a while
+    _given_up: threading.Event  # which looks at this
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._arguments = []
         self._working = threading.Lock()
+        self._given_up = threading.Event()
 
     # what the kernel manager asks
 
@@ -121,8 +114,16 @@ class MooringProvisioner(KernelProvisionerBase):
         return self._alive
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """First step of ``start_kernel``; the command is the image's business, not ours."""
+        """First step of ``start_kernel``; the command is the image's business, not ours.
+
+        Args:
+            mooring_session: the id of a session to start the kernel in, whatever the kernelspec
+                says.
+        """
         self._arguments = list(kwargs.pop("extra_arguments", None) or [])
+        self._wanted_session = str(kwargs.pop("mooring_session", ""))
+        # where Jupyter Server says which notebook asks
+        self._opened_by = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
         kwargs.pop("transport_encryption", None)
         prepared: dict[str, Any] = await super().pre_launch(cmd=["mooring"], **kwargs)
         return prepared
@@ -138,8 +139,9 @@ class MooringProvisioner(KernelProvisionerBase):
         cwd = str(kwargs.get("cwd") or os.getcwd())
         first = self._session is None
         try:
-            info = await in_thread(lambda: self._launch(cwd))
+            info = await in_thread(lambda: self._launch(cwd), _launching)
         except BaseException as error:
+            self._given_up.set()
             await in_thread(self._end_session if first else self._end_kernel)
             if not self._asked_for and not isinstance(error, SessionStateError):
                 self._tell_dead()
@@ -193,24 +195,16 @@ class MooringProvisioner(KernelProvisionerBase):
         if not restart:
             await in_thread(self._end_session)
 
-    async def get_provisioner_info(self) -> dict[str, Any]:
-        """What another server needs to take the kernel up again."""
-        info: dict[str, Any] = await super().get_provisioner_info()
-        session = self._session
-        return info | {
-            "session_id": session.id if session else "",
-            "created_session": self._created_session,
-        }
+    async def detach(self) -> bool:
+        """Leave a living kernel to the next server, which finds its record.
 
-    async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
-        """Take up a kernel from what ``get_provisioner_info`` told."""
-        await super().load_provisioner_info(provisioner_info)
-        session_id = provisioner_info.get("session_id", "")
-        if session_id:
-            self._session = await in_thread(lambda: self._service().get(session_id))
-            self._handle = self._service().kernel(session_id, self._short_id())
-            self._created_session = bool(provisioner_info.get("created_session"))
-            self._alive = True
+        Called by the server extension when its server ends. False where there is nothing to
+        leave: the kernel is then shut down as any other.
+        """
+        if self._hold is None or await self.poll() is not None:
+            return False
+        await in_thread(self._let_go)
+        return True
 
     def resolve_path(self, path: str) -> str | None:
         """The host image and the working directory have the same paths inside."""
@@ -224,17 +218,19 @@ class MooringProvisioner(KernelProvisionerBase):
         return _mooring()
 
     def _short_id(self) -> str:
-        return str(self.kernel_id).replace("-", "")[:12]
+        return kernelrecords.short_id(str(self.kernel_id))
 
     def _launch(self, cwd: str) -> KernelConnectionInfo:
         with self._working:
             mooring = self._service()
             connection: Connection | None
-            if self._session is None:
-                connection = self._first_time(mooring, cwd)
-            else:
+            if self._session is not None:
                 self._session = self._again(mooring, self._session)
                 connection = self._handle.connection() if self._handle else None
+            elif (survivor := kernelrecords.find(str(self.kernel_id))) is not None:
+                return cast("KernelConnectionInfo", self._take_up(mooring, survivor).info())
+            else:
+                connection = self._first_time(mooring, cwd)
             session, handle = self._session, self._handle
             if session is None or handle is None or connection is None:
                 raise KernelError("the kernel's session is gone", "start a new kernel")
@@ -247,41 +243,94 @@ class MooringProvisioner(KernelProvisionerBase):
             )
             detail = f"{connection.kernel_name} {handle.id} started"
             mooring.history.add(session.id, "kernel", mooring.actor, detail)
+            self._remember(session, cwd)
         return cast("KernelConnectionInfo", connection.info())
 
     def _first_time(self, mooring: Mooring, cwd: str) -> Connection:
         """Find or make the session, and the kernel's folder in it."""
-        from mooring.config import resolve
-
-        file = Path(self.spec) if self.spec else None
-        resolved = resolve(flags=dict(self.flags), file=file)
-        if not resolved.spec.kernel:
-            resolved = resolve(flags=dict(self.flags) | {"kernel": "python3"}, file=file)
-        if self.session:
-            _check_name(self.session)
-        if file is None:
-            resolved = dataclasses.replace(resolved, project=Path(cwd))
-        if self.session:
-            session = mooring.find_or_create(resolved, self.session, cwd=Path(cwd))
+        asked = wanted(spec=self.spec, flags=self.flags, session=self.session, cwd=Path(cwd))
+        if self._wanted_session:
+            session = mooring.start(self._wanted_session)
         else:
-            name = f"{resolved.spec.name or 'kernel'}-{self._short_id()[:6]}"
-            session = mooring.create(resolved, name=name, cwd=Path(cwd)).session
-            self._created_session = True
+            session, self._created_session = open_session(
+                mooring,
+                asked,
+                kernel_id=self._short_id(),
+                opened_by=self._opened_by,
+                cancelled=self._given_up.is_set,
+            )
+        if self._created_session:
             atexit.register(self._at_exit)
         self._session = session
         self._handle = handle = mooring.kernel(session.id, self._short_id())
         manager: Any = self.parent
         encrypt = (
-            "always" in (session.spec.get("encrypt"), resolved.spec.encrypt)
+            "always" in (session.spec.get("encrypt"), asked.resolved.spec.encrypt)
             or getattr(manager, "transport_encryption", "disabled") == "required"
         )
+        kernel_name = asked.kernel_name
+        if self._wanted_session:
+            kernel_name = session.spec.get("kernel") or kernel_name
         connection = handle.write_connection(
-            key=manager.session.key, encrypt=encrypt, kernel_name=resolved.spec.kernel or "python3"
+            key=manager.session.key, encrypt=encrypt, kernel_name=kernel_name
         )
-        # A file with equal contents would not be loaded by the manager
+        self._forget_file()
+        return connection
+
+    def _take_up(self, mooring: Mooring, record: kernelrecords.KernelRecord) -> Connection:
+        """A kernel that outlived its server: nothing is started, and the engine is not asked."""
+        handle = mooring.kernel(record.session, self._short_id())
+        connection = handle.connection()
+        if connection is None or handle.poll() is not None:
+            raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")
+        self._hold = kernelrecords.hold(record)
+        if self._hold is None:
+            raise KernelError(f"another server answers for kernel {handle.id}", "use that one")
+        self._session = from_record(record.folder, State.RUNNING, "")
+        self._handle, self._created_session = handle, record.created_session
+        if self._created_session:
+            atexit.register(self._at_exit)
+        mooring.history.add(
+            record.session,
+            "kernel",
+            mooring.actor,
+            f"{connection.kernel_name} {handle.id} taken up by another server",
+        )
+        self._forget_file()
+        return connection
+
+    def _remember(self, session: Session, cwd: str) -> None:
+        """Write down whose kernel it is, for a client that may come back: a server."""
+        manager: Any = self.parent
+        root = getattr(manager.parent, "root_dir", "")
+        if self._hold is not None or not root:
+            return
+        self._hold = kernelrecords.hold(
+            kernelrecords.KernelRecord(
+                session=session.id,
+                kernel_id=str(self.kernel_id),
+                kernel_name=manager.kernel_name,
+                created_session=self._created_session,
+                root=str(root),
+                cwd=cwd,
+            )
+        )
+
+    def _forget_file(self) -> None:
+        """A connection file with equal contents would not be loaded by the manager."""
+        manager: Any = self.parent
         with contextlib.suppress(FileNotFoundError, TypeError):
             os.unlink(manager.connection_file)
-        return connection
+
+    def _let_go(self) -> None:
+        atexit.unregister(self._at_exit)
+        with self._working:
+            if self._handle is not None:
+                self._handle.close()
+            if self._hold is not None:
+                self._hold.release()
+            self._session = self._handle = self._hold = None
+            self._alive = self._created_session = False
 
     def _again(self, mooring: Mooring, known: Session) -> Session:
         """The same session for a restart; one that ended is started again only for a person."""
@@ -306,6 +355,9 @@ class MooringProvisioner(KernelProvisionerBase):
             self._handle = None
             if handle is not None:
                 handle.close()
+            if self._hold is not None:
+                self._hold.forget()
+                self._hold = None
             if session is None:
                 return
             with contextlib.suppress(MooringError):

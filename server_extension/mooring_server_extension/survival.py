@@ -1,0 +1,140 @@
+"""Kernels outlive their server: they are let go of when it ends, and taken up when one starts.
+
+What the next server must know lies beside each session (``mooring.kernelrecords``), written when
+a kernel starts and whenever a notebook takes it or leaves it: a server that is killed runs no
+hook.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any
+
+from mooring import kernelrecords
+from mooring.kernelrecords import KernelRecord
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("path", "name", "type")
+
+
+class Survival:
+    """What happens to one server's mooring kernels at its start and at its end.
+
+    Args:
+        serverapp: jupyter_server's ``ServerApp``, with its managers.
+    """
+
+    def __init__(self, serverapp: Any) -> None:
+        self._kernels = serverapp.kernel_manager
+        self._sessions = serverapp.session_manager
+        self._rows: dict[str, dict[str, str]] = {}  # Jupyter session id -> its row
+
+    def watch(self) -> None:
+        """Write down from now on which notebook has which kernel.
+
+        jupyter_server tells nobody, so its session manager's three writing methods are wrapped.
+        """
+        sessions: Any = self._sessions
+        save, update, delete = (
+            sessions.save_session,
+            sessions.update_session,
+            sessions.delete_session,
+        )
+
+        async def save_session(session_id: str, *args: Any, **kwargs: Any) -> Any:
+            given = dict(zip((*COLUMNS, "kernel_id"), args, strict=False)) | kwargs
+            found = await save(session_id, *args, **kwargs)
+            self._changed(session_id, given)
+            return found
+
+        async def update_session(session_id: str, **kwargs: Any) -> Any:
+            found = await update(session_id, **kwargs)
+            self._changed(session_id, kwargs)
+            return found
+
+        async def delete_session(session_id: str) -> Any:
+            found = await delete(session_id)
+            self._rows.pop(session_id, None)
+            return found
+
+        sessions.save_session = save_session
+        sessions.update_session = update_session
+        sessions.delete_session = delete_session
+
+    async def adopt(self) -> list[str]:
+        """Take up the kernels that an earlier server of the same folder left. Returns their ids.
+
+        The engine is not asked: a kernel lives if its process holds its lock. One that cannot be
+        taken up is told in the log and left alone.
+        """
+        adopted = []
+        for record in kernelrecords.survivors(str(self._kernels.root_dir)):
+            if record.kernel_id in self._kernels:
+                continue
+            try:
+                await self._take_up(record)
+            except Exception as error:  # one kernel must not cost the server its start
+                log.warning("kernel %s cannot be taken up: %s", record.kernel_id, error)
+                continue
+            adopted.append(record.kernel_id)
+        if adopted:
+            log.info("took up %d kernels that outlived their server", len(adopted))
+        return adopted
+
+    async def detach(self) -> list[str]:
+        """Let go of every living mooring kernel, so that the server's end does not end it.
+
+        Called before the server shuts down the kernels that it knows. Returns the kernels' ids.
+        """
+        detached = []
+        for kernel_id in list(self._kernels.list_kernel_ids()):
+            manager = self._kernels.get_kernel(kernel_id)
+            detach: Callable[[], Awaitable[bool]] | None = getattr(
+                manager.provisioner, "detach", None
+            )
+            if detach is None or not await detach():
+                continue
+            manager.stop_restarter()
+            self._kernels.stop_watching_activity(kernel_id)
+            self._kernels.stop_buffering(kernel_id)
+            manager.cleanup_connection_file()
+            self._kernels.remove_kernel(kernel_id)
+            detached.append(kernel_id)
+        return detached
+
+    async def _take_up(self, record: KernelRecord) -> None:
+        busy = record.busy
+        await self._kernels.start_kernel(
+            kernel_id=record.kernel_id, kernel_name=record.kernel_name, cwd=record.cwd
+        )
+        manager = self._kernels.get_kernel(record.kernel_id)
+        manager.execution_state = "busy" if busy else "idle"
+        if busy:
+            # Who opens a websocket waits for an answer on the shell channel, which a busy kernel
+            # gives when it is done. An empty one stands for the current protocol.
+            known: Future[dict[str, Any]] = Future()
+            known.set_result({})
+            manager._kernel_info_future = known
+        for row in record.rows:
+            await self._sessions.save_session(
+                row["session_id"],
+                path=row["path"],
+                name=row["name"],
+                type=row["type"],
+                kernel_id=record.kernel_id,
+            )
+
+    def _changed(self, session_id: str, given: dict[str, Any]) -> None:
+        row = self._rows.setdefault(session_id, {"session_id": session_id})
+        before = row.get("kernel_id")
+        row.update({key: str(given[key] or "") for key in (*COLUMNS, "kernel_id") if key in given})
+        for kernel_id in {before, row.get("kernel_id")} - {None, ""}:
+            rows = [
+                {key: each.get(key, "") for key in ("session_id", *COLUMNS)}
+                for each in self._rows.values()
+                if each.get("kernel_id") == kernel_id
+            ]
+            kernelrecords.show_in(str(kernel_id), rows)
