@@ -109,6 +109,20 @@ class History:
         )
         return [Event(*row) for row in rows]
 
+    def newest(self) -> int:
+        """The number of the last event of all; 0 before the first."""
+        rows = self._read("SELECT coalesce(max(number), 0) FROM events", ())
+        return int(rows[0][0]) if rows else 0
+
+    def after(self, number: int, limit: int = 1000) -> list[Event]:
+        """The events of all sessions in order, those numbered above ``number``."""
+        rows = self._read(
+            "SELECT number, session, time, kind, actor, detail FROM events"
+            " WHERE number > ? ORDER BY number LIMIT ?",
+            (number, limit),
+        )
+        return [Event(*row) for row in rows]
+
     def find(self, name_or_id: str) -> PastSession | None:
         """The newest session of that name, or whose id starts so."""
         rows = self._read(

@@ -1,0 +1,165 @@
+"""What the API says: a session as JSON, and a failure as ``{code, message, hint}``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import responses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from mooring.errors import (
+    Cancelled,
+    ConsentRequired,
+    EngineUnavailable,
+    MooringError,
+    NotSupported,
+    PolicyError,
+    SessionExists,
+    SessionNotFound,
+    SessionStateError,
+    SessionTimeout,
+    SpecError,
+)
+from mooring.folder import Folder
+from mooring.kernelrecords import short_id
+
+if TYPE_CHECKING:
+    from mooring.service import Mooring
+    from mooring.session import Session
+
+
+class BadRequest(MooringError):
+    """The request itself is wrong: its body, a query argument."""
+
+
+class NotFound(MooringError):
+    """There is no such thing, and it is no session."""
+
+
+class Forbidden(MooringError):
+    """Not signed in, not allowed, or from a page of another origin."""
+
+
+STATUS: tuple[tuple[type[MooringError], int], ...] = (
+    (BadRequest, 400),
+    (SpecError, 400),
+    (Forbidden, 403),
+    (PolicyError, 403),
+    (SessionNotFound, 404),
+    (NotFound, 404),
+    (ConsentRequired, 409),
+    (SessionExists, 409),
+    (SessionStateError, 409),
+    (Cancelled, 409),
+    (NotSupported, 501),
+    (EngineUnavailable, 503),
+    (SessionTimeout, 504),
+)
+
+
+def status_of(error: MooringError) -> int:
+    """The HTTP status that a failure answers with."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def error_body(error: BaseException | None, status: int) -> dict[str, Any]:
+    """What is said of a failure; of one that nobody foresaw, nothing but that there is one."""
+    if isinstance(error, MooringError):
+        body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        return body | getattr(error, "more", {})
+    if status in (401, 403):
+        said = _said(error) or "not signed in, or not from here"
+        return {
+            "code": "forbidden",
+            "message": said,
+            "hint": "send the server's token; with a cookie, the X-XSRFToken header too",
+        }
+    if isinstance(error, HTTPError):
+        message, _, hint = _said(error).partition("\nhint: ")  # as the provisioner puts it
+        code = responses.get(status, "error").lower().replace(" ", "_")
+        return {"code": code, "message": message or responses.get(status, "error"), "hint": hint}
+    return {
+        "code": "internal_error",
+        "message": "mooring's extension failed",
+        "hint": "the log of the Jupyter server tells more",
+    }
+
+
+def _said(error: BaseException | None) -> str:
+    if not isinstance(error, HTTPError) or not error.log_message:
+        return ""
+    return error.log_message % error.args if error.args else error.log_message
+
+
+@dataclass(frozen=True)
+class JupyterSide:
+    """What this server knows of kernels, by their short ids.
+
+    Attributes:
+        root: the folder that the server's paths start from.
+        kernels: a short id's kernel id and kernelspec.
+        paths: the notebook, relative to the root, by kernel id.
+    """
+
+    root: Path
+    kernels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+
+def jupyter_side(root: Path, kernel_manager: Any, session_manager: Any) -> JupyterSide:
+    """Look at the server's managers, from its event loop and without waiting."""
+    kernels = {}
+    for kernel_id in kernel_manager.list_kernel_ids():
+        name = getattr(kernel_manager.get_kernel(kernel_id), "kernel_name", "")
+        kernels[short_id(kernel_id)] = (kernel_id, name)
+    # Not ``list_sessions``: that forgets the notebooks of kernels that are yet to be adopted
+    rows = session_manager.cursor.execute("SELECT kernel_id, path FROM session").fetchall()
+    return JupyterSide(root, kernels, {row[0]: row[1] for row in rows})
+
+
+def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> dict[str, Any]:
+    """A session as the API tells it; blocks on its folder.
+
+    Returns:
+        ``Session.to_dict()`` with its deadlines in seconds (0 for never), its kernels, and the
+        notebooks of those and of the one it is being started for.
+    """
+    folder = Folder.open(session.id)
+    deadlines = mooring.deadlines(session)
+    kernels = []
+    for kernel in session.live_kernels:
+        kernel_id, name = jupyter.kernels.get(kernel.id, ("", ""))
+        kernels.append(
+            {
+                "id": kernel.id,
+                "kernel_id": kernel_id,
+                "busy": kernel.busy,
+                "requests": kernel.requests,
+                "path": jupyter.paths.get(kernel_id, ""),
+                "name": name,
+            }
+        )
+    opened_by = relative(session.opened_by, jupyter.root)
+    notebooks = [str(kernel["path"]) for kernel in kernels if kernel["path"]]
+    if opened_by and session.state.value == "starting":
+        notebooks.append(opened_by)
+    return session.to_dict() | {
+        "opened_by": opened_by,
+        "idle_timeout_s": deadlines.get("idle_timeout", session.spec.get("idle_timeout", 3600.0)),
+        "max_duration_s": deadlines.get("max_duration", session.spec.get("max_duration", 0.0)),
+        "can_run_kernels": bool(folder.record().get("python")),
+        "kernel_list": kernels,
+        "notebooks": sorted(set(notebooks)),
+    }
+
+
+def relative(path: str, root: Path) -> str:
+    """A path of this machine as the server's clients write it; empty for one outside its root."""
+    if not path:
+        return ""
+    found = os.path.relpath(path, root)
+    return "" if found.split(os.sep)[0] == ".." else found.replace(os.sep, "/")

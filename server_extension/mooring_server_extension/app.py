@@ -1,0 +1,100 @@
+"""Mooring in Jupyter Server: its settings, and what it sets up and takes down."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Enum, Float
+
+from mooring.errors import EngineUnavailable, MooringError
+from mooring.service import Mooring
+from mooring_server_extension import handlers
+from mooring_server_extension.answers import JupyterSide, jupyter_side
+from mooring_server_extension.metrics import Metrics
+from mooring_server_extension.threads import Threads
+from mooring_server_extension.watcher import PATIENCE_S, Watcher
+
+
+class MooringExtension(ExtensionApp):
+    """Sessions over HTTP, and kernels that survive the server."""
+
+    name = "mooring_server_extension"
+
+    on_shutdown = Enum(
+        ("detach", "stop"),
+        default_value="detach",
+        help="What becomes of running kernels when the server is shut down: detach leaves them"
+        " for the next server to adopt, stop ends them.",
+    ).tag(config=True)
+    adopt = Bool(
+        True, help="Take up the kernels that an earlier server has left, when this one starts."
+    ).tag(config=True)
+    refresh_s = Float(
+        2.0,
+        min=0.1,
+        help="Seconds between two looks at the sessions while a client listens; none listens,"
+        " none looks.",
+    ).tag(config=True)
+
+    root: Path
+    mooring: Mooring
+    threads: Threads
+    watcher: Watcher
+
+    def initialize_settings(self) -> None:
+        """Called once, when the server has its managers."""
+        self.root = Path(self._server.root_dir).resolve()
+        self.mooring = Mooring()
+        self.threads = Threads()
+        self.watcher = Watcher(self.mooring, self.threads, self._jupyter, Metrics(), self.refresh_s)
+
+    def initialize_handlers(self) -> None:
+        """Called once, after the settings."""
+        self.handlers.extend(handlers.routes())
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        """Called once the event loop runs."""
+
+    async def stop_extension(self) -> None:
+        """Called first when the server shuts down, before it ends its kernels."""
+        self.watcher.close()
+        self.threads.close()
+
+    async def engine_status(self) -> dict[str, Any]:
+        """Which engine answers, or why none does."""
+        try:
+            info = await asyncio.wait_for(
+                self.threads.run("act", lambda: self.mooring.engine.info()), PATIENCE_S
+            )
+        except asyncio.TimeoutError:
+            return _down(EngineUnavailable(f"the engine has not answered for {PATIENCE_S:g} s"))
+        except MooringError as error:
+            return _down(error)
+        return {
+            "ok": True,
+            "kind": info.kind,
+            "version": info.version,
+            "message": "",
+            "hint": "",
+        }
+
+    def _jupyter(self) -> JupyterSide:
+        server = self._server
+        return jupyter_side(self.root, server.kernel_manager, server.session_manager)
+
+    @property
+    def _server(self) -> Any:
+        return self.serverapp
+
+
+def _down(error: MooringError) -> dict[str, Any]:
+    return {
+        "ok": False,
+        "kind": "",
+        "version": "",
+        "message": error.message,
+        "hint": error.hint,
+    }
