@@ -54,6 +54,25 @@ def opened(root: Path, name: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def pinned_sockets(root: Path, names: list[str]) -> Iterator[list[str]]:
+    """Sockets, by paths that lead to these very ones whatever becomes of their names.
+
+    Raises:
+        OSError: there is none of a name, or it is something else.
+    """
+    with contextlib.ExitStack() as stack:
+        paths = []
+        for name in names:
+            with _above(root, name) as (folder, last):
+                pin = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            stack.callback(os.close, pin)
+            if not stat.S_ISSOCK(os.fstat(pin).st_mode):
+                raise OSError(errno.ENOTSOCK, "not a socket", name)
+            paths.append(f"/proc/self/fd/{pin}")
+        yield paths
+
+
 def read(root: Path, name: str, *, tail: bool = False) -> str:
     """A file's text, ``MAX_BYTES`` of it at most; what is no UTF-8 is replaced.
 

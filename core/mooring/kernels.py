@@ -15,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,6 +198,17 @@ class KernelHandle:
                     f"its log is {self.path / 'log'}",
                 )
             time.sleep(POLL_S)
+
+    @contextlib.contextmanager
+    def pinned_sockets(self) -> Iterator[list[str]]:
+        """Paths of its sockets, in the order of ``CHANNELS``; ``start`` comes first.
+
+        Raises:
+            OSError: what stands there is no socket.
+        """
+        names = [f"k/{self.id}/s-{number}" for number in range(1, len(CHANNELS) + 1)]
+        with guestfiles.pinned_sockets(self.folder.run, names) as pinned:
+            yield pinned
 
     def poll(self) -> int | None:
         """None while it runs, else its exit code, negative for a signal. Never blocks.

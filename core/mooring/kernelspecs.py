@@ -43,7 +43,8 @@ def document(
         metadata |= {"debugger": True, "supported_encryption": ["curve"]}
     launcher = os.path.join(os.path.dirname(sys.executable), "mooring-kernel")
     return {
-        "argv": [launcher, "{connection_file}"],
+        # for clients that run it themselves: both names are Jupyter's, and VS Code knows them, too
+        "argv": [launcher, "{resource_dir}", "{connection_file}"],
         "display_name": display_name,
         "language": language or ("python" if python else kernel),
         # a message reaches the kernel through its own sockets; others know only the signal

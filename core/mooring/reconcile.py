@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mooring import paths
+from mooring import lease, paths
 from mooring.engines.base import Container, Engine
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
@@ -80,6 +80,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
     _sweep_drafts()
     boot = boot_id()
     sessions = [from_container(row, boot) for row in containers.values()]
+    sessions = [one for one in sessions if not _remove_abandoned(engine, history, one)]
     lost, ended = [], []
     for number, session in enumerate(sessions):
         _record_dead_kernels(history, session)
@@ -136,6 +137,27 @@ def _record_dead_kernels(history: History, session: Session) -> None:
         if kernel.exit is not None:
             with contextlib.suppress(MooringError):
                 KernelHandle(Folder.open(session.id), kernel.id).tell_end(history)
+
+
+def _remove_abandoned(engine: Engine, history: History, session: Session) -> bool:
+    """A session of a launcher's: neither that nor its keeper lives any more."""
+    folder = Folder.open(session.id)
+    held = lease.abandoned(folder)
+    if held is None:
+        return False
+    removed = []
+    try:
+        with _one_repair(f"session {session.name}, that nobody answers for,"):
+            engine.remove(session.container)
+            history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
+            history.session_ended(
+                session.id, at=time.time(), reason="its launcher was killed", exit_code=None
+            )
+            folder.remove()
+            removed.append(session.id)
+    finally:
+        held.release()
+    return bool(removed)
 
 
 def _remove_half_created(

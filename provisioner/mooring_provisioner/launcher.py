@@ -1,21 +1,385 @@
-"""What a kernelspec's ``argv`` runs in clients that ignore kernel provisioners.
+"""What a kernelspec's ``argv`` runs in clients that ignore kernel provisioners, VS Code above all.
 
-This version has no relay for them. It says so, instead of running a kernel outside the container.
+The client sees a process that holds the kernel's five ports and is the kernel: its signals, its
+exit code and its end count. Behind it stands a session, as with every other client.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import socket
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from mooring.errors import ImageError, KernelError, MooringError, NotSupported
+from mooring_provisioner.keeper import CRASH_S, RESTART_S, Keeper, end_kernel
+from mooring_provisioner.relay import Relay, listen
+
+if TYPE_CHECKING:
+    from mooring.kernels import KernelHandle
+    from mooring.lease import Lease
+    from mooring.service import Mooring
+    from mooring.session import Session
+    from mooring_provisioner.opening import Wanted
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.1
+# VS Code starts the process of a restart while it still ends the last one, for up to a second
+PREDECESSOR_S = 1.2
+LEAVING = (signal.SIGTERM, signal.SIGHUP)
+KERNEL_ENV = ("PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING",)
+
+
+class _Leave(BaseException):
+    """The client wants this process to end, or is gone itself."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a client's connection file says: five ports of this machine, and the key."""
+
+    ip: str
+    numbers: tuple[int, ...]
+    key: bytes
+
+    @classmethod
+    def read(cls, file: str) -> Ports:
+        """
+        Raises:
+            KernelError: it is no connection file, or one that cannot be served.
+        """
+        from mooring.kernels import CHANNELS
+
+        try:
+            said = json.loads(Path(file).read_bytes())
+            numbers = tuple(int(said[name]) for name in CHANNELS)
+            ip, transport = str(said["ip"]), said.get("transport", "tcp")
+            scheme, key = said.get("signature_scheme", "hmac-sha256"), str(said["key"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise KernelError(f"{file} is not a connection file ({what})", _USAGE) from error
+        if transport != "tcp" or ip not in ("127.0.0.1", "localhost"):
+            raise NotSupported(
+                f"the client wants its kernel at {transport}://{ip}",
+                "a kernel of mooring's listens on 127.0.0.1 alone",
+            )
+        if scheme != "hmac-sha256" or not key or said.get("curve_publickey"):
+            raise NotSupported(
+                "the client's connection file wants messages without a key, or encrypted",
+                "connect the client to a Jupyter server, and pick the kernel there",
+            )
+        return cls("127.0.0.1", numbers, key.encode())
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[list[socket.socket]]:
+        """All five, bound and listening.
+
+        Raises:
+            KernelError: one is taken.
+        """
+        with contextlib.ExitStack() as stack:
+            ports = []
+            for number in self.numbers:
+                try:
+                    ports.append(stack.enter_context(listen(self.ip, number)))
+                except (OSError, OverflowError) as error:
+                    raise KernelError(f"cannot listen on port {number}: {error}") from error
+            yield ports
+
+
+_USAGE = "a Jupyter client runs this: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE"
 
 
 def main() -> int:
-    """Explain, and fail. Returns the exit code."""
-    print(
-        "error: this client ignores kernel provisioners, so it cannot run a mooring kernel\n"
-        "hint: connect it to a Jupyter server (jupyter server), and pick the kernel there",
-        file=sys.stderr,
+    """The console script. Returns the exit code: the kernel's own, 128 and more for a signal."""
+    for number in LEAVING:
+        signal.signal(number, _leave)
+    try:
+        if len(sys.argv) != 3:
+            raise KernelError("two arguments are needed", _USAGE)
+        folder, file = sys.argv[1:]
+        keeper = Keeper()
+        ports = Ports.read(file)
+        with ports.held() as listening:
+            return Launcher(folder, ports.key, keeper).run(listening)
+    except _Leave as leaving:
+        return leaving.code
+    except MooringError as error:
+        _explain(error)
+        return error.exit_code
+    except OSError as error:
+        _explain(KernelError(f"cannot start the kernel: {error}"))
+        return 1
+
+
+class Launcher:
+    """One kernel in a session, for a client that knows only this process.
+
+    Args:
+        kernelspec: its folder.
+        key: the client's; it signs the messages on both sides, so that none is signed again.
+    """
+
+    def __init__(self, kernelspec: str, key: bytes, keeper: Keeper) -> None:
+        from mooring.reconcile import process_mark
+
+        self._kernelspec, self._key, self._keeper = kernelspec, key, keeper
+        self._cwd = os.getcwd()
+        self._client = os.getppid()
+        self._me = process_mark(os.getpid())
+        self._short_id = os.urandom(6).hex()
+        self._lease: Lease | None = None  # held as long as this process lives
+        keeper.tell(holder=self._me, client=process_mark(self._client))
+
+    def run(self, ports: list[socket.socket]) -> int:
+        """Start the kernel, and serve it until it or the client has had enough.
+
+        Raises:
+            MooringError: it cannot be started, or has died; with its last words.
+        """
+        wanted, env = _kernelspec(self._kernelspec)
+        from mooring.service import Mooring
+
+        mooring = Mooring()
+        session, kernel_name = self._session(mooring, wanted)
+        handle = mooring.kernel(session.id, self._short_id)
+        self._keeper.tell(session=session.id, kernel=handle.id)
+        try:
+            connection = handle.write_connection(
+                key=self._key, encrypt=False, kernel_name=kernel_name
+            )
+            mooring.ensure_kernel_host(session)
+            signal.signal(signal.SIGINT, lambda number, frame: None)  # it still starts
+            handle.start(cwd=self._cwd, env=env, timeout_s=START_TIMEOUT_S)
+            detail = f"{connection.kernel_name} {handle.id} started"
+            mooring.history.add(session.id, "kernel", mooring.actor, detail)
+            return self._serve(mooring, handle, ports)
+        finally:
+            for number in (*LEAVING, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            end_kernel(mooring, session.id, handle.id)
+
+    # the session
+
+    def _session(self, mooring: Mooring, wanted: Wanted) -> tuple[Session, str]:
+        """The session, and the kernel's name in it: the last one's on a restart."""
+        resolved = wanted.resolve(self._cwd, pull="never")
+        if resolved.spec.encrypt == "always":
+            raise _no_encryption("its spec says encrypt: always")
+        kernel_name = resolved.spec.kernel or "python3"
+        session = None if wanted.session else self._of_predecessor(mooring, wanted)
+        if session is None:
+            from mooring_provisioner.opening import open_session, own_name
+
+            if not wanted.session:
+                self._keeper.tell(name=own_name(resolved, self._short_id))
+            try:
+                opened = open_session(
+                    mooring,
+                    wanted,
+                    resolved,
+                    cwd=self._cwd,
+                    short_id=self._short_id,
+                    cancelled=self._orphaned,
+                )
+            except ImageError as error:
+                raise _not_fetched(mooring, resolved.spec.image, error) from error
+            session = opened.session
+            if opened.created:
+                from mooring.folder import Folder
+                from mooring.lease import Lease
+
+                folder = Folder.open(session.id)
+                self._lease = Lease.make(folder, key=self._lease_key(wanted), holder=self._me)
+                self._keeper.tell(session=session.id, own=True)
+        if session.spec.get("encrypt") == "always":
+            raise _no_encryption(f"session {session.name} was made with encrypt: always")
+        return session, kernel_name
+
+    def _of_predecessor(self, mooring: Mooring, wanted: Wanted) -> Session | None:
+        """The session that the last launcher of a restart has let go of, running."""
+        from mooring.errors import SessionNotFound
+        from mooring.session import State
+
+        lease = self._released(self._lease_key(wanted))
+        if lease is None:
+            return None
+        try:
+            session = mooring.get(lease.folder.id)
+            if session.state is not State.RUNNING:
+                session = mooring.start(session.id)
+        except SessionNotFound:
+            lease.release()
+            return None
+        except BaseException:
+            lease.release()
+            raise
+        self._lease = lease
+        self._keeper.tell(session=session.id, own=True)
+        return session
+
+    def _released(self, key: dict[str, Any]) -> Lease | None:
+        """A session of the same client, kernelspec and folder that has no launcher any more.
+
+        While there are such with one, waits a moment: perhaps it is about to end.
+        """
+        from mooring.folder import Folder
+        from mooring.lease import Lease, key_of
+
+        while True:
+            rivals = [folder for folder in Folder.all() if key_of(folder) == key]
+            for folder in rivals:
+                lease = Lease.take(folder, key=key, holder=self._me)
+                if lease is not None:
+                    return lease
+            if not rivals or _age_s() > PREDECESSOR_S:
+                return None
+            time.sleep(0.02)
+
+    def _lease_key(self, wanted: Wanted) -> dict[str, Any]:
+        from mooring.reconcile import process_mark
+
+        return {
+            "client": process_mark(self._client),
+            "cwd": self._cwd,
+            "kernelspec": os.path.abspath(self._kernelspec),
+            "spec": wanted.spec,
+            "flags": dict(wanted.flags),
+        }
+
+    # the kernel's life
+
+    def _serve(self, mooring: Mooring, handle: KernelHandle, ports: list[socket.socket]) -> int:
+        import asyncio
+
+        with handle.pinned_sockets() as targets:
+            code = asyncio.run(self._relay(handle, ports, targets))
+        if code is None:
+            return 128 + signal.SIGTERM
+        if code == 0:
+            return 0
+        ended = handle.folder.end() is not None
+        self._keeper.tell(patience_s=RESTART_S if ended else CRASH_S)
+        words = "".join(f"\n    {line}" for line in handle.log_tail()[-10:])
+        _explain(KernelError(f"the kernel ended: {handle.how_it_ended()}{words}"))
+        return code if code > 0 else 128 - code
+
+    async def _relay(
+        self, handle: KernelHandle, ports: list[socket.socket], targets: list[str]
+    ) -> int | None:
+        """Pass bytes on until the kernel has ended (its code) or is to be ended (None)."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        leave = asyncio.Event()
+        for number in LEAVING:
+            loop.add_signal_handler(number, leave.set)
+        interrupts = asyncio.Queue[int]()
+        loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, signal.SIGINT)
+        relay = Relay(ports, targets)
+        await relay.start()
+        try:
+            while True:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(leave.wait(), POLL_S)
+                if leave.is_set() or self._orphaned():
+                    return None
+                while not interrupts.empty():
+                    handle.send_signal(interrupts.get_nowait())
+                code = handle.poll()
+                if code is not None:
+                    return code
+        finally:
+            relay.close()
+
+    def _orphaned(self) -> bool:
+        """Whether the client is gone.
+
+        Asked now and then. The signal that a parent's death can send (PR_SET_PDEATHSIG) is sent
+        when the parent's *thread* ends, and clients start kernels in threads.
+        """
+        return os.getppid() != self._client
+
+
+def _kernelspec(folder: str) -> tuple[Wanted, dict[str, str]]:
+    """What a kernelspec of mooring's asks for, and the environment it gives its kernels.
+
+    Raises:
+        KernelError: there is none, or it is another program's.
+    """
+    from mooring.kernelspecs import PROVISIONER
+    from mooring_provisioner.opening import Wanted
+
+    try:
+        content = json.loads((Path(folder) / "kernel.json").read_text())
+        provisioner = content["metadata"]["kernel_provisioner"]
+        if provisioner["provisioner_name"] != PROVISIONER:
+            raise ValueError("its provisioner is another one")
+        config = provisioner.get("config", {})
+        wanted = Wanted(
+            str(config.get("spec") or ""),
+            dict(config.get("flags") or {}),
+            str(config.get("session") or ""),
+        )
+        env = {
+            str(name): os.environ.get(name, value) for name, value in content.get("env", {}).items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise KernelError(
+            f"{folder} is not a kernelspec of mooring's ({what})",
+            "install it again: mooring kernel install; mooring kernel list tells what there is",
+        ) from error
+    return wanted, env | {name: os.environ[name] for name in KERNEL_ENV if name in os.environ}
+
+
+def _not_fetched(mooring: Mooring, image: str, error: ImageError) -> ImageError:
+    """A client waits a minute and shows nothing meanwhile: no time and no place for a pull."""
+    if image == "host" or mooring.engine.image_id(image) is not None:
+        return error
+    return ImageError(
+        f"image {image} is not on this machine",
+        f"fetch it in a terminal, then try again: docker pull {image}",
     )
-    return 1
+
+
+def _no_encryption(why: str) -> NotSupported:
+    return NotSupported(
+        f"this client cannot encrypt what it says to a kernel, and {why}",
+        "connect it to a Jupyter server (jupyter server), and pick the kernel there",
+    )
+
+
+def _age_s() -> float:
+    """Seconds since this process began."""
+    with open("/proc/self/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    for each in LEAVING:
+        signal.signal(each, signal.SIG_IGN)
+    raise _Leave(128 + number)
+
+
+def _explain(error: MooringError) -> None:
+    """On standard error, which clients show; nobody may be reading it any more."""
+    lines = [f"error: {error.message}"] + ([f"hint: {error.hint}"] if error.hint else [])
+    text = "\n".join(lines)
+    with contextlib.suppress(OSError):
+        print("".join(c for c in text if c.isprintable() or c == "\n"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -116,12 +116,12 @@ def test_a_kernelspec_that_cannot_be_deleted(jupyter: Path) -> None:
 
 
 def test_what_editors_need() -> None:
-    """The argv is an absolute program that is not called python, and the connection file."""
+    """The argv is an absolute program that is not called python, its folder and the connection."""
     made = document()
-    program, file = made["argv"]  # type: ignore[misc]
+    program, folder, file = made["argv"]  # type: ignore[misc]
     assert os.path.isabs(program)
     assert os.path.basename(program) == "mooring-kernel"
-    assert file == "{connection_file}"
+    assert (folder, file) == ("{resource_dir}", "{connection_file}")
     assert (made["language"], made["interrupt_mode"]) == ("python", "message")
 
 

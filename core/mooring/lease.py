@@ -1,0 +1,147 @@
+"""Sessions that live as long as a process outside: a kernel's launcher, and for a while longer.
+
+The launcher holds a lock on the session's ``lease`` file, and its keeper one on ``keeper``. The
+system lets go of a lock when its process dies, whatever it died of: so whoever looks, at any time,
+sees whether anybody still answers for the session. Where nobody does, it is to be removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from typing import Any
+
+from mooring.folder import Folder
+
+_LEASE, _KEEPER = "lease", "keeper"
+
+
+class Lease:
+    """The right to use, and to remove, a session; held until ``release`` or until one dies."""
+
+    def __init__(self, folder: Folder, descriptor: int) -> None:
+        self.folder = folder
+        self._descriptor = descriptor
+
+    @classmethod
+    def make(cls, folder: Folder, *, key: dict[str, Any], holder: str) -> Lease:
+        """Put a session under a lease, held from its first moment.
+
+        Args:
+            key: who may take it over, told by equality; JSON.
+            holder: the process that holds it, as ``reconcile.process_mark`` names it.
+
+        Raises:
+            OSError
+        """
+        draft = folder.path / f".{_LEASE}.new"
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _fill(descriptor, key, holder)
+            draft.rename(folder.path / _LEASE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(folder, descriptor)
+
+    @classmethod
+    def take(
+        cls, folder: Folder, *, key: dict[str, Any] | None = None, holder: str = ""
+    ) -> Lease | None:
+        """Take a lease that nobody holds; None when it is held, is another's, or is not there.
+
+        Args:
+            key: what it must have been made with; None for any.
+            holder: who holds it from now on; empty leaves the last one's name in it.
+        """
+        descriptor = _locked(folder, _LEASE, fcntl.LOCK_EX)
+        if descriptor is None:
+            return None
+        lease = cls(folder, descriptor)
+        said = _read(descriptor)
+        if not folder.exists or (key is not None and said.get("key") != key):
+            lease.release()
+            return None
+        if holder:
+            _fill(descriptor, said.get("key"), holder)
+        return lease
+
+    @property
+    def holder(self) -> str:
+        """The process that holds it, or that did last."""
+        return str(_read(self._descriptor).get("holder", ""))
+
+    def release(self) -> None:
+        """Let go of it; the session stays as it is. Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def key_of(folder: Folder) -> dict[str, Any] | None:
+    """What a session's lease was made with; None for a session without one."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder.path / _LEASE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            key = _read(descriptor).get("key")
+        finally:
+            os.close(descriptor)
+        return key if isinstance(key, dict) else None
+    return None
+
+
+def keep(folder: Folder) -> None:
+    """Answer for a session whose launcher has died, for as long as this process lives.
+
+    Raises:
+        OSError: the session is gone.
+    """
+    descriptor = os.open(folder.path / _KEEPER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # a launcher that took over has a keeper of its own
+
+
+def abandoned(folder: Folder) -> Lease | None:
+    """The lease of a session that nobody answers for any more; None for every other session.
+
+    Whoever is given it removes the session, and then releases it.
+    """
+    lease = Lease.take(folder)
+    if lease is None:
+        return None
+    keeper = _locked(folder, _KEEPER, fcntl.LOCK_EX)
+    if keeper is None and (folder.path / _KEEPER).exists():
+        lease.release()
+        return None
+    if keeper is not None:
+        os.close(keeper)
+    return lease
+
+
+def _locked(folder: Folder, name: str, how: int) -> int | None:
+    try:
+        descriptor = os.open(folder.path / name, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _fill(descriptor: int, key: Any, holder: str) -> None:
+    text = json.dumps({"key": key, "holder": holder}).encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        said = json.loads(os.pread(descriptor, 1 << 20, 0))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,147 @@
+"""The process that outlives a launcher: it ends what the launcher cannot end any more.
+
+It learns of the launcher's death by the end of a pipe, whatever killed it. Then the kernel is
+killed at once. A session that was made for that kernel waits for the launcher of a restart, and
+is removed when none comes. The client cannot reach it: it is nobody's child, in a session and a
+process group of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mooring.service import Mooring
+
+# VS Code starts the next process within a second of ending the last
+RESTART_S = 10.0
+# A person has to see that the kernel has died
+CRASH_S = 120.0
+LOOK_S = 0.2
+
+
+class Keeper:
+    """The launcher's end of the pipe: what it tells is what is put in order after it."""
+
+    def __init__(self) -> None:
+        reading, self._pipe = os.pipe()
+        if os.fork():
+            os.close(reading)
+            os.wait()
+            return
+        os.close(self._pipe)
+        _stay_alone(reading)
+
+    def tell(self, **what: Any) -> None:
+        """Add to what the keeper knows; the last word on each thing counts.
+
+        Args:
+            what: ``holder``, this process's mark; ``client``, its parent's; ``name`` of a session
+                that is about to be made; ``session`` and ``kernel``, ids; ``own``, whether the
+                session goes with the kernel; ``patience_s``, how long it waits for a restart.
+        """
+        with contextlib.suppress(OSError):  # it was killed: the reconciler is left
+            os.write(self._pipe, json.dumps(what).encode() + b"\n")
+
+
+def _stay_alone(pipe: int) -> None:
+    """The rest of the child's life. Never returns."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):  # a client reads these until their last holder is gone
+            os.dup2(nothing, standard)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        sys.dont_write_bytecode = True
+        _watch(pipe)
+    finally:
+        os._exit(0)
+
+
+def _watch(pipe: int) -> None:
+    known: dict[str, Any] = {}
+    keeping = False
+    with os.fdopen(pipe, "rb") as lines:
+        for line in lines:
+            known |= json.loads(line)
+            if known.get("own") and not keeping:
+                from mooring import lease
+                from mooring.folder import Folder
+
+                with contextlib.suppress(OSError):
+                    lease.keep(Folder.open(known["session"]))
+                keeping = True
+    if known.get("session") or known.get("name"):
+        from mooring.errors import MooringError
+        from mooring.service import Mooring
+
+        with contextlib.suppress(MooringError, OSError):
+            _put_in_order(Mooring(), known)
+
+
+def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
+    if not known.get("session"):
+        # it died between the end of the creation and the next word
+        for session in mooring.sessions():
+            if session.name == known["name"]:
+                mooring.remove(session, force=True)
+        return
+    if known.get("kernel"):
+        end_kernel(mooring, known["session"], known["kernel"])
+    if not known.get("own"):
+        return
+    until = time.monotonic() + known.get("patience_s", RESTART_S)
+    while time.monotonic() < until or _sleeps(known["session"]):
+        if not _alive(known["client"]):
+            break  # nobody is left who could ask for a restart
+        time.sleep(LOOK_S)
+    _remove(mooring, known["session"], known["holder"])
+
+
+def end_kernel(mooring: Mooring, session_id: str, kernel_id: str) -> None:
+    """Kill a kernel, with its children, and forget it. Idempotent."""
+    handle = mooring.kernel(session_id, kernel_id)
+    handle.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 2.0
+    while handle.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    handle.tell_end(mooring.history)
+    handle.forget()
+
+
+def _remove(mooring: Mooring, session_id: str, holder: str) -> None:
+    from mooring.folder import Folder
+    from mooring.lease import Lease
+
+    lease = Lease.take(Folder.open(session_id))
+    if lease is None:
+        return  # the launcher of a restart has it
+    try:
+        if lease.holder == holder:  # and not one that came and died, with a keeper of its own
+            mooring.remove(mooring.get(session_id), force=True)
+    finally:
+        lease.release()
+
+
+def _sleeps(session_id: str) -> bool:
+    """Whether its clock has ended it: it costs nothing then, and a restart brings it back."""
+    from mooring.folder import Folder
+
+    folder = Folder.open(session_id)
+    return folder.exists and folder.end() is not None
+
+
+def _alive(mark: str) -> bool:
+    from mooring.reconcile import process_mark
+
+    return process_mark(int(mark.partition(":")[0])) == mark
