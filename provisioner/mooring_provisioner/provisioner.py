@@ -31,7 +31,7 @@ from mooring.folder import Folder
 from mooring.kernels import Connection, KernelHandle, host_lives
 from mooring.service import Mooring
 from mooring.session import Session, State, from_record
-from mooring_provisioner.opening import open_session, wanted
+from mooring_provisioner.opening import Wanted, open_session
 
 T = TypeVar("T")
 
@@ -248,27 +248,31 @@ class MooringProvisioner(KernelProvisionerBase):
 
     def _first_time(self, mooring: Mooring, cwd: str) -> Connection:
         """Find or make the session, and the kernel's folder in it."""
-        asked = wanted(spec=self.spec, flags=self.flags, session=self.session, cwd=Path(cwd))
+        wanted = Wanted(self.spec, self.flags, self.session)
+        resolved = wanted.resolve(cwd)
         if self._wanted_session:
             session = mooring.start(self._wanted_session)
         else:
-            session, self._created_session = open_session(
+            opened = open_session(
                 mooring,
-                asked,
-                kernel_id=self._short_id(),
-                opened_by=self._opened_by,
+                wanted,
+                resolved,
+                cwd=cwd,
+                short_id=self._short_id(),
                 cancelled=self._given_up.is_set,
+                opened_by=self._opened_by,
             )
+            session, self._created_session = opened.session, opened.created
         if self._created_session:
             atexit.register(self._at_exit)
         self._session = session
         self._handle = handle = mooring.kernel(session.id, self._short_id())
         manager: Any = self.parent
         encrypt = (
-            "always" in (session.spec.get("encrypt"), asked.resolved.spec.encrypt)
+            "always" in (session.spec.get("encrypt"), resolved.spec.encrypt)
             or getattr(manager, "transport_encryption", "disabled") == "required"
         )
-        kernel_name = asked.kernel_name
+        kernel_name = resolved.spec.kernel or "python3"
         if self._wanted_session:
             kernel_name = session.spec.get("kernel") or kernel_name
         connection = handle.write_connection(
