@@ -88,6 +88,10 @@ Encrypt = Annotated[
     str | None, typer.Option(help="always: encrypt kernels' sockets on this machine too.")
 ]
 
+Record = Annotated[
+    str | None, typer.Option(help="How much output of each kernel is kept: 16MiB; off for none.")
+]
+
 
 # What a command's ``values`` becomes on the command line: a flag for each, None when not given
 SPEC_FLAGS: dict[str, Any] = {
@@ -108,6 +112,7 @@ SPEC_FLAGS: dict[str, Any] = {
     "max_duration": MaxDuration,
     "target": Target,
     "encrypt": Encrypt,
+    "record": Record,
 }
 Values = Mapping[str, Any]
 NO_VALUES: Values = {}
@@ -148,7 +153,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
     if values.get("environment") and values.get("image"):
         raise SpecError("--environment and --image say the same thing", "give one of them")
     flags: dict[str, Any] = {"image": values.get("image") or values.get("environment")}
-    for key in ("pull", "kernel", "memory", "shm", "home", "target", "encrypt", "name"):
+    for key in ("pull", "kernel", "memory", "shm", "home", "target", "encrypt", "record", "name"):
         flags[key] = values.get(key)
     for key in ("idle_timeout", "max_duration"):
         flags[key] = values.get(key)

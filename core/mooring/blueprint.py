@@ -162,7 +162,7 @@ def container_config(
     if packages.startswith(GUEST_RUN):  # a folder that is not there at its start Python forgets
         (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True)
     guest = resources.files("mooring") / "guest"
-    for script in ("clock.sh", "kernelhost.py"):
+    for script in ("clock.sh", "kernelhost.py", "recorder.py"):
         (folder.run / script).write_text((guest / script).read_text())
     consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
     (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
@@ -176,6 +176,7 @@ def container_config(
         max_duration_s=spec.max_duration,
         sample_s=SAMPLE_S,
         grace_s=GRACE_S,
+        record_bytes=spec.record,
     )
     command = spec.argv or []
     if tty and (command or not spec.kernel):

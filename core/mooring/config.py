@@ -35,6 +35,7 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_MAX_DURATION": "max_duration",
         "MOORING_TARGET": "target",
         "MOORING_ENCRYPT": "encrypt",
+        "MOORING_RECORD": "record",
     }
 )
 #: Keys that belong to one session, so that the user's configuration cannot set them for all.

@@ -27,6 +27,8 @@ from .errors import NotSupported, SpecError
 from .quantities import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: All of it is read at once when a client comes back.
+MAX_RECORD_BYTES = 64 * 2**20
 SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
 #: Steps that pydantic adds to an error's place and that no file holds.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
@@ -103,6 +105,15 @@ def _size(minimum: int) -> _Check:
     return check
 
 
+def _record(value: Any) -> int:
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return 0
+    size = parse_size(value)
+    if size and not _MIB <= size <= MAX_RECORD_BYTES:
+        raise ValueError("must be from 1 MiB to 64 MiB, or off; a number without a unit is bytes")
+    return size
+
+
 def _timeout(value: Any) -> float:
     seconds = parse_duration(value)
     if 0 < seconds < _SECOND:
@@ -163,6 +174,11 @@ Duration = Annotated[
 ]
 Memory = Annotated[int, BeforeValidator(_size(6 * _MIB)), _SIZE_SCHEMA]
 SmallMemory = Annotated[int, BeforeValidator(_size(_MIB)), _SIZE_SCHEMA]
+Record = Annotated[
+    int,
+    BeforeValidator(_record),
+    _schema(_TEXT, {"type": "integer", "minimum": 0}, {"const": False}),
+]
 PathText = Annotated[str, BeforeValidator(_path)]
 GpuModel = Annotated[str, BeforeValidator(_model)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
@@ -349,6 +365,11 @@ class SessionSpec(_Strict):
         default="auto",
         description="Encrypt the kernel's sockets whenever a byte leaves the machine (auto), or "
         "on this machine too (always).",
+    )
+    record: Record = Field(
+        default=16 * _MIB,
+        description="How much of each kernel's output is kept for when a client comes back, as "
+        "bytes or 16MiB, at most 64MiB; the oldest goes first; 0 or off: nothing.",
     )
     distribution: dict[str, Any] | None = Field(
         default=None, description="Azure ML's key for a session of several nodes."

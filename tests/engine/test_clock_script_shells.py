@@ -722,3 +722,15 @@ def test_a_shell_has_the_size_of_its_client(yard: Yard) -> None:
     plain = docker("exec", session.id, *clock, "--", yard.sh, "-c", "exit 5")
     assert plain.returncode == 5
     assert list((session.run_dir / "x").iterdir()) == []
+
+
+def test_it_tells_the_memory_in_use(yard: Yard) -> None:
+    """Shared memory that was written counts; the page cache of a file does not."""
+    session = yard.sampled(sample_s=0.5)
+    before = int(session.status()["memory_bytes"])
+    (session.run_dir / "big").write_bytes(bytes(16 << 20))
+    shell = (yard.sh, "-c")
+    for target in ("/run/mooring/1", "/run/mooring/2", "/dev/shm/x"):
+        assert session.exec(*shell, f"cat /run/mooring/big >{target}").returncode == 0
+    grown = int(session.sampled_after(uptime())["memory_bytes"]) - before
+    assert 15 << 20 < grown < 26 << 20

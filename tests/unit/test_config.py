@@ -161,6 +161,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "max_duration": ("8h", 28800.0),
     "target": ("local", "local"),
     "encrypt": ("always", "always"),
+    "record": ("off", 0),
 }
 
 

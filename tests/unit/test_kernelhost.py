@@ -27,6 +27,7 @@ from mooring.kernels import KernelHandle, host_lives
 from tests.kernel_clients import alive, eventually, run
 
 SCRIPT = resources.files("mooring") / "guest" / "kernelhost.py"
+RECORDER = resources.files("mooring") / "guest" / "recorder.py"
 
 
 class Host:
@@ -98,16 +99,19 @@ def host(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setenv("IPYTHONDIR", str(state / "ipython"))
     folder = Folder.create("s", {"id": "s", "name": "s", "memory": "1 GiB"})
     folder.release()
-    shutil.copy(str(SCRIPT), folder.run / "kernelhost.py")
+    for script in (SCRIPT, RECORDER):
+        shutil.copy(str(script), folder.run / script.name)
+    folder.write_settings(record_bytes=16 << 20)
     made = Host(folder)
     made.start()
     yield made
     made.kill()
 
 
-def test_it_reads_as_python_3_8() -> None:
+@pytest.mark.parametrize("script", [SCRIPT, RECORDER], ids=lambda script: script.name)
+def test_it_reads_as_python_3_8(script: Any) -> None:
     """The image's own Python may be as old as 3.8, and knows nothing of mooring."""
-    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 8))
+    tree = ast.parse(script.read_text(), feature_version=(3, 8))
     names = {
         name
         for node in ast.walk(tree)
@@ -119,7 +123,8 @@ def test_it_reads_as_python_3_8() -> None:
             else []
         )
     }
-    assert "ipykernel" in {name.partition(".")[0] for name in names}
+    if script is SCRIPT:
+        assert "ipykernel" in {name.partition(".")[0] for name in names}
     assert "mooring" not in {name.partition(".")[0] for name in names}
 
 

@@ -273,6 +273,10 @@ def test_images(written: str, image: str) -> None:
         {"max_duration": "5ms"},
         {"idle_timeout": None},
         {"encrypt": "never"},
+        {"record": "64KiB"},
+        {"record": "65MiB"},
+        {"record": "never"},
+        {"record": True},
         {"target": ""},
         {"distribution": "dask"},
         {"unknown": 1},
@@ -408,6 +412,7 @@ def test_every_key_has_a_verdict() -> None:
     honoured = {
         "name", "image", "pull", "kernel", "command", "cpus", "memory", "shm", "inputs", "outputs",
         "home", "env", "secrets", "idle_timeout", "max_duration", "encrypt", "target",
+        "record",
     }  # fmt: skip
     assert honoured | UNSUPPORTED.keys() == set(SessionSpec.model_fields)
 
@@ -422,6 +427,15 @@ def test_schema_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("mooring.spec.SCHEMA_FILE", tmp_path / "schema.json")
     main()
     assert (tmp_path / "schema.json").read_bytes() == SCHEMA_FILE.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("off", 0), ("OFF", 0), (False, 0), (0, 0), ("0", 0), ("4m", 4 << 20), (2**26, 2**26)],
+)
+def test_record_is_a_size_or_off(value: object, size: int) -> None:
+    """How much output is kept is said as a size; YAML reads a bare off as False."""
+    assert spec(record=value).record == size
 
 
 def test_schema_describes_every_key() -> None:
@@ -443,6 +457,8 @@ def test_schema_describes_every_key() -> None:
         {"build": "Dockerfile"},
         {"gpus": {"count": 2, "memory": "40GiB", "model": "A100"}},
         {"idle_timeout": False, "max_duration": 60, "memory": 2**30},
+        {"record": False},
+        {"record": "off"},
         {"command": ["sleep", 5], "env": {"A": 1, "B": True}},
         {"secrets": {"A": {"file": "a"}}, "inputs": [{"source": "a"}]},
     ],

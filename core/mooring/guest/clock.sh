@@ -122,16 +122,22 @@ read_usage() {
     read_stat self && USAGE=$((usage - USED))
 }
 
-# The file with the cgroup's CPU time into cpu_file. The path in /proc/self/cgroup exists
+# The files with the cgroup's CPU time and memory into cpu_file and memory_file. The path in /proc/self/cgroup exists
 # under the mount only where the host's whole tree is mounted. The root of a v1 tree, which
 # alone has a release_agent, counts the whole machine; rootless engines have no other.
 find_cgroup() {
-    v1='' v2='' top=/sys/fs/cgroup
+    v1='' v2='' v1_memory='' top=/sys/fs/cgroup
     {
         while IFS=: read -r _ names path; do
             case ,$names, in ,,) v2=$path ;; *,cpuacct,*) v1=$path ;; esac
+            case ,$names, in *,memory,*) v1_memory=$path ;; esac
         done </proc/self/cgroup
     } 2>/dev/null
+    for memory_file in "$top$v2/memory.current" "$top/memory.current" \
+        "$top/memory$v1_memory/memory.usage_in_bytes" "$top/memory/memory.usage_in_bytes" ''; do
+        [ -r "$memory_file" ] && ! [ -e "${memory_file%/*}/release_agent" ] || continue
+        break
+    done
     for cpu_file in "$top$v2/cpu.stat" "$top/cpu.stat" \
         "$top/cpuacct$v1/cpuacct.usage" "$top/cpuacct/cpuacct.usage" \
         "$top/cpu,cpuacct$v1/cpuacct.usage" "$top/cpu,cpuacct/cpuacct.usage"; do
@@ -279,6 +285,26 @@ share() {
     PERCENT=$((SHARE / 10)).$((SHARE % 10))
 }
 
+# Memory in use into memory, less the page cache that goes when it is needed, as `docker
+# stats` tells it; nothing where it cannot be told.
+probe_memory() {
+    memory='' part='' key=inactive_file
+    case $memory_file in
+    '') return 0 ;;
+    *.usage_in_bytes) key=total_inactive_file ;;
+    esac
+    {
+        read -r memory <"$memory_file"
+        while read -r text part; do
+            [ "$text" != "$key" ] || break
+        done <"${memory_file%/*}/memory.stat"
+    } 2>/dev/null
+    is_count "$memory" || memory=''
+    if [ -n "$memory" ] && is_count "$part" && [ "$part" -lt "$memory" ]; then
+        memory=$((memory - part))
+    fi
+}
+
 # --- the loop ----------------------------------------------------------------------------
 
 clock() {
@@ -317,6 +343,7 @@ take_sample() {
     probe_execs
     probe_terminals
     probe_cpu
+    probe_memory
     if [ -n "$unknown" ]; then
         last=$((last + now - previous))
         [ "$last" -le "$now" ] || last=$now
@@ -336,6 +363,7 @@ write_status() {
         eval "show \"\$${signal}_at\""
         text="$text $signal=$TEXT"
     done
+    [ -z "$memory" ] || text="$text${NL}memory_bytes $memory"
     text="active$active${NL}unknown$unknown$NL$text${NL}clock $clock_pid${NL}complete"
     show "$last"; text="last_signal $TEXT $last_name$NL$text"
     show "$max_at"; text="max_at $TEXT$NL$text"

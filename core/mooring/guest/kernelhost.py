@@ -8,10 +8,12 @@ Files, below the folder that this script lies in:
 
     kernelhost.sock     requests, one JSON object a line, one answer a line
     kernelhost.lock     held while it lives: there is one in a session
+    settings            read here: record_bytes, how much of a kernel's output is kept
     k/ID/c.json         the kernel's connection file (written by the caller, 0600)
     k/ID/pid            "PID START": the kernel's process and group, and when it began (proc(5))
     k/ID/log            what it wrote to its standard output and error; log.1 is the run before
     k/ID/busy           "busy N" or "idle N"; N requests of a person so far
+    k/ID/out.*          what it published, see recorder.py beside this file
     k/ID/exit           {"code": …, "oom": …}, once it has ended
 
 Requests: {"op": "start", "id", "kernel", "cwd", "env", "arguments", "encrypted"},
@@ -25,6 +27,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import selectors
@@ -105,6 +108,8 @@ class KernelHost:
                 importlib.import_module(name)
         if not asked:
             del os.environ[quiet]
+        with contextlib.suppress(OSError):
+            load_recorder()
         gc.freeze()
 
     def serve(self):
@@ -337,6 +342,7 @@ def run_ipykernel(folder, arguments):
 
     read_secrets()
     record_state(folder)
+    record_output(folder)
     if "numpy.random" in sys.modules:  # by a .pth file, say: its state must not be the twin's
         sys.modules["numpy.random"].seed()
     connection_file = os.path.join(folder, "c.json")
@@ -370,6 +376,61 @@ def record_state(folder):
     Kernel._publish_status = publish_status  # type: ignore[method-assign]
 
 
+def record_output(folder):
+    """Have the kernel record what it publishes, and of which cell of a notebook it is."""
+    recorder = open_recorder(folder)
+    if recorder is None:
+        return
+    from ipykernel.iostream import IOPubThread
+    from ipykernel.kernelbase import Kernel
+
+    really_send = IOPubThread._really_send
+    publish_execute_input = Kernel._publish_execute_input
+    master = os.getpid()
+
+    def send_and_record(self, msg, *args, **kwargs):
+        really_send(self, msg, *args, **kwargs)
+        if os.getpid() == master:  # what a fork of it says comes here through the master
+            recorder.message(msg)
+
+    def publish_and_note_cell(self, code, parent, execution_count):
+        try:
+            cell = parent["metadata"].get("cellId")
+            if isinstance(cell, str) and len(recorder.cells) < 1000:
+                recorder.cells[parent["header"]["msg_id"].encode()] = cell
+        except (KeyError, TypeError, AttributeError):
+            pass
+        publish_execute_input(self, code, parent, execution_count)
+
+    IOPubThread._really_send = send_and_record  # type: ignore[method-assign]
+    Kernel._publish_execute_input = publish_and_note_cell  # type: ignore[method-assign]
+
+
+def open_recorder(folder):
+    """What records a kernel's output, or None where none is to be kept."""
+    limit = 0
+    try:
+        with open(os.path.join(HERE, "settings")) as file:
+            for line in file:
+                key, _, text = line.partition(" ")
+                if key == "record_bytes":
+                    limit = int(text)
+        return load_recorder().Recorder(folder, limit) if limit else None
+    except (OSError, ValueError):
+        return None
+
+
+def load_recorder():
+    """The module beside this file; under a name that no user's module has."""
+    name = "_mooring_recorder"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, "recorder.py"))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
 def find_command(name, folder):
     """The command and environment of a kernelspec of the image."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -393,22 +454,26 @@ def find_command(name, folder):
 
 
 def watch(folder):
-    """Write down whether a kernel of another kind is busy, from what it publishes."""
+    """Write down whether a kernel of another kind is busy, and record what it publishes."""
     import zmq
 
     with open(os.path.join(folder, "c.json")) as file:
         info = json.load(file)
     subscriber = zmq.Context().socket(zmq.SUB)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    subscriber.setsockopt(zmq.RCVHWM, 0)  # it may print faster than this process writes
     if info.get("curve_publickey"):
         subscriber.curve_serverkey = info["curve_publickey"].encode()
         subscriber.curve_publickey = info["curve_publickey"].encode()
         subscriber.curve_secretkey = info["curve_secretkey"].encode()
     subscriber.connect("ipc://%s-%d" % (info["ip"], info["iopub_port"]))
     descriptor = os.open(os.path.join(folder, "busy"), os.O_WRONLY | os.O_CREAT, 0o600)
+    recorder = open_recorder(folder)
     requests = 0
     while True:
         frames = subscriber.recv_multipart()
+        if recorder is not None:
+            recorder.message(frames)
         try:
             start = frames.index(b"<IDS|MSG>") + 2
             if json.loads(frames[start].decode())["msg_type"] != "status":

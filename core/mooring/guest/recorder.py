@@ -1,0 +1,216 @@
+"""What a kernel publishes, recorded beside it: nothing is lost while no client listens.
+
+It runs in the container, on the image's Python (3.8 or newer), in the kernel's own process or in
+the one that watches a kernel of another kind. In the kernel's folder:
+
+    out.0       the newest lines, at most half of the limit
+    out.1       the lines before them, at most the other half; what was there before is dropped
+
+A line is one JSON object:
+
+    {"kind": "begin", "number": N, "lost": L}   a file's first; L bytes were dropped before out.1
+    {"kind": "start", "at": T}                  a process of the kernel's began
+    {"kind": "lost", "parent": ID, "bytes": L}  output that is not here: it was too long
+    {"kind": K, "parent": ID, "at": T, "cell": C, "content": {…}}
+
+K is the type of a message on the iopub channel, ID the execute_request that it belongs to, T in
+seconds since the epoch, and the content that of the message, byte for byte; "cell" is in lines of
+the kind execute_input, "" where the client told none. The execute_input of an execution that goes
+on is said again, with "again": true, at the beginning of each file. Long streams are several lines.
+"""
+
+import json
+import os
+import time
+
+KINDS = {
+    b"clear_output",
+    b"display_data",
+    b"error",
+    b"execute_input",
+    b"execute_result",
+    b"status",
+    b"stream",
+    b"update_display_data",
+}
+DELIMITER = b"<IDS|MSG>"
+LONGEST_PIECE = 1 << 20
+SMALLEST_LIMIT = 64 << 10
+BACKSLASH = ord("\\")
+ESCAPE_U = ord("u")
+
+
+class Recorder:
+    """Appends messages to the files of one kernel. An error (a full disk) ends it, silently.
+
+    Args:
+        folder: the kernel's.
+        limit: bytes, both files together; below 64 KiB nothing is recorded.
+    """
+
+    def __init__(self, folder, limit):
+        self.newest = os.path.join(folder, "out.0")
+        self.older = os.path.join(folder, "out.1")
+        self.half = limit // 2
+        self.piece = min(LONGEST_PIECE, self.half // 4)
+        self.cells = {}  # id of an execute_request -> the notebook's id of its cell
+        self.current = None  # the execution that goes on, and its execute_input once more
+        self.file = None
+        self.number = self.lost = self.size = 0
+        if limit < SMALLEST_LIMIT:
+            return
+        try:
+            self.open()
+            self.put(b'{"kind":"start","at":%.3f}\n' % time.time())
+        except OSError:
+            self.close()
+
+    def message(self, frames):
+        """Record a message of the iopub channel, if it is about an execution."""
+        if self.file is None:
+            return
+        try:
+            first = frames.index(DELIMITER) + 2
+            header, parent, content = frames[first], frames[first + 1], frames[first + 3]
+        except (ValueError, IndexError):
+            return
+        kind = value(header, b'"msg_type"')
+        if kind not in KINDS or (kind == b"status" and b'"idle"' not in content):
+            return
+        if kind != b"update_display_data" and value(parent, b'"msg_type"') != b"execute_request":
+            return
+        if b"\n" in content:  # space between tokens: a JSON text has none in its strings
+            content = content.replace(b"\n", b" ")
+        if content[:1] != b"{":
+            return
+        try:
+            self.write(kind, value(parent, b'"msg_id"'), content)
+        except OSError:
+            self.close()
+
+    def write(self, kind, parent, content):
+        head = b'{"kind":"%s","parent":"%s","at":%.3f,' % (kind, parent, time.time())
+        if kind == b"execute_input":
+            head += b'"cell":%s,' % json.dumps(self.cells.pop(parent, "")).encode()
+        elif kind == b"status" and self.current and self.current[0] == parent:
+            self.current = None
+        if len(content) <= self.piece:
+            self.put(head, b'"content":', content, b"}\n")
+            if kind == b"execute_input":
+                self.current = (parent, b'%s"again":true,"content":%s}\n' % (head, content))
+            return
+        head += b'"content":'
+        lost = 0
+        bounds = text_bounds(content) if kind == b"stream" else None
+        if bounds is None:
+            if len(head) + len(content) + 200 <= self.half:
+                self.put(head, content, b"}\n")
+                return
+            lost = len(content)
+        else:
+            start, end = bounds
+            head += content[:start]
+            whole = memoryview(content)
+            if end - start > 2 * self.half:  # what would be dropped again is not written
+                begin, start = start, safe_cut(content, end - 2 * self.half, end)
+                lost = start - begin
+        if lost:
+            self.put(b'{"kind":"lost","parent":"%s","bytes":%d}\n' % (parent, lost))
+        while bounds and start < end:
+            stop = safe_cut(content, start + self.piece, end)
+            self.put(head, whole[start:stop], b'"}}\n')
+            start = stop
+
+    # the files
+
+    def open(self):
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.file = os.open(self.newest, flags, 0o600)
+        self.size = os.fstat(self.file).st_size
+        if self.size == 0:
+            self.begin()
+            return
+        try:
+            begin = json.loads(os.pread(self.file, 200, 0).split(b"\n")[0].decode())
+            self.number, self.lost = int(begin["number"]), int(begin["lost"])
+        except (ValueError, KeyError, TypeError):
+            self.rotate()
+            return
+        if os.pread(self.file, 1, self.size - 1) != b"\n":  # the last process was cut short
+            self.put(b"\n")
+
+    def begin(self):
+        self.size = 0
+        self.put(b'{"kind":"begin","number":%d,"lost":%d}\n' % (self.number, self.lost))
+        if self.current:
+            self.put(self.current[1])
+
+    def put(self, *parts):
+        size = sum(map(len, parts))
+        if self.size + size > self.half and self.size > 200:
+            self.rotate()
+        if os.writev(self.file, parts) != size:
+            raise OSError("the disk is full")
+        self.size += size
+
+    def rotate(self):
+        try:
+            self.lost += os.stat(self.older).st_size
+        except OSError:
+            pass
+        os.rename(self.newest, self.older)
+        os.close(self.file)
+        self.number += 1
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self.file = None
+        self.file = os.open(self.newest, flags, 0o600)
+        self.begin()
+
+    def close(self):
+        if self.file is not None:
+            os.close(self.file)
+        self.file = None
+
+
+def value(frame, key):
+    """The text of a key in a JSON object that is short, without reading all of it."""
+    at = frame.find(key)
+    if at < 0:
+        return b""
+    begin = frame.find(b'"', at + len(key)) + 1
+    return frame[begin : frame.find(b'"', begin)]
+
+
+def text_bounds(content):
+    """Where the text of a stream's content begins and ends; None if it is not the last key."""
+    at = content.find(b'"text"', 0, 100)
+    start = content.find(b'"', at + 6) + 1
+    end = content.rfind(b'"')
+    if at < 0 or content[at + 6 : start - 1].strip() != b":" or content[end + 1 :].strip() != b"}":
+        return None
+    return start, end
+
+
+def safe_cut(content, at, end):
+    """The first place from ``at`` on where a JSON string can be cut in two that are whole."""
+    while at < end and not _is_whole(content, at):
+        at += 1
+    return min(at, end)
+
+
+def _is_whole(content, at):
+    if content[at] & 0xC0 == 0x80:  # within a character
+        return False
+    for begin in range(at - 5, at):
+        if content[begin] == BACKSLASH and _begins_escape(content, begin):
+            length = 6 if content[begin + 1] == ESCAPE_U else 2
+            if begin + length > at:
+                return False
+    # the second half of a character outside the basic plane
+    follows = content[at : at + 4].lower()
+    return not (follows[:3] == b"\\ud" and follows[3:] in b"cdef" and _begins_escape(content, at))
+
+
+def _begins_escape(content, at):
+    before = content[max(0, at - LONGEST_PIECE) : at]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0

@@ -1,0 +1,335 @@
+"""What a session's kernels published, as ``guest/recorder.py`` wrote it down beside them.
+
+The files lie where the container can write, so nothing in them is trusted: what is read is bounded
+in bytes, lines, executions and nested values, and a line that is not what it should be is skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mooring import guestfiles
+from mooring.folder import Folder
+from mooring.kernels import host_lives
+
+#: Of each of a kernel's two files at most so much is read: half of the largest ``record``.
+MAX_FILE_BYTES = 32 << 20
+MAX_EXECUTIONS = 10_000
+MAX_OUTPUTS = 50_000
+# A longer line may be refused for what its JSON would take in memory
+LONG_LINE = 1 << 20
+MAX_VALUES = 2_000_000
+OUTPUTS = frozenset({"stream", "display_data", "execute_result", "error"})
+BUNDLES = frozenset({"display_data", "execute_result", "update_display_data"})
+
+_SHORT_ID = re.compile(r"[A-Za-z0-9-]{1,40}")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One recorded line.
+
+    Attributes:
+        kind: a message type of the iopub channel, or ``start`` and ``lost``, see the recorder.
+        parent: the id of the execute_request that it belongs to; "" for ``start``.
+        at: seconds since the epoch.
+        cell: the notebook's id of the cell, in an ``execute_input``; else "".
+        again: an ``execute_input`` that was recorded before, and may be lost there.
+        values: how many values its JSON has, at most.
+    """
+
+    kind: str
+    parent: str
+    at: float
+    content: dict[str, Any]
+    cell: str = ""
+    again: bool = False
+    values: int = 0
+
+
+@dataclass
+class Execution:
+    """What one request to execute printed, so far.
+
+    Attributes:
+        msg_id: the request's.
+        cell_id: the notebook's id of the cell; "" where the client told none.
+        code: "" where the beginning of the execution is not recorded any more.
+        status: ``running``, ``ok`` or ``error``; the last too if the kernel ended meanwhile.
+        started: seconds since the epoch.
+        outputs: nbformat 4.
+        truncated: whether output of it is missing.
+    """
+
+    msg_id: str
+    cell_id: str = ""
+    code: str = ""
+    execution_count: int | None = None
+    status: str = "running"
+    started: float = 0.0
+    outputs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    truncated: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for the REST API."""
+        return vars(self).copy()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is known of a kernel's executions, the oldest first, and how many bytes are not."""
+
+    executions: tuple[Execution, ...] = ()
+    lost_bytes: int = 0
+
+
+def read(folder: Folder, short_id: str) -> Recording:
+    """All that is recorded of a kernel; empty where there is nothing, or no such kernel.
+
+    Args:
+        folder: the session's; it may run or not.
+        short_id: names the kernel's own folder.
+    """
+    reader = Reader(folder, short_id)
+    book = _Book()
+    for message in reader.messages():
+        book.add(message)
+    alive = host_lives(folder) and not guestfiles.exists(folder.run, f"k/{short_id}/exit")
+    return Recording(
+        tuple(book.finish(alive=alive, lost=bool(reader.lost_bytes))), reader.lost_bytes
+    )
+
+
+class Reader:
+    """Reads a kernel's lines in order, those that are new at each call of ``messages``."""
+
+    def __init__(self, folder: Folder, short_id: str) -> None:
+        self.folder = folder
+        self.id = short_id
+        self.lost_bytes = 0
+        self._known = b""  # the first line of the file that was read last: names it
+        self._offset = 0
+
+    def messages(self) -> Iterator[Message]:
+        """What was recorded since the last call. A line that is still being written is left."""
+        if not _SHORT_ID.fullmatch(self.id):
+            return
+        for data in self._unread():
+            begin = 0
+            while (end := data.find(b"\n", begin)) >= 0:
+                line, begin = data[begin:end], end + 1
+                message = _parse(line)
+                if message is None:
+                    self.lost_bytes += len(line)
+                elif message.kind == "begin":
+                    self.lost_bytes = max(self.lost_bytes, _count(message.content.get("lost")))
+                else:
+                    if message.kind == "lost":
+                        self.lost_bytes += _count(message.content.get("bytes"))
+                    yield message
+
+    def _unread(self) -> list[bytes]:
+        """The rest of the file that was read last, and the newer one."""
+        for _ in range(3):
+            newest, older = self._file("out.0"), self._file("out.1")
+            if not newest or not older or _name(newest) != _name(older):
+                break  # else the recorder went on to the next file between the two
+        found = [older, newest]
+        if self._known and self._known == _name(newest):
+            found = [newest[self._offset :]]
+        elif self._known and self._known == _name(older):
+            found = [older[self._offset :], newest]
+        whole = newest.rfind(b"\n") + 1
+        if whole:
+            self._known, self._offset = _name(newest), whole
+        return found
+
+    def _file(self, name: str) -> bytes:
+        try:
+            with guestfiles.opened(self.folder.run, f"k/{self.id}/{name}") as descriptor:
+                return os.pread(descriptor, MAX_FILE_BYTES, 0)
+        except OSError:
+            return b""
+
+
+class _Book:
+    """Executions in the making."""
+
+    def __init__(self) -> None:
+        self.executions: dict[str, Execution] = {}
+        self.running: set[str] = set()
+        self.to_clear: set[str] = set()
+        self.streams: dict[int, list[str]] = {}  # id of an output -> pieces of its text
+        self.displays: list[tuple[str, int, dict[str, Any]]] = []
+        self.updates: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.outputs = 0
+        self.values = 0
+        self.number = 0
+
+    def add(self, message: Message) -> None:
+        self.number += 1
+        kind, content = message.kind, message.content
+        if kind in BUNDLES:
+            self.values += message.values
+            if self.values > MAX_VALUES:
+                data = content.get("data")
+                content["data"] = _texts(data) if isinstance(data, dict) else {}
+                content["metadata"] = {}
+        if kind == "start":
+            self._ended()
+            return
+        if kind == "update_display_data":
+            self.updates[_display_id(content)] = (self.number, content)
+            return
+        execution = self.executions.get(message.parent)
+        if execution is None:
+            if kind == "status":
+                return
+            execution = Execution(message.parent, started=message.at, truncated=message.again)
+            self.executions[message.parent] = execution
+            self.running.add(message.parent)
+            if len(self.executions) > MAX_EXECUTIONS:
+                self._drop(next(iter(self.executions)))
+        if kind == "execute_input":
+            execution.code = _text(content.get("code"))
+            execution.cell_id = message.cell
+            execution.execution_count = _number(content.get("execution_count"))
+        elif kind == "status":
+            self.running.discard(message.parent)
+            if execution.status == "running":
+                execution.status = "ok"
+        elif kind == "lost":
+            execution.truncated = True
+        elif kind == "clear_output" and content.get("wait") is True:
+            self.to_clear.add(message.parent)
+        elif kind == "clear_output":
+            self._clear(execution)
+        elif kind in OUTPUTS:
+            self._output(execution, kind, content)
+
+    def finish(self, *, alive: bool, lost: bool) -> list[Execution]:
+        """The executions. Silent ones, a client's own, are there if they printed something."""
+        if not alive:
+            self._ended()
+        for key, number, output in self.displays:
+            updated, content = self.updates.get(key, (0, {}))
+            if updated > number:
+                output |= _bundle(content)
+        found = []
+        for execution in self.executions.values():
+            if execution.code or execution.outputs:
+                execution.truncated |= lost and not execution.code
+                for output in execution.outputs:
+                    if id(output) in self.streams:
+                        output["text"] = "".join(self.streams[id(output)])
+                found.append(execution)
+        return found
+
+    def _output(self, execution: Execution, kind: str, content: dict[str, Any]) -> None:
+        if execution.msg_id in self.to_clear:
+            self._clear(execution)
+        output: dict[str, Any] = {"output_type": kind}
+        if kind == "stream":
+            output |= {"name": "stderr" if content.get("name") == "stderr" else "stdout"}
+            last = execution.outputs[-1] if execution.outputs else {}
+            if last.get("output_type") == kind and last["name"] == output["name"]:
+                self.streams[id(last)].append(_text(content.get("text")))
+                return
+        if self.outputs >= MAX_OUTPUTS:
+            execution.truncated = True
+            return
+        self.outputs += 1
+        execution.outputs.append(output)
+        if kind == "stream":
+            self.streams[id(output)] = [_text(content.get("text"))]
+        elif kind == "error":
+            execution.status = "error"
+            lines = content.get("traceback")
+            output |= {
+                "ename": _text(content.get("ename")),
+                "evalue": _text(content.get("evalue")),
+                "traceback": [_text(line) for line in lines] if isinstance(lines, list) else [],
+            }
+        else:
+            if kind == "execute_result":
+                output["execution_count"] = _number(content.get("execution_count"))
+            output |= _bundle(content)
+            if key := _display_id(content):
+                self.displays.append((key, self.number, output))
+
+    def _clear(self, execution: Execution) -> None:
+        self.to_clear.discard(execution.msg_id)
+        for output in execution.outputs:
+            self.streams.pop(id(output), None)
+        self.outputs -= len(execution.outputs)
+        execution.outputs = []
+
+    def _drop(self, msg_id: str) -> None:
+        self._clear(self.executions.pop(msg_id))
+        self.running.discard(msg_id)
+
+    def _ended(self) -> None:
+        """The kernel's process is gone, and what ran in it."""
+        for msg_id in self.running:
+            self.executions[msg_id].status = "error"
+        self.running.clear()
+
+
+def _parse(line: bytes) -> Message | None:
+    """A line, or None for one that no recorder writes."""
+    values = sum(map(line.count, (b",", b"[", b"{")))
+    if len(line) > LONG_LINE and values > MAX_VALUES:
+        return None
+    try:
+        found = json.loads(line.decode(errors="replace"), parse_constant=lambda _: None)
+        kind, parent, at = found["kind"], found.get("parent", ""), found.get("at", 0.0)
+        cell, content = found.get("cell", ""), found.get("content", found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    fits = isinstance(at, (int, float)) and math.isfinite(at) and isinstance(content, dict)
+    texts = all(isinstance(text, str) and len(text) <= 200 for text in (kind, parent, cell))
+    if not fits or not texts:
+        return None
+    return Message(kind, parent, float(at), content, cell, found.get("again") is True, values)
+
+
+def _name(data: bytes) -> bytes:
+    """What tells one of the recorder's files from the others: its first line."""
+    return data[: data.find(b"\n", 0, 200) + 1]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _count(value: object) -> int:
+    return min(max(_number(value) or 0, 0), 1 << 60)
+
+
+def _bundle(content: dict[str, Any]) -> dict[str, Any]:
+    """The data and metadata of something that is displayed."""
+    data, metadata = content.get("data"), content.get("metadata")
+    return {
+        "data": data if isinstance(data, dict) else {},
+        "metadata": metadata if isinstance(metadata, dict) else {},
+    }
+
+
+def _texts(data: dict[str, Any]) -> dict[str, Any]:
+    return {kind: value for kind, value in data.items() if isinstance(value, str)}
+
+
+def _display_id(content: dict[str, Any]) -> str:
+    transient = content.get("transient")
+    return _text(transient.get("display_id")) if isinstance(transient, dict) else ""
