@@ -14,6 +14,7 @@ from mooring.service import Mooring
 from mooring_server_extension import handlers
 from mooring_server_extension.answers import JupyterSide, jupyter_side
 from mooring_server_extension.metrics import Metrics
+from mooring_server_extension.survival import Survival
 from mooring_server_extension.threads import Threads
 from mooring_server_extension.watcher import PATIENCE_S, Watcher
 
@@ -42,6 +43,7 @@ class MooringExtension(ExtensionApp):
     root: Path
     mooring: Mooring
     threads: Threads
+    survival: Survival
     watcher: Watcher
 
     def initialize_settings(self) -> None:
@@ -49,17 +51,33 @@ class MooringExtension(ExtensionApp):
         self.root = Path(self._server.root_dir).resolve()
         self.mooring = Mooring()
         self.threads = Threads()
+        self.survival = Survival(self._server)
         self.watcher = Watcher(self.mooring, self.threads, self._jupyter, Metrics(), self.refresh_s)
 
     def initialize_handlers(self) -> None:
         """Called once, after the settings."""
         self.handlers.extend(handlers.routes())
 
+    def initialize(self) -> None:
+        """Called when the server is complete, and does not listen yet.
+
+        So nobody is told that a kernel is gone which is only about to be taken up.
+        """
+        super().initialize()
+        self.survival.watch()
+        loop = self._server.io_loop
+        if self.adopt and not loop.asyncio_loop.is_running():
+            loop.run_sync(self.survival.adopt)
+
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        """Called once the event loop runs."""
+        """Called once the event loop runs; a server inside a running loop adopts only now."""
+        if self.adopt:
+            await self.survival.adopt()
 
     async def stop_extension(self) -> None:
         """Called first when the server shuts down, before it ends its kernels."""
+        if self.on_shutdown == "detach":
+            await self.survival.detach()
         self.watcher.close()
         self.threads.close()
 
