@@ -117,7 +117,8 @@ def test_the_restarter_does_not_resurrect_a_session_that_was_stopped(
 def test_two_servers_that_ask_at_once_get_one_session(mooring: Mooring, jupyter: Path) -> None:
     """Two servers that ask for the same shared session at the same moment get the same one."""
     install(session="shared")
-    servers = [Server(), Server()]
+    stop = "--MooringExtension.on_shutdown=stop"
+    servers = [Server(stop), Server(stop)]
     try:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             ids = list(pool.map(lambda server: server.start("mk"), servers * 2))
