@@ -1,0 +1,151 @@
+"""What the browser tests share: Chromium, a JupyterLab of the test's own, and what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from mooring import kernelspecs
+from mooring.service import Mooring
+from tests.browser.lab import Lab
+from tests.kernel_clients import Server, jupyter
+
+__all__ = ["jupyter"]
+
+EVIDENCE = Path(__file__).parents[2] / "build" / "browser"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+WANTED = bool(os.environ.get("MOORING_PICTURES"))
+SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+)
+# The news and the search for updates ask the internet; a notebook's cells are all kept in the page
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+WAIT_MS = 30_000
+Picture = Callable[[str], None]
+expect.set_options(timeout=WAIT_MS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Notes a failure where the page's fixture finds it."""
+    report = yield
+    if report.failed:
+        item.user_properties.append(("failed", report.when))
+    return report
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The distribution's Chromium. Without it the tests fail in CI, and are skipped elsewhere.
+
+    One a module: while Playwright runs, its thread has a running event loop, which other tests
+    must not find there.
+    """
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if not found:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs Chromium: apt-get install chromium")
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def console() -> list[str]:
+    """What the page wrote to its console, and what nobody caught, a line each."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty tab, 1280 by 800. build/browser keeps what it showed and said in a failed test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    page.on(
+        "console",
+        lambda said: console.append(f"{said.type}: {said.text} ({said.location['url']})"),
+    )
+    page.on("pageerror", lambda error: console.append(f"uncaught: {error.stack}"))
+    yield page
+    if any(key == "failed" for key, _ in request.node.user_properties):
+        EVIDENCE.mkdir(parents=True, exist_ok=True)
+        kept = EVIDENCE / request.node.name
+        page.screenshot(path=f"{kept}.png")
+        Path(f"{kept}.log").write_text("\n".join(console) + "\n")
+    context.close()
+
+
+@pytest.fixture
+def settings(jupyter: Path) -> Path:
+    """JupyterLab's folders of this test alone; it asks nothing of the internet."""
+    for name, values in SETTINGS.items():
+        folder, _, plugin = name.partition("/")
+        file = jupyter / f"config/lab/user-settings/@jupyterlab/{folder}/{plugin}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{file}.jupyterlab-settings").write_text(json.dumps(values))
+    return jupyter
+
+
+@pytest.fixture
+def kernelspec(settings: Path, mooring: Mooring) -> str:
+    """A kernelspec of mooring's in the launcher: its name."""
+    content = kernelspecs.document(
+        display_name="Python in a container",
+        kernel="python3",
+        config={"flags": {"kernel": "python3"}},
+    )
+    kernelspecs.install("mk", content, prefix=None, user=True)
+    return "mk"
+
+
+@pytest.fixture
+def lab_server(kernelspec: str, project: Path) -> Iterator[Server]:
+    """JupyterLab, served from the test's project."""
+    server = Server("--LabApp.expose_app_in_browser=True", module="jupyterlab")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lab(lab_server: Server, page: Page) -> Lab:
+    """JupyterLab in a browser, once it is ready to work in."""
+    lab = Lab(page, lab_server)
+    lab.open()
+    return lab
+
+
+@pytest.fixture
+def picture(page: Page) -> Picture:
+    """Takes a picture for the docs; writes it only where MOORING_PICTURES is set."""
+
+    def take(name: str) -> None:
+        if WANTED:
+            page.screenshot(path=PICTURES / f"{name}.png")
+
+    return take

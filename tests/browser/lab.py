@@ -1,0 +1,95 @@
+"""JupyterLab as a user works in it: notebooks, cells, and what stands under them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import v4
+from playwright.sync_api import Locator, Page, expect
+
+from tests.kernel_clients import Server
+
+READY_MS = 60_000
+
+
+def write_notebook(path: Path, *cells: str, kernel: str = "mk") -> str:
+    """Write a notebook of code cells for a kernel. Returns its name."""
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel}
+    nbformat.write(notebook, path)
+    return path.name
+
+
+class Lab:
+    """JupyterLab in a tab of the browser."""
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self.page = page
+        self.server = server
+
+    def open(self, path: str = "") -> None:
+        """Load JupyterLab, and a file in it."""
+        self.page.goto(
+            f"{self.server.url}/lab{'/tree/' + path if path else ''}?token={self.server.token}"
+        )
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=READY_MS)
+        self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Run a command of the app, as its menus do."""
+        self.page.evaluate(
+            "([name, args]) => { window.jupyterapp.commands.execute(name, args); }",
+            [name, arguments or {}],
+        )
+
+    def notebook(self, path: str) -> Notebook:
+        """Open a notebook; wait until its kernel is idle."""
+        self.command("docmanager:open", {"path": path, "factory": "Notebook"})
+        found = Notebook(self.page)
+        found.wait_until_idle()
+        return found
+
+
+class Notebook:
+    """The notebook that is in front, in JupyterLab or in Notebook 7."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def wait_until_idle(self) -> None:
+        """Wait until the toolbar shows that the kernel has nothing to do."""
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell.currentWidget?.sessionContext?.ready.then(() => true)"
+        )
+        circle = self.panel.locator(".jp-Notebook-ExecutionIndicator")
+        expect(circle).to_have_attribute("data-status", "idle", timeout=READY_MS)
+
+    def cell(self, number: int) -> Locator:
+        """A cell, counted from 0."""
+        return self.panel.locator(".jp-Notebook .jp-Cell").nth(number)
+
+    def start(self, number: int) -> Locator:
+        """Run a cell by the keyboard. Returns what stands under it, and does not wait."""
+        cell = self.cell(number)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        return cell.locator(".jp-Cell-outputArea")
+
+    def run(self, number: int) -> Locator:
+        """Run a cell, and wait for its end. Returns what stands under it."""
+        shown = self.start(number)
+        self.wait_for_end(number)
+        return shown
+
+    def wait_for_end(self, number: int) -> None:
+        """Wait until a cell that runs has its number."""
+        prompt = self.cell(number).locator(".jp-InputPrompt")
+        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
+
+    def tool(self, label: str) -> Locator:
+        """A button of the notebook's toolbar, by what it says when one points at it."""
+        return self.panel.locator(".jp-NotebookPanel-toolbar").get_by_role("button", name=label)
