@@ -161,15 +161,32 @@ def _only_running(mooring: Mooring) -> str:
 
 def logs(
     name: opt.Name,
+    kernel_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[KERNEL]", help="With --kernel: one, by the start of its id."),
+    ] = None,
+    kernel: Annotated[
+        bool, typer.Option("--kernel", "-k", help="What its kernels printed, whoever listened.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it prints.")] = False,
     tail: Annotated[int | None, typer.Option(min=1, help="Only so many last lines.")] = None,
 ) -> None:
-    """Print what a session's main process printed."""
+    """Print what a session's main process printed, or what its kernels did."""
     from mooring.errors import SessionStateError
     from mooring.service import Mooring
 
+    if kernel_id and not kernel:
+        raise typer.BadParameter("a kernel is named after --kernel")
+    if kernel and tail:
+        raise typer.BadParameter("--tail is for the main process, not for --kernel")
     mooring = Mooring()
     session = mooring.get(name)
+    if kernel:
+        from mooring.folder import Folder
+        from mooring_cli.printed import print_kernels
+
+        print_kernels(Folder.open(session.id), kernel_id or "", follow=follow)
+        return
     if not session.container:
         raise SessionStateError(
             f"session {session.name} has no container, and so no output",
