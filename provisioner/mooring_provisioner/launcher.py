@@ -105,7 +105,13 @@ def main() -> int:
     """The console script. Returns the exit code: the kernel's own, 128 and more for a signal."""
     for number in LEAVING:
         signal.signal(number, _leave)
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # there is no cell yet
     try:
+        if len(sys.argv) == 2:
+            raise KernelError(
+                "this kernelspec was made by an older mooring",
+                "install it again: mooring kernel install",
+            )
         if len(sys.argv) != 3:
             raise KernelError("two arguments are needed", _USAGE)
         folder, file = sys.argv[1:]
@@ -160,7 +166,6 @@ class Launcher:
                 key=self._key, encrypt=False, kernel_name=kernel_name
             )
             mooring.ensure_kernel_host(session)
-            signal.signal(signal.SIGINT, lambda number, frame: None)  # it still starts
             handle.start(cwd=self._cwd, env=env, timeout_s=START_TIMEOUT_S)
             detail = f"{connection.kernel_name} {handle.id} started"
             mooring.history.add(session.id, "kernel", mooring.actor, detail)
