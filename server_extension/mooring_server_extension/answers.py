@@ -44,6 +44,16 @@ class Forbidden(MooringError):
     """Not signed in, not allowed, or from a page of another origin."""
 
 
+class NeedsConsent(ConsentRequired):
+    """``ConsentRequired``, with each of the things that are asked for."""
+
+    code = "consent_required"
+
+    def __init__(self, message: str, hint: str, grants: list[str]) -> None:
+        super().__init__(message, hint)
+        self.grants = grants
+
+
 STATUS: tuple[tuple[type[MooringError], int], ...] = (
     (BadRequest, 400),
     (SpecError, 400),
@@ -66,18 +76,18 @@ def status_of(error: MooringError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def error_body(error: BaseException | None, status: int) -> dict[str, Any]:
-    """What is said of a failure; of one that nobody foresaw, nothing but that there is one."""
+def error_body(error: BaseException | None, status: int, *, known: bool) -> dict[str, Any]:
+    """What is said of a failure; of one that nobody foresaw, nothing but that there is one.
+
+    Args:
+        known: whether the request's user is.
+    """
     if isinstance(error, MooringError):
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
-        return body | getattr(error, "more", {})
+        return body | {"grants": error.grants} if isinstance(error, NeedsConsent) else body
     if status in (401, 403):
-        said = _said(error) or "not signed in, or not from here"
-        return {
-            "code": "forbidden",
-            "message": said,
-            "hint": "send the server's token; with a cookie, the X-XSRFToken header too",
-        }
+        hint = "with a cookie, send the X-XSRFToken header" if known else "send the server's token"
+        return {"code": "forbidden", "message": _said(error) or "not signed in", "hint": hint}
     if isinstance(error, HTTPError):
         message, _, hint = _said(error).partition("\nhint: ")  # as the provisioner puts it
         code = responses.get(status, "error").lower().replace(" ", "_")

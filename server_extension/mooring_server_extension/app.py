@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from traitlets import Bool, Enum, Float
 
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.service import Mooring
-from mooring_server_extension import handlers
+from mooring_server_extension import audit, handlers, metrics
 from mooring_server_extension.answers import JupyterSide, jupyter_side
 from mooring_server_extension.metrics import Metrics
 from mooring_server_extension.survival import Survival
@@ -43,7 +44,9 @@ class MooringExtension(ExtensionApp):
     root: Path
     mooring: Mooring
     threads: Threads
+    stopping: threading.Event  # creations that run are then given up
     survival: Survival
+    metrics: Metrics
     watcher: Watcher
 
     def initialize_settings(self) -> None:
@@ -51,19 +54,25 @@ class MooringExtension(ExtensionApp):
         self.root = Path(self._server.root_dir).resolve()
         self.mooring = Mooring()
         self.threads = Threads()
+        self.stopping = threading.Event()
         self.survival = Survival(self._server)
-        self.watcher = Watcher(self.mooring, self.threads, self._jupyter, Metrics(), self.refresh_s)
+        self.metrics = Metrics(self.mooring, lambda look: self.threads.submit("look", look))
+        metrics.publish(self.metrics)
+        self.watcher = Watcher(
+            self.mooring, self.threads, self._jupyter, self.metrics, self.refresh_s
+        )
 
     def initialize_handlers(self) -> None:
         """Called once, after the settings."""
-        self.handlers.extend(handlers.routes())
+        audit.register(self._server.event_logger)
+        self.handlers.extend([*handlers.ROUTES, handlers.NOWHERE])
 
-    def initialize(self) -> None:
+    def initialize(self) -> None:  # type: ignore[override]  # as ExtensionApp's own
         """Called when the server is complete, and does not listen yet.
 
         So nobody is told that a kernel is gone which is only about to be taken up.
         """
-        super().initialize()
+        super().initialize()  # type: ignore[no-untyped-call]
         self.survival.watch()
         loop = self._server.io_loop
         if self.adopt and not loop.asyncio_loop.is_running():
@@ -76,9 +85,11 @@ class MooringExtension(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Called first when the server shuts down, before it ends its kernels."""
+        self.stopping.set()
+        self.watcher.close()
         if self.on_shutdown == "detach":
             await self.survival.detach()
-        self.watcher.close()
+        metrics.publish(None)
         self.threads.close()
 
     async def engine_status(self) -> dict[str, Any]:

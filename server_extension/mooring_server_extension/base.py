@@ -5,8 +5,10 @@ A subclass's method is ``@web.authenticated`` and ``@authorized``, translates, a
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +19,7 @@ from tornado import web
 from mooring.errors import MooringError
 from mooring.service import Mooring
 from mooring.users import caller
+from mooring_server_extension import audit
 from mooring_server_extension.answers import (
     BadRequest,
     Forbidden,
@@ -35,6 +38,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BODY_BYTES = 1 << 20
+
+
+@dataclass
+class Audited:
+    """What is audited: a session, by its name once that is known."""
+
+    session: str
 
 
 class MooringHandler(APIHandler):
@@ -89,6 +99,29 @@ class MooringHandler(APIHandler):
             pool, lambda: call(Mooring(extension.mooring.engine, actor))
         )
 
+    @contextlib.contextmanager
+    def audited(self, action: str, session: str = "") -> Iterator[Audited]:
+        """Tell the audit trail what comes of what is done within."""
+        told = Audited(session)
+        outcome = "internal_error"
+        try:
+            yield told
+            outcome = "done"
+        except MooringError as error:
+            outcome = error.code
+            raise
+        except web.HTTPError as error:
+            outcome = str(error_body(error, error.status_code, known=True)["code"])
+            raise
+        finally:
+            audit.emit(
+                self.event_logger,
+                user=self.actor,
+                action=action,
+                session=told.session,
+                outcome=outcome,
+            )
+
     async def answer(self, session: Session, status: int = 200) -> None:
         """Answer with a session."""
         jupyter = self.jupyter
@@ -119,7 +152,8 @@ class MooringHandler(APIHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         status = status_of(error) if isinstance(error, MooringError) else status_code
         self.set_status(status)
-        self.finish(json.dumps(error_body(error, status)))
+        known = bool(getattr(self, "_jupyter_current_user", None))
+        self.finish(json.dumps(error_body(error, status, known=known)))
 
     def log_exception(self, *exc_info: Any) -> None:
         """What mooring explains to the client is no traceback in the log."""

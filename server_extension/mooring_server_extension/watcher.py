@@ -37,13 +37,15 @@ class View:
         sessions: as the API tells them.
         engine: ``{ok, message, hint}``.
         events: what was written into the history since the view before.
+        newest: the number of the history's last event; None for not known.
         began: when the look began, on the event loop's clock.
     """
 
     sessions: list[dict[str, Any]]
     engine: dict[str, Any]
     events: list[dict[str, Any]]
-    began: float = 0.0
+    newest: int | None
+    began: float
 
     def body(self) -> dict[str, Any]:
         return {"sessions": self.sessions, "engine": self.engine}
@@ -104,6 +106,7 @@ class Watcher:
         self._stuck: asyncio.Future[View] | None = None
         self._view: View | None = None
         self._sent: tuple[str, float] | None = None
+        self._number: int | None = None
         self._closed = False
 
     async def look(self) -> View:
@@ -129,7 +132,7 @@ class Watcher:
         if self._closed:
             listener.close()
         elif self._task is None or self._task.done():
-            self._sent = None
+            self._sent = self._number = None
             self._task = asyncio.get_running_loop().create_task(self._watch())
         elif self._sent is not None and self._view is not None:
             listener.tell(message("sessions", self._view.body()), [])
@@ -158,46 +161,51 @@ class Watcher:
             await asyncio.sleep(self._refresh_s)
 
     async def _look_once(self, began: float) -> View:
-        jupyter = self._jupyter()
-        patience = PATIENCE_S
+        jupyter, number = self._jupyter(), self._number
+        patience = STUCK_PATIENCE_S
         if self._stuck is None or self._stuck.done():
+            patience = PATIENCE_S
             self._stuck = asyncio.wrap_future(
-                self._threads.submit("look", lambda: self._blocking_look(jupyter, began))
+                self._threads.submit("look", lambda: self._blocking_look(jupyter, number, began))
             )
-        else:
-            patience = STUCK_PATIENCE_S
         try:
-            return await asyncio.wait_for(asyncio.shield(self._stuck), patience)
+            view = await asyncio.wait_for(asyncio.shield(self._stuck), patience)
         except asyncio.TimeoutError:
             self._stuck.add_done_callback(_forget)
             error = EngineUnavailable(
                 f"the engine has not answered for {PATIENCE_S:g} s", "is it busy, or stopped?"
             )
-            return await self._threads.run(
-                "act", lambda: self._blocking_unknown(jupyter, began, error)
-            )
+            view = await self._threads.run("act", lambda: self._unknown(jupyter, began, error))
+        if number == self._number and view.newest is not None:
+            self._number = view.newest
+        return view
 
-    def _blocking_look(self, jupyter: JupyterSide, began: float) -> View:
+    def _blocking_look(self, jupyter: JupyterSide, number: int | None, began: float) -> View:
+        history = self._mooring.history
         try:
             sessions = self._mooring.sessions()
         except MooringError as error:
-            return self._blocking_unknown(jupyter, began, error)
-        events = self._metrics.observe(self._mooring, sessions)
+            return self._unknown(jupyter, began, error)
+        self._metrics.observe(sessions)
+        events = [] if number is None else history.after(number)
+        newest = history.newest() if number is None else number
         names = {session.id: session.name for session in sessions}
         return View(
             [session_body(session, self._mooring, jupyter) for session in sessions],
             {"ok": True, "message": "", "hint": ""},
             [asdict(event) | {"name": self._name(names, event.session)} for event in events],
+            events[-1].number if events else newest,
             began,
         )
 
-    def _blocking_unknown(self, jupyter: JupyterSide, began: float, error: MooringError) -> View:
+    def _unknown(self, jupyter: JupyterSide, began: float, error: MooringError) -> View:
         sessions = self._mooring.unknown()
         self._metrics.observe_unknown(sessions)
         return View(
             [session_body(session, self._mooring, jupyter) for session in sessions],
             {"ok": False, "message": error.message, "hint": error.hint},
             [],
+            None,
             began,
         )
 
