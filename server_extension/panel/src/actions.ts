@@ -1,0 +1,200 @@
+/** What a user can do with a session, each with its questions and its bad news. */
+
+import { JupyterFrontEnd } from '@jupyterlab/application';
+import { InputDialog, MainAreaWidget } from '@jupyterlab/apputils';
+import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
+
+import { Api, ApiError, ICreate } from './api';
+import { confirm, consent, showProblem } from './dialogs';
+import { LogsView } from './logs';
+import type { IDeadline, ISession } from './session';
+import type { Sessions } from './sessions';
+import { counted, spelled } from './words';
+
+/** By how much one press on *Extend* puts the end off. */
+const EXTEND_S = 2 * 3600;
+
+/** What to open once a new session runs. */
+export type Then = 'notebook' | 'terminal' | 'nothing';
+
+export class Actions {
+  constructor(
+    private readonly app: JupyterFrontEnd,
+    private readonly sessions: Sessions,
+    private readonly browser: IDefaultFileBrowser | null
+  ) {
+    this.api = sessions.api;
+  }
+
+  /** The folder that the file browser shows, relative to the server's root. */
+  get folder(): string {
+    const path = this.browser?.model.path ?? '';
+    return this.app.serviceManager.contents.localPath(path);
+  }
+
+  /**
+   * Create a session, after the user's consent where it is needed.
+   *
+   * @returns the session, or null if the user did not consent.
+   * @throws ApiError
+   */
+  async create(asked: ICreate): Promise<ISession | null> {
+    try {
+      const made = await this.api.create(asked);
+      this.sessions.put(made);
+      return made;
+    } catch (error) {
+      if (error instanceof ApiError && error.grants.length > 0 && !asked.allow) {
+        return (await consent(error)) ? this.create({ ...asked, allow: true }) : null;
+      }
+      throw error;
+    }
+  }
+
+  async open(session: ISession, what: Then): Promise<void> {
+    if (what === 'notebook') {
+      await this.notebook(session);
+    } else if (what === 'terminal') {
+      await this.terminal(session);
+    }
+  }
+
+  async terminal(session: ISession): Promise<void> {
+    await this.attempt(`Cannot open a terminal in ${session.name}`, async () => {
+      const name = await this.api.terminal(session.name);
+      await this.app.commands.execute('terminal:open', { name });
+    });
+  }
+
+  /** A new notebook in the file browser's folder, on a new kernel in the session. */
+  async notebook(session: ISession): Promise<void> {
+    await this.attempt(`Cannot open a notebook on ${session.name}`, async () => {
+      const contents = this.app.serviceManager.contents;
+      const file = await contents.newUntitled({ path: this.folder, type: 'notebook' });
+      let kernel;
+      try {
+        kernel = await this.api.kernel(session.name, file.path);
+      } catch (error) {
+        await contents.delete(file.path);
+        throw error;
+      }
+      await this.app.commands.execute('docmanager:open', {
+        path: file.path,
+        factory: 'Notebook',
+        kernel
+      });
+    });
+  }
+
+  async openFile(path: string): Promise<void> {
+    await this.attempt(`Cannot open ${path}`, () =>
+      this.app.commands.execute('docmanager:open', { path })
+    );
+  }
+
+  logs(session: ISession): void {
+    const id = `mooring-logs-${session.id}`;
+    const open = Array.from(this.app.shell.widgets('main')).find(widget => widget.id === id);
+    if (!open) {
+      const widget = new MainAreaWidget({ content: new LogsView(this.api, session) });
+      widget.id = id;
+      widget.content.addTools(widget.toolbar);
+      this.app.shell.add(widget, 'main');
+    }
+    this.app.shell.activateById(id);
+  }
+
+  /** Keep it from idling out for so long; `off` gives that up. */
+  async hold(session: ISession, duration: string): Promise<void> {
+    await this.attempt(`Cannot hold ${session.name}`, async () =>
+      this.sessions.put(await this.api.hold(session.name, duration))
+    );
+  }
+
+  /** Put the end off by two hours. A hold does not move the maximum, so that is changed. */
+  async extend(session: ISession, deadline: IDeadline | null): Promise<void> {
+    if (deadline?.kind === 'max' && session.max_duration_s) {
+      const max_duration = spelled(session.max_duration_s + EXTEND_S);
+      await this.attempt(`Cannot extend ${session.name}`, async () =>
+        this.sessions.put(await this.api.update(session.name, { max_duration }))
+      );
+    } else {
+      await this.hold(session, spelled(EXTEND_S));
+    }
+  }
+
+  /** Ask for another idle timeout or maximum duration. */
+  async changeClock(session: ISession, key: 'idle_timeout' | 'max_duration'): Promise<void> {
+    const now = key === 'idle_timeout' ? session.idle_timeout_s : session.max_duration_s;
+    const what = key === 'idle_timeout' ? 'Idle timeout' : 'Maximum duration';
+    const answer = await InputDialog.getText({
+      title: `${what} of ${session.name}`,
+      label: 'Such as 30m, 8h or 2d; off for never',
+      text: now ? spelled(now) : 'off',
+      okLabel: 'Change'
+    });
+    if (answer.button.accept && answer.value?.trim()) {
+      const text = answer.value.trim();
+      await this.attempt(`Cannot change ${session.name}`, async () =>
+        this.sessions.put(await this.api.update(session.name, { [key]: text }))
+      );
+    }
+  }
+
+  async start(session: ISession): Promise<boolean> {
+    return this.attempt(`Cannot start ${session.name}`, async () =>
+      this.sessions.put(await this.api.start(session.name))
+    );
+  }
+
+  async stop(session: ISession): Promise<void> {
+    const sure = await confirm(
+      `Stop ${session.name}?`,
+      `${running(session)}Its files and installed packages are kept, and it can be started again.`,
+      'Stop'
+    );
+    if (sure) {
+      await this.attempt(`Cannot stop ${session.name}`, async () =>
+        this.sessions.put(await this.api.stop(session.name))
+      );
+    }
+  }
+
+  async remove(session: ISession): Promise<void> {
+    const sure = await confirm(
+      `Remove ${session.name}?`,
+      `${running(session)}What was written inside the container is deleted. Your own files, and ` +
+        `its inputs and outputs, stay.`,
+      'Remove'
+    );
+    if (sure) {
+      await this.cancel(session);
+    }
+  }
+
+  /** Remove it without a question: for one that does not run yet. */
+  async cancel(session: ISession): Promise<void> {
+    await this.attempt(`Cannot remove ${session.name}`, async () => {
+      await this.api.remove(session.name);
+      this.sessions.drop(session.id);
+    });
+  }
+
+  private async attempt(title: string, work: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      await showProblem(title, error);
+      return false;
+    }
+  }
+
+  private readonly api: Api;
+}
+
+function running(session: ISession): string {
+  return session.kernels > 0
+    ? `${counted(session.kernels, 'kernel')} in it will end, and what their variables hold is lost. `
+    : '';
+}

@@ -1,0 +1,178 @@
+/** The calls of mooring's REST API that the panel makes. */
+
+import { URLExt } from '@jupyterlab/coreutils';
+import type { IOutput } from '@jupyterlab/nbformat';
+import { ServerConnection } from '@jupyterlab/services';
+
+import type { ISession } from './session';
+
+/** A spec file among the server's files. */
+export interface ISpecFile {
+  path: string;
+  name: string | null;
+  spec: Record<string, unknown> | null;
+  problem: string | null;
+}
+
+/** A property of the spec's JSON Schema, as far as a form needs it. */
+export interface ISchemaProperty {
+  type?: string | string[];
+  description?: string;
+  default?: unknown;
+  enum?: string[];
+  anyOf?: ISchemaProperty[];
+  oneOf?: ISchemaProperty[];
+  items?: unknown;
+  additionalProperties?: unknown;
+}
+
+export interface ISchema {
+  properties: Record<string, ISchemaProperty>;
+}
+
+/** One execution that a kernel's recorder kept. */
+export interface IExecution {
+  msg_id: string;
+  cell_id: string;
+  code: string;
+  execution_count: number | null;
+  status: 'running' | 'ok' | 'error';
+  started: number;
+  outputs: IOutput[];
+  truncated: boolean;
+}
+
+export interface IRecording {
+  executions: IExecution[];
+  lost_bytes: number;
+}
+
+/** What a session is made from. */
+export interface ICreate {
+  file?: string;
+  values?: Record<string, unknown>;
+  name?: string;
+  allow?: boolean;
+}
+
+/** The API refused: `code`, a message, and a hint what to do. `grants` is what needs consent. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly hint = '',
+    readonly grants: string[] = []
+  ) {
+    super(message);
+  }
+}
+
+export class Api {
+  readonly settings = ServerConnection.makeSettings();
+
+  /** Ask, and wait for the answer's head; its body may go on for long (the stream). */
+  async fetch(path: string, init: RequestInit = {}): Promise<Response> {
+    const url = URLExt.join(this.settings.baseUrl, 'mooring/api', path);
+    let response: Response;
+    try {
+      response = await ServerConnection.makeRequest(url, init, this.settings);
+    } catch (error) {
+      if (init.signal?.aborted) {
+        throw error;
+      }
+      throw new ApiError(0, 'unreachable', 'the Jupyter server does not answer', 'is it running?');
+    }
+    if (!response.ok) {
+      throw await refusal(response);
+    }
+    return response;
+  }
+
+  async schema(): Promise<ISchema> {
+    return this.json('schema');
+  }
+
+  async specs(folder: string): Promise<ISpecFile[]> {
+    const found = await this.json<{ specs: ISpecFile[] } | ISpecFile[]>(
+      `specs?path=${encodeURIComponent(folder)}`
+    );
+    return Array.isArray(found) ? found : found.specs;
+  }
+
+  async create(asked: ICreate): Promise<ISession> {
+    return this.json('sessions', 'POST', asked);
+  }
+
+  async start(name: string): Promise<ISession> {
+    return this.json(`${at(name)}/start`, 'POST', {});
+  }
+
+  async stop(name: string): Promise<ISession> {
+    return this.json(`${at(name)}/stop`, 'POST', {});
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.fetch(`${at(name)}?force=1`, { method: 'DELETE' });
+  }
+
+  async hold(name: string, duration: string): Promise<ISession> {
+    return this.json(`${at(name)}/hold`, 'POST', { duration });
+  }
+
+  async update(
+    name: string,
+    clock: { idle_timeout?: string; max_duration?: string }
+  ): Promise<ISession> {
+    return this.json(at(name), 'PATCH', clock);
+  }
+
+  async logs(name: string, lines: number): Promise<string> {
+    return (await this.json<{ text: string }>(`${at(name)}/logs?tail=${lines}`)).text;
+  }
+
+  /** A terminal of the server's whose process is in the session: its name. */
+  async terminal(name: string): Promise<string> {
+    return (await this.json<{ name: string }>(`${at(name)}/terminals`, 'POST', {})).name;
+  }
+
+  /** A new kernel in the session, for the notebook or folder at that path. */
+  async kernel(name: string, path: string): Promise<{ id: string; name: string }> {
+    return this.json(`${at(name)}/kernels`, 'POST', { path });
+  }
+
+  /** What a kernel's recorder kept; null where it has none. */
+  async recording(kernelId: string): Promise<IRecording | null> {
+    try {
+      return await this.json(`kernels/${encodeURIComponent(kernelId)}/recording`);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) {
+        return null;
+      }
+      throw error;
+    }
+  }
+
+  private async json<T>(path: string, method = 'GET', body?: unknown): Promise<T> {
+    const init: RequestInit = { method };
+    if (body !== undefined) {
+      init.body = JSON.stringify(body);
+    }
+    return (await (await this.fetch(path, init)).json()) as T;
+  }
+}
+
+function at(name: string): string {
+  return `sessions/${encodeURIComponent(name)}`;
+}
+
+async function refusal(response: Response): Promise<ApiError> {
+  let body: Partial<{ code: string; message: string; hint: string; grants: string[] }> = {};
+  try {
+    body = await response.json();
+  } catch {
+    // a proxy's page, or nothing: the status line must do
+  }
+  const message = body.message || `the server answered ${response.status} ${response.statusText}`;
+  return new ApiError(response.status, body.code ?? '', message, body.hint, body.grants);
+}

@@ -1,0 +1,220 @@
+/** Says at the top of a notebook what its session waits for, that it ends, or why it ended. */
+
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import { ReactWidget } from '@jupyterlab/ui-components';
+import React from 'react';
+
+import type { Actions } from './actions';
+import { showProblem } from './dialogs';
+import { MissedOutput } from './missedOutput';
+import { ISession, nearDeadline } from './session';
+import type { Sessions } from './sessions';
+import { counted, duration } from './words';
+
+interface IRow {
+  kind: 'starting' | 'ending' | 'stopped' | 'missed';
+  text: string;
+  button: string;
+  act: () => unknown;
+  dismiss?: () => void;
+}
+
+const ROW_PX = 34;
+
+export class NotebookBanner extends ReactWidget {
+  constructor(
+    private readonly panel: NotebookPanel,
+    private readonly sessions: Sessions,
+    private readonly actions: Actions
+  ) {
+    super();
+    this.addClass('mooring-Banners');
+    this.missed = new MissedOutput(
+      sessions.api,
+      panel,
+      kernelId => sessions.ofKernel(kernelId) !== undefined
+    );
+    this.missed.changed.connect(this.look, this);
+    sessions.changed.connect(this.onSessions, this);
+    sessions.ticked.connect(this.look, this);
+    panel.sessionContext.kernelChanged.connect(this.look, this);
+    panel.disposed.connect(() => this.dispose());
+    this.look();
+  }
+
+  override dispose(): void {
+    if (this.isDisposed) {
+      return;
+    }
+    this.missed.dispose();
+    super.dispose();
+  }
+
+  protected override render(): JSX.Element {
+    return (
+      <>
+        {this.rows.map(row => (
+          <div
+            key={row.kind}
+            className="mooring-Banner"
+            data-mooring="banner"
+            data-kind={row.kind}
+            role="status"
+          >
+            <span className="mooring-dot" aria-hidden="true" />
+            <span className="mooring-Banner-text" title={row.text}>
+              {row.text}
+            </span>
+            <button
+              className="jp-Button jp-mod-styled jp-mod-accept mooring-Banner-button"
+              data-mooring="banner-action"
+              disabled={this.working}
+              onClick={() => void this.act(row)}
+            >
+              {row.button}
+            </button>
+            {row.dismiss && (
+              <button
+                className="jp-Button jp-mod-styled jp-mod-reject mooring-Banner-button"
+                data-mooring="banner-dismiss"
+                onClick={row.dismiss}
+              >
+                Dismiss
+              </button>
+            )}
+          </div>
+        ))}
+      </>
+    );
+  }
+
+  private onSessions(): void {
+    this.look();
+    // A notebook that was opened before the sessions were known has not been looked at
+    const kernelId = this.kernelId;
+    if (kernelId && kernelId !== this.looked && this.sessions.ofKernel(kernelId)) {
+      this.looked = kernelId;
+      this.missed.lookSoon();
+    }
+  }
+
+  /** Work out what there is to say, and take as much room as it needs. */
+  private look(): void {
+    if (this.isDisposed) {
+      return;
+    }
+    const rows = this.says();
+    const before = this.rows.length;
+    this.rows = rows;
+    if (rows.length !== before || !this.isAttached) {
+      this.node.style.minHeight = `${rows.length * ROW_PX}px`;
+      this.setHidden(rows.length === 0);
+      this.parent?.fit();
+    }
+    this.update();
+  }
+
+  private get kernelId(): string | undefined {
+    return this.panel.sessionContext.session?.kernel?.id;
+  }
+
+  private says(): IRow[] {
+    const { sessions, actions } = this;
+    const rows: IRow[] = [];
+    const session = this.find();
+    if (session?.state === 'starting') {
+      rows.push({
+        kind: 'starting',
+        text: `Session ${session.name}: ${session.waiting || 'starting'}`,
+        button: 'Cancel',
+        act: () => actions.cancel(session)
+      });
+    }
+    const near = session && nearDeadline(session, sessions.elapsedS);
+    if (session && near) {
+      const why = near.kind === 'idle' ? 'nothing was done in it' : 'its maximum duration is over';
+      rows.push({
+        kind: 'ending',
+        text: `Session ${session.name} stops in ${duration(near.inS)}: ${why}`,
+        button: 'Extend by 2 hours',
+        act: () => actions.extend(session, near)
+      });
+    }
+    if (session && (session.state === 'stopped' || session.state === 'lost')) {
+      const word = session.state === 'lost' ? 'was lost' : 'was stopped';
+      rows.push({
+        kind: 'stopped',
+        text: `Session ${session.name} ${word}${session.reason ? `: ${session.reason}` : ''}`,
+        button: 'Start again',
+        act: () => this.startAgain(session)
+      });
+    }
+    if (this.missed.count > 0) {
+      rows.push({
+        kind: 'missed',
+        text: 'Cells of this notebook put out more while it was not connected.',
+        button: `Missed output (${counted(this.missed.count, 'cell')})`,
+        act: () => this.missed.apply(),
+        dismiss: () => this.missed.dismiss()
+      });
+    }
+    return rows;
+  }
+
+  /** This notebook's session: its kernel's, or else the one that it had or starts in. */
+  private find(): ISession | undefined {
+    const { sessions, kernelId } = this;
+    const path = this.panel.sessionContext.path;
+    const found = kernelId ? sessions.ofKernel(kernelId) : undefined;
+    if (found) {
+      this.mine = { id: found.id, kernelId: kernelId! };
+      return found;
+    }
+    const mine = this.mine && sessions.byId(this.mine.id);
+    // A kernel elsewhere was chosen since: what became of the old session is no longer its affair
+    if (mine && (!kernelId || kernelId === this.mine?.kernelId)) {
+      return mine;
+    }
+    const started = sessions.ofNotebook(path);
+    const alive = kernelId && this.panel.sessionContext.session?.kernel?.status !== 'dead';
+    return alive && started?.state !== 'starting' ? undefined : started;
+  }
+
+  /** The session, and this notebook's kernel in it. */
+  private async startAgain(session: ISession): Promise<void> {
+    const context = this.panel.sessionContext;
+    if (!(await this.actions.start(session))) {
+      return;
+    }
+    const kernel = context.session?.kernel;
+    try {
+      if (!kernel) {
+        throw new Error('no kernel');
+      }
+      // The same kernel, if the server still has it
+      await kernel.restart();
+    } catch {
+      const made = await this.sessions.api.kernel(session.id, context.path);
+      await context.changeKernel({ id: made.id });
+    }
+  }
+
+  private async act(row: IRow): Promise<void> {
+    this.working = true;
+    this.update();
+    try {
+      await row.act();
+    } catch (error) {
+      await showProblem('That did not work', error);
+    } finally {
+      this.working = false;
+      this.look();
+    }
+  }
+
+  private readonly missed: MissedOutput;
+  private rows: IRow[] = [];
+  private mine: { id: string; kernelId: string } | null = null;
+  private looked = '';
+  private working = false;
+}

@@ -1,0 +1,104 @@
+/** A session as the REST API tells it, and what its numbers mean. */
+
+export type State = 'starting' | 'running' | 'paused' | 'stopped' | 'lost' | 'unknown' | 'gone';
+
+/** A kernel that lives in a session. `id` is mooring's own, `kernel_id` Jupyter's, or "". */
+export interface IKernelRow {
+  id: string;
+  kernel_id: string;
+  busy: boolean;
+  requests: number;
+  path: string;
+  name: string;
+}
+
+/** A session at one moment. Times to come are in seconds from then; null is never. */
+export interface ISession {
+  name: string;
+  id: string;
+  state: State;
+  reason: string;
+  image: string;
+  owner: string;
+  created_at: number;
+  exit_code: number | null;
+  kernels: number;
+  busy_kernels: number;
+  idle_in_s: number | null;
+  max_in_s: number | null;
+  held_for_s: number | null;
+  active: string[];
+  unknown: string[];
+  cpu_percent: number | null;
+  cpus: number | null;
+  memory_bytes: number | null;
+  memory_limit_bytes: number | null;
+  gpus: number | { count?: number; model?: string | null } | null;
+  waiting: string;
+  /** The notebook that it was made for, relative to the server's root; or "". */
+  opened_by: string;
+  idle_timeout_s: number | null;
+  max_duration_s: number | null;
+  can_run_kernels: boolean;
+  kernel_list: IKernelRow[];
+  notebooks: string[];
+}
+
+/** Whether the engine answers, and what to do if not. */
+export interface IEngine {
+  ok: boolean;
+  message: string;
+  hint: string;
+}
+
+/** When a session stops by its clock, and by which of its two deadlines. */
+export interface IDeadline {
+  kind: 'idle' | 'max';
+  inS: number;
+}
+
+/** mooring's own id of a Jupyter kernel. */
+export function shortId(kernelId: string): string {
+  return kernelId.replace(/-/g, '').slice(0, 12);
+}
+
+/** Whether that Jupyter kernel lives in the session. */
+export function hasKernel(session: ISession, kernelId: string): boolean {
+  const short = shortId(kernelId);
+  return session.kernel_list.some(row => row.kernel_id === kernelId || row.id === short);
+}
+
+/** How many GPUs were asked for; 0 for none. */
+export function gpuCount(session: ISession): number {
+  const gpus = session.gpus;
+  return typeof gpus === 'number' ? gpus : gpus ? (gpus.count ?? 1) : 0;
+}
+
+const WARN_S = 600;
+
+/**
+ * The deadline that is near, if one is: the last ten minutes, or the last third of a short
+ * timeout. The clock warns in terminals by the same rule.
+ */
+export function nearDeadline(session: ISession, elapsedS: number): IDeadline | null {
+  if (session.state !== 'running') {
+    return null;
+  }
+  const deadlines: [IDeadline['kind'], number | null, number | null][] = [
+    ['idle', session.idle_in_s, session.idle_timeout_s],
+    ['max', session.max_in_s, session.max_duration_s]
+  ];
+  let nearest: IDeadline | null = null;
+  for (const [kind, value, length] of deadlines) {
+    // Nobody counts down while the clock cannot see whether the session works
+    if (value === null || (kind === 'idle' && session.unknown.length > 0)) {
+      continue;
+    }
+    const inS = Math.max(0, value - elapsedS);
+    const margin = length ? Math.min(WARN_S, length / 3) : WARN_S;
+    if (inS <= margin && (nearest === null || inS < nearest.inS)) {
+      nearest = { kind, inS };
+    }
+  }
+  return nearest;
+}

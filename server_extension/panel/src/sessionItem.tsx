@@ -1,0 +1,229 @@
+/** One session in the list: what it is, what it uses, when it ends, and what can be done. */
+
+import {
+  deleteIcon,
+  ellipsesIcon,
+  historyIcon,
+  LabIcon,
+  listIcon,
+  notebookIcon,
+  runIcon,
+  stopIcon,
+  terminalIcon
+} from '@jupyterlab/ui-components';
+import React from 'react';
+
+import type { Actions } from './actions';
+import { gpuCount, ISession, nearDeadline } from './session';
+import { counted, duration, size } from './words';
+
+interface IProps {
+  session: ISession;
+  elapsedS: number;
+  actions: Actions;
+  onMore: (session: ISession, x: number, y: number) => void;
+}
+
+export function SessionItem(props: IProps): JSX.Element {
+  const { session, elapsedS } = props;
+  return (
+    <li
+      className="mooring-Session"
+      data-mooring="session"
+      data-name={session.name}
+      data-state={session.state}
+      aria-label={`${session.name}, ${session.state}`}
+      onContextMenu={event => {
+        event.preventDefault();
+        props.onMore(session, event.clientX, event.clientY);
+      }}
+    >
+      <div className="mooring-Session-head">
+        <span className="mooring-dot" aria-hidden="true" />
+        <span className="mooring-Session-name" title={`${session.name} (${session.id})`}>
+          {session.name}
+        </span>
+        <span className="mooring-Session-state">{session.state}</span>
+      </div>
+      <div className="mooring-Session-facts">
+        <Facts session={session} />
+      </div>
+      <Clock session={session} elapsedS={elapsedS} />
+      <Notebooks {...props} />
+      <Buttons {...props} />
+    </li>
+  );
+}
+
+/** Image, GPUs, CPU, memory, owner. */
+function Facts({ session }: { session: ISession }): JSX.Element {
+  const facts: [string, string][] = [[session.image, 'Image']];
+  const gpus = gpuCount(session);
+  if (gpus > 0) {
+    facts.push([counted(gpus, 'GPU'), 'GPUs that it claims']);
+  }
+  const cpu = cpuFact(session);
+  if (cpu) {
+    facts.push([cpu, 'CPU in use, 100% is one core, and how many cores it may use']);
+  }
+  const memory = memoryFact(session);
+  if (memory) {
+    facts.push([memory, 'Memory in use, and how much it may use']);
+  }
+  if (session.owner) {
+    facts.push([session.owner, 'Owner']);
+  }
+  return (
+    <>
+      {facts.map(([text, title]) => (
+        <span key={title} title={title === 'Image' ? `Image: ${text}` : title}>
+          {text}
+        </span>
+      ))}
+    </>
+  );
+}
+
+function cpuFact(session: ISession): string {
+  const limit = session.cpus ? counted(session.cpus, 'CPU') : '';
+  if (session.state !== 'running' || session.cpu_percent === null) {
+    return limit;
+  }
+  const used = `${Math.round(session.cpu_percent)}%`;
+  return limit ? `${used} of ${limit}` : `${used} CPU`;
+}
+
+function memoryFact(session: ISession): string {
+  const limit = session.memory_limit_bytes ? size(session.memory_limit_bytes) : '';
+  if (session.state !== 'running' || session.memory_bytes === null) {
+    return limit;
+  }
+  const used = size(session.memory_bytes);
+  return limit ? `${used} of ${limit}` : used;
+}
+
+/** What it waits for, when it stops, or why it did. */
+function Clock({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
+  const near = nearDeadline(session, elapsedS);
+  return (
+    <div className={`mooring-Session-clock${near ? ' mooring-mod-near' : ''}`}>
+      {clockText(session, elapsedS)}
+    </div>
+  );
+}
+
+export function clockText(session: ISession, elapsedS: number): string {
+  if (session.state === 'starting') {
+    return session.waiting || 'starting';
+  }
+  if (session.state === 'unknown') {
+    return 'the engine does not tell what became of it';
+  }
+  if (session.state !== 'running') {
+    return session.reason;
+  }
+  const left = (value: number): number => Math.max(0, value - elapsedS);
+  const parts: string[] = [];
+  if (session.held_for_s && left(session.held_for_s) > 0) {
+    parts.push(`held for ${duration(left(session.held_for_s))}`);
+  }
+  if (session.idle_in_s !== null) {
+    // While it works the idle clock stands still
+    const idle = session.active.length > 0 ? session.idle_in_s : left(session.idle_in_s);
+    const word = session.active.length > 0 ? 'in use, stops when idle for' : 'idle stop in';
+    parts.push(`${word} ${duration(idle)}`);
+  }
+  if (session.max_in_s !== null) {
+    parts.push(`at most ${duration(left(session.max_in_s))} more`);
+  }
+  return parts.join(' · ') || 'no time limit';
+}
+
+/** The notebooks whose kernels hold it. */
+function Notebooks({ session, actions }: IProps): JSX.Element | null {
+  if (session.notebooks.length === 0) {
+    return session.kernels > 0 ? (
+      <div className="mooring-Session-notebooks">{counted(session.kernels, 'kernel')}</div>
+    ) : null;
+  }
+  return (
+    <ul className="mooring-Session-notebooks" aria-label="Notebooks">
+      {session.notebooks.map(path => {
+        const busy = session.kernel_list.some(row => row.path === path && row.busy);
+        return (
+          <li key={path}>
+            <button
+              className="mooring-link"
+              title={`Open ${path}`}
+              onClick={() => void actions.openFile(path)}
+            >
+              <notebookIcon.react tag="span" width="14px" verticalAlign="middle" />
+              {path.split('/').pop()}
+            </button>
+            {busy && <span className="mooring-busy">busy</span>}
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function Buttons({ session, actions, elapsedS, onMore }: IProps): JSX.Element {
+  const state = session.state;
+  const button = (
+    action: string,
+    label: string,
+    icon: LabIcon,
+    act: () => unknown
+  ): JSX.Element => (
+    <button
+      className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
+      data-mooring={`action-${action}`}
+      title={label}
+      aria-label={`${label}: ${session.name}`}
+      onClick={() => void act()}
+    >
+      <icon.react tag="span" width="16px" height="16px" />
+    </button>
+  );
+  return (
+    <div className="mooring-Session-buttons" role="group" aria-label={`Actions: ${session.name}`}>
+      {state === 'running' && (
+        <>
+          {button('terminal', 'Open a terminal', terminalIcon, () => actions.terminal(session))}
+          {session.can_run_kernels &&
+            button('notebook', 'New notebook', notebookIcon, () => actions.notebook(session))}
+          {button('logs', 'Logs', listIcon, () => actions.logs(session))}
+          {button('hold', 'Extend by two hours', historyIcon, () =>
+            actions.extend(session, nearDeadline(session, elapsedS))
+          )}
+          {button('stop', 'Stop', stopIcon, () => actions.stop(session))}
+        </>
+      )}
+      {(state === 'stopped' || state === 'lost') && (
+        <>
+          {button('start', 'Start again', runIcon, () => actions.start(session))}
+          {state === 'stopped' && button('logs', 'Logs', listIcon, () => actions.logs(session))}
+        </>
+      )}
+      {state === 'starting'
+        ? button('remove', 'Cancel', deleteIcon, () => actions.cancel(session))
+        : button('remove', 'Remove', deleteIcon, () => actions.remove(session))}
+      {state === 'running' && (
+        <button
+          className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
+          data-mooring="action-more"
+          title="More"
+          aria-label={`More: ${session.name}`}
+          aria-haspopup="menu"
+          onClick={event => {
+            const box = event.currentTarget.getBoundingClientRect();
+            onMore(session, box.left, box.bottom);
+          }}
+        >
+          <ellipsesIcon.react tag="span" width="16px" height="16px" />
+        </button>
+      )}
+    </div>
+  );
+}

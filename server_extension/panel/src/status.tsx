@@ -1,0 +1,86 @@
+/** The current notebook's session, in the status bar. */
+
+import type { INotebookTracker } from '@jupyterlab/notebook';
+import { TextItem } from '@jupyterlab/statusbar';
+import { ReactWidget } from '@jupyterlab/ui-components';
+import { ISignal, Signal } from '@lumino/signaling';
+import React from 'react';
+
+import { anchorIcon } from './icons';
+import { ISession, nearDeadline } from './session';
+import { clockText } from './sessionItem';
+import type { Sessions } from './sessions';
+import { duration } from './words';
+
+export class StatusItem extends ReactWidget {
+  constructor(
+    private readonly sessions: Sessions,
+    private readonly notebooks: INotebookTracker,
+    private readonly onClick: () => void
+  ) {
+    super();
+    this.addClass('jp-mod-highlighted');
+    this.addClass('mooring-Status');
+    this.node.dataset.mooring = 'status-item';
+    const look = (): void => this.look();
+    sessions.changed.connect(look);
+    sessions.ticked.connect(look);
+    notebooks.currentChanged.connect((_, notebook) => {
+      look();
+      notebook?.sessionContext.kernelChanged.connect(look);
+    });
+    look();
+  }
+
+  /** Whether the current notebook runs in a session. */
+  isActive = (): boolean => this.session !== undefined;
+
+  get activeChanged(): ISignal<this, void> {
+    return this._activeChanged;
+  }
+
+  protected override render(): JSX.Element {
+    const session = this.session;
+    if (!session) {
+      return <></>;
+    }
+    const elapsedS = this.sessions.elapsedS;
+    const near = nearDeadline(session, elapsedS);
+    const state = session.state === 'running' ? '' : `: ${session.state}`;
+    const ends = near ? ` · stops in ${duration(near.inS)}` : '';
+    return (
+      <span
+        className={`mooring-Status-item${near || state ? ' mooring-mod-near' : ''}`}
+        role="button"
+        tabIndex={0}
+        onClick={this.onClick}
+        onKeyDown={event => {
+          if (event.key === 'Enter' || event.key === ' ') {
+            event.preventDefault();
+            this.onClick();
+          }
+        }}
+      >
+        <anchorIcon.react tag="span" width="14px" height="14px" />
+        <TextItem
+          source={`${session.name}${state}${ends}`}
+          title={`This notebook's session: ${session.name}, ${session.state}\n${clockText(session, elapsedS)}`}
+        />
+      </span>
+    );
+  }
+
+  private look(): void {
+    const kernelId = this.notebooks.currentWidget?.sessionContext.session?.kernel?.id;
+    const found = kernelId ? this.sessions.ofKernel(kernelId) : undefined;
+    const flipped = !found !== !this.session;
+    this.session = found;
+    this.update();
+    if (flipped) {
+      this._activeChanged.emit();
+    }
+  }
+
+  private session: ISession | undefined;
+  private _activeChanged = new Signal<this, void>(this);
+}
