@@ -25,6 +25,7 @@ from mooring.errors import MooringError, NotSupported
 from mooring.images import HOST
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
+from mooring_server_extension.app import MooringExtension
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code: change that, then run `make docs`. -->"
@@ -332,7 +333,24 @@ def settings_page() -> str:
         "What may stand under `config`:",
         "",
     ]
-    lines += _table(["trait", "value", "default", "meaning"], list(_traits()))
+    heads = ["trait", "value", "default", "meaning"]
+    lines += _table(heads, list(_traits(MooringProvisioner)))
+    lines += [
+        "",
+        (
+            "In `jupyter_server_config.py` they are `c.MooringProvisioner.start_timeout_s = 120`, "
+            "on the command line `--MooringProvisioner.start_timeout_s=120`; the kernelspec wins."
+        ),
+        "",
+        "## The server extension",
+        "",
+        (
+            "In `jupyter_server_config.py` as `c.MooringExtension.on_shutdown = \"stop\"`, on the "
+            "command line of `jupyter lab` as `--MooringExtension.on_shutdown=stop`."
+        ),
+        "",
+    ]
+    lines += _table(heads, list(_traits(MooringExtension)))
     lines += ["", "## Exit codes", ""]
     lines += _table(["code", "when"], list(_exit_codes()))
     lines += ["", "## Errors", "", "Programs find the name as `code`; it is stable.", ""]
@@ -411,22 +429,22 @@ def _kernelspec() -> dict[str, Any]:
     return shown
 
 
-def _traits() -> Iterator[list[str]]:
-    inherited = MooringProvisioner.__mro__[1].class_trait_names()  # type: ignore[attr-defined]
-    for name, trait in sorted(MooringProvisioner.class_traits(config=True).items()):
+def _traits(configurable: Any) -> Iterator[list[str]]:
+    inherited = configurable.__mro__[1].class_trait_names()
+    kinds = {
+        "Unicode": "text",
+        "Float": "a number",
+        "Dict": "a mapping",
+        "Bool": "true or false",
+    }
+    for name, trait in sorted(configurable.class_traits(config=True).items()):
         if name in inherited:
             continue
-        kind = {
-            "Unicode": "text",
-            "Float": "a number",
-            "Dict": "a mapping",
-            "Bool": "true or false",
-        }
         default = trait.default_value
-        shown = (
-            "none" if default in ("", None) or not isinstance(default, (int, float)) else default
-        )
-        yield [f"`{name}`", kind.get(type(trait).__name__, "text"), f"{shown}", trait.help]
+        nothing = default in ("", None) or not isinstance(default, (int, float, str))
+        kind = kinds.get(type(trait).__name__, "text")
+        kind = " or ".join(trait.values) if hasattr(trait, "values") else kind
+        yield [f"`{name}`", kind, "none" if nothing else f"{default}", trait.help]
 
 
 def _exit_codes() -> Iterator[list[str]]:
