@@ -98,6 +98,12 @@ def run_steps(began: float) -> None:
     out.print(f"{shown(results / 'loss.png')}         the picture it drew")
     out.print(f"{shown(results / 'summary.json')}     what it computed")
 
+    step("The same session in JupyterLab, with its panel: make lab. By hand:")
+    command(
+        "mooring", "kernel", "install", "-f", spec, "--session", NAME, "--sys-prefix", run=False
+    )
+    command("jupyter", "lab", f"{folder}/analysis.ipynb", run=False)
+
 
 def execute(notebook: str, executed: Path) -> None:
     """Run it with nbclient, and show what its cells printed."""

@@ -47,6 +47,8 @@ def test_the_demonstration_works_and_fits_a_screen(mooring: Mooring) -> None:
         "$ mooring ps\n",
         "$ mooring exec demo -- head /tmp/best-run\nrun-4\n",
         "$ mooring stop demo\n",
+        "make lab",
+        "$ jupyter lab examples/demo/analysis.ipynb\n",
     ):
         assert expected in done.stdout
     results = DEMO / "results"
