@@ -18,8 +18,10 @@ from tests.kernel_clients import Server, jupyter
 
 __all__ = ["jupyter"]
 
-EVIDENCE = Path(__file__).parents[2] / "build" / "browser"
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "docs" / "pictures"
+PANEL = ROOT / "server_extension" / "mooring_server_extension" / "labextension"
+EVIDENCE = ROOT / "build" / "browser"
 WANTED = bool(os.environ.get("MOORING_PICTURES"))
 SWITCHES = (
     "--no-sandbox",
@@ -103,7 +105,18 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def settings(jupyter: Path) -> Path:
-    """JupyterLab's folders of this test alone; it asks nothing of the internet."""
+    """Jupyter's folders of this test alone, with mooring's extension; nothing asks the internet."""
+    if not (PANEL / "package.json").exists():
+        if os.environ.get("CI"):
+            pytest.fail("CI needs the panel: make panel")
+        pytest.skip("the panel is not built: make panel")
+    (jupyter / "data" / "labextensions").mkdir()
+    (jupyter / "data" / "labextensions" / "mooring").symlink_to(PANEL)
+    enabled = jupyter / "config" / "jupyter_server_config.d" / "mooring.json"
+    enabled.parent.mkdir(parents=True)
+    enabled.write_text(
+        json.dumps({"ServerApp": {"jpserver_extensions": {"mooring_server_extension": True}}})
+    )
     for name, values in SETTINGS.items():
         folder, _, plugin = name.partition("/")
         file = jupyter / f"config/lab/user-settings/@jupyterlab/{folder}/{plugin}"

@@ -15,6 +15,11 @@ from tests.kernel_clients import Server
 READY_MS = 60_000
 
 
+def hook(name: str) -> str:
+    """The selector of a part of the panel."""
+    return f'[data-mooring="{name}"]'
+
+
 def write_notebook(path: Path, *cells: str, kernel: str = "mk") -> str:
     """Write a notebook of code cells for a kernel. Returns its name."""
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
@@ -45,6 +50,20 @@ class Lab:
             [name, arguments or {}],
         )
 
+    def tab(self, title: str) -> Locator:
+        """A tab of the main area."""
+        return self.page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=title)
+
+    def accept(self, button: str) -> None:
+        """Press a button of the dialog that asks."""
+        self.page.locator(".jp-Dialog").get_by_role("button", name=button, exact=True).click()
+
+    def sessions(self) -> Panel:
+        """Show the sessions."""
+        if not self.page.locator(hook("panel")).is_visible():
+            self.page.get_by_role("tab", name="Sessions").click()
+        return Panel(self.page)
+
     def notebook(self, path: str) -> Notebook:
         """Open a notebook; wait until its kernel is idle."""
         self.command("docmanager:open", {"path": path, "factory": "Notebook"})
@@ -53,12 +72,33 @@ class Lab:
         return found
 
 
+class Panel:
+    """The sessions in the sidebar."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.node = page.locator(hook("panel"))
+
+    def session(self, name: str = "", state: str = "") -> Locator:
+        """A session of the list: that of a name, or in a state, or simply the one that there is."""
+        wanted = f'[data-name="{name}"]' * bool(name) + f'[data-state="{state}"]' * bool(state)
+        return self.node.locator(hook("session") + wanted)
+
+    def do(self, action: str, name: str = "") -> None:
+        """Press a button of a session."""
+        self.session(name).locator(hook(f"action-{action}")).click()
+
+
 class Notebook:
     """The notebook that is in front, in JupyterLab or in Notebook 7."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def banner(self, kind: str) -> Locator:
+        """What the notebook says at its top: starting, ending, stopped or missed."""
+        return self.panel.locator(f'{hook("banner")}[data-kind="{kind}"]')
 
     def wait_until_idle(self) -> None:
         """Wait until the toolbar shows that the kernel has nothing to do."""
@@ -71,6 +111,10 @@ class Notebook:
     def cell(self, number: int) -> Locator:
         """A cell, counted from 0."""
         return self.panel.locator(".jp-Notebook .jp-Cell").nth(number)
+
+    def write(self, number: int, code: str) -> None:
+        """Put code in place of what a cell has."""
+        self.cell(number).locator(".cm-content").fill(code)
 
     def start(self, number: int) -> Locator:
         """Run a cell by the keyboard. Returns what stands under it, and does not wait."""
