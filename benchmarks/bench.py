@@ -1,5 +1,7 @@
 """mooring against what it stands on: a local kernel, and the docker command.
 
+The rows ``record_…`` are a kernel whose output is recorded against one with ``record: off``.
+
 Both sides of each pair are measured in turn in the same run, so that what disturbs one disturbs the
 other; a row is the median of both. Prints a table and writes ``build/bench.json``: a list of
 ``{name, mooring, reference, ratio, unit}``.
@@ -33,6 +35,9 @@ LIMITS = {
     "round_trip": 1.10,
     "output_10mb": 1.15,
     "exec_true": 6.0,
+    "record_10mb": 1.05,
+    "record_lines": 1.05,
+    "record_cells": 1.05,
 }
 PS_LIMIT_S = 0.4
 
@@ -51,6 +56,8 @@ def main() -> int:
         kernel_groups = {"kernel_ready", "restart", "round_trip", "output_10mb"}
         if not wanted or wanted & kernel_groups:
             rows += kernels(rounds)
+        if not wanted or any(name.startswith("record") for name in wanted):
+            rows += recording(rounds)
         for name, measure in (
             ("exec_true", exec_true),
             ("ps", ps),
@@ -58,7 +65,7 @@ def main() -> int:
         ):
             if not wanted or name in wanted:
                 rows.append(measure(rounds, folder))
-    rows = [row for row in rows if not wanted or row["name"] in wanted]
+    rows = [row for row in rows if not wanted or {row["name"], group(row)} & wanted]
     report(rows)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
@@ -133,6 +140,63 @@ def one_kernel(kernel_name: str) -> dict[str, list[float]]:
         "round_trip": [statistics.median(round_trips)],
         "output_10mb": [statistics.median(outputs)],
     }
+
+
+# What a notebook prints: in bulk, line by line with a flush now and then, in many small cells
+PRINTED = {
+    "record_10mb": ["for _ in range(160): print('x' * 65535)"],
+    "record_lines": [
+        """
+import sys
+for n in range(20_000):
+    print(n, 'of 20000: a line of a training loop, say')
+    if n % 1000 == 999:
+        sys.stdout.flush()
+"""
+    ],
+    "record_cells": ["print(1)"] * 300,
+}
+
+
+def recording(rounds: int) -> list[dict[str, Any]]:
+    """Two kernels side by side, of which one's output is recorded; a new pair each round."""
+    from jupyter_client.manager import KernelManager
+
+    run(*MOORING, "kernel", "install", "--name", "silent", "--record", "off")
+    sides: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in PRINTED}
+    for _ in range(rounds):
+        managers = [KernelManager(kernel_name=name) for name in ("bench", "silent")]
+        clients = []
+        try:
+            for manager in managers:
+                manager.start_kernel(stderr=subprocess.DEVNULL)
+                client = manager.client()
+                client.start_channels()
+                client.wait_for_ready(timeout=60)
+                clients.append(client)
+            for name, cells in PRINTED.items():
+                for turn in range(5):
+                    took = [0.0, 0.0]
+                    for side in (0, 1) if turn % 2 else (1, 0):
+                        took[side] = timed(lambda c=clients[side], cells=cells: execute(c, cells))
+                    if turn:  # the first one warms caches
+                        sides[name][0].append(took[0])
+                        sides[name][1].append(took[1])
+        finally:
+            for client in clients:
+                client.stop_channels()
+            for manager in managers:
+                manager.shutdown_kernel(now=True)
+    return [row(name, *both) for name, both in sides.items()]
+
+
+def execute(client: Any, cells: list[str]) -> None:
+    for code in cells:
+        client.execute_interactive(code, timeout=60, output_hook=str)
+
+
+def group(row: dict[str, Any]) -> str:
+    return str(row["name"]).partition("_")[0]
 
 
 def exec_true(rounds: int, folder: Path) -> dict[str, Any]:

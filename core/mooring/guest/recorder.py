@@ -156,6 +156,7 @@ class Recorder:
     def rotate(self):
         try:
             self.lost += os.stat(self.older).st_size
+            os.unlink(self.older)  # ext4 writes a file out at once that takes another's place
         except OSError:
             pass
         os.rename(self.newest, self.older)
