@@ -8,7 +8,7 @@ the one that watches a kernel of another kind. In the kernel's folder:
 
 A line is one JSON object:
 
-    {"kind": "begin", "number": N, "lost": L}   a file's first; L bytes were dropped before out.1
+    {"kind": "begin", "number": N, "lost": L}   a file's first; L bytes were dropped before
     {"kind": "start", "at": T}                  a process of the kernel's began
     {"kind": "lost", "parent": ID, "bytes": L}  output that is not here: it was too long
     {"kind": K, "parent": ID, "at": T, "cell": C, "content": {…}}
@@ -112,12 +112,13 @@ class Recorder:
             head += content[:start]
             whole = memoryview(content)
             if end - start > 2 * self.half:  # what would be dropped again is not written
-                begin, start = start, safe_cut(content, end - 2 * self.half, end)
+                begin, start = start, safe_cut(content, start, end - 2 * self.half, end)
                 lost = start - begin
         if lost:
+            self.lost += lost
             self.put(b'{"kind":"lost","parent":"%s","bytes":%d}\n' % (parent, lost))
         while bounds and start < end:
-            stop = safe_cut(content, start + self.piece, end)
+            stop = safe_cut(content, start, start + self.piece, end)
             self.put(head, whole[start:stop], b'"}}\n')
             start = stop
 
@@ -192,26 +193,34 @@ def text_bounds(content):
     return start, end
 
 
-def safe_cut(content, at, end):
-    """The first place from ``at`` on where a JSON string can be cut in two that are whole."""
-    while at < end and not _is_whole(content, at):
+def safe_cut(content, begin, at, end):
+    """The first place from ``at`` on where a JSON string can be cut in two that are whole.
+
+    ``begin`` is such a place, before ``at``; ``end`` is one, too.
+    """
+    while at < end and not _is_whole(content, begin, at):
         at += 1
     return min(at, end)
 
 
-def _is_whole(content, at):
+def _is_whole(content, begin, at):
     if content[at] & 0xC0 == 0x80:  # within a character
         return False
-    for begin in range(at - 5, at):
-        if content[begin] == BACKSLASH and _begins_escape(content, begin):
-            length = 6 if content[begin + 1] == ESCAPE_U else 2
-            if begin + length > at:
+    for place in range(max(begin, at - 5), at):
+        if _is_escape(content, begin, place):
+            length = 6 if content[place + 1] == ESCAPE_U else 2
+            if place + length > at:
                 return False
     # the second half of a character outside the basic plane
-    follows = content[at : at + 4].lower()
-    return not (follows[:3] == b"\\ud" and follows[3:] in b"cdef" and _begins_escape(content, at))
+    half = content[at : at + 4].lower()
+    return not (half[:3] == b"\\ud" and half[3:] in b"cdef" and _is_escape(content, begin, at))
 
 
-def _begins_escape(content, at):
-    before = content[max(0, at - LONGEST_PIECE) : at]
+def _is_escape(content, begin, at):
+    """Whether an escape begins here: an even number of backslashes is before it."""
+    if content[at] != BACKSLASH:
+        return False
+    before = content[max(begin, at - 64) : at]
+    if not before.strip(b"\\"):
+        before = content[begin:at]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0

@@ -1,0 +1,219 @@
+"""The recorder on its own: what it writes down of a kernel's messages, and how much it keeps."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mooring import recording
+from mooring.folder import Folder
+
+MIB = 1 << 20
+
+
+def load() -> Any:
+    path = str(resources.files("mooring") / "guest" / "recorder.py")
+    spec = importlib.util.spec_from_file_location("recorder_under_test", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recorder = load()
+
+
+@pytest.fixture
+def folder(state: Path) -> Folder:
+    """A session's folder with one kernel, "a"."""
+    made = Folder.create("s", {"id": "s", "name": "s"})
+    made.release()
+    (made.run / "k" / "a").mkdir()
+    return made
+
+
+def start(folder: Folder, limit: int = 16 * MIB) -> Any:
+    return recorder.Recorder(str(folder.run / "k" / "a"), limit)
+
+
+def say(
+    to: Any, kind: str, parent: str = "m1", asked: str = "execute_request", **content: Any
+) -> None:
+    """One message on the iopub channel, as jupyter_client's session writes it."""
+    header = {"msg_id": "own", "msg_type": kind, "username": "u", "date": "2026-01-01T00:00:00Z"}
+    above = {"msg_id": parent, "msg_type": asked, "session": "s"}
+    frames = [
+        json.dumps(part, ensure_ascii=False).encode() for part in (header, above, {}, content)
+    ]
+    to.message([b"topic", b"<IDS|MSG>", b"signature", *frames])
+
+
+def size(folder: Folder) -> int:
+    return sum(path.stat().st_size for path in (folder.run / "k" / "a").glob("out.*"))
+
+
+def read(folder: Folder) -> recording.Recording:
+    return recording.read(folder, "a")
+
+
+def test_messages_of_executions_are_kept_and_no_others(folder: Folder) -> None:
+    """What widgets and clients talk among themselves is not recorded."""
+    to = start(folder)
+    say(to, "status", execution_state="busy")
+    say(to, "execute_input", code="1", execution_count=1)
+    say(to, "comm_msg", comm_id="x", data={})
+    say(to, "stream", asked="comm_msg", name="stdout", text="a widget's")
+    say(to, "stream", name="stdout", text="mine")
+    say(to, "debug_event", event="x")
+    say(to, "status", execution_state="idle")
+    to.message([b"no", b"delimiter"])
+    to.message([b"<IDS|MSG>", b"short"])
+    lines = (folder.run / "k" / "a" / "out.0").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds == ["begin", "start", "execute_input", "stream", "status"]
+    (execution,) = read(folder).executions
+    assert (execution.status, execution.outputs[0]["text"]) == ("ok", "mine")
+
+
+def test_no_more_is_kept_than_the_limit_and_the_newest_of_it(folder: Folder) -> None:
+    """The oldest goes first, it is told how much, and the cell that runs is still known."""
+    to = start(folder, MIB)
+    to.cells[b"m1"] = "cell-1"
+    say(to, "execute_input", code="loop()", execution_count=4)
+    begun = read(folder).executions[0].started
+    for n in range(3000):
+        say(to, "stream", name="stdout", text=f"{n} {'x' * 1000}\n")
+        assert size(folder) <= MIB
+    found = read(folder)
+    (execution,) = found.executions
+    numbers = [int(line.split()[0]) for line in execution.outputs[0]["text"].splitlines()]
+    assert numbers == list(range(numbers[0], 3000))
+    assert numbers[0] > 1000
+    assert size(folder) > MIB // 2
+    assert found.lost_bytes >= numbers[0] * 1000
+    assert execution.truncated
+    assert (execution.cell_id, execution.code, execution.execution_count) == ("cell-1", "loop()", 4)
+    assert execution.started == begun
+    say(to, "status", execution_state="idle")
+    say(to, "execute_input", "m2", code="2", execution_count=5)
+    assert [e.truncated for e in read(folder).executions] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "alphabet",
+    ["a", "\n", "\\", '\x1b\n\\"', "é漢", "😀", "\ud800\udc00 ", 'ab\n"\\\x07é漢😀'],
+    ids=["ascii", "newlines", "backslashes", "escapes", "wide", "outside", "surrogates", "all"],
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_long_stream_is_cut_between_characters(
+    folder: Folder, alphabet: str, ascii_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is escaped, the pieces together are the text."""
+    monkeypatch.setattr(recorder, "LONGEST_PIECE", 1000)
+    to = start(folder)
+    text = "".join(random.Random(1).choices(alphabet, k=20_001))  # noqa: S311
+    content = json.dumps({"name": "stdout", "text": text}, ensure_ascii=ascii_only)
+    header = b'{"msg_type": "stream"}'
+    parent = b'{"msg_id": "m1", "msg_type": "execute_request"}'
+    raw = content.encode(errors="surrogatepass")
+    to.message([b"<IDS|MSG>", b"", header, parent, b"{}", raw])
+    lines = (folder.run / "k" / "a" / "out.0").read_bytes().splitlines()
+    assert len(lines) > 15
+    (execution,) = read(folder).executions
+    said = execution.outputs[0]["text"]
+    if "\ud800" in text and not ascii_only:
+        assert "�" in said  # no UTF-8
+    else:
+        assert said.encode("utf-16", "surrogatepass") == text.encode("utf-16", "surrogatepass")
+
+
+def test_of_a_text_longer_than_the_limit_the_end_is_kept(folder: Folder) -> None:
+    """One print of ten times the limit leaves its end, and word of what is missing."""
+    to = start(folder, MIB)
+    say(to, "execute_input", code="x", execution_count=1)
+    say(to, "stream", name="stderr", text="".join(f"{n}\n" for n in range(1_000_000)))
+    found = read(folder)
+    (execution,) = found.executions
+    assert execution.truncated
+    assert execution.outputs[0]["name"] == "stderr"
+    text = execution.outputs[0]["text"]
+    assert text.endswith("\n999998\n999999\n")
+    assert 400_000 < len(text) < MIB
+    assert found.lost_bytes > 5_000_000
+    assert size(folder) <= MIB
+
+
+def test_a_picture_that_is_too_large_is_missed_and_told(folder: Folder) -> None:
+    """What cannot be cut is left out, and what follows is recorded."""
+    to = start(folder, MIB)
+    say(to, "execute_input", code="x", execution_count=1)
+    say(to, "display_data", data={"image/png": "x" * MIB}, metadata={})
+    say(to, "stream", name="stdout", text="after")
+    (execution,) = read(folder).executions
+    assert execution.truncated
+    assert [output["output_type"] for output in execution.outputs] == ["stream"]
+    assert read(folder).lost_bytes > MIB
+
+
+def test_a_restart_goes_on_where_the_last_process_ended(folder: Folder) -> None:
+    """A crash's last words are kept, a line cut short is ended, and what ran has failed."""
+    to = start(folder)
+    say(to, "execute_input", code="crash()", execution_count=1)
+    say(to, "stream", name="stdout", text="last words")
+    with open(folder.run / "k" / "a" / "out.0", "ab") as file:
+        file.write(b'{"kind":"stream","par')
+    to = start(folder)
+    say(to, "execute_input", "m2", code="2", execution_count=1)
+    say(to, "status", "m2", execution_state="idle")
+    crashed, after = read(folder).executions
+    assert (crashed.status, crashed.outputs[0]["text"]) == ("error", "last words")
+    assert (after.status, after.code) == ("ok", "2")
+
+
+def test_counting_goes_on_over_restarts(folder: Folder) -> None:
+    """What was dropped before a restart is still counted, and the limit still holds."""
+    for _ in range(4):
+        to = start(folder, MIB)
+        for _ in range(1000):
+            say(to, "stream", name="stdout", text="x" * 1000)
+    assert size(folder) <= MIB
+    assert read(folder).lost_bytes > 3_000_000
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_off_writes_nothing(folder: Folder, limit: int) -> None:
+    """With recording off there is no file."""
+    say(start(folder, limit), "stream", name="stdout", text="x")
+    assert size(folder) == 0
+
+
+def test_a_full_disk_ends_it_silently(folder: Folder) -> None:
+    """An error of the disk never reaches the kernel."""
+    to = start(folder)
+    os.close(to.file)
+    to.file = os.open("/dev/full", os.O_WRONLY)
+    for _ in range(2):
+        say(to, "stream", name="stdout", text="x")
+    assert to.file is None
+    (folder.run / "k" / "a" / "out.0").unlink()
+    (folder.run / "k" / "a" / "out.0").mkdir()
+    say(start(folder), "stream", name="stdout", text="x")
+
+
+def test_a_message_of_several_lines_is_one_line(folder: Folder) -> None:
+    """A kernel of another kind may write its JSON over lines; a recorded line is one."""
+    to = start(folder)
+    content = json.dumps({"name": "stdout", "text": "a\nb"}, indent=1).encode()
+    header = json.dumps({"msg_id": "1", "msg_type": "stream"}, indent=1).encode()
+    parent = json.dumps({"msg_type": "execute_request", "msg_id": "m"}, indent=1).encode()
+    to.message([b"<IDS|MSG>", b"", header, parent, b"{}", content])
+    (execution,) = read(folder).executions
+    assert (execution.msg_id, execution.outputs[0]["text"]) == ("m", "a\nb")
