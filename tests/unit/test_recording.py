@@ -1,0 +1,326 @@
+"""Reading what is recorded of a kernel: notebook outputs out of lines that nobody can trust."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from mooring import recording
+from mooring.folder import Folder
+from mooring.recording import Execution, Reader
+
+BEGIN = '{"kind":"begin","number":0,"lost":0}'
+
+
+@pytest.fixture
+def folder(state: Path) -> Iterator[Folder]:
+    """A session's folder with a kernel "a" and a kernel host that lives."""
+    made = Folder.create("s", {"id": "s", "name": "s"})
+    made.release()
+    (made.run / "k" / "a").mkdir()
+    with open(made.run / "kernelhost.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield made
+
+
+def line(kind: str, parent: str = "m1", at: float = 1.0, **content: Any) -> str:
+    return json.dumps({"kind": kind, "parent": parent, "at": at, "content": content})
+
+
+def cell(code: str = "x", parent: str = "m1", count: int = 1, cell: str = "") -> str:
+    content = {"code": code, "execution_count": count}
+    return json.dumps(
+        {"kind": "execute_input", "parent": parent, "at": 5.5, "cell": cell, "content": content}
+    )
+
+
+def out(text: str, name: str = "stdout", parent: str = "m1") -> str:
+    return line("stream", parent, name=name, text=text)
+
+
+def show(text: str, display_id: str = "", kind: str = "display_data", parent: str = "m1") -> str:
+    transient = {"display_id": display_id} if display_id else {}
+    return line(kind, parent, data={"text/plain": text}, metadata={}, transient=transient)
+
+
+def idle(parent: str = "m1") -> str:
+    return line("status", parent, execution_state="idle")
+
+
+def write(folder: Folder, *lines: str, name: str = "out.0") -> None:
+    text = "".join(f"{text}\n" for text in lines)
+    (folder.run / "k" / "a" / name).write_text(text, errors="surrogatepass")
+
+
+def executions(folder: Folder, *lines: str) -> tuple[Execution, ...]:
+    write(folder, BEGIN, *lines)
+    return recording.read(folder, "a").executions
+
+
+def shown(execution: Execution) -> list[str]:
+    return [
+        output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"]
+        for output in execution.outputs
+    ]
+
+
+def test_messages_become_a_cells_outputs(folder: Folder) -> None:
+    """Streams that follow each other are one output; all of them are what nbformat wants."""
+    (found,) = executions(
+        folder,
+        cell("print(1)", cell="c1", count=3),
+        out("a"),
+        out("b\n"),
+        out("e", "stderr"),
+        out("c"),
+        line("display_data", data={"text/plain": "p", "image/png": "x"}, metadata={"a": 1}),
+        line("execute_result", data={"text/plain": "1"}, metadata={}, execution_count=3),
+        line("error", ename="E", evalue="v", traceback=["t1", "t2"]),
+        idle(),
+    )
+    assert found.outputs == [
+        {"output_type": "stream", "name": "stdout", "text": "ab\n"},
+        {"output_type": "stream", "name": "stderr", "text": "e"},
+        {"output_type": "stream", "name": "stdout", "text": "c"},
+        {
+            "output_type": "display_data",
+            "data": {"text/plain": "p", "image/png": "x"},
+            "metadata": {"a": 1},
+        },
+        {
+            "output_type": "execute_result",
+            "data": {"text/plain": "1"},
+            "metadata": {},
+            "execution_count": 3,
+        },
+        {"output_type": "error", "ename": "E", "evalue": "v", "traceback": ["t1", "t2"]},
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(execution_count=3, outputs=found.outputs)]
+    )
+    nbformat.validate(notebook)
+    assert found.to_dict() == {
+        "msg_id": "m1",
+        "cell_id": "c1",
+        "code": "print(1)",
+        "execution_count": 3,
+        "status": "error",
+        "started": 5.5,
+        "outputs": found.outputs,
+        "truncated": False,
+    }
+    json.dumps(found.to_dict())
+
+
+def test_clear_output_clears_at_once_or_with_the_next(folder: Folder) -> None:
+    """``wait`` keeps what is there until something takes its place."""
+    (found,) = executions(folder, cell(), out("a"), line("clear_output", wait=False), out("b"))
+    assert shown(found) == ["b"]
+    (found,) = executions(folder, cell(), out("a"), line("clear_output", wait=True))
+    assert shown(found) == ["a"]
+    (found,) = executions(folder, cell(), out("a"), line("clear_output", wait=True), out("b"))
+    assert shown(found) == ["b"]
+    (found,) = executions(folder, cell(), out("a"), line("clear_output"), idle())
+    assert shown(found) == []
+
+
+def test_a_display_is_updated_wherever_it_is(folder: Folder) -> None:
+    """A later cell changes what an earlier one showed, but not what is shown afterwards."""
+    found = executions(
+        folder,
+        cell(),
+        show("one", "d"),
+        show("other", "e"),
+        idle(),
+        cell("y", "m2"),
+        show("two", "d", "update_display_data", "m2"),
+        show("three", "d", parent="m2"),
+        show("nobody's", "z", "update_display_data", "m2"),
+    )
+    assert [shown(execution) for execution in found] == [["two", "other"], ["three"]]
+
+
+def test_the_state_of_an_execution(folder: Folder) -> None:
+    """It runs until the kernel is idle again; one that was cut short by the kernel's end failed."""
+    lines = [cell("a", "m1"), idle("m1"), cell("b", "m2")]
+    assert [e.status for e in executions(folder, *lines)] == ["ok", "running"]
+    lines += ['{"kind":"start","at":2}', cell("c", "m3")]
+    assert [e.status for e in executions(folder, *lines)] == ["ok", "error", "running"]
+    (folder.run / "k" / "a" / "exit").write_text('{"code": 0}')
+    assert [e.status for e in executions(folder, *lines)] == ["ok", "error", "error"]
+
+
+def test_silent_requests_are_there_for_what_they_printed(folder: Folder) -> None:
+    """A client's own requests have no input: without output they are no executions."""
+    found = executions(folder, out("s", parent="m1"), idle("m1"), idle("m2"))
+    assert [(e.msg_id, e.code, shown(e), e.status) for e in found] == [("m1", "", ["s"], "ok")]
+
+
+def test_the_older_file_comes_first(folder: Folder) -> None:
+    """Both files are one text; an input that is said again begins no second execution."""
+    write(folder, BEGIN, cell(cell="c"), out("a"), name="out.1")
+    again = json.dumps(json.loads(cell(cell="c")) | {"again": True})
+    write(folder, '{"kind":"begin","number":1,"lost":0}', again, out("b"), idle())
+    (found,) = recording.read(folder, "a").executions
+    assert (shown(found), found.truncated) == (["ab"], False)
+    write(folder, '{"kind":"begin","number":1,"lost":0}', out("late", parent="m2"), name="out.1")
+    write(folder, '{"kind":"begin","number":2,"lost":70}', again, out("b"), idle())
+    found2 = recording.read(folder, "a")
+    assert [(e.code, e.truncated) for e in found2.executions] == [("", True), ("x", True)]
+    assert found2.lost_bytes == 70
+
+
+def test_nothing_there_is_an_empty_recording(folder: Folder) -> None:
+    """No kernel, no file, no name: nothing is recorded."""
+    for name in ("a", "b", "../k/a", "a/../a", "", "x" * 1000, "\0"):
+        assert recording.read(folder, name) == recording.Recording()
+    assert recording.read(Folder.open("gone"), "a") == recording.Recording()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_only_files_are_read(folder: Folder, kind: str) -> None:
+    """What runs in the session can show no file of this machine, nor keep the reader waiting."""
+    secret = folder.path / "secret"
+    secret.write_text(f"{BEGIN}\n{cell()}\n{out('secret')}\n")
+    path = folder.run / "k" / "a" / "out.0"
+    {
+        "link": lambda: path.symlink_to(secret),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
+    assert recording.read(folder, "a") == recording.Recording()
+
+
+HOSTILE = [
+    "",
+    "null",
+    "[]",
+    "7",
+    '"kind"',
+    "{",
+    "\0\0\0",
+    "[" * 100_000,
+    '{"kind":' + '{"a":' * 50_000,
+    '{"kind":null}',
+    '{"kind":["stream"],"parent":{}}',
+    '{"kind":"stream","parent":7}',
+    '{"kind":"stream","parent":"m1","at":NaN,"content":{"text":"x"}}',
+    '{"kind":"stream","parent":"m1","at":1e999,"content":{"text":"x"}}',
+    '{"kind":"stream","parent":"m1","at":"x","content":{"text":"x"}}',
+    '{"kind":"stream","parent":"m1","at":1,"content":[]}',
+    '{"kind":"stream","parent":"' + "m" * 10_000 + '","content":{"text":"x"}}',
+    '{"kind":"begin","lost":' + "9" * 10_000 + "}",
+    '{"kind":"begin","lost":-5}',
+    '{"kind":"begin","lost":true}',
+    '{"kind":"nothing known","parent":"m1"}',
+    line("stream"),
+    line("stream", name=7, text=7),
+    line("stream", name={}, text=[]),
+    line("display_data"),
+    line("display_data", data=[], metadata=7, transient=[]),
+    line(
+        "display_data", data={"text/plain": {"a": [1]}}, metadata={}, transient={"display_id": []}
+    ),
+    line("update_display_data"),
+    line("update_display_data", transient={"display_id": {}}),
+    line("execute_result", execution_count="x"),
+    line("execute_input"),
+    line("execute_input", code=7, execution_count=True),
+    line("error"),
+    line("error", ename=1, evalue=2, traceback="x"),
+    line("error", traceback=[1, [], "x"]),
+    line("clear_output", wait=7),
+    line("status"),
+    line("lost", bytes=-1),
+    '{"kind":"lost","parent":"m1","bytes":-1}',
+    '{"kind":"lost","parent":"m1","bytes":"x"}',
+]
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_a_line_that_no_recorder_writes_disturbs_nothing(folder: Folder, number: int) -> None:
+    """Whatever is written there, the other lines are read, and the answer is JSON."""
+    found = executions(folder, cell(), HOSTILE[number], out("after", parent="m9"), idle("m9"))
+    assert found[-1].outputs[-1]["text"] == "after"
+    for execution in found:
+        json.dumps(execution.to_dict(), allow_nan=False)
+        for output in execution.outputs:
+            assert output["output_type"] in recording.OUTPUTS
+
+
+def test_any_bytes_are_read(folder: Folder) -> None:
+    """Noise is no recording, and no error."""
+    (folder.run / "k" / "a" / "out.0").write_bytes(os.urandom(200_000))
+    found = recording.read(folder, "a")
+    assert found.executions == ()
+    assert found.lost_bytes > 100_000
+
+
+def test_a_line_that_is_still_written_is_left(folder: Folder) -> None:
+    """Half a line is no loss: it is read when it is whole."""
+    write(folder, BEGIN, cell())
+    path = folder.run / "k" / "a" / "out.0"
+    whole = out("whole")
+    with open(path, "a") as file:
+        file.write(whole[:20])
+    reader = Reader(folder, "a")
+    assert [m.kind for m in reader.messages()] == ["execute_input"]
+    with open(path, "a") as file:
+        file.write(whole[20:] + "\n")
+    assert [m.kind for m in reader.messages()] == ["stream"]
+    assert list(reader.messages()) == []
+    assert reader.lost_bytes == 0
+
+
+def test_a_reader_follows_over_a_change_of_files(folder: Folder) -> None:
+    """Nothing is read twice and nothing is missed while the recorder goes from file to file."""
+    path = folder.run / "k" / "a"
+    reader = Reader(folder, "a")
+    seen: list[str] = []
+    for number in range(4):
+        write(folder, BEGIN.replace("0,", f"{number},", 1))
+        for part in range(3):
+            with open(path / "out.0", "a") as file:
+                file.write(out(f"{number}.{part}") + "\n")
+            if (number + part) % 2:
+                seen += [m.content["text"] for m in reader.messages()]
+        os.rename(path / "out.0", path / "out.1")
+    seen += [m.content["text"] for m in reader.messages()]
+    assert seen == [f"{number}.{part}" for number in range(4) for part in range(3)]
+
+
+def test_a_huge_recording_is_read_within_bounds(folder: Folder) -> None:
+    """Files of any size, and JSON that would fill the memory, cost little."""
+    path = folder.run / "k" / "a"
+    with open(path / "out.1", "w") as file:
+        file.truncate(1 << 40)
+    bomb = '{"kind":"display_data","parent":"m1","content":{"data":{"a":['
+    with open(path / "out.0", "w") as file:
+        file.write(f"{BEGIN}\n{cell()}\n")
+        for _ in range(30):
+            file.write(bomb + "[]," * 300_000 + "[]]}}}\n")
+        file.write(bomb + "[]," * 1_000_000 + "[]]}}}\n")
+    began = time.monotonic()
+    (found,) = recording.read(folder, "a").executions
+    assert time.monotonic() - began < 20
+    kept = sum(len(output["data"].get("a", [])) for output in found.outputs)
+    assert kept <= recording.MAX_VALUES
+
+
+def test_executions_and_outputs_are_bounded(folder: Folder) -> None:
+    """The newest executions are kept, and of their outputs so many."""
+    lines = [cell("x", f"m{n}") for n in range(recording.MAX_EXECUTIONS + 10)]
+    lines += [show("d", parent="last")] * (recording.MAX_OUTPUTS + 10)
+    found = executions(folder, *lines)
+    assert len(found) == recording.MAX_EXECUTIONS
+    assert found[-1].msg_id == "last"
+    assert len(found[-1].outputs) == recording.MAX_OUTPUTS
+    assert found[-1].truncated
