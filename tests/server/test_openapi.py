@@ -1,0 +1,36 @@
+"""The OpenAPI document: valid, and of exactly what there is."""
+
+from __future__ import annotations
+
+from openapi_spec_validator import validate
+
+from mooring.session import FIELDS
+from mooring_server_extension.handlers import openapi
+from tests.server.inprocess import InProcess, operations
+
+
+def test_the_document_is_valid() -> None:
+    """It is an OpenAPI 3.1 document."""
+    validate(openapi())
+
+
+def test_the_document_and_the_routes_agree() -> None:
+    """Every path and method that is served is described, and the other way round."""
+    described = {
+        (method, path)
+        for path, item in openapi()["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert described == {(method, path) for method, path, _ in operations()}
+
+
+def test_the_document_describes_every_field_of_a_session() -> None:
+    """A field that is added to sessions must be described."""
+    schema = openapi()["components"]["schemas"]["Session"]
+    assert set(FIELDS) <= set(schema["required"]) == set(schema["properties"])
+
+
+def test_the_document_is_served(server: InProcess) -> None:
+    """A client finds it at the API's own address."""
+    assert server.ask("GET", "/openapi.json") == (200, openapi())

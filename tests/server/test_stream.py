@@ -1,0 +1,225 @@
+"""The stream: everything that happens, to everyone who listens, and no work for nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from mooring.engines.fake import FakeEngine
+from mooring.errors import EngineUnavailable
+from mooring.history import History
+from mooring_server_extension import stream, watcher
+from tests.kernel_clients import eventually
+from tests.server.conftest import Serve
+from tests.server.inprocess import API, InProcess
+
+FAST = {"MooringExtension": {"refresh_s": 0.1}}
+
+
+class Stream:
+    """A client of the stream, as ``fetch`` in a browser is one."""
+
+    def __init__(self, server: InProcess, **options: Any) -> None:
+        options = options or {"headers": {"Authorization": f"token {server.token}"}}
+        self.answer = requests.get(
+            server.url + API + "/stream", stream=True, timeout=(10, 30), **options
+        )
+        self.messages: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.comments = 0
+        self.ended = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def next(self, kind: str, timeout: float = 10) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            found, data = self.messages.get(timeout=max(0.01, deadline - time.monotonic()))
+            if found == kind:
+                return data
+
+    def states(self, timeout: float = 10) -> list[str]:
+        return [session["state"] for session in self.next("sessions", timeout)["sessions"]]
+
+    def _read(self) -> None:
+        kind = ""
+        with contextlib.suppress(requests.RequestException, AttributeError, ValueError):
+            for line in self.answer.iter_lines(chunk_size=1, decode_unicode=True):
+                field, _, value = line.partition(": ")
+                if line.startswith(":"):
+                    self.comments += 1
+                elif field == "event":
+                    kind = value
+                elif field == "data":
+                    self.messages.put((kind, json.loads(value)))
+        self.ended.set()
+
+
+@contextlib.contextmanager
+def listening(server: InProcess, **options: Any) -> Iterator[Stream]:
+    client = Stream(server, **options)
+    try:
+        yield client
+    finally:
+        client.answer.close()
+
+
+def test_a_listener_is_told_at_once_and_of_every_change(serve: Serve) -> None:
+    """First the sessions as they are, then each change, with its line of the history."""
+    server = serve(**FAST)
+    with listening(server) as client:
+        assert client.answer.headers["Content-Type"] == "text/event-stream"
+        first = client.next("sessions")
+        assert first == {"sessions": [], "engine": {"ok": True, "message": "", "hint": ""}}
+        server.ask("POST", "/sessions", {"name": "aa"})
+        event = client.next("history")
+        assert (event["name"], event["kind"]) == ("aa", "started")
+        server.ask("POST", "/sessions/aa/stop")
+        assert client.next("history")["kind"] == "stopped"
+        eventually(lambda: client.states() == ["stopped"], timeout=10)
+        server.ask("DELETE", "/sessions/aa")
+        removed = client.next("history")
+        assert (removed["name"], removed["kind"]) == ("aa", "removed")
+
+
+def test_a_quiet_stream_stays_quiet(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes nothing is sent but comments, which keep the connection up."""
+    monkeypatch.setattr(stream, "KEEPALIVE_S", 0.2)
+    server = serve(**FAST)
+    with listening(server) as client:
+        client.next("sessions")
+        eventually(lambda: client.comments >= 3, timeout=10)
+        assert client.messages.empty()
+
+
+def test_an_earlier_history_is_not_told_as_news(serve: Serve) -> None:
+    """What happened before somebody listened is in /events, not in the stream."""
+    server = serve(**FAST)
+    server.ask("POST", "/sessions", {"name": "aa"})
+    with listening(server) as client:
+        assert client.states() == ["running"]
+        server.ask("POST", "/sessions/aa/hold", {"duration": "1h"})
+        assert client.next("history")["kind"] == "held"
+
+
+def test_many_listeners_cost_one_look_and_nobody_none(serve: Serve, fake: FakeEngine) -> None:
+    """However many listen, the sessions are looked at once; when all are gone, not at all."""
+    server = serve(MooringExtension={"refresh_s": 0.5})
+    watching = server.extension.watcher
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(listening(server)) for _ in range(8)]
+        for client in clients:
+            client.next("sessions")
+        fake.calls.clear()
+        time.sleep(1.6)
+        assert 2 <= fake.calls.count("list") <= 4
+        server.ask("POST", "/sessions", {"name": "aa"})
+        for client in clients:
+            assert client.next("history")["name"] == "aa"
+    eventually(lambda: watching._task is None, timeout=10)
+    fake.calls.clear()
+    time.sleep(1.2)
+    assert "list" not in fake.calls
+
+
+def test_an_engine_that_is_down_makes_sessions_unknown(serve: Serve, fake: FakeEngine) -> None:
+    """The stream says so, and says when it is back; it does not end."""
+    server = serve(**FAST)
+    server.ask("POST", "/sessions", {"name": "aa"})
+    with listening(server) as client:
+        assert client.states() == ["running"]
+        works_again = fake.fail("*", EngineUnavailable("no engine answers"), times=-1)
+        told = client.next("sessions")
+        assert [one["state"] for one in told["sessions"]] == ["unknown"]
+        assert told["engine"]["ok"] is False
+        works_again()
+        assert client.states() == ["running"]
+
+
+def test_an_engine_that_is_frozen_holds_nobody_up(
+    serve: Serve, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks end after their patience, in one stuck thread, and the server answers meanwhile."""
+    monkeypatch.setattr(watcher, "PATIENCE_S", 0.5)
+    server = serve(**FAST)
+    server.ask("POST", "/sessions", {"name": "aa"})
+    frozen = threading.Event()
+    stuck = []
+    real = fake.list
+
+    def freeze(labels: Any) -> Any:
+        stuck.append(1)
+        frozen.wait(30)
+        return real(labels)
+
+    with listening(server) as client:
+        client.next("sessions")
+        monkeypatch.setattr(fake, "list", freeze)
+        told = client.next("sessions")
+        assert told["engine"]["ok"] is False
+        before = time.monotonic()
+        status, said = server.ask("GET", "/sessions")
+        assert (status, said["engine"]["ok"]) == (200, False)
+        assert time.monotonic() - before < 2
+        before = time.monotonic()
+        metrics = server.send("GET", "/metrics", headers={"Authorization": f"token {server.token}"})
+        assert 'mooring_sessions{state="unknown"} 1.0' in metrics.text
+        assert time.monotonic() - before < 2
+        assert len(stuck) <= 2  # the watcher's, and the scrape's
+        frozen.set()
+        monkeypatch.setattr(fake, "list", real)
+        eventually(lambda: client.states() == ["running"], timeout=10)
+
+
+def test_a_look_that_fails_oddly_does_not_end_the_stream(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of mooring's own is logged, and the next look is made."""
+    server = serve(**FAST)
+    with listening(server) as client:
+        client.next("sessions")
+        with monkeypatch.context() as patch:
+            patch.setattr(History, "after", lambda *_: 1 / 0)
+            time.sleep(0.5)
+        server.ask("POST", "/sessions", {"name": "aa"})
+        assert client.next("history")["name"] == "aa"
+
+
+def test_a_shutdown_ends_streams_at_once(serve: Serve) -> None:
+    """A server that stops does not wait for those who listen."""
+    server = serve()
+    with listening(server) as one, listening(server) as other:
+        one.next("sessions")
+        other.next("sessions")
+        before = time.monotonic()
+        server.close()
+        assert one.ended.wait(5)
+        assert other.ended.wait(5)
+        assert time.monotonic() - before < 3
+
+
+def test_a_client_that_does_not_read_costs_no_memory(serve: Serve) -> None:
+    """What a slow client has yet to be told is the last word, and a bounded number of events."""
+    server = serve()
+
+    def told() -> tuple[int, int]:
+        listener = watcher.Listener()
+        for number in range(5000):
+            listener.tell("x" * 1000, [f"{number} "])
+        return len(listener._latest), len(listener._events)
+
+    assert server.on_loop(told) == (1000, watcher.BACKLOG)
+
+
+def test_the_stream_works_with_a_cookie(serve: Serve) -> None:
+    """A browser that is signed in needs no token."""
+    server = serve(**FAST)
+    jar = server.send("GET", f"/api/status?token={server.token}").cookies
+    with listening(server, cookies=jar) as client:
+        assert client.next("sessions")["engine"]["ok"] is True
