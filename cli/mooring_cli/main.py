@@ -12,7 +12,7 @@ import typer
 
 import mooring
 from mooring.errors import MooringError
-from mooring_cli import inside, kernel, lifecycle, look, settings
+from mooring_cli import editors, inside, kernel, lifecycle, look, settings
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -51,6 +51,7 @@ def _main(
 
 lifecycle.register(app)
 inside.register(app)
+editors.register(app)
 look.register(app)
 settings.register(app)
 app.add_typer(kernel.app, name="kernel")
