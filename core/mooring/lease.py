@@ -7,7 +7,6 @@ sees whether anybody still answers for the session. Where nobody does, it is to 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -69,11 +68,6 @@ class Lease:
             _fill(descriptor, said.get("key"), holder)
         return lease
 
-    @property
-    def holder(self) -> str:
-        """The process that holds it, or that did last."""
-        return str(_read(self._descriptor).get("holder", ""))
-
     def release(self) -> None:
         """Let go of it; the session stays as it is. Idempotent."""
         if self._descriptor >= 0:
@@ -83,14 +77,13 @@ class Lease:
 
 def key_of(folder: Folder) -> dict[str, Any] | None:
     """What a session's lease was made with; None for a session without one."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder.path / _LEASE, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            key = _read(descriptor).get("key")
-        finally:
-            os.close(descriptor)
-        return key if isinstance(key, dict) else None
-    return None
+    key = _said(folder).get("key")
+    return key if isinstance(key, dict) else None
+
+
+def holder_of(folder: Folder) -> str:
+    """Who holds a session's lease, or did last; empty for a session without one."""
+    return str(_said(folder).get("holder", ""))
 
 
 def keep(folder: Folder) -> None:
@@ -118,6 +111,17 @@ def abandoned(folder: Folder) -> Lease | None:
     if keeper is not None:
         os.close(keeper)
     return lease
+
+
+def _said(folder: Folder) -> dict[str, Any]:
+    try:
+        descriptor = os.open(folder.path / _LEASE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locked(folder: Folder, name: str, how: int) -> int | None:

@@ -90,6 +90,9 @@ def _watch(pipe: int) -> None:
 
 
 def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
+    from mooring import lease
+    from mooring.folder import Folder
+
     if not known.get("session"):
         # it died between the end of the creation and the next word
         for session in mooring.sessions():
@@ -100,12 +103,23 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
         end_kernel(mooring, known["session"], known["kernel"])
     if not known.get("own"):
         return
+    folder = Folder.open(known["session"])
     until = time.monotonic() + known.get("patience_s", RESTART_S)
-    while time.monotonic() < until or _sleeps(known["session"]):
+    # one that its clock has ended costs nothing, and a restart brings it back
+    while time.monotonic() < until or (folder.exists and folder.end() is not None):
+        if lease.holder_of(folder) != known["holder"]:
+            return  # removed by somebody, or the launcher of a restart has come
         if not _alive(known["client"]):
             break  # nobody is left who could ask for a restart
         time.sleep(LOOK_S)
-    _remove(mooring, known["session"], known["holder"])
+    held = lease.Lease.take(folder)
+    if held is None:
+        return
+    try:
+        if lease.holder_of(folder) == known["holder"]:
+            mooring.remove(mooring.get(folder.id), force=True)
+    finally:
+        held.release()
 
 
 def end_kernel(mooring: Mooring, session_id: str, kernel_id: str) -> None:
@@ -117,28 +131,6 @@ def end_kernel(mooring: Mooring, session_id: str, kernel_id: str) -> None:
         time.sleep(0.005)
     handle.tell_end(mooring.history)
     handle.forget()
-
-
-def _remove(mooring: Mooring, session_id: str, holder: str) -> None:
-    from mooring.folder import Folder
-    from mooring.lease import Lease
-
-    lease = Lease.take(Folder.open(session_id))
-    if lease is None:
-        return  # the launcher of a restart has it
-    try:
-        if lease.holder == holder:  # and not one that came and died, with a keeper of its own
-            mooring.remove(mooring.get(session_id), force=True)
-    finally:
-        lease.release()
-
-
-def _sleeps(session_id: str) -> bool:
-    """Whether its clock has ended it: it costs nothing then, and a restart brings it back."""
-    from mooring.folder import Folder
-
-    folder = Folder.open(session_id)
-    return folder.exists and folder.end() is not None
 
 
 def _alive(mark: str) -> bool:

@@ -64,6 +64,8 @@ class Ports:
         try:
             said = json.loads(Path(file).read_bytes())
             numbers = tuple(int(said[name]) for name in CHANNELS)
+            if not all(0 < number < 1 << 16 for number in numbers):
+                raise ValueError(f"no such ports: {numbers}")
             ip, transport = str(said["ip"]), said.get("transport", "tcp")
             scheme, key = said.get("signature_scheme", "hmac-sha256"), str(said["key"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -93,7 +95,7 @@ class Ports:
             for number in self.numbers:
                 try:
                     ports.append(stack.enter_context(listen(self.ip, number)))
-                except (OSError, OverflowError) as error:
+                except OSError as error:
                     raise KernelError(f"cannot listen on port {number}: {error}") from error
             yield ports
 
@@ -276,7 +278,7 @@ class Launcher:
             return 0
         ended = handle.folder.end() is not None
         self._keeper.tell(patience_s=RESTART_S if ended else CRASH_S)
-        words = "".join(f"\n    {line}" for line in handle.log_tail()[-10:])
+        words = "".join(f"\n    {line}" for line in _last_words(handle.log_tail()))
         _explain(KernelError(f"the kernel ended: {handle.how_it_ended()}{words}"))
         return code if code > 0 else 128 - code
 
@@ -364,6 +366,13 @@ def _no_encryption(why: str) -> NotSupported:
         f"this client cannot encrypt what it says to a kernel, and {why}",
         "connect it to a Jupyter server (jupyter server), and pick the kernel there",
     )
+
+
+def _last_words(log: list[str]) -> list[str]:
+    """What a kernel printed after ipykernel's greeting."""
+    greetings = [number for number, line in enumerate(log) if "--existing " in line]
+    words = log[greetings[-1] + 1 :] if greetings else log
+    return [line for line in words if line.strip()]
 
 
 def _age_s() -> float:
