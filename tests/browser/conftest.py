@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -36,7 +38,8 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 WAIT_MS = 30_000
-Picture = Callable[[str], None]
+# picture("name", height=480): docs/pictures/name.png, its upper part
+Picture = Callable[..., None]
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -46,6 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.engine)
             item.add_marker(pytest.mark.slow)
+
+
+def install(name: str, title: str, **flags: Any) -> str:
+    """Install a kernelspec of mooring's. Returns its name."""
+    content = kernelspecs.document(
+        display_name=title, kernel="python3", config={"flags": {"kernel": "python3"} | flags}
+    )
+    kernelspecs.install(name, content, prefix=None, user=True)
+    return name
 
 
 @pytest.hookimpl(wrapper=True)
@@ -104,6 +116,16 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
 
 
 @pytest.fixture
+def project() -> Iterator[Path]:
+    """An empty folder, and the current one; its path is short, for it is seen in pictures."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(prefix="work-", dir="/var/tmp") as folder:
+        os.chdir(folder)
+        yield Path(folder)
+        os.chdir(before)
+
+
+@pytest.fixture
 def settings(jupyter: Path) -> Path:
     """Jupyter's folders of this test alone, with mooring's extension; nothing asks the internet."""
     if not (PANEL / "package.json").exists():
@@ -128,13 +150,7 @@ def settings(jupyter: Path) -> Path:
 @pytest.fixture
 def kernelspec(settings: Path, mooring: Mooring) -> str:
     """A kernelspec of mooring's in the launcher: its name."""
-    content = kernelspecs.document(
-        display_name="Python in a container",
-        kernel="python3",
-        config={"flags": {"kernel": "python3"}},
-    )
-    kernelspecs.install("mk", content, prefix=None, user=True)
-    return "mk"
+    return install("mk", "Python in a container")
 
 
 @pytest.fixture
@@ -157,8 +173,13 @@ def lab(lab_server: Server, page: Page) -> Lab:
 def picture(page: Page) -> Picture:
     """Takes a picture for the docs; writes it only where MOORING_PICTURES is set."""
 
-    def take(name: str) -> None:
+    def take(name: str, height: int = 480) -> None:
         if WANTED:
-            page.screenshot(path=PICTURES / f"{name}.png")
+            PICTURES.mkdir(exist_ok=True)
+            page.screenshot(
+                path=PICTURES / f"{name}.png",
+                clip={"x": 0, "y": 0, "width": 1280, "height": height},
+                animations="disabled",
+            )
 
     return take

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import expect
 
 from mooring.service import Mooring
-from tests.browser.conftest import Picture
-from tests.browser.lab import Lab, Notebook, hook
+from tests.browser.conftest import Picture, install
+from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.conftest import Cli
 from tests.kernel_clients import eventually, only_session
+from tests.registry import SlowRegistry
 
 
 def test_a_session_from_the_launcher_to_its_end(
@@ -20,9 +22,11 @@ def test_a_session_from_the_launcher_to_its_end(
     page = lab.page
     sessions = lab.sessions()
     expect(sessions.node).to_contain_text("No sessions yet")
-    picture("launcher")
+    tile = page.locator(".jp-LauncherCard", has_text="Python in a container").first
+    expect(tile).to_be_visible()
+    picture("launcher", 800)
 
-    page.locator(".jp-LauncherCard", has_text="Python in a container").first.click()
+    tile.click()
     notebook = Notebook(page)
     notebook.wait_until_idle()
     name = only_session(mooring).name
@@ -72,3 +76,127 @@ def test_a_session_from_the_launcher_to_its_end(
     expect(sessions.session()).to_have_count(0)
     assert mooring.sessions() == []
     picture("removed")
+
+
+def test_a_new_session_by_the_form(
+    mooring: Mooring, project: Path, lab: Lab, picture: Picture
+) -> None:
+    """A preset, what is changed in it, a mistake that is told, and a notebook on the session."""
+    (project / "session.yml").write_text("name: train\nkernel: python3\nmemory: 1GiB\n")
+    page = lab.page
+    sessions = lab.sessions()
+    sessions.node.locator(hook("new-session")).click()
+    form = page.locator(hook("new-session-form"))
+    form.get_by_label("Preset").select_option("session.yml")
+    form.get_by_label("Name").fill("no name at all")
+    form.get_by_label("CPUs").fill("1.5")
+    form.get_by_label("Memory", exact=True).fill("512MiB")
+    form.get_by_label("Then open").select_option("a notebook on it")
+    form.locator(hook("create")).click()
+    expect(form.locator(hook("form-problem"))).to_contain_text("must be lower case")
+    assert mooring.sessions() == []
+
+    form.get_by_label("Name").fill("bert")
+    picture("new-session", 800)
+    form.locator(hook("create")).click()
+    expect(sessions.session("bert", "running")).to_contain_text("1.5 CPU")
+    expect(sessions.session("bert")).to_contain_text("512 MiB")
+    expect(form).to_have_count(0)
+    notebook = Notebook(page)
+    notebook.wait_until_idle()
+    notebook.write(0, "import socket\n\nsocket.gethostname()")
+    expect(notebook.run(0)).to_contain_text("bert")
+    expect(sessions.session("bert")).to_contain_text("Untitled.ipynb")
+
+
+def test_a_spec_that_asks_for_more_needs_consent(
+    mooring: Mooring, project: Path, lab: Lab, picture: Picture
+) -> None:
+    """What a file asks for is told and asked about; without a yes there is no session."""
+    (project / "greedy.yml").write_text("name: greedy\nhome: true\n")
+    sessions = lab.sessions()
+    sessions.node.locator(hook("new-session")).click()
+    form = lab.page.locator(hook("new-session-form"))
+    form.get_by_label("Preset").select_option("greedy.yml")
+    form.locator(hook("create")).click()
+    question = lab.page.locator(hook("consent"))
+    expect(question).to_contain_text("home")
+    picture("consent")
+    lab.accept("Cancel")
+    expect(question).to_have_count(0)
+    assert mooring.sessions() == []
+    form.locator(hook("create")).click()
+    lab.accept("Allow")
+    expect(sessions.session("greedy", "running")).to_be_visible()
+
+
+def test_output_that_nobody_saw_is_offered(
+    mooring: Mooring, project: Path, lab: Lab, picture: Picture
+) -> None:
+    """A cell goes on while the page is closed; when it is opened again its output can be had."""
+    page = lab.page
+    name = write_notebook(
+        project / "training.ipynb",
+        "import os, time\n\nprint('epoch 1')\nwhile not os.path.exists('go'):\n"
+        "    time.sleep(0.05)\nprint('epoch 2')\nprint('epoch 3')",
+    )
+    lab.sessions()
+    notebook = lab.notebook(name)
+    expect(notebook.start(0)).to_contain_text("epoch 1")
+    lab.command("docmanager:save")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    page.goto("about:blank")
+    (project / "go").touch()
+    eventually(lambda: not any(kernel.busy for kernel in only_session(mooring).live_kernels))
+
+    lab.open(name)
+    shown = notebook.cell(0).locator(".jp-Cell-outputArea")
+    expect(notebook.banner("missed")).to_contain_text("1 cell")
+    expect(shown).not_to_contain_text("epoch 3")
+    lab.sessions()
+    picture("missed-output")
+    notebook.banner("missed").locator(hook("banner-action")).click()
+    expect(shown).to_contain_text("epoch 3")
+    expect(shown.get_by_text("epoch 1")).to_have_count(1)
+    expect(notebook.banner("missed")).to_have_count(0)
+
+
+def test_a_notebook_says_what_it_waits_for(
+    mooring: Mooring, project: Path, settings: Path, lab: Lab, picture: Picture
+) -> None:
+    """While an image is pulled the notebook tells how far it is; Cancel leaves nothing."""
+    registry = SlowRegistry({"bin/sh": b""}, 8 << 20)
+    registry.seconds = 120
+    try:
+        install("slow", "A large image", image=registry.image)
+        name = write_notebook(project / "large.ipynb", "1", kernel="slow")
+        lab.open()  # it learns of kernelspecs as it loads
+        lab.sessions()
+        lab.command("docmanager:open", {"path": name, "factory": "Notebook"})
+        notebook = Notebook(lab.page)
+        banner = notebook.banner("starting")
+        expect(banner).to_contain_text(re.compile(r"pulling .*/slow:1.* \d+%"))
+        picture("starting")
+        banner.locator(hook("banner-action")).click()
+        expect(banner).to_have_count(0)
+        eventually(lambda: mooring.sessions() == [])
+        lab.page.screenshot(path="/tmp/w/b4.png")
+    finally:
+        registry.close()
+
+
+def test_a_notebook_says_that_its_session_ends(
+    mooring: Mooring, project: Path, settings: Path, lab: Lab, picture: Picture
+) -> None:
+    """In the last third of its time the notebook warns, and one press gives it two hours more."""
+    install("short", "Half a minute", max_duration="30s")
+    name = write_notebook(project / "short.ipynb", "1", kernel="short")
+    lab.open()
+    lab.sessions()
+    notebook = lab.notebook(name)
+    banner = notebook.banner("ending")
+    expect(banner).to_contain_text("stops in")
+    picture("ending")
+    banner.locator(hook("banner-action")).click()
+    expect(banner).to_have_count(0)
+    assert mooring.deadlines(only_session(mooring))["max_duration"] == 30 + 2 * 3600
