@@ -167,7 +167,7 @@ class Notebook:
         self.launch().wait_until_used()
         client = self.client = BlockingKernelClient()
         client.load_connection_info(dict(self.process.connection))
-        client.start_channels()
+        client.start_channels(hb=False)  # VS Code has none
         deadline = time.monotonic() + TIMEOUT_S
         answered = heard = False
         while not (answered and heard):

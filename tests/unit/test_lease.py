@@ -1,0 +1,117 @@
+"""Leases: who answers for a session, told by locks that die with their holders."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring import lease
+from mooring.folder import Folder
+from mooring.lease import Lease
+
+KEY = {"client": "1:1", "cwd": "/w"}
+
+
+@pytest.fixture
+def folder() -> Folder:
+    made = Folder.create("abcdefabcdef", {"id": "abcdefabcdef", "name": "x"})
+    made.release()
+    return made
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Callable[[Callable[[], object]], int]]:
+    """Does something in a process of its own, which then lives until it is killed."""
+    pids: list[int] = []
+
+    def start(what: Callable[[], object]) -> int:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                kept = what()
+                os.write(writing, b"x" if kept is not False else b"-")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writing)
+        assert os.read(reading, 1) == b"x"
+        os.close(reading)
+        pids.append(pid)
+        return pid
+
+    yield start
+    for pid in pids:
+        try:
+            kill(pid)
+        except (ProcessLookupError, ChildProcessError):
+            continue
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+Elsewhere = Callable[[Callable[[], object]], int]
+
+
+def test_a_session_without_a_lease_is_nobodys_business(folder: Folder) -> None:
+    """Sessions that no launcher made are neither taken nor abandoned."""
+    assert lease.key_of(folder) is None
+    assert lease.holder_of(folder) == ""
+    assert Lease.take(folder) is None
+    assert lease.abandoned(folder) is None
+
+
+def test_held_until_its_holder_dies(folder: Folder, elsewhere: Elsewhere) -> None:
+    """While the holder lives nobody else gets it; kill -9 frees it."""
+    pid = elsewhere(lambda: Lease.make(folder, key=KEY, holder="1:2"))
+    assert lease.key_of(folder) == KEY
+    assert lease.holder_of(folder) == "1:2"
+    assert Lease.take(folder, key=KEY, holder="me") is None
+    assert lease.abandoned(folder) is None
+    kill(pid)
+    taken = Lease.take(folder, key=KEY, holder="me")
+    assert taken is not None
+    assert lease.holder_of(folder) == "me"
+    assert lease.key_of(folder) == KEY
+    taken.release()
+    taken.release()
+
+
+def test_only_for_the_same_key(folder: Folder) -> None:
+    """Another client, folder or kernelspec does not take it over."""
+    Lease.make(folder, key=KEY, holder="1:2").release()
+    assert Lease.take(folder, key=KEY | {"cwd": "/other"}, holder="me") is None
+    assert lease.holder_of(folder) == "1:2"
+    taken = Lease.take(folder, key=KEY)
+    assert taken is not None
+    taken.release()
+
+
+def test_a_keeper_answers_for_it(folder: Folder, elsewhere: Elsewhere) -> None:
+    """One whose launcher is dead is abandoned only when its keepers are dead, too."""
+    Lease.make(folder, key=KEY, holder="1:2").release()
+    keepers = [elsewhere(lambda: lease.keep(folder)) for _ in range(2)]
+    for pid in keepers:
+        assert lease.abandoned(folder) is None
+        kill(pid)
+    held = lease.abandoned(folder)
+    assert held is not None
+    assert Lease.take(folder) is None, "it is held while it is being removed"
+    held.release()
+
+
+def test_a_lease_that_makes_no_sense(folder: Folder, state: Path) -> None:
+    """A file that was cut off is a lease of nobody's: the reconciler may have it."""
+    (folder.path / "lease").write_text('{"key": ')
+    assert lease.key_of(folder) is None
+    assert Lease.take(folder, key=KEY) is None
+    held = lease.abandoned(folder)
+    assert held is not None
+    held.release()
