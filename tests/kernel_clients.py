@@ -226,7 +226,8 @@ class Server:
         threading.Thread(target=self._read, daemon=True).start()
         runtime = Path(os.environ["JUPYTER_RUNTIME_DIR"])
         file = runtime / f"jpserver-{self.process.pid}.json"
-        said = eventually(lambda: file.exists() and file.read_text(), timeout=60)
+        said = eventually(lambda: self._ended() or (file.exists() and file.read_text()), timeout=60)
+        assert not self._ended(), "".join(self.log)
         self.url = json.loads(said)["url"].rstrip("/")
         self.port = int(json.loads(said)["port"])
         self.http = requests.Session()
@@ -271,6 +272,9 @@ class Server:
             self.process.wait()
             assert self.process.stderr
             self.process.stderr.close()
+
+    def _ended(self) -> bool:
+        return self.process.poll() is not None
 
     def _read(self) -> None:
         assert self.process.stderr
