@@ -74,12 +74,20 @@ class History:
         self.path = path
 
     def session_created(
-        self, session: str, *, name: str, owner: str, image: str, spec: dict[str, Any]
+        self,
+        session: str,
+        *,
+        name: str,
+        owner: str,
+        image: str,
+        spec: dict[str, Any],
+        at: float = 0.0,
     ) -> None:
+        """Remember a session that runs; ``at`` is when its creation began, or now."""
         self._write(
             "INSERT OR REPLACE INTO sessions (id, name, owner, image, created_at, spec)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (session, name, owner, image, time.time(), json.dumps(spec)),
+            (session, name, owner, image, at or time.time(), json.dumps(spec)),
         )
 
     def session_ended(self, session: str, *, at: float, reason: str, exit_code: int | None) -> None:

@@ -313,6 +313,7 @@ class Mooring:
                 owner=user.name,
                 image=spec.image,
                 spec=spec.public_dict(),
+                at=folder.record()["created_at"],
             )
             self.history.add(folder.id, "started", self.actor, f"image {spec.image}")
             folder.mark_ready()

@@ -19,7 +19,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mooring.errors import MooringError
-from mooring.folder import Folder
 from mooring.history import Event, History
 from mooring.service import Mooring
 from mooring.session import Session, State
@@ -32,8 +31,11 @@ START_SECONDS = Histogram(
     "mooring_session_start_seconds",
     "Seconds from a session's creation to its running, pulls included.",
     buckets=(0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
+    registry=None,
 )
-STOPS = Counter("mooring_session_stops", "Sessions that have ended, by reason.", ["reason"])
+STOPS = Counter(
+    "mooring_session_stops", "Sessions that have ended, by reason.", ["reason"], registry=None
+)
 
 _HOLDING = (State.RUNNING, State.PAUSED, State.UNKNOWN)
 
@@ -110,9 +112,9 @@ def _gpus(spec: dict[str, Any]) -> float:
 
 def _count(history: History, event: Event) -> None:
     if event.kind == "started" and event.detail != "again":
-        created_at = Folder.open(event.session).record().get("created_at")
-        if isinstance(created_at, (int, float)):
-            START_SECONDS.observe(max(0.0, event.time - created_at))
+        session = history.find(event.session)
+        if session is not None:
+            START_SECONDS.observe(max(0.0, event.time - session.created_at))
     elif event.kind in ("stopped", "ended", "removed"):
         reason = _reason(history, event)
         if reason:
@@ -154,7 +156,9 @@ class _Gauges(Collector):
 
 
 _gauges = _Gauges()
-REGISTRY.register(_gauges)
+# In this order they are asked: the gauges look, and what they see is counted
+for _collector in (_gauges, START_SECONDS, STOPS):
+    REGISTRY.register(_collector)
 
 
 def publish(metrics: Metrics | None) -> None:

@@ -51,6 +51,15 @@ class View:
         return {"sessions": self.sessions, "engine": self.engine}
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What listeners were told last: the message, what of it stands still, and when."""
+
+    told: str
+    still: str
+    at: float
+
+
 class Listener:
     """One client of the stream: what it has yet to be told. A slow one misses no last word."""
 
@@ -105,7 +114,7 @@ class Watcher:
         self._looking: asyncio.Lock | None = None
         self._stuck: asyncio.Future[View] | None = None
         self._view: View | None = None
-        self._sent: tuple[str, float] | None = None
+        self._sent: _Sent | None = None
         self._number: int | None = None
         self._closed = False
 
@@ -134,8 +143,8 @@ class Watcher:
         elif self._task is None or self._task.done():
             self._sent = self._number = None
             self._task = asyncio.get_running_loop().create_task(self._watch())
-        elif self._sent is not None and self._view is not None:
-            listener.tell(message("sessions", self._view.body()), [])
+        elif self._sent is not None:
+            listener.tell(self._sent.told, [])
         try:
             yield listener
         finally:
@@ -220,11 +229,16 @@ class Watcher:
             return
         now = time.monotonic()
         still = json.dumps([_without_countdowns(view.sessions), view.engine], sort_keys=True)
-        latest = ""
-        changed = self._sent is None or self._sent[0] != still
-        if changed or (self._sent is not None and now - self._sent[1] >= COUNTDOWN_S):
-            latest = message("sessions", view.body())
-            self._sent = (still, now)
+        told = message("sessions", view.body())
+        latest, sent = "", self._sent
+        if (
+            sent is None
+            or sent.still != still
+            or (sent.told != told and now - sent.at >= COUNTDOWN_S)
+        ):
+            latest = told
+        if latest:
+            self._sent = _Sent(latest, still, now)
         events = [message("history", event) for event in view.events]
         if latest or events:
             for listener in self._listeners:

@@ -37,7 +37,9 @@ def operations() -> Iterator[tuple[str, str, Any]]:
     """Method, path and handler of all that there is."""
     for route, handler in ROUTES:
         for method in METHODS:
-            if any(method in vars(base) for base in handler.__mro__[: handler.__mro__.index(_BASE)]):
+            if any(
+                method in vars(base) for base in handler.__mro__[: handler.__mro__.index(_BASE)]
+            ):
                 yield method, template(route), handler
 
 

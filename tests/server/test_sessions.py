@@ -147,7 +147,8 @@ def test_a_link_out_of_the_root_is_not_followed(
 
 
 @pytest.mark.parametrize(
-    "name", ["*", "a*", "%3Fa", "[a]a", "..%2f..%2fetc", "%00", "a%0ab", "%3Cscript%3E", "-", "x" * 5000]
+    "name",
+    ["*", "a*", "%3Fa", "[a]a", "..%2f..%2fetc", "%00", "a%0ab", "%3Cscript%3E", "-", "x" * 5000],
 )
 def test_a_hostile_name_is_just_not_found(server: InProcess, name: str) -> None:
     """No pattern, no path and no control character stands for a session."""
