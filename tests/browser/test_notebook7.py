@@ -28,6 +28,7 @@ def test_notebook_7_runs_a_cell(
         notebook = Notebook(page)
         notebook.wait_until_idle()
         expect(notebook.run(0)).to_contain_text(only_session(mooring).name)
+        assert page.evaluate("window.jupyterapp.isPluginActivated('mooring:banners')")
         picture("notebook-7")
     finally:
         page.goto("about:blank")

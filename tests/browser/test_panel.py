@@ -82,22 +82,26 @@ def test_a_new_session_by_the_form(
     mooring: Mooring, project: Path, lab: Lab, picture: Picture
 ) -> None:
     """A preset, what is changed in it, a mistake that is told, and a notebook on the session."""
-    (project / "session.yml").write_text("name: train\nkernel: python3\nmemory: 1GiB\n")
+    (project / "session.yml").write_text(
+        "name: train\nkernel: python3\nmemory: 1GiB\n"
+        "command: for part in 1 2 3; do echo part $part is loaded; done; exec sleep 1000\n"
+    )
     page = lab.page
     sessions = lab.sessions()
     sessions.node.locator(hook("new-session")).click()
     form = page.locator(hook("new-session-form"))
     form.get_by_label("Preset").select_option("session.yml")
-    form.get_by_label("Name").fill("no name at all")
+    form.get_by_label("Name").fill("bert")
     form.get_by_label("CPUs").fill("1.5")
     form.get_by_label("Memory", exact=True).fill("512MiB")
     form.get_by_label("Then open").select_option("a notebook on it")
+    picture("new-session", 800)
+    form.get_by_label("Name").fill("no name at all")
     form.locator(hook("create")).click()
     expect(form.locator(hook("form-problem"))).to_contain_text("must be lower case")
     assert mooring.sessions() == []
 
     form.get_by_label("Name").fill("bert")
-    picture("new-session", 800)
     form.locator(hook("create")).click()
     expect(sessions.session("bert", "running")).to_contain_text("1.5 CPU")
     expect(sessions.session("bert")).to_contain_text("512 MiB")
@@ -107,6 +111,10 @@ def test_a_new_session_by_the_form(
     notebook.write(0, "import socket\n\nsocket.gethostname()")
     expect(notebook.run(0)).to_contain_text("bert")
     expect(sessions.session("bert")).to_contain_text("Untitled.ipynb")
+
+    sessions.do("logs", "bert")
+    expect(page.locator(hook("logs"))).to_contain_text("part 3 is loaded")
+    picture("logs")
 
 
 def test_a_spec_that_asks_for_more_needs_consent(
@@ -121,7 +129,7 @@ def test_a_spec_that_asks_for_more_needs_consent(
     form.locator(hook("create")).click()
     question = lab.page.locator(hook("consent"))
     expect(question).to_contain_text("home")
-    picture("consent")
+    picture("consent", 800)
     lab.accept("Cancel")
     expect(question).to_have_count(0)
     assert mooring.sessions() == []
@@ -169,7 +177,7 @@ def test_a_notebook_says_what_it_waits_for(
     registry.seconds = 120
     try:
         install("slow", "A large image", image=registry.image)
-        name = write_notebook(project / "large.ipynb", "1", kernel="slow")
+        name = write_notebook(project / "large.ipynb", "import torch", kernel="slow")
         lab.open()  # it learns of kernelspecs as it loads
         lab.sessions()
         lab.command("docmanager:open", {"path": name, "factory": "Notebook"})
@@ -180,7 +188,7 @@ def test_a_notebook_says_what_it_waits_for(
         banner.locator(hook("banner-action")).click()
         expect(banner).to_have_count(0)
         eventually(lambda: mooring.sessions() == [])
-        lab.page.screenshot(path="/tmp/w/b4.png")
+        expect(lab.page.locator(".jp-Dialog")).to_contain_text("was cancelled")
     finally:
         registry.close()
 
@@ -190,7 +198,7 @@ def test_a_notebook_says_that_its_session_ends(
 ) -> None:
     """In the last third of its time the notebook warns, and one press gives it two hours more."""
     install("short", "Half a minute", max_duration="30s")
-    name = write_notebook(project / "short.ipynb", "1", kernel="short")
+    name = write_notebook(project / "short.ipynb", "import torch", kernel="short")
     lab.open()
     lab.sessions()
     notebook = lab.notebook(name)
