@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 from tornado.iostream import StreamClosedError
@@ -42,6 +40,3 @@ class StreamHandler(MooringHandler):
         """The client has gone."""
         if self._listener is not None:
             self._listener.close()
-
-    def finish(self, *args: Any, **kwargs: Any) -> Any:
-        return super().finish(*args, set_content_type="text/event-stream", **kwargs)
