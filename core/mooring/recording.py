@@ -116,7 +116,7 @@ class Reader:
         self.folder = folder
         self.id = short_id
         self.lost_bytes = 0
-        self._known = b""  # the first line of the file that was read last: names it
+        self._number = -1  # of the file that was read last
         self._offset = 0
 
     def messages(self) -> Iterator[Message]:
@@ -139,26 +139,43 @@ class Reader:
 
     def _unread(self) -> list[bytes]:
         """The rest of the file that was read last, and the newer one."""
+        found: list[bytes] = []
         for _ in range(3):
             newest, older = self._file("out.0"), self._file("out.1")
-            if not newest or not older or _name(newest) != _name(older):
+            if newest.number != older.number:
                 break  # else the recorder went on to the next file between the two
-        found = [older, newest]
-        if self._known and self._known == _name(newest):
-            found = [newest[self._offset :]]
-        elif self._known and self._known == _name(older):
-            found = [older[self._offset :], newest]
-        whole = newest.rfind(b"\n") + 1
-        if whole:
-            self._known, self._offset = _name(newest), whole
+        last = self._number
+        for file in (older, newest):
+            if not file.data or file.number < last:
+                continue  # read already
+            begin = self._offset if file.number == last else 0
+            found.append(file.data[begin:])
+            self._number = file.number
+            self._offset = max(begin, file.data.rfind(b"\n") + 1)
         return found
 
-    def _file(self, name: str) -> bytes:
+    def _file(self, name: str) -> _File:
         try:
             with guestfiles.opened(self.folder.run, f"k/{self.id}/{name}") as descriptor:
-                return os.pread(descriptor, MAX_FILE_BYTES, 0)
+                number, size = _begin(descriptor)
+                data = os.pread(descriptor, size, 0)
+                # its recorder may have begun to write it over meanwhile, from its first line on
+                return _File(number, data if _begin(descriptor)[0] == number else b"")
         except OSError:
-            return b""
+            return _File(-1, b"")
+
+
+@dataclass(frozen=True)
+class _File:
+    number: int
+    data: bytes
+
+
+def _begin(descriptor: int) -> tuple[int, int]:
+    """A file's number, and how many bytes of it are lines, as its first line says."""
+    message = _parse(os.pread(descriptor, 200, 0).partition(b"\n")[0])
+    content = message.content if message and message.kind == "begin" else {}
+    return _count(content.get("number")), min(_count(content.get("size")), MAX_FILE_BYTES)
 
 
 class _Book:
@@ -302,11 +319,6 @@ def _parse(line: bytes) -> Message | None:
     if not fits or not texts:
         return None
     return Message(kind, parent, float(at), content, cell, found.get("again") is True, values)
-
-
-def _name(data: bytes) -> bytes:
-    """What tells one of the recorder's files from the others: its first line."""
-    return data[: data.find(b"\n", 0, 200) + 1]
 
 
 def _text(value: object) -> str:

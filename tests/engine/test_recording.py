@@ -207,8 +207,8 @@ def test_kernels_of_other_kinds_are_recorded(
 def test_the_command_line_prints_it(mooring: Mooring, cli: Cli, jupyter: Path) -> None:
     """``logs --kernel`` prints what was printed, shown and raised, running or stopped."""
     with (
-        kernel(install(session="shared")) as (one_manager, one),
-        kernel("mk") as (two_manager, two),
+        kernel(install(session="shared")) as (m1, one),
+        kernel("mk") as (m2, two),
     ):
         run(one, "print('first')\n'shown'")
         run(one, "1 / 0")

@@ -64,6 +64,10 @@ def read(folder: Folder) -> recording.Recording:
     return recording.read(folder, "a")
 
 
+def text_of(folder: Folder) -> str:
+    return "".join(o["text"] for e in read(folder).executions for o in e.outputs)
+
+
 def test_messages_of_executions_are_kept_and_no_others(folder: Folder) -> None:
     """What widgets and clients talk among themselves is not recorded."""
     to = start(folder)
@@ -164,12 +168,13 @@ def test_a_picture_that_is_too_large_is_missed_and_told(folder: Folder) -> None:
 
 
 def test_a_restart_goes_on_where_the_last_process_ended(folder: Folder) -> None:
-    """A crash's last words are kept, a line cut short is ended, and what ran has failed."""
+    """A crash's last words are kept, half a line is written over, and what ran has failed."""
     to = start(folder)
     say(to, "execute_input", code="crash()", execution_count=1)
     say(to, "stream", name="stdout", text="last words")
     with open(folder.run / "k" / "a" / "out.0", "ab") as file:
         file.write(b'{"kind":"stream","par')
+    assert text_of(folder) == "last words"
     to = start(folder)
     say(to, "execute_input", "m2", code="2", execution_count=1)
     say(to, "status", "m2", execution_state="idle")
@@ -186,6 +191,28 @@ def test_counting_goes_on_over_restarts(folder: Folder) -> None:
             say(to, "stream", name="stdout", text="x" * 1000)
     assert size(folder) <= MIB
     assert read(folder).lost_bytes > 3_000_000
+
+
+@pytest.mark.parametrize("gone", ["out.0", "out.1", "both"])
+def test_a_process_that_ends_between_two_files_loses_none_of_the_other(
+    folder: Folder, gone: str
+) -> None:
+    """The next one goes on with what is there, and counts on."""
+    to = start(folder, MIB)
+    for number in range(700):
+        say(to, "stream", name="stdout", text=f"{number} {'x' * 1000}\n")
+    path = folder.run / "k" / "a"
+    for name in ("out.0", "out.1") if gone == "both" else (gone,):
+        (path / name).unlink()
+    left = text_of(folder)
+    to = start(folder, MIB)
+    say(to, "stream", name="stdout", text="after\n")
+    assert text_of(folder) == f"{left}after\n"
+    for _ in range(2000):
+        say(to, "stream", name="stdout", text="x" * 1000)
+    assert size(folder) <= MIB
+    assert read(folder).lost_bytes > MIB
+    assert sorted(entry.name for entry in path.iterdir()) == ["out.0", "out.1"]
 
 
 @pytest.mark.parametrize("limit", [0, 1000])

@@ -17,8 +17,6 @@ from mooring import recording
 from mooring.folder import Folder
 from mooring.recording import Execution, Reader
 
-BEGIN = '{"kind":"begin","number":0,"lost":0}'
-
 
 @pytest.fixture
 def folder(state: Path) -> Iterator[Folder]:
@@ -55,13 +53,22 @@ def idle(parent: str = "m1") -> str:
     return line("status", parent, execution_state="idle")
 
 
-def write(folder: Folder, *lines: str, name: str = "out.0") -> None:
-    text = "".join(f"{text}\n" for text in lines)
-    (folder.run / "k" / "a" / name).write_text(text, errors="surrogatepass")
+def begin(size: int, number: int = 0, lost: int = 0) -> str:
+    return f'{{"kind":"begin","number":{number:12},"lost":{lost:18},"size":{size:12}}}'
+
+
+def write(
+    folder: Folder, *lines: str, name: str = "out.0", number: int = 0, lost: int = 0, more: str = ""
+) -> None:
+    """A file as the recorder leaves it; ``more`` is what lies behind its end."""
+    text = "".join(f"{text}\n" for text in (begin(0), *lines))
+    size = len(text.encode())
+    text = text.replace(begin(0), begin(size, number, lost), 1)
+    (folder.run / "k" / "a" / name).write_text(text + more)
 
 
 def executions(folder: Folder, *lines: str) -> tuple[Execution, ...]:
-    write(folder, BEGIN, *lines)
+    write(folder, *lines)
     return recording.read(folder, "a").executions
 
 
@@ -166,13 +173,13 @@ def test_silent_requests_are_there_for_what_they_printed(folder: Folder) -> None
 
 def test_the_older_file_comes_first(folder: Folder) -> None:
     """Both files are one text; an input that is said again begins no second execution."""
-    write(folder, BEGIN, cell(cell="c"), out("a"), name="out.1")
+    write(folder, cell(cell="c"), out("a"), name="out.1")
     again = json.dumps(json.loads(cell(cell="c")) | {"again": True})
-    write(folder, '{"kind":"begin","number":1,"lost":0}', again, out("b"), idle())
+    write(folder, again, out("b"), idle(), number=1)
     (found,) = recording.read(folder, "a").executions
     assert (shown(found), found.truncated) == (["ab"], False)
-    write(folder, '{"kind":"begin","number":1,"lost":0}', out("late", parent="m2"), name="out.1")
-    write(folder, '{"kind":"begin","number":2,"lost":70}', again, out("b"), idle())
+    write(folder, out("late", parent="m2"), name="out.1", number=1)
+    write(folder, again, out("b"), idle(), number=2, lost=70)
     found2 = recording.read(folder, "a")
     assert [(e.code, e.truncated) for e in found2.executions] == [("", True), ("x", True)]
     assert found2.lost_bytes == 70
@@ -189,8 +196,9 @@ def test_nothing_there_is_an_empty_recording(folder: Folder) -> None:
 def test_only_files_are_read(folder: Folder, kind: str) -> None:
     """What runs in the session can show no file of this machine, nor keep the reader waiting."""
     secret = folder.path / "secret"
-    secret.write_text(f"{BEGIN}\n{cell()}\n{out('secret')}\n")
     path = folder.run / "k" / "a" / "out.0"
+    write(folder, cell(), out("secret"))
+    path.rename(secret)
     {
         "link": lambda: path.symlink_to(secret),
         "pipe": lambda: os.mkfifo(path),
@@ -258,24 +266,22 @@ def test_a_line_that_no_recorder_writes_disturbs_nothing(folder: Folder, number:
 
 def test_any_bytes_are_read(folder: Folder) -> None:
     """Noise is no recording, and no error."""
-    (folder.run / "k" / "a" / "out.0").write_bytes(os.urandom(200_000))
-    found = recording.read(folder, "a")
-    assert found.executions == ()
-    assert found.lost_bytes > 100_000
-
-
-def test_a_line_that_is_still_written_is_left(folder: Folder) -> None:
-    """Half a line is no loss: it is read when it is whole."""
-    write(folder, BEGIN, cell())
     path = folder.run / "k" / "a" / "out.0"
-    whole = out("whole")
-    with open(path, "a") as file:
-        file.write(whole[:20])
+    noise = os.urandom(200_000)
+    for start in (b"", begin(200_000).encode() + b"\n", begin(10**12).encode() + b"\n"):
+        path.write_bytes(start + noise)
+        assert recording.read(folder, "a").executions == ()
+
+
+def test_what_is_still_written_is_left(folder: Folder) -> None:
+    """Behind a file's end may be half a line, and what was there before: neither is read."""
+    old = f"{cell('old', 'm0')}\n"
+    write(folder, cell(), more=out("whole")[:20] + "\n" + old)
     reader = Reader(folder, "a")
-    assert [m.kind for m in reader.messages()] == ["execute_input"]
-    with open(path, "a") as file:
-        file.write(whole[20:] + "\n")
-    assert [m.kind for m in reader.messages()] == ["stream"]
+    assert [(m.kind, m.parent) for m in reader.messages()] == [("execute_input", "m1")]
+    assert list(reader.messages()) == []
+    write(folder, cell(), out("whole"), more=old)
+    assert [m.content["text"] for m in reader.messages()] == ["whole"]
     assert list(reader.messages()) == []
     assert reader.lost_bytes == 0
 
@@ -286,15 +292,32 @@ def test_a_reader_follows_over_a_change_of_files(folder: Folder) -> None:
     reader = Reader(folder, "a")
     seen: list[str] = []
     for number in range(4):
-        write(folder, BEGIN.replace("0,", f"{number},", 1))
         for part in range(3):
-            with open(path / "out.0", "a") as file:
-                file.write(out(f"{number}.{part}") + "\n")
+            write(folder, *(out(f"{number}.{n}") for n in range(part + 1)), number=number)
             if (number + part) % 2:
                 seen += [m.content["text"] for m in reader.messages()]
         os.rename(path / "out.0", path / "out.1")
-    seen += [m.content["text"] for m in reader.messages()]
+        if number % 2:  # between the two there is no newest file
+            seen += [m.content["text"] for m in reader.messages()]
     assert seen == [f"{number}.{part}" for number in range(4) for part in range(3)]
+
+
+def test_a_file_that_is_written_over_meanwhile_is_not_read(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of it may be of two times, and is left."""
+    write(folder, out("new"), number=5)
+    write(folder, out("dropped"), name="out.1", number=4)
+    pread, number = os.pread, iter(range(4, 100))
+
+    def changing(descriptor: int, size: int, offset: int) -> bytes:
+        data = pread(descriptor, size, offset)
+        if b"dropped" in data and size == 200:
+            return begin(900, number=next(number)).encode()
+        return data
+
+    monkeypatch.setattr(os, "pread", changing)
+    assert [m.content["text"] for m in Reader(folder, "a").messages()] == ["new"]
 
 
 def test_a_huge_recording_is_read_within_bounds(folder: Folder) -> None:
@@ -303,11 +326,8 @@ def test_a_huge_recording_is_read_within_bounds(folder: Folder) -> None:
     with open(path / "out.1", "w") as file:
         file.truncate(1 << 40)
     bomb = '{"kind":"display_data","parent":"m1","content":{"data":{"a":['
-    with open(path / "out.0", "w") as file:
-        file.write(f"{BEGIN}\n{cell()}\n")
-        for _ in range(30):
-            file.write(bomb + "[]," * 300_000 + "[]]}}}\n")
-        file.write(bomb + "[]," * 1_000_000 + "[]]}}}\n")
+    lines = [bomb + "[]," * 300_000 + "[]]}}}"] * 30
+    write(folder, cell(), *lines, bomb + "[]," * 1_000_000 + "[]]}}}")
     began = time.monotonic()
     (found,) = recording.read(folder, "a").executions
     assert time.monotonic() - began < 20

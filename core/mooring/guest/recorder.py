@@ -5,10 +5,17 @@ the one that watches a kernel of another kind. In the kernel's folder:
 
     out.0       the newest lines, at most half of the limit
     out.1       the lines before them, at most the other half; what was there before is dropped
+    out.2       for a moment, what out.0 is to be next
+
+A file that is full takes the other name, and the one that had it is written over from its
+beginning: pages that are there already cost a quarter of new ones. What a line's end is not yet in
+the file's size is not to be read.
 
 A line is one JSON object:
 
-    {"kind": "begin", "number": N, "lost": L}   a file's first; L bytes were dropped before
+    {"kind": "begin", "number": N, "lost": L, "size": S}
+                                                a file's first, of a fixed length: the S bytes from
+                                                its beginning are lines; L were dropped before
     {"kind": "start", "at": T}                  a process of the kernel's began
     {"kind": "lost", "parent": ID, "bytes": L}  output that is not here: it was too long
     {"kind": K, "parent": ID, "at": T, "cell": C, "content": {…}}
@@ -36,6 +43,9 @@ KINDS = {
 DELIMITER = b"<IDS|MSG>"
 LONGEST_PIECE = 1 << 20
 SMALLEST_LIMIT = 64 << 10
+OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+BEGIN = b'{"kind":"begin","number":%12d,"lost":%18d,"size":%12d}\n'
+SIZE_AT = len(BEGIN % (0, 0, 0)) - len(b"%12d}\n" % 0)
 BACKSLASH = ord("\\")
 ESCAPE_U = ord("u")
 
@@ -51,12 +61,13 @@ class Recorder:
     def __init__(self, folder, limit):
         self.newest = os.path.join(folder, "out.0")
         self.older = os.path.join(folder, "out.1")
+        self.spare = os.path.join(folder, "out.2")
         self.half = limit // 2
         self.piece = min(LONGEST_PIECE, self.half // 4)
         self.cells = {}  # id of an execute_request -> the notebook's id of its cell
         self.current = None  # the execution that goes on, and its execute_input once more
         self.file = None
-        self.number = self.lost = self.size = 0
+        self.number = self.lost = self.size = self.kept = 0
         if limit < SMALLEST_LIMIT:
             return
         try:
@@ -125,53 +136,66 @@ class Recorder:
     # the files
 
     def open(self):
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.file = os.open(self.newest, flags, 0o600)
-        self.size = os.fstat(self.file).st_size
-        if self.size == 0:
-            self.begin()
-            return
-        try:
-            begin = json.loads(os.pread(self.file, 200, 0).split(b"\n")[0].decode())
-            self.number, self.lost = int(begin["number"]), int(begin["lost"])
-        except (ValueError, KeyError, TypeError):
-            self.rotate()
-            return
-        if os.pread(self.file, 1, self.size - 1) != b"\n":  # the last process was cut short
-            self.put(b"\n")
+        newest, older = known(self.newest), known(self.older)
+        if older:  # the last process may have ended between the two
+            self.number, self.lost, self.kept = older[0] + 1, older[1], older[2]
+        if newest:
+            self.number, self.lost, self.size = newest
+            self.file = os.open(self.newest, OPEN)
+        else:
+            self.create()
 
-    def begin(self):
+    def create(self):
+        self.file = os.open(self.spare, OPEN | os.O_CREAT, 0o600)
         self.size = 0
-        self.put(b'{"kind":"begin","number":%d,"lost":%d}\n' % (self.number, self.lost))
+        self.put(BEGIN % (self.number, self.lost, 0))
         if self.current:
             self.put(self.current[1])
+        os.rename(self.spare, self.newest)
 
     def put(self, *parts):
         size = sum(map(len, parts))
-        if self.size + size > self.half and self.size > 200:
+        if self.size + size > self.half and self.size > len(BEGIN):
             self.rotate()
-        if os.writev(self.file, parts) != size:
+        if os.pwritev(self.file, parts, self.size) != size:
             raise OSError("the disk is full")
         self.size += size
+        os.pwrite(self.file, b"%12d" % self.size, SIZE_AT)
 
     def rotate(self):
+        self.number += 1
+        self.lost += self.kept
+        self.kept = self.size
+        os.close(self.file)
+        self.file = None
+        # no name takes a file's place: ext4 would write the other out at once
         try:
-            self.lost += os.stat(self.older).st_size
-            os.unlink(self.older)  # ext4 writes a file out at once that takes another's place
-        except OSError:
+            os.rename(self.older, self.spare)
+        except FileNotFoundError:
             pass
         os.rename(self.newest, self.older)
-        os.close(self.file)
-        self.number += 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self.file = None
-        self.file = os.open(self.newest, flags, 0o600)
-        self.begin()
+        self.create()
 
     def close(self):
         if self.file is not None:
             os.close(self.file)
         self.file = None
+
+
+def known(path):
+    """A file's number, the bytes lost before it, and its size; None where there is none."""
+    try:
+        file = os.open(path, OPEN)
+    except OSError:
+        return None
+    try:
+        found = json.loads(os.pread(file, len(BEGIN % (0, 0, 0)), 0).decode())
+        number, lost, size = (int(found[key]) for key in ("number", "lost", "size"))
+        return (number, lost, size) if 0 < size <= os.fstat(file).st_size else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    finally:
+        os.close(file)
 
 
 def value(frame, key):
