@@ -1,0 +1,147 @@
+"""The extension in a Jupyter server of its own, on the real engine: what a browser would do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+
+from mooring.service import Mooring
+from tests.kernel_clients import Server, alive, eventually, host_pids, install, jupyter
+from tests.server.inprocess import API, check
+
+__all__ = ["jupyter"]
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def live(mooring: Mooring, jupyter: Path) -> Iterator[Server]:
+    server = Server("--MooringExtension.refresh_s=0.2")
+    yield server
+    server.stop()
+
+
+def ask(server: Server, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    answer = server.http.request(method, server.url + API + path, json=body, timeout=60)
+    check(method, API + path, answer)
+    return answer.status_code, (answer.json() if answer.content else None)
+
+
+@contextlib.contextmanager
+def terminal(server: Server, name: str) -> Iterator[websocket.WebSocket]:
+    url = server.url.replace("http", "ws", 1) + f"/terminals/websocket/{name}"
+    opened = websocket.create_connection(
+        url, header=[f"Authorization: token {server.token}"], timeout=30
+    )
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def read_until(opened: websocket.WebSocket, wanted: str) -> str:
+    """What a terminal has printed, up to and with ``wanted``."""
+    text = ""
+    deadline = time.monotonic() + 30
+    while wanted not in text:
+        assert time.monotonic() < deadline, text
+        kind, *rest = json.loads(opened.recv())
+        if kind == "stdout":
+            text += rest[0]
+        assert kind != "disconnect", text
+    return text
+
+
+def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> None:
+    """What is typed runs in the container, no shell of this machine is around it, and its end
+    ends the terminal; a notebook's folder full of modules is in nobody's way.
+    """
+    for name in ("docker", "typing", "mooring_cli"):
+        (project / f"{name}.py").write_text("raise SystemExit('imported from the folder')\n")
+    status, made = ask(live, "POST", "/sessions", {"name": "aa"})
+    assert status == 201
+    status, opened = ask(live, "POST", "/sessions/aa/terminals")
+    assert status == 201
+    (pid,) = eventually(lambda: host_pids(f"mooring_cli\0exec\0{made['id']}"))
+    with terminal(live, opened["name"]) as shell:
+        shell.send(json.dumps(["set_size", 24, 80]))
+        shell.send(json.dumps(["stdin", "echo in-$((40 + 2)) $(ls -d /run/mooring)\r"]))
+        read_until(shell, "in-42 /run/mooring")
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        assert int(parent) == live.process.pid
+        shell.send(json.dumps(["stdin", "exit\r"]))
+        eventually(lambda: not alive(pid))
+    eventually(lambda: live.ask("GET", "terminals")[1] == [])
+    assert ask(live, "GET", "/sessions/aa")[1]["state"] == "running"
+
+
+def test_a_kernel_starts_in_the_session(live: Server, project: Path) -> None:
+    """It is a kernel of the server, in the folder that was asked for; the session lists it with
+    its notebook, and what it printed is recorded.
+    """
+    (project / "sub").mkdir()
+    assert ask(live, "POST", "/sessions", {"name": "aa"})[0] == 201
+    status, made = ask(live, "POST", "/sessions/aa/kernels", {"path": "sub/nb.ipynb"})
+    assert (status, made["name"]) == (201, "mooring")
+    model = {"path": "sub/nb.ipynb", "name": "nb", "type": "notebook", "kernel": {"id": made["id"]}}
+    assert live.ask("POST", "sessions", model)[0] == 201
+    with live.socket(made["id"]) as socket:
+        content = {"code": "import os; print('in', os.getcwd())", "silent": False}
+        content |= {"store_history": True, "user_expressions": {}, "allow_stdin": False}
+        socket.send("shell", "execute_request", content)
+        for message in socket.messages():
+            if message["msg_type"] == "stream":
+                assert message["content"]["text"] == f"in {project}/sub\n"
+                break
+    (session,) = ask(live, "GET", "/sessions")[1]["sessions"]
+    assert session["notebooks"] == ["sub/nb.ipynb"]
+    (kernel,) = session["kernel_list"]
+    assert (kernel["kernel_id"], kernel["path"]) == (made["id"], "sub/nb.ipynb")
+    assert (kernel["name"], kernel["id"]) == ("mooring", made["id"].replace("-", "")[:12])
+    for kernel_id in (kernel["id"], made["id"]):
+
+        def printed(kernel_id: str = kernel_id) -> bool:
+            _, said = ask(live, "GET", f"/kernels/{kernel_id}/recording")
+            outputs = [out for one in said["executions"] for out in one["outputs"]]
+            return any("in " in str(out.get("text")) for out in outputs)
+
+        eventually(printed)
+    assert live.ask("DELETE", f"kernels/{made['id']}")[0] == 204
+    (session,) = ask(live, "GET", "/sessions")[1]["sessions"]
+    assert (session["state"], session["kernel_list"]) == ("running", [])
+
+
+def test_a_sessions_own_kernelspec_is_taken(live: Server) -> None:
+    """Where exactly one kernelspec was installed for a session, its kernels have that name."""
+    install("for-aa", session="aa")
+    assert ask(live, "POST", "/sessions", {"name": "aa"})[0] == 201
+    status, made = ask(live, "POST", "/sessions/aa/kernels", {})
+    assert (status, made["name"]) == (201, "for-aa")
+    _, said = ask(live, "GET", "/sessions")
+    assert [one["name"] for one in said["sessions"]] == ["aa"]
+    live.ask("DELETE", f"kernels/{made['id']}")
+
+
+def test_a_listener_does_not_hold_up_the_shutdown(live: Server) -> None:
+    """SIGTERM ends a server at once although somebody listens to the stream."""
+    with live.http.get(live.url + API + "/stream", stream=True, timeout=30) as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if line.startswith(b"event: sessions"))
+        before = time.monotonic()
+        live.process.terminate()
+        live.process.wait(timeout=30)
+        assert time.monotonic() - before < 5
+
+
+def test_the_extension_needs_no_configuration(live: Server) -> None:
+    """Installing mooring is enough: its API is there, and names the engine."""
+    status, said = ask(live, "GET", "/status")
+    assert (status, said["engine"]["ok"]) == (200, True)
+    assert said["engine"]["kind"] in ("docker", "podman")
