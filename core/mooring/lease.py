@@ -68,6 +68,11 @@ class Lease:
             _fill(descriptor, said.get("key"), holder)
         return lease
 
+    def announce(self) -> None:
+        """Say that it is about to be released: who waits for it waits on."""
+        said = _read(self._descriptor)
+        _fill(self._descriptor, said.get("key"), said.get("holder", ""), leaving=True)
+
     def release(self) -> None:
         """Let go of it; the session stays as it is. Idempotent."""
         if self._descriptor >= 0:
@@ -84,6 +89,11 @@ def key_of(folder: Folder) -> dict[str, Any] | None:
 def holder_of(folder: Folder) -> str:
     """Who holds a session's lease, or did last; empty for a session without one."""
     return str(_said(folder).get("holder", ""))
+
+
+def leaving(folder: Folder) -> bool:
+    """Whether the holder of a session's lease is about to release it, or has."""
+    return bool(_said(folder).get("leaving"))
 
 
 def keep(folder: Folder) -> None:
@@ -137,15 +147,15 @@ def _locked(folder: Folder, name: str, how: int) -> int | None:
     return descriptor
 
 
-def _fill(descriptor: int, key: Any, holder: str) -> None:
-    text = json.dumps({"key": key, "holder": holder}).encode()
+def _fill(descriptor: int, key: Any, holder: str, *, leaving: bool = False) -> None:
+    text = json.dumps({"key": key, "holder": holder, "leaving": leaving}).encode()
     os.pwrite(descriptor, text, 0)
     os.ftruncate(descriptor, len(text))
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    try:
-        said = json.loads(os.pread(descriptor, 1 << 20, 0))
+    try:  # what stands behind it is the end of a longer one, about to be cut off
+        said, _ = json.JSONDecoder().raw_decode(os.pread(descriptor, 1 << 20, 0).decode())
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}

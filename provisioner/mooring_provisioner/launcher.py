@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60.0
 POLL_S = 0.25
 # VS Code starts the process of a restart while it still ends the last one, for up to a second
-PREDECESSOR_S = 1.2
+PREDECESSOR_S = 1.5
+# One that is known to be ending its kernel is waited for
+LEAVING_S = 5.0
 LEAVING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -113,6 +115,8 @@ class Launcher:
         finally:
             for number in (*LEAVING, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
+            if self._lease is not None:
+                self._lease.announce()
             end_kernel(mooring, session.id, handle.id)
 
     # the session
@@ -180,7 +184,7 @@ class Launcher:
         While there are such with one, waits a moment: perhaps it is about to end.
         """
         from mooring.folder import Folder
-        from mooring.lease import Lease, key_of
+        from mooring.lease import Lease, key_of, leaving
 
         while True:
             rivals = [folder for folder in Folder.all() if key_of(folder) == key]
@@ -188,7 +192,8 @@ class Launcher:
                 lease = Lease.take(folder, key=key, holder=self._me)
                 if lease is not None:
                     return lease
-            if not rivals or _age_s() > PREDECESSOR_S:
+            patience_s = LEAVING_S if any(map(leaving, rivals)) else PREDECESSOR_S
+            if not rivals or _age_s() > patience_s:
                 return None
             time.sleep(0.02)
 

@@ -84,6 +84,20 @@ def test_held_until_its_holder_dies(folder: Folder, elsewhere: Elsewhere) -> Non
     taken.release()
 
 
+def test_a_holder_that_is_about_to_leave_says_so(folder: Folder) -> None:
+    """Who waits for a lease knows whether it is worth it; a new holder starts anew."""
+    held = Lease.make(folder, key=KEY, holder="1:2")
+    assert not lease.leaving(folder)
+    held.announce()
+    assert lease.leaving(folder)
+    assert (lease.holder_of(folder), lease.key_of(folder)) == ("1:2", KEY)
+    held.release()
+    taken = Lease.take(folder, key=KEY, holder="me")
+    assert taken is not None
+    assert not lease.leaving(folder)
+    taken.release()
+
+
 def test_only_for_the_same_key(folder: Folder) -> None:
     """Another client, folder or kernelspec does not take it over."""
     Lease.make(folder, key=KEY, holder="1:2").release()
@@ -105,6 +119,18 @@ def test_a_keeper_answers_for_it(folder: Folder, elsewhere: Elsewhere) -> None:
     assert held is not None
     assert Lease.take(folder) is None, "it is held while it is being removed"
     held.release()
+
+
+def test_a_reader_never_sees_half_a_change(folder: Folder) -> None:
+    """Between the write and the cut what is read is the new text, not nothing."""
+    Lease.make(folder, key=KEY, holder="a" * 50).release()
+    long = (folder.path / "lease").read_text()
+    taken = Lease.take(folder, key=KEY, holder="me")
+    assert taken is not None
+    taken.release()
+    short = (folder.path / "lease").read_text()
+    (folder.path / "lease").write_text(short + long[len(short) :])
+    assert (lease.key_of(folder), lease.holder_of(folder)) == (KEY, "me")
 
 
 def test_a_lease_that_makes_no_sense(folder: Folder, state: Path) -> None:
