@@ -45,15 +45,19 @@ def start(folder: Folder, limit: int = 16 * MIB) -> Any:
 
 
 def say(
-    to: Any, kind: str, parent: str = "m1", asked: str = "execute_request", **content: Any
+    to: Any,
+    kind: str,
+    parent: str = "m1",
+    asked: str = "execute_request",
+    call_later: Any = None,
+    **content: Any,
 ) -> None:
     """One message on the iopub channel, as jupyter_client's session writes it."""
     header = {"msg_id": "own", "msg_type": kind, "username": "u", "date": "2026-01-01T00:00:00Z"}
     above = {"msg_id": parent, "msg_type": asked, "session": "s"}
-    frames = [
-        json.dumps(part, ensure_ascii=False).encode() for part in (header, above, {}, content)
-    ]
-    to.message([b"topic", b"<IDS|MSG>", b"signature", *frames])
+    parts = (header, above, {}, content)
+    frames = [json.dumps(part, ensure_ascii=False).encode() for part in parts]
+    to.message([b"topic", b"<IDS|MSG>", b"signature", *frames], call_later)
 
 
 def size(folder: Folder) -> int:
@@ -191,6 +195,46 @@ def test_counting_goes_on_over_restarts(folder: Folder) -> None:
             say(to, "stream", name="stdout", text="x" * 1000)
     assert size(folder) <= MIB
     assert read(folder).lost_bytes > 3_000_000
+
+
+def test_messages_wait_for_each_other_and_never_for_long(folder: Folder) -> None:
+    """Many messages are one write; the end of a cell, a timer or the process's end brings it."""
+    to = start(folder)
+    timers: list[Any] = []
+
+    def say_later(kind: str, **content: Any) -> None:
+        say(to, kind, call_later=lambda seconds, call: timers.append((seconds, call)), **content)
+
+    say_later("execute_input", code="x", execution_count=1)
+    for _ in range(10):
+        say_later("stream", name="stdout", text="a")
+    assert read(folder).executions == ()
+    ((seconds, call),) = timers
+    assert seconds < 0.1
+    call()
+    assert text_of(folder) == "a" * 10
+    say_later("stream", name="stdout", text="b")
+    assert len(timers) == 2
+    say_later("status", execution_state="idle")
+    assert text_of(folder) == "a" * 10 + "b"
+    say_later("stream", name="stdout", text="c" * recorder.BATCH_BYTES)
+    assert text_of(folder).endswith("ccc")
+    for _ in range(recorder.BATCH_PARTS // 3 + 1):
+        say_later("stream", name="stdout", text="d")
+    assert text_of(folder).endswith("ddd")
+
+
+def test_a_fork_writes_nothing(folder: Folder) -> None:
+    """What waits in the kernel's memory is the kernel's to write, not its children's."""
+    to = start(folder)
+    say(to, "stream", call_later=lambda *_: None, name="stdout", text="once")
+    to.pid += 1
+    to.flush()
+    say(to, "stream", name="stdout", text="twice")
+    assert text_of(folder) == ""
+    to.pid -= 1
+    to.flush()
+    assert text_of(folder) == "once"
 
 
 @pytest.mark.parametrize("gone", ["out.0", "out.1", "both"])

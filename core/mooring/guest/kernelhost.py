@@ -23,6 +23,7 @@ A Python kernel finds the session's secrets in os.environ; a kernel of another k
 from /run/secrets, because the environment of a new program can be read in /proc.
 """
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -34,6 +35,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -386,12 +388,11 @@ def record_output(folder):
 
     really_send = IOPubThread._really_send
     publish_execute_input = Kernel._publish_execute_input
-    master = os.getpid()
 
     def send_and_record(self, msg, *args, **kwargs):
         really_send(self, msg, *args, **kwargs)
-        if os.getpid() == master:  # what a fork of it says comes here through the master
-            recorder.message(msg)
+        in_its_loop = threading.current_thread() is self.thread
+        recorder.message(msg, self.io_loop.call_later if in_its_loop else None)
 
     def publish_and_note_cell(self, code, parent, execution_count):
         try:
@@ -403,6 +404,7 @@ def record_output(folder):
         publish_execute_input(self, code, parent, execution_count)
 
     IOPubThread._really_send = send_and_record  # type: ignore[method-assign]
+    atexit.register(recorder.flush)  # before ipykernel's own, and so called after them
     Kernel._publish_execute_input = publish_and_note_cell  # type: ignore[method-assign]
 
 

@@ -40,6 +40,10 @@ KINDS = {
     b"stream",
     b"update_display_data",
 }
+# A process that is killed takes along what it said in this time, if no cell ended in it
+FLUSH_S = 0.05
+BATCH_BYTES = 256 << 10
+BATCH_PARTS = 1000  # of the 1024 that one call takes
 DELIMITER = b"<IDS|MSG>"
 LONGEST_PIECE = 1 << 20
 SMALLEST_LIMIT = 64 << 10
@@ -68,18 +72,25 @@ class Recorder:
         self.current = None  # the execution that goes on, and its execute_input once more
         self.file = None
         self.number = self.lost = self.size = self.kept = 0
+        self.pid = os.getpid()
+        self.pending, self.pending_size, self.waiting = [], 0, False
         if limit < SMALLEST_LIMIT:
             return
         try:
             self.open()
             self.put(b'{"kind":"start","at":%.3f}\n' % time.time())
+            self.write_pending()
         except OSError:
             self.close()
 
-    def message(self, frames):
-        """Record a message of the iopub channel, if it is about an execution."""
-        if self.file is None:
-            return
+    def message(self, frames, call_later=None):
+        """Record a message of the iopub channel, if it is about an execution.
+
+        Each call of the system costs this thread its turn among the process's others. So a cell's
+        end writes what there is, and else ``call_later`` (SECONDS, FUNCTION); None: at once.
+        """
+        if self.file is None or os.getpid() != self.pid:
+            return  # what a fork of the kernel says comes once more, through the kernel
         try:
             first = frames.index(DELIMITER) + 2
             header, parent, content = frames[first], frames[first + 1], frames[first + 3]
@@ -96,6 +107,21 @@ class Recorder:
             return
         try:
             self.write(kind, value(parent, b'"msg_id"'), content)
+            if kind == b"status" or call_later is None:
+                self.write_pending()
+        except OSError:
+            self.close()
+        if self.pending and not self.waiting:
+            self.waiting = True
+            call_later(FLUSH_S, self.flush)
+
+    def flush(self):
+        """Write down what waits for it; for a timer, and for the process's end."""
+        self.waiting = False
+        if self.file is None or os.getpid() != self.pid:
+            return
+        try:
+            self.write_pending()
         except OSError:
             self.close()
 
@@ -151,18 +177,31 @@ class Recorder:
         self.put(BEGIN % (self.number, self.lost, 0))
         if self.current:
             self.put(self.current[1])
+        self.write_pending()
         os.rename(self.spare, self.newest)
 
     def put(self, *parts):
         size = sum(map(len, parts))
-        if self.size + size > self.half and self.size > len(BEGIN):
+        used = self.size + self.pending_size
+        if used + size > self.half and used > len(BEGIN):
             self.rotate()
+        self.pending += parts
+        self.pending_size += size
+        if self.pending_size > BATCH_BYTES or len(self.pending) > BATCH_PARTS:
+            self.write_pending()
+
+    def write_pending(self):
+        if not self.pending:
+            return
+        parts, size = self.pending, self.pending_size
+        self.pending, self.pending_size = [], 0
         if os.pwritev(self.file, parts, self.size) != size:
             raise OSError("the disk is full")
         self.size += size
         os.pwrite(self.file, b"%12d" % self.size, SIZE_AT)
 
     def rotate(self):
+        self.write_pending()
         self.number += 1
         self.lost += self.kept
         self.kept = self.size
@@ -180,6 +219,7 @@ class Recorder:
         if self.file is not None:
             os.close(self.file)
         self.file = None
+        self.pending = []
 
 
 def known(path):
