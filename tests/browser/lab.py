@@ -42,6 +42,7 @@ class Lab:
         )
         self.page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=READY_MS)
         self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        expect(self.tab("").first).to_be_visible(timeout=READY_MS)  # a launcher, or what was open
 
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Run a command of the app, as its menus do."""

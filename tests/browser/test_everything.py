@@ -61,7 +61,7 @@ def test_everything_works(mooring: Mooring, project: Path, lab: Lab, picture: Pi
     debugged.locator(".cm-breakpoint-gutter .cm-gutterElement").nth(2).click()
     shown = notebook.start(DEBUG)
     expect(page.locator(".jp-DebuggerCallstack-body")).to_contain_text("triple")
-    picture("debugger")
+    picture("debugger", 800)
     expect(page.locator(".jp-DebuggerVariables-body").first).to_contain_text("number")
     expect(debugged.locator(".jp-InputPrompt")).to_have_text("[*]:")
     page.get_by_role("button", name="Continue").first.click()
