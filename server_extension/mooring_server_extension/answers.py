@@ -171,5 +171,6 @@ def relative(path: str, root: Path) -> str:
     """A path of this machine as the server's clients write it; empty for one outside its root."""
     if not path:
         return ""
-    found = os.path.relpath(path, root)
+    folder, name = os.path.split(path)
+    found = os.path.relpath(os.path.join(os.path.realpath(folder), name), root)
     return "" if found.split(os.sep)[0] == ".." else found.replace(os.sep, "/")

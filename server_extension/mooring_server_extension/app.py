@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float
 
+from mooring.engines.base import EngineInfo
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.service import Mooring
 from mooring_server_extension import audit, handlers, metrics
@@ -48,6 +50,7 @@ class MooringExtension(ExtensionApp):
     survival: Survival
     metrics: Metrics
     watcher: Watcher
+    _asked: Future[EngineInfo] | None = None  # one question to the engine at a time
 
     def initialize_settings(self) -> None:
         """Called once, when the server has its managers."""
@@ -95,10 +98,12 @@ class MooringExtension(ExtensionApp):
     async def engine_status(self) -> dict[str, Any]:
         """Which engine answers, or why none does."""
         try:
-            info = await asyncio.wait_for(
-                self.threads.run("act", lambda: self.mooring.engine.info()), PATIENCE_S
-            )
+            if self._asked is None or self._asked.done():
+                self._asked = self.threads.submit("look", lambda: self.mooring.engine.info())
+            asked = asyncio.wrap_future(self._asked)
+            info = await asyncio.wait_for(asyncio.shield(asked), PATIENCE_S)
         except asyncio.TimeoutError:
+            asked.add_done_callback(lambda late: late.cancelled() or late.exception())
             return _down(EngineUnavailable(f"the engine has not answered for {PATIENCE_S:g} s"))
         except MooringError as error:
             return _down(error)

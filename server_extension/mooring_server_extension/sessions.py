@@ -168,9 +168,7 @@ class EventsHandler(MooringHandler):
         after = bodies.number(
             "after", self.get_query_argument("after", "0"), least=0, most=2**63 - 1
         )
-        events = await self.core(
-            lambda mooring: mooring.events(_ever(mooring, name), after), "look"
-        )
+        events = await self.core(lambda mooring: mooring.events(_ever(mooring, name), after))
         self.say({"events": [asdict(event) for event in events]})
 
 

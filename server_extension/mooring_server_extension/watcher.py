@@ -184,7 +184,7 @@ class Watcher:
             error = EngineUnavailable(
                 f"the engine has not answered for {PATIENCE_S:g} s", "is it busy, or stopped?"
             )
-            view = await self._threads.run("act", lambda: self._unknown(jupyter, began, error))
+            view = await self._threads.run("look", lambda: self._unknown(jupyter, began, error))
         if number == self._number and view.newest is not None:
             self._number = view.newest
         return view

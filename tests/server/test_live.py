@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +66,7 @@ def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> No
     """What is typed runs in the container, no shell of this machine is around it, and its end
     ends the terminal; a notebook's folder full of modules is in nobody's way.
     """
-    for name in ("docker", "typing", "mooring_cli"):
+    for name in ("typing", "mooring_cli"):  # those that the server itself imports no more
         (project / f"{name}.py").write_text("raise SystemExit('imported from the folder')\n")
     status, made = ask(live, "POST", "/sessions", {"name": "aa"})
     assert status == 201
@@ -145,3 +148,24 @@ def test_the_extension_needs_no_configuration(live: Server) -> None:
     status, said = ask(live, "GET", "/status")
     assert (status, said["engine"]["ok"]) == (200, True)
     assert said["engine"]["kind"] in ("docker", "podman")
+
+
+def test_the_examples_of_the_reference_work(live: Server) -> None:
+    """Each command of docs/reference/rest.md succeeds and prints what the page shows."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "rest.md"
+    (block,) = re.findall(r"<!-- live -->\n```console\n(.*?)^```$", page.read_text(), re.S | re.M)
+    lines = [line for line in block.splitlines() if not line.startswith("$ export")]
+    script = "".join(f"{line[2:]}; echo\n" for line in lines if line.startswith("$ "))
+    done = subprocess.run(
+        ["/bin/bash", "-ec", script],
+        env=os.environ | {"URL": live.url, "TOKEN": live.token},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [line for line in done.stdout.splitlines() if line]
+    shown = [line for line in lines if not line.startswith("$ ")]
+    assert len(printed) == len(shown) == 6
+    for wanted, line in zip(shown, printed, strict=True):
+        assert re.fullmatch(".*".join(map(re.escape, wanted.split("…"))), line), (wanted, line)

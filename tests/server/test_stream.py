@@ -17,7 +17,8 @@ import requests
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineUnavailable
 from mooring.history import History
-from mooring_server_extension import stream, watcher
+from mooring_server_extension import app, stream, watcher
+from mooring_server_extension.threads import SIZES
 from tests.kernel_clients import eventually
 from tests.server.conftest import Serve
 from tests.server.inprocess import API, InProcess
@@ -154,31 +155,34 @@ def test_an_engine_that_is_frozen_holds_nobody_up(
 ) -> None:
     """Looks end after their patience, in one stuck thread, and the server answers meanwhile."""
     monkeypatch.setattr(watcher, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(app, "PATIENCE_S", 0.5)
     server = serve(**FAST)
     server.ask("POST", "/sessions", {"name": "aa"})
     frozen = threading.Event()
     stuck = []
-    real = fake.list
+    real, info = fake.list, fake.info
 
-    def freeze(labels: Any) -> Any:
+    def freeze(labels: Any = None) -> Any:
         stuck.append(1)
         frozen.wait(30)
-        return real(labels)
+        return info() if labels is None else real(labels)
 
     with listening(server) as client:
         client.next("sessions")
         monkeypatch.setattr(fake, "list", freeze)
+        monkeypatch.setattr(fake, "info", freeze)
         told = client.next("sessions")
         assert told["engine"]["ok"] is False
-        before = time.monotonic()
-        status, said = server.ask("GET", "/sessions")
-        assert (status, said["engine"]["ok"]) == (200, False)
-        assert time.monotonic() - before < 2
+        for path in ["/status"] * SIZES["act"] + ["/sessions"]:
+            before = time.monotonic()
+            status, said = server.ask("GET", path)
+            assert (status, said["engine"]["ok"]) == (200, False)
+            assert time.monotonic() - before < 2
         before = time.monotonic()
         metrics = server.send("GET", "/metrics", headers={"Authorization": f"token {server.token}"})
         assert 'mooring_sessions{state="unknown"} 1.0' in metrics.text
         assert time.monotonic() - before < 2
-        assert len(stuck) <= 2  # the watcher's, and the scrape's
+        assert len(stuck) <= 3  # the watcher's, the status's, and the scrape's
         frozen.set()
         monkeypatch.setattr(fake, "list", real)
         eventually(lambda: client.states() == ["running"], timeout=10)
