@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,11 +96,11 @@ def test_a_kernel_starts_in_the_session(live: Server, project: Path) -> None:
     assert (status, made["name"]) == (201, "mooring")
     model = {"path": "sub/nb.ipynb", "name": "nb", "type": "notebook", "kernel": {"id": made["id"]}}
     assert live.ask("POST", "sessions", model)[0] == 201
-    with live.socket(made["id"]) as socket:
+    with live.socket(made["id"]) as channels:
         content = {"code": "import os; print('in', os.getcwd())", "silent": False}
         content |= {"store_history": True, "user_expressions": {}, "allow_stdin": False}
-        socket.send("shell", "execute_request", content)
-        for message in socket.messages():
+        channels.send("shell", "execute_request", content)
+        for message in channels.messages():
             if message["msg_type"] == "stream":
                 assert message["content"]["text"] == f"in {project}/sub\n"
                 break
@@ -169,3 +170,22 @@ def test_the_examples_of_the_reference_work(live: Server) -> None:
     assert len(printed) == len(shown) == 6
     for wanted, line in zip(shown, printed, strict=True):
         assert re.fullmatch(".*".join(map(re.escape, wanted.split("…"))), line), (wanted, line)
+
+
+def test_an_engine_that_never_answers_holds_nothing_up(jupyter: Path, state: Path) -> None:
+    """The server starts, answers and ends as ever; sessions are said to be unknown."""
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(state / "engine.sock"))
+        engine.listen(64)
+        server = Server(env={"DOCKER_HOST": f"unix://{state}/engine.sock"})
+        try:
+            status, said = ask(server, "GET", "/sessions")
+            assert (status, said["engine"]["ok"]) == (200, False)
+            for path in ("/api/status", "/metrics", f"{API}/sessions"):
+                before = time.monotonic()
+                assert server.http.get(server.url + path, timeout=30).status_code == 200
+                assert time.monotonic() - before < 2
+            before = time.monotonic()
+        finally:
+            server.stop()
+        assert time.monotonic() - before < 5
