@@ -1,7 +1,8 @@
 """TCP ports of this machine, joined to a kernel's Unix sockets.
 
 ZeroMQ speaks the same bytes over both, so what comes in is passed on as it is: no message is
-read, and none is signed again. What one side does not take is not read from the other.
+read, and none is signed again. What one side does not take is not read from the other. Who
+connects must be the same user: a port of 127.0.0.1 is open to all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+
+from mooring_provisioner.peers import is_our_own
 
 CHUNK_BYTES = 256 << 10
 # What may wait in one direction of one connection, beside the kernel's own socket buffers
@@ -72,6 +75,8 @@ class Relay:
         opened = [writer]
         self._open.add(writer)
         try:
+            if not is_our_own(writer.get_extra_info("socket")):
+                return
             there = await asyncio.open_unix_connection(target, limit=CHUNK_BYTES)
             opened.append(there[1])
             self._open.add(there[1])
