@@ -199,8 +199,8 @@ def value_text(key: str, value: object) -> str:
 
     if key in ("idle_timeout", "max_duration") and isinstance(value, (int, float)):
         return format_duration(value) if value else "never"
-    if key in ("memory", "shm") and isinstance(value, int):
-        return format_size(value)
+    if key in ("memory", "shm", "record") and isinstance(value, int):
+        return format_size(value) if value else "off"
     if value is None or value in ([], {}, ()):
         return "-"
     return str(value)
