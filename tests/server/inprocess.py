@@ -136,6 +136,9 @@ class InProcess(Client):
             ).result(30)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(30)
+        for thread in threading.enumerate():  # the test's folders go with the test
+            if thread.name.startswith("mooring-"):
+                thread.join(30)
 
     def _run(self, settings: Config) -> None:
         self.loop = asyncio.new_event_loop()
