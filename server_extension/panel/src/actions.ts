@@ -9,7 +9,7 @@ import { confirm, consent, showProblem } from './dialogs';
 import { LogsView } from './logs';
 import type { IDeadline, ISession } from './session';
 import type { Sessions } from './sessions';
-import { counted, spelled } from './words';
+import { spelled } from './words';
 
 /** By how much one press on *Extend* puts the end off. */
 const EXTEND_S = 2 * 3600;
@@ -194,7 +194,10 @@ export class Actions {
 }
 
 function running(session: ISession): string {
-  return session.kernels > 0
-    ? `${counted(session.kernels, 'kernel')} in it will end, and what their variables hold is lost. `
-    : '';
+  if (session.kernels === 0) {
+    return '';
+  }
+  return session.kernels === 1
+    ? 'The kernel in it will end, and its variables are lost. '
+    : `The ${session.kernels} kernels in it will end, and their variables are lost. `;
 }

@@ -1,7 +1,7 @@
 /** Text fields for the spec's JSON Schema, and the values that are typed into them. */
 
 import type { ISchema, ISchemaProperty } from './api';
-import { spelled } from './words';
+import { size, spelled } from './words';
 
 /** How a property is asked for. A line or an item of `lines` and `pairs` is one line of text. */
 export type FieldKind = 'text' | 'number' | 'choice' | 'switch' | 'lines' | 'pairs';
@@ -19,7 +19,7 @@ export interface IField {
 // What is asked for at once, in this order; all else is under "More"
 const FIRST = ['name', 'image', 'gpus', 'cpus', 'memory', 'idle_timeout', 'max_duration'];
 // `image` builds too, and the panel's server is the only target that it has
-const LEFT_OUT = ['build', 'target'];
+const LEFT_OUT = ['build', 'target', 'distribution'];
 const WORDS: Record<string, string> = {
   gpus: 'GPUs',
   cpus: 'CPUs',
@@ -27,6 +27,7 @@ const WORDS: Record<string, string> = {
   env: 'Environment',
   max_duration: 'Maximum duration'
 };
+const SIZES = ['memory', 'shm', 'record'];
 const CLOCK = ['idle_timeout', 'max_duration'];
 
 export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
@@ -78,6 +79,9 @@ export function typed(key: string, kind: FieldKind, value: unknown): string {
   }
   if (CLOCK.includes(key) && typeof value === 'number') {
     return spelled(value);
+  }
+  if (SIZES.includes(key) && typeof value === 'number') {
+    return size(value).replace(' ', '');
   }
   if (kind === 'switch') {
     return value ? 'yes' : 'no';

@@ -1,5 +1,6 @@
 /** *New session*: a form made from the spec's JSON Schema, with the project's specs as presets. */
 
+import { HTMLSelect } from '@jupyterlab/ui-components';
 import React, { useEffect, useRef, useState } from 'react';
 
 import type { Actions, Then } from './actions';
@@ -138,19 +139,14 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
       <fieldset disabled={working || !schema}>
         <label className="mooring-Field">
           <span>Preset</span>
-          <select
-            className="jp-mod-styled"
-            name="file"
-            value={file}
-            onChange={event => setFile(event.target.value)}
-          >
+          <HTMLSelect name="file" value={file} onChange={event => setFile(event.target.value)}>
             <option value="">none: the defaults</option>
             {specs.map(spec => (
               <option key={spec.path} value={spec.path} disabled={!!spec.problem}>
                 {spec.problem ? `${spec.path} (has a mistake)` : spec.path}
               </option>
             ))}
-          </select>
+          </HTMLSelect>
         </label>
         {fields.first.map(input)}
         <details>
@@ -159,8 +155,7 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
         </details>
         <label className="mooring-Field">
           <span>Then open</span>
-          <select
-            className="jp-mod-styled"
+          <HTMLSelect
             name="then"
             value={next}
             onChange={event => setNext(event.target.value as Then)}
@@ -168,7 +163,7 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
             <option value="nothing">nothing</option>
             <option value="notebook">a notebook on it</option>
             <option value="terminal">a terminal in it</option>
-          </select>
+          </HTMLSelect>
         </label>
       </fieldset>
       {problem && (
@@ -208,7 +203,6 @@ interface IFieldProps {
 
 function Field({ field, value, fallback, onChange }: IFieldProps): JSX.Element {
   const common = {
-    className: 'jp-mod-styled',
     name: field.key,
     value,
     onChange: (
@@ -219,8 +213,8 @@ function Field({ field, value, fallback, onChange }: IFieldProps): JSX.Element {
   if (field.kind === 'choice' || field.kind === 'switch') {
     const choices = field.kind === 'switch' ? ['yes', 'no'] : field.choices;
     input = (
-      <select {...common}>
-        <option value="">{fallback ? `${fallback} (as it is)` : 'as it is'}</option>
+      <HTMLSelect {...common}>
+        <option value="">{fallback || 'as it is'}</option>
         {choices
           .filter(choice => choice !== fallback)
           .map(choice => (
@@ -228,12 +222,13 @@ function Field({ field, value, fallback, onChange }: IFieldProps): JSX.Element {
               {choice}
             </option>
           ))}
-      </select>
+      </HTMLSelect>
     );
   } else if (field.kind === 'lines' || field.kind === 'pairs') {
     input = (
       <textarea
         {...common}
+        className="jp-mod-styled"
         rows={2}
         spellCheck={false}
         placeholder={fallback || EXAMPLES[field.key]}
@@ -243,6 +238,7 @@ function Field({ field, value, fallback, onChange }: IFieldProps): JSX.Element {
     input = (
       <input
         {...common}
+        className="jp-mod-styled"
         type="text"
         inputMode={field.kind === 'number' ? 'decimal' : undefined}
         autoComplete="off"

@@ -16,7 +16,7 @@ import { Token } from '@lumino/coreutils';
 import { Actions, Then } from './actions';
 import { Api } from './api';
 import { NotebookBanner } from './banner';
-import { anchorIcon } from './icons';
+import { anchorIcon, anchorTile } from './icons';
 import { SessionsPanel } from './panel';
 import { Sessions } from './sessions';
 import { StatusItem } from './status';
@@ -65,7 +65,7 @@ const panel: JupyterFrontEndPlugin<void> = {
       execute: () => app.shell.activateById(widget.id)
     });
     app.commands.addCommand(COMMANDS.create, {
-      label: args => (args['launcher'] ? 'New session…' : 'New Mooring Session…'),
+      label: args => (args['launcher'] ? 'New mooring session…' : 'New Mooring Session…'),
       caption: 'A notebook in a container: choose its image, GPUs, CPUs and memory',
       icon: args => (args['palette'] ? undefined : anchorIcon),
       execute: args => {
@@ -81,6 +81,7 @@ const panel: JupyterFrontEndPlugin<void> = {
         command: COMMANDS.create,
         category: 'Notebook',
         rank: 900,
+        kernelIconUrl: anchorTile,
         args: { launcher: true }
       });
     }

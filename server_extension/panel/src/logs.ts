@@ -51,19 +51,20 @@ export class LogsView extends Widget {
   private async load(): Promise<void> {
     try {
       // The id, not the name: another session may be given the name later
-      this.show_(await this.api.logs(this.session.id, LINES));
+      this.put(await this.api.logs(this.session.id, LINES));
     } catch (error) {
-      this.show_(error instanceof Error ? error.message : String(error));
+      this.put(error instanceof Error ? error.message : String(error));
       throw error;
     }
   }
 
-  private show_(text: string): void {
+  private put(text: string): void {
+    text = text || '(nothing yet)';
     if (text === this.text.textContent) {
       return;
     }
     const atEnd = this.node.scrollHeight - this.node.scrollTop - this.node.clientHeight < 40;
-    this.text.textContent = text || '(nothing yet)';
+    this.text.textContent = text;
     if (atEnd) {
       this.node.scrollTop = this.node.scrollHeight;
     }

@@ -129,9 +129,11 @@ export function clockText(session: ISession, elapsedS: number): string {
   }
   if (session.idle_in_s !== null) {
     // While it works the idle clock stands still
-    const idle = session.active.length > 0 ? session.idle_in_s : left(session.idle_in_s);
-    const word = session.active.length > 0 ? 'in use, stops when idle for' : 'idle stop in';
-    parts.push(`${word} ${duration(idle)}`);
+    parts.push(
+      session.active.length > 0
+        ? `in use, stops after ${duration(session.idle_timeout_s ?? session.idle_in_s)} idle`
+        : `idle stop in ${duration(left(session.idle_in_s))}`
+    );
   }
   if (session.max_in_s !== null) {
     parts.push(`at most ${duration(left(session.max_in_s))} more`);

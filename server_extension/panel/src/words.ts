@@ -6,7 +6,7 @@ export function duration(seconds: number): string {
   if (s < 120) {
     return `${s} s`;
   }
-  const minutes = Math.floor(s / 60);
+  const minutes = Math.round(s / 60);
   if (minutes < 60) {
     return `${minutes} min`;
   }
