@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -122,6 +123,10 @@ class MooringProvisioner(KernelProvisionerBase):
         """
         self._arguments = list(kwargs.pop("extra_arguments", None) or [])
         self._wanted_session = str(kwargs.pop("mooring_session", ""))
+        if "last_activity" in getattr(self.parent, "trait_names", list)():
+            # Jupyter Server lists a kernel a moment before it sets this, and then its /api/status
+            # fails; it is the server's own first value
+            self.parent.last_activity = datetime.now(timezone.utc)  # type: ignore[union-attr]
         # where Jupyter Server says which notebook asks
         self._opened_by = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
         kwargs.pop("transport_encryption", None)
