@@ -32,10 +32,12 @@ SWITCHES = (
     "--disable-component-update",
     "--disable-dev-shm-usage",
 )
-# The news and the search for updates ask the internet; a notebook's cells are all kept in the page
+# The news and the search for updates ask the internet; a notebook's cells are all kept in the page;
+# a busy machine may complete later than in a second
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
+    "completer-extension/manager": {"providerTimeout": 20_000},
 }
 WAIT_MS = 30_000
 # picture("name", height=480): docs/pictures/name.png, its upper part
