@@ -12,21 +12,24 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 
 PY := .venv/bin/python
-SOURCES := core provisioner server_extension cli tests benchmarks examples docs tools/ensure-engine
-SHELL_SCRIPTS := tools/ensure-env tools/lock .ci/run
+SOURCES := hatch_build.py core provisioner server_extension cli tests benchmarks examples docs tools/ensure-engine
+SHELL_SCRIPTS := tools/ensure-env tools/build-panel tools/lock .ci/run
 
-.PHONY: help demo test check format bench docs lock clean env engine
+.PHONY: help demo lab test check format panel bench docs lock clean env engine panel-if-node
 
 help: ## list these targets
 	@printf 'mooring: containers declared once, opened as notebook kernels and as shells\n\n'
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
 		while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
-	@printf '\nThe first run makes .venv; demo, test and bench also start a Docker engine if none answers.\n'
+	@printf '\nThe first run makes .venv; demo, lab, test and bench also start a Docker engine if none answers.\n'
 
 demo: engine ## run the main job: a notebook in a container, and a command beside it
 	@$(PY) examples/demo/demo.py $(ARGS)
 
-test: engine ## run the whole suite on a real engine
+lab: engine panel ## open JupyterLab with a session in its panel
+	@$(PY) examples/demo/lab.py $(ARGS)
+
+test: engine panel-if-node ## run the whole suite on a real engine
 	@$(PY) -m pytest $(ARGS)
 
 check: env ## lint, formatting, types: all that needs no engine
@@ -40,6 +43,9 @@ format: env ## let ruff rewrite what it can
 	@$(PY) -m ruff check --fix $(wildcard $(SOURCES))
 	@$(PY) -m ruff format $(wildcard $(SOURCES))
 
+panel: env ## build the JupyterLab panel; needs Node 18 or newer
+	@tools/build-panel
+
 bench: engine ## measure mooring against a local kernel and the docker command
 	@$(PY) benchmarks/bench.py $(ARGS)
 
@@ -50,11 +56,16 @@ lock: ## choose the newest versions and write constraints.txt
 	@tools/lock
 
 clean: ## remove what was built, .venv included
+	rm -rf server_extension/mooring_server_extension/labextension
+	cd server_extension/panel && rm -rf lib node_modules tsconfig.tsbuildinfo .yarn
 	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(wildcard core provisioner server_extension cli tests) -name __pycache__ -prune -exec rm -rf {} +
 
 env:
 	@tools/ensure-env
+
+panel-if-node: env
+	@tools/build-panel --optional
 
 engine: env
 	@$(PY) tools/ensure-engine

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
+import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import mooring
+from mooring import kernelspecs
 from tests.wheel_env import ROOT, InstalledWheel
 
 PACKAGES = {
@@ -18,8 +23,12 @@ PACKAGES = {
     "mooring_server_extension": ROOT / "server_extension" / "mooring_server_extension",
     "mooring_cli": ROOT / "cli" / "mooring_cli",
 }
-# What a file manager or an interrupted run may leave in a source folder
-_LITTER = {"__pycache__", ".mypy_cache", ".ruff_cache", ".ipynb_checkpoints"}
+# What a file manager or an interrupted run may leave in a source folder, and what is built there
+_LITTER = {"__pycache__", ".mypy_cache", ".ruff_cache", ".ipynb_checkpoints", "labextension"}
+# Where a wheel keeps what is no module, and the panel in it
+DATA = f"mooring-{mooring.__version__}.data/data"
+PANEL = f"{DATA}/share/jupyter/labextensions/mooring"
+BUILT = PACKAGES["mooring_server_extension"] / "labextension"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +40,7 @@ def names(built_wheel: Path) -> set[str]:
 def test_only_our_own_names_reach_site_packages(names: set[str]) -> None:
     """No generic name (cli, tests, core) is installed for everybody to trip over."""
     dist_info = f"mooring-{mooring.__version__}.dist-info"
-    assert {name.split("/")[0] for name in names} == {*PACKAGES, dist_info}
+    assert {name.split("/")[0] for name in names} == {*PACKAGES, dist_info, DATA.split("/")[0]}
 
 
 def test_every_source_file_is_in_the_wheel(names: set[str]) -> None:
@@ -42,10 +51,76 @@ def test_every_source_file_is_in_the_wheel(names: set[str]) -> None:
         for path in folder.rglob("*")
         if path.is_file() and not _LITTER & set(path.parts)
     }
-    assert {name for name in names if ".dist-info/" not in name} == expected
+    modules = {name for name in names if name.split("/")[0] in PACKAGES}
+    assert modules == expected
     assert "mooring/session.schema.json" in names
     assert any(name.startswith("mooring/guest/") and name.endswith(".sh") for name in names)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
+
+
+def test_jupyter_is_told_of_the_extension_and_the_kernel(built_wheel: Path) -> None:
+    """Installing the wheel enables the server's extension and brings a kernel to pick."""
+    with zipfile.ZipFile(built_wheel) as archive:
+        config = json.loads(
+            archive.read(f"{DATA}/etc/jupyter/jupyter_server_config.d/mooring.json")
+        )
+        spec = json.loads(archive.read(f"{DATA}/share/jupyter/kernels/mooring/kernel.json"))
+    assert config == {"ServerApp": {"jpserver_extensions": {"mooring_server_extension": True}}}
+    assert spec["argv"][0] == "mooring-kernel"
+    assert "{connection_file}" in spec["argv"]
+    assert spec["metadata"]["kernel_provisioner"]["provisioner_name"] == kernelspecs.PROVISIONER
+
+
+def test_the_built_panel_is_in_the_wheel(built_wheel: Path, names: set[str]) -> None:
+    """JupyterLab's panel travels built: whoever installs the wheel needs no Node."""
+    if not (BUILT / "package.json").exists():
+        if os.environ.get("CI"):
+            pytest.fail("CI needs the panel: make panel")
+        pytest.skip("the panel is not built: make panel")
+    expected = {
+        f"{PANEL}/{path.relative_to(BUILT).as_posix()}"
+        for path in BUILT.rglob("*")
+        if path.is_file()
+    }
+    assert {name for name in names if name.startswith(PANEL)} == expected
+    assert any(name.startswith(f"{PANEL}/static/remoteEntry") for name in names)
+    with zipfile.ZipFile(built_wheel) as archive:
+        package = json.loads(archive.read(f"{PANEL}/package.json"))
+    assert package["version"] == mooring.__version__
+    assert package["jupyterlab"]["_build"]["load"].startswith("static/remoteEntry")
+
+
+@pytest.mark.slow
+def test_a_clone_without_the_panel_still_makes_a_wheel(tmp_path: Path) -> None:
+    """Without Node there is no panel, a warning says so, and all else is installed."""
+    clone = tmp_path / "clone"
+    shutil.copytree(
+        ROOT,
+        clone,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "node_modules", "build", "labextension", "tests", "__pycache__"
+        ),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", clone],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "`make panel`" in done.stdout + done.stderr
+    (wheel,) = (clone / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        found = set(archive.namelist())
+    assert not any("labextensions" in name for name in found)
+    assert f"{DATA}/etc/jupyter/jupyter_server_config.d/mooring.json" in found
+
+
+def test_the_panels_lock_names_no_host() -> None:
+    """What the panel is built with comes from the registry that the builder's machine uses."""
+    for name in ("yarn.lock", ".yarnrc.yml", "package.json"):
+        assert "http" not in (ROOT / "server_extension" / "panel" / name).read_text().lower(), name
 
 
 def test_metadata_says_what_is_installed(built_wheel: Path) -> None:
@@ -107,6 +182,24 @@ def test_every_module_imports_from_a_clean_environment(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_server_loads_the_extension(installed_wheel: InstalledWheel, tmp_path: Path) -> None:
+    """A server of the environment has the extension, without anybody enabling it."""
+    done = subprocess.run(
+        [installed_wheel.bin / "jupyter", "server", "extension", "list"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert "mooring_server_extension" in said
+    assert "enabled" in said.partition("mooring_server_extension")[2].partition("\n")[0]
 
 
 @pytest.mark.slow
