@@ -29,6 +29,8 @@ CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
 LOG_TAIL_LINES = 20
 ANSWER_TIMEOUT_S = 30.0
+# How long a kernel waits for its recorder; then it goes on without its first words
+WATCH_PATIENCE_S = 2.0
 # How long a kernel host that has printed something may take to get its lock
 BROKEN_HOST_S = 2.0
 
@@ -198,6 +200,12 @@ class KernelHandle:
                     f"its log is {self.path / 'log'}",
                 )
             time.sleep(POLL_S)
+        # what a kernel of another kind publishes is recorded once it is heard
+        deadline = min(deadline, time.monotonic() + WATCH_PATIENCE_S)
+        watched = kernel_name == "python3"
+        while not watched and self.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            watched = guestfiles.exists(self.folder.run, f"k/{self.id}/watched")
 
     @contextlib.contextmanager
     def pinned_sockets(self) -> Iterator[list[str]]:

@@ -197,8 +197,7 @@ def test_kernels_of_other_kinds_are_recorded(
     with kernel(install("ek", kernel="echo", flags=flags)) as (_, client):
         folder = Folder.open(only_session(mooring).id)
         for number in range(100):
-            client.execute(f"cell {number}")
-        client.stop_channels()
+            client.execute(f"cell {number}", reply=True, timeout=30)
         found = eventually(lambda: finished(folder, 100))
         assert [e.code for e in found.executions] == [f"cell {n}" for n in range(100)]
         assert [text_of(e) for e in found.executions] == [f"cell {n}" for n in range(100)]

@@ -13,6 +13,7 @@ Files, below the folder that this script lies in:
     k/ID/pid            "PID START": the kernel's process and group, and when it began (proc(5))
     k/ID/log            what it wrote to its standard output and error; log.1 is the run before
     k/ID/busy           "busy N" or "idle N"; N requests of a person so far
+    k/ID/watched        it is of another kind, and what it publishes is heard from now on
     k/ID/out.*          what it published, see recorder.py beside this file
     k/ID/exit           {"code": …, "oom": …}, once it has ended
 
@@ -28,7 +29,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import importlib.util
+import importlib.machinery
 import json
 import os
 import selectors
@@ -37,6 +38,7 @@ import socket
 import sys
 import threading
 import time
+import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECRETS = "/run/secrets"
@@ -185,7 +187,9 @@ class KernelHost:
             return {"error": self.problem}
         if native and request["encrypted"] and not can_encrypt():
             return {"error": "encryption needs ipykernel 7 or newer in the image"}
-        for name in ["exit", "told", "pid"] + ["s-%d" % number for number in range(1, 6)]:
+        for name in ["exit", "told", "pid", "watched"] + [
+            "s-%d" % number for number in range(1, 6)
+        ]:
             remove(os.path.join(folder, name))
         if os.path.exists(os.path.join(folder, "log")):
             os.replace(os.path.join(folder, "log"), os.path.join(folder, "log.1"))
@@ -426,9 +430,9 @@ def load_recorder():
     """The module beside this file; under a name that no user's module has."""
     name = "_mooring_recorder"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, os.path.join(HERE, "recorder.py"))
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        loader = importlib.machinery.SourceFileLoader(name, os.path.join(HERE, "recorder.py"))
+        module = types.ModuleType(name)
+        loader.exec_module(module)
         sys.modules[name] = module
     return sys.modules[name]
 
@@ -468,7 +472,13 @@ def watch(folder):
         subscriber.curve_serverkey = info["curve_publickey"].encode()
         subscriber.curve_publickey = info["curve_publickey"].encode()
         subscriber.curve_secretkey = info["curve_secretkey"].encode()
+    subscriber.setsockopt(zmq.RECONNECT_IVL, 10)  # the kernel's socket is not there yet
+    known = getattr(zmq, "EVENT_HANDSHAKE_SUCCEEDED", zmq.EVENT_CONNECTED)
+    heard = subscriber.get_monitor_socket(known)
     subscriber.connect("ipc://%s-%d" % (info["ip"], info["iopub_port"]))
+    heard.recv_multipart()
+    subscriber.disable_monitor()
+    write(os.path.join(folder, "watched"), "")
     descriptor = os.open(os.path.join(folder, "busy"), os.O_WRONLY | os.O_CREAT, 0o600)
     recorder = open_recorder(folder)
     requests = 0

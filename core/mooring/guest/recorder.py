@@ -195,18 +195,17 @@ class Recorder:
             return
         parts, size = self.pending, self.pending_size
         self.pending, self.pending_size = [], 0
-        if os.pwritev(self.file, parts, self.size) != size:
+        if os.pwritev(self.file, parts, self.size) != size:  # type: ignore[arg-type]
             raise OSError("the disk is full")
         self.size += size
-        os.pwrite(self.file, b"%12d" % self.size, SIZE_AT)
+        os.pwrite(self.file, b"%12d" % self.size, SIZE_AT)  # type: ignore[arg-type]
 
     def rotate(self):
         self.write_pending()
         self.number += 1
         self.lost += self.kept
         self.kept = self.size
-        os.close(self.file)
-        self.file = None
+        self.shut()
         # no name takes a file's place: ext4 would write the other out at once
         try:
             os.rename(self.older, self.spare)
@@ -216,10 +215,13 @@ class Recorder:
         self.create()
 
     def close(self):
+        self.shut()
+        self.pending = []
+
+    def shut(self):
         if self.file is not None:
             os.close(self.file)
         self.file = None
-        self.pending = []
 
 
 def known(path):
