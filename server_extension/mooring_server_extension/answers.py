@@ -154,7 +154,9 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
             }
         )
     opened_by = relative(session.opened_by, jupyter.root)
-    notebooks = [str(kernel["path"]) for kernel in kernels if kernel["path"]]
+    # Of one that has ended too: they say so, and offer to start it again
+    held = (jupyter.kernels.get(kernel.id, ("", ""))[0] for kernel in session.kernels)
+    notebooks = [path for path in map(jupyter.paths.get, held) if path]
     if opened_by and session.state.value == "starting":
         notebooks.append(opened_by)
     return session.to_dict() | {

@@ -38,6 +38,7 @@ export class NotebookBanner extends ReactWidget {
     sessions.changed.connect(this.onSessions, this);
     sessions.ticked.connect(this.look, this);
     panel.sessionContext.kernelChanged.connect(this.look, this);
+    panel.sessionContext.connectionStatusChanged.connect(this.look, this);
     panel.disposed.connect(() => this.dispose());
     this.look();
   }
@@ -142,9 +143,11 @@ export class NotebookBanner extends ReactWidget {
     }
     if (session && (session.state === 'stopped' || session.state === 'lost')) {
       const word = session.state === 'lost' ? 'was lost' : 'was stopped';
+      const why =
+        session.reason && `${session.reason.startsWith('by ') ? '' : ':'} ${session.reason}`;
       rows.push({
         kind: 'stopped',
-        text: `Session ${session.name} ${word}${session.reason ? `: ${session.reason}` : ''}`,
+        text: `Session ${session.name} ${word}${why}`,
         button: 'Start again',
         act: () => this.startAgain(session)
       });
@@ -176,8 +179,8 @@ export class NotebookBanner extends ReactWidget {
       return mine;
     }
     const started = sessions.ofNotebook(path);
-    const alive = kernelId && this.panel.sessionContext.session?.kernel?.status !== 'dead';
-    return alive && started?.state !== 'starting' ? undefined : started;
+    const works = this.panel.sessionContext.session?.kernel?.connectionStatus === 'connected';
+    return works && started?.state !== 'starting' ? undefined : started;
   }
 
   /** The session, and this notebook's kernel in it. */
