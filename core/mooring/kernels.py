@@ -230,9 +230,13 @@ class KernelHandle:
                 return int(json.loads(text)["code"])
             except (ValueError, KeyError, TypeError):
                 return -9
-        if not self.folder.exists or self.folder.end() is not None:
+        if self.session_ended():
             return -9
         return None if host_lives(self.folder) else -9
+
+    def session_ended(self) -> bool:
+        """Whether its session was ended or removed, as far as the session's folder tells."""
+        return not self.folder.exists or self.folder.end() is not None
 
     def send_signal(self, signum: int) -> bool:
         """Signal its process group; False when there is none any more. Never raises for that."""

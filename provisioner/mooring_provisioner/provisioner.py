@@ -148,8 +148,8 @@ class MooringProvisioner(KernelProvisionerBase):
         except BaseException as error:
             self._given_up.set()
             await in_thread(self._end_session if first else self._end_kernel)
-            if not self._asked_for and not isinstance(error, SessionStateError):
-                self._tell_dead()
+            if not self._asked_for:
+                self._tell_dead(forget=not isinstance(error, SessionStateError))
             if isinstance(error, MooringError):
                 raise LaunchFailed(error) from error
             if isinstance(error, OSError):
@@ -162,8 +162,26 @@ class MooringProvisioner(KernelProvisionerBase):
         return info
 
     async def poll(self) -> int | None:
-        """Asked every three seconds by the restarter: None while the kernel lives."""
-        return None if self._handle is not None and self._handle.poll() is None else self._code()
+        """Asked every three seconds by the restarter: None while the kernel lives.
+
+        A kernel that went with its session is not to be restarted by itself: the restarter is
+        told to leave it, and its clients that it is dead.
+        """
+        handle = self._handle
+        if handle is None:
+            return self._code()
+        code = handle.poll()
+        restarter = getattr(self.parent, "_restarter", None)
+        watched = getattr(restarter, "_pcallback", None) is not None
+        if code is None or not watched or not handle.session_ended():
+            return code
+        assert restarter is not None
+        restarter.stop()
+        gone = not handle.folder.exists
+        self._tell_dead(forget=gone)
+        if gone:
+            await in_thread(self._end_session)
+        return None  # this once, to the restarter, which would announce a restart
 
     async def wait(self) -> int | None:
         """Asked after a kill and before ``cleanup``: returns once the kernel has ended."""
@@ -397,15 +415,22 @@ class MooringProvisioner(KernelProvisionerBase):
             time.sleep(POLL_S)
         self._end_session()
 
-    def _tell_dead(self) -> None:
-        """The restarter's clients wait for its word, and it says none when a launch raises.
+    def _tell_dead(self, *, forget: bool) -> None:
+        """Tell the restarter's clients what it does not tell them: that there is no kernel.
 
-        A Jupyter server forgets a kernel that is dead. One whose session has ended it must
-        remember, so that a person's restart starts that session again, files and all.
+        A Jupyter server, one of them, forgets a kernel that is dead. One whose session has ended
+        it must remember, so that a person's restart starts that session again, files and all:
+        then only its websockets are told.
         """
         restarter = getattr(self.parent, "_restarter", None)
-        if restarter is not None:
+        if restarter is None:
+            return
+        if forget:
             restarter._fire_callbacks("dead")
+            return
+        for tell in list(restarter.callbacks["dead"]):
+            if getattr(tell, "__name__", "") == "on_restart_failed":
+                tell()
 
     def _code(self) -> int:
         code = self._handle.poll() if self._handle is not None else 0

@@ -100,8 +100,7 @@ def test_the_restarter_does_not_resurrect_a_session_that_was_stopped(
         socket.execute("open('/tmp/kept', 'w').write('kept')")
         session = only_session(mooring)
         mooring.stop(session)
-        socket.wait_for_state("restarting", timeout=10)
-        eventually(lambda: any("LaunchFailed" in line for line in server.log))
+        socket.wait_for_state("dead", timeout=10)
         with pytest.raises(AssertionError, match="not within"):
             socket.wait_for_state("starting", timeout=4)
         assert only_session(mooring).state is State.STOPPED
@@ -112,6 +111,31 @@ def test_the_restarter_does_not_resurrect_a_session_that_was_stopped(
     assert only_session(mooring).container == session.container
     assert server.ask("DELETE", f"kernels/{kernel_id}")[0] == 204
     assert mooring.sessions() == []
+
+
+def test_a_session_that_is_removed_takes_its_kernel_along(server: Server, mooring: Mooring) -> None:
+    """The client is told that the kernel is dead, and the server forgets it."""
+    install(session="shared")
+    kernel_id = server.start("mk")
+    with server.socket(kernel_id) as socket:
+        socket.execute("1")
+        mooring.remove(only_session(mooring), force=True)
+        socket.wait_for_state("dead", timeout=10)
+    eventually(lambda: server.ask("GET", "kernels")[1] == [])
+    assert mooring.sessions() == []
+
+
+def test_a_kernel_whose_container_was_killed_is_told_dead(server: Server, mooring: Mooring) -> None:
+    """Also when nothing says why: no restart is promised twice, and a person's restart works."""
+    install()
+    kernel_id = server.start("mk")
+    with server.socket(kernel_id) as socket:
+        socket.execute("open('/tmp/kept', 'w').write('kept')")
+        mooring.engine.stop(only_session(mooring).container, grace_s=0.0)
+        socket.wait_for_state("dead", timeout=20)
+    assert server.ask("POST", f"kernels/{kernel_id}/restart")[0] == 200
+    with server.socket(kernel_id) as socket:
+        assert socket.execute("print(open('/tmp/kept').read())").text == "kept"
 
 
 def test_two_servers_that_ask_at_once_get_one_session(mooring: Mooring, jupyter: Path) -> None:
