@@ -154,8 +154,9 @@ for n in range(20_000):
         sys.stdout.flush()
 """
     ],
-    "record_cells": ["print(1)"] * 300,
+    "record_cells": ["print(1)"] * 20,
 }
+TURNS = {"record_10mb": 6, "record_lines": 6, "record_cells": 16}
 
 
 def recording(rounds: int) -> list[dict[str, Any]]:
@@ -175,7 +176,7 @@ def recording(rounds: int) -> list[dict[str, Any]]:
                 client.wait_for_ready(timeout=60)
                 clients.append(client)
             for name, cells in PRINTED.items():
-                for turn in range(6):
+                for turn in range(TURNS[name]):
                     took = [0.0, 0.0]
                     for side in (0, 1) if turn % 2 else (1, 0):
                         took[side] = timed(lambda c=clients[side], cells=cells: execute(c, cells))
