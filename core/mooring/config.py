@@ -85,6 +85,7 @@ def resolve(
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     user_config: Path | None = None,
+    flag: Callable[[str], str] = lambda key: f"flag --{key.replace('_', '-')}",
 ) -> ResolvedSpec:
     """Put a spec together from its five sources; every door calls this.
 
@@ -93,6 +94,7 @@ def resolve(
         file: the spec file; None for none, also when there is a ./session.yml.
         environ: the environment, for the variables in `ENVIRONMENT`.
         user_config: the user's configuration; None for the usual place. It may be missing.
+        flag: what a key of ``flags`` is called in errors, by a door that has no flags.
 
     Raises:
         SpecError: the first problem, with the flag, the variable or the `file:line:column`.
@@ -102,7 +104,7 @@ def resolve(
         *_user_config(user_config_path() if user_config is None else Path(user_config)),
         *([] if document is None else [_from_document(document, "file")]),
         *_environment(environ),
-        *_flags(flags),
+        *_flags(flags, flag),
     ]
     data, origins = _merge(sources)
     spec = validate(data, where=lambda key: _origin(origins, key))
@@ -170,10 +172,10 @@ def _environment_value(variable: str, key: str, text: str) -> object:
         raise SpecError(f"environment {variable}: {key} is not a number") from None
 
 
-def _flags(flags: Mapping[str, object]) -> Iterator[_Source]:
+def _flags(flags: Mapping[str, object], called: Callable[[str], str]) -> Iterator[_Source]:
     for key, value in flags.items():
         if value is not None:
-            yield _single(f"flag --{key.replace('_', '-')}", key, value)
+            yield _single(called(key), key, value)
 
 
 def _single(label: str, key: str, value: object) -> _Source:

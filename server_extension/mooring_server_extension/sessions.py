@@ -70,7 +70,7 @@ class SessionsHandler(MooringHandler):
         root, stopping = self.root, self.extension.stopping
         file = inside(root, body.file) if body.file else None
         flags = body.values | ({"name": body.name} if body.name else {})
-        resolved = resolve(flags=flags, file=file)
+        resolved = resolve(flags=flags, file=file, flag=lambda key: f"value {key!r}")
         if file is None:
             resolved = dataclasses.replace(resolved, project=root)
         cwd = resolved.project
