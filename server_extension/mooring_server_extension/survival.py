@@ -7,15 +7,12 @@ hook.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
 from mooring import kernelrecords
 from mooring.kernelrecords import KernelRecord
-
-log = logging.getLogger(__name__)
 
 COLUMNS = ("path", "name", "type")
 
@@ -30,6 +27,7 @@ class Survival:
     def __init__(self, serverapp: Any) -> None:
         self._kernels = serverapp.kernel_manager
         self._sessions = serverapp.session_manager
+        self._log = serverapp.log  # the only one that Jupyter Server shows
         self._rows: dict[str, dict[str, str]] = {}  # Jupyter session id -> its row
 
     def watch(self) -> None:
@@ -77,11 +75,11 @@ class Survival:
             try:
                 await self._take_up(record)
             except Exception as error:  # one kernel must not cost the server its start
-                log.warning("kernel %s cannot be taken up: %s", record.kernel_id, error)
+                self._log.warning("kernel %s cannot be taken up: %s", record.kernel_id, error)
                 continue
             adopted.append(record.kernel_id)
         if adopted:
-            log.info("took up %d kernels that outlived their server", len(adopted))
+            self._log.info("took up %d kernels that outlived their server", len(adopted))
         return adopted
 
     async def detach(self) -> list[str]:
