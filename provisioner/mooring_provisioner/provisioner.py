@@ -219,12 +219,13 @@ class MooringProvisioner(KernelProvisionerBase):
             await in_thread(self._end_session)
 
     async def detach(self) -> bool:
-        """Leave a living kernel to the next server, which finds its record.
+        """Leave a kernel to the next server, which finds its record; its session stays as it is.
 
         Called by the server extension when its server ends. False where there is nothing to
-        leave: the kernel is then shut down as any other.
+        leave: the kernel is then shut down as any other. One that has ended is left too, since a
+        shutdown would remove a stopped session, files and all.
         """
-        if self._hold is None or await self.poll() is not None:
+        if self._hold is None:
             return False
         await in_thread(self._let_go)
         return True

@@ -83,25 +83,32 @@ class Survival:
         return adopted
 
     async def detach(self) -> list[str]:
-        """Let go of every living mooring kernel, so that the server's end does not end it.
+        """Let go of every mooring kernel, so that the server's end does not end it.
 
         Called before the server shuts down the kernels that it knows. Returns the kernels' ids.
         """
         detached = []
         for kernel_id in list(self._kernels.list_kernel_ids()):
-            manager = self._kernels.get_kernel(kernel_id)
-            detach: Callable[[], Awaitable[bool]] | None = getattr(
-                manager.provisioner, "detach", None
-            )
-            if detach is None or not await detach():
-                continue
-            manager.stop_restarter()
-            self._kernels.stop_watching_activity(kernel_id)
-            self._kernels.stop_buffering(kernel_id)
-            manager.cleanup_connection_file()
-            self._kernels.remove_kernel(kernel_id)
-            detached.append(kernel_id)
+            try:
+                if await self._let_go(kernel_id):
+                    detached.append(kernel_id)
+            except Exception as error:  # one kernel must not cost the server its end
+                self._log.warning("kernel %s cannot be let go of: %s", kernel_id, error)
         return detached
+
+    async def _let_go(self, kernel_id: str) -> bool:
+        manager = self._kernels.get_kernel(kernel_id)
+        detach: Callable[[], Awaitable[bool]] | None = getattr(manager.provisioner, "detach", None)
+        if detach is None:
+            return False
+        manager.stop_restarter()  # first: it looks at the kernel, and forgets one that is gone
+        if not await detach() or kernel_id not in self._kernels:
+            return False
+        self._kernels.stop_watching_activity(kernel_id)
+        self._kernels.stop_buffering(kernel_id)
+        manager.cleanup_connection_file()
+        self._kernels.remove_kernel(kernel_id)
+        return True
 
     async def _take_up(self, record: KernelRecord) -> None:
         busy = record.busy

@@ -201,6 +201,36 @@ def test_a_shared_session_stays_when_its_adopted_kernel_is_shut_down(
     assert another(servers).ask("GET", "kernels")[1] == []
 
 
+def test_a_stopped_session_outlives_its_server_too(servers: list[Server], mooring: Mooring) -> None:
+    """Its kernel is dead, its files are not: a clean shutdown of the server leaves them."""
+    install()
+    first = another(servers)
+    kernel_id = open_notebook(first)["kernel"]["id"]
+    with first.socket(kernel_id) as socket:
+        socket.execute("open('/tmp/kept', 'w').write('kept')")
+        mooring.stop(only_session(mooring))
+        socket.wait_for_state("dead", timeout=10)
+    first.stop()
+    assert only_session(mooring).state is State.STOPPED
+
+
+def test_a_server_ends_although_a_session_was_removed_under_it(
+    servers: list[Server], mooring: Mooring
+) -> None:
+    """A kernel that went a moment ago does not hold up the server's end."""
+    install()
+    server = another(servers)
+    kernel_ids = [open_notebook(server, f"{n}.ipynb")["kernel"]["id"] for n in range(2)]
+    for session in mooring.sessions()[:1]:
+        mooring.remove(session, force=True)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 15
+    (left,) = mooring.sessions()
+    assert left.live_kernels != ()
+    assert [k["id"] for k in another(servers).ask("GET", "kernels")[1]] == kernel_ids[:1]
+
+
 def test_a_kernel_that_died_without_a_server_is_not_adopted(
     servers: list[Server], mooring: Mooring
 ) -> None:
