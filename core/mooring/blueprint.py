@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mooring
 from mooring import consent, guestfiles, images, mounts, paths
@@ -89,9 +89,12 @@ def no_kernel(image: str, problem: str) -> ImageError:
 
 
 def reserve(
-    wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool, opened_by: str = ""
+    wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool, **more: Any
 ) -> Folder:
     """Take a name and make the session's folder, as one step among all processes.
+
+    Args:
+        more: for its record.
 
     Returns:
         The folder, held by this process until its ``release``.
@@ -125,8 +128,8 @@ def reserve(
                 "memory": format_size(spec.memory) if spec.memory else "",
                 "tty": tty,
                 "remove": process_mark(os.getpid()) if remove else "",
-                "opened_by": opened_by,
                 "spec": spec.public_dict(),
+                **more,
             },
         )
 

@@ -33,7 +33,12 @@ from mooring import guestfiles, paths
 from mooring.errors import MooringError
 
 GUEST_RUN = "/run/mooring"
-_COUNT = re.compile(r"[0-9]{1,18}")
+_COUNT = re.compile(r"[0-9]{1,15}")
+_KERNEL = re.compile(r"[A-Za-z0-9-]{1,40}")
+# No clock counts so far; seconds, or anything else that a status tells
+_MOST = 1e15
+# Of a line that the clock has written, so much is shown
+_MOST_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ class Folder:
 
     def ask_cancel(self) -> None:
         """Ask the process that creates it to give up; it looks at each step."""
-        (self.path / "cancel").touch()
+        with contextlib.suppress(FileNotFoundError):  # it has just done so
+            (self.path / "cancel").touch()
 
     def cancelled(self) -> bool:
         return (self.path / "cancel").exists()
@@ -194,6 +200,13 @@ class Folder:
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
         guestfiles.write(self.run, "settings", text)
 
+    def setting_s(self, key: str) -> float | None:
+        """A setting in seconds, 0 for never; None for one that is not there or is no number."""
+        try:
+            return max(0.0, _number(self.settings()[key]))
+        except (KeyError, ValueError):
+            return None
+
     def settings(self) -> dict[str, str]:
         lines = guestfiles.text(self.run, "settings").splitlines()
         return dict(line.split(" ", 1) for line in lines if " " in line)
@@ -218,7 +231,7 @@ class Folder:
                 active=tuple(found.get("active", "").split()),
                 unknown=tuple(found.get("unknown", "").split()),
                 held_for_s=max(0.0, _number(guestfiles.text(self.run, "hold") or "0") - now),
-                cpu_percent=_number(percent) if percent else None,
+                cpu_percent=max(0.0, _number(percent)) if percent else None,
                 last_signal=last,
                 last_signal_ago_s=max(0.0, now - _number(last_at)),
                 running_for_s=now - _number(found.get("started", found["sampled"])),
@@ -237,12 +250,14 @@ class Folder:
         except ValueError:
             at = 0.0
         at = at or guestfiles.modified_at(self.run, "end")
-        return End(found["reason"], at, found.get("detail", ""), found.get("signals", ""))
+        texts = (found.get(key, "")[:_MOST_TEXT] for key in ("reason", "detail", "signals"))
+        reason, detail, signals = texts
+        return End(reason, max(0.0, min(at, time.time())), detail, signals)
 
     def kernels(self) -> list[KernelEntry]:
         """The kernels that were started in this session, dead ones included."""
         found = []
-        for name in guestfiles.entries(self.run, "k"):
+        for name in filter(_KERNEL.fullmatch, guestfiles.entries(self.run, "k")):
             state = guestfiles.text(self.run, f"k/{name}/busy").split()
             found.append(
                 KernelEntry(
@@ -286,7 +301,7 @@ def _until(text: str, now: float) -> float | None:
 
 def _number(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
+    if not math.isfinite(number) or abs(number) > _MOST:
         raise ValueError(text)
     return number
 

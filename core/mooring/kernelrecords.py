@@ -41,7 +41,6 @@ class KernelRecord:
         session: the id of the session that it runs in.
         kernel_id: the one that its client gave it.
         kernel_name: its kernelspec's.
-        created_session: the session was made for it alone and ends with it.
         root: the folder that the client's paths start from; empty for a client without one.
         cwd: the kernel's working directory.
         rows: what the client shows the kernel in: Jupyter sessions, each with ``session_id``,
@@ -51,7 +50,6 @@ class KernelRecord:
     session: str
     kernel_id: str
     kernel_name: str
-    created_session: bool
     root: str
     cwd: str
     rows: tuple[dict[str, str], ...] = ()
@@ -59,6 +57,11 @@ class KernelRecord:
     @property
     def folder(self) -> Folder:
         return Folder.open(self.session)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it ever had a process; its server may have died before."""
+        return guestfiles.exists(self.folder.run, f"k/{short_id(self.kernel_id)}/pid")
 
     @property
     def busy(self) -> bool:
@@ -129,17 +132,19 @@ def show_in(kernel_id: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 def survivors(root: str) -> Iterator[KernelRecord]:
-    """The kernels that live and that nobody answers for, of clients whose paths start there."""
-    from mooring.errors import KernelError
-    from mooring.kernels import KernelHandle
+    """The kernels that nobody answers for, of clients whose paths start there.
+
+    Each in a session that runs; it may itself have died, or never have come to life
+    (``KernelRecord.begun``).
+    """
+    from mooring.kernels import host_lives
 
     for path in sorted(paths.sessions_dir().glob("[!.]*/kernels/*.json")):
         record = _read(path)
         if record is None or record.root != root or is_held(path.with_suffix(".lock")):
             continue
-        with contextlib.suppress(KernelError):
-            if KernelHandle(record.folder, short_id(record.kernel_id)).poll() is None:
-                yield record
+        if record.folder.end() is None and host_lives(record.folder):
+            yield record
 
 
 def _lock(lock: int) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -27,7 +28,13 @@ from mooring.paths import SOCKET_PATH_MAX
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
+# A kernel that has no process by then was given up
+BEGINS_WITHIN_S = 60.0
 LOG_TAIL_LINES = 20
+MAX_SIGNAL, MAX_EXIT_CODE = 64, 255
+# A kernelspec's name, as jupyter_client has it
+_KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+MAX_ANSWER_BYTES = 1 << 20
 ANSWER_TIMEOUT_S = 30.0
 # How long a kernel waits for its recorder; then it goes on without its first words
 WATCH_PATIENCE_S = 2.0
@@ -134,14 +141,17 @@ class KernelHandle:
         """What its connection file says, seen from this side of the container."""
         try:
             said = json.loads(guestfiles.read(self.folder.run, f"k/{self.id}/c.json"))
+            name = said.get("kernel_name", "python3")
+            if not _KERNEL_NAME.fullmatch(name):
+                return None
             return Connection(
                 ip=f"{self.path}/s",
                 key=said["key"].encode(),
-                kernel_name=said.get("kernel_name", "python3"),
+                kernel_name=name,
                 curve_public_key=said.get("curve_publickey", ""),
                 curve_secret_key=said.get("curve_secretkey", ""),
             )
-        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
             return None
 
     # process
@@ -224,12 +234,11 @@ class KernelHandle:
         A kernel host that is gone, or a container that has ended, takes its kernels along; then
         the code is -9.
         """
-        text = self._exit_text()
-        if text is not None:
-            try:
-                return int(json.loads(text)["code"])
-            except (ValueError, KeyError, TypeError):
-                return -9
+        if self._exit_text() is not None:
+            code = self._exit().get("code")
+            # the session can write there too
+            possible = type(code) is int and -MAX_SIGNAL <= code <= MAX_EXIT_CODE
+            return code if possible else -9
         if self.session_ended():
             return -9
         return None if host_lives(self.folder) else -9
@@ -292,11 +301,8 @@ class KernelHandle:
 
     def forget(self) -> None:
         """Remove its folder, keys and sockets with it. For a kernel that has ended."""
-        import shutil
-
         self.close()
-        if self.id in guestfiles.entries(self.folder.run, "k"):
-            shutil.rmtree(self.path, ignore_errors=True)
+        guestfiles.remove_folder(self.folder.run, f"k/{self.id}")
 
     def close(self) -> None:
         """Let go of the connection to the kernel host; the next request makes a new one."""
@@ -310,10 +316,15 @@ class KernelHandle:
             return None
 
     def _was_out_of_memory(self) -> bool:
+        return self._exit().get("oom") is True
+
+    def _exit(self) -> dict[str, Any]:
+        """What is written of its end; empty for what no kernel host writes."""
         try:
-            return bool(json.loads(self._exit_text() or "")["oom"])
-        except (ValueError, KeyError, TypeError):
-            return False
+            found = json.loads(self._exit_text() or "")
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         """One request over a connection that stays open; it is made again if it was cut."""
@@ -335,6 +346,18 @@ class KernelHandle:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+
+def others_live(folder: Folder, kernel_id: str) -> bool:
+    """Whether a session has other kernels than that one, alive or about to be."""
+    for kernel in folder.kernels():
+        if kernel.id == kernel_id or kernel.exit is not None:
+            continue
+        made = guestfiles.modified_at(folder.run, f"k/{kernel.id}/c.json")
+        started = guestfiles.exists(folder.run, f"k/{kernel.id}/pid")
+        if started or time.time() - made < BEGINS_WITHIN_S:
+            return True
+    return False
 
 
 def host_lives(folder: Folder) -> bool:
@@ -383,10 +406,15 @@ class _Link:
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self._socket.sendall(json.dumps(request).encode() + b"\n")
-        line = self._file.readline()
+        line = self._file.readline(MAX_ANSWER_BYTES)
         if not line:
             raise ConnectionResetError("the connection was closed")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise ConnectionAbortedError("what it says is no answer")
         return answer
 
     def close(self) -> None:

@@ -35,8 +35,8 @@ from mooring.errors import (
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
 from mooring.history import Event, History, PastSession
-from mooring.kernels import KernelHandle, host_lives
-from mooring.reconcile import Repairs, reconcile, unknown_sessions
+from mooring.kernels import KernelHandle, host_lives, others_live
+from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
 from mooring.session import (
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -85,6 +85,29 @@ class Created:
 
     session: Session
     stream: Stream | None
+
+
+@contextlib.contextmanager
+def _patiently_locked(lock: Path, name: str, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Hold a lock that others may hold for as long as a pull takes.
+
+    Raises:
+        Cancelled: ``cancelled`` said so meanwhile.
+    """
+    import filelock
+
+    held = filelock.FileLock(lock)
+    while True:
+        try:
+            held.acquire(timeout=0.2)
+            break
+        except filelock.Timeout:
+            if cancelled():
+                raise Cancelled(f"the wait for session {name} was cancelled") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 class _Steps:
@@ -216,13 +239,9 @@ class Mooring:
 
     def deadlines(self, session: Session) -> dict[str, float]:
         """``idle_timeout`` and ``max_duration`` as they stand now, in seconds, 0 for never."""
-        settings = Folder.open(session.id).settings()
-        keys = ("idle_timeout", "max_duration")
-        found = {}
-        for key in keys:
-            with contextlib.suppress(KeyError, ValueError):  # the session can write there too
-                found[key] = float(settings[f"{key}_s"])
-        return found
+        folder = Folder.open(session.id)
+        found = {key: folder.setting_s(f"{key}_s") for key in ("idle_timeout", "max_duration")}
+        return {key: seconds for key, seconds in found.items() if seconds is not None}
 
     def past(self, name: str) -> PastSession | None:
         """A session that history remembers, gone or not."""
@@ -245,6 +264,7 @@ class Mooring:
         progress: blueprint.Progress = lambda text: None,
         cancelled: Callable[[], bool] = lambda: False,
         opened_by: str = "",
+        ends_with_kernels: bool = False,
         detach_keys: str = "",
     ) -> Created:
         """Make a session and start it. Whatever goes wrong, nothing of it is left.
@@ -264,6 +284,7 @@ class Mooring:
             progress: called with a line at each step that takes time.
             cancelled: asked several times a second; True gives the creation up.
             opened_by: absolute path of the notebook that it is made for.
+            ends_with_kernels: it is made for a kernel, and ``end_with_kernel`` may remove it.
 
         Raises:
             SpecError, PolicyError, ConsentRequired, NotSupported: the spec.
@@ -282,7 +303,12 @@ class Mooring:
             spec, resolved.project, os.environ if environ is None else environ
         )
         folder = blueprint.reserve(
-            name or spec.name, resolved, tty=tty, remove=remove, opened_by=opened_by
+            name or spec.name,
+            resolved,
+            tty=tty,
+            remove=remove,
+            opened_by=opened_by,
+            ends_with_kernels=ends_with_kernels,
         )
         session_name = folder.record()["name"]
         step = _Steps(folder, progress, cancelled)
@@ -366,10 +392,8 @@ class Mooring:
         Raises:
             as ``create`` and ``start``.
         """
-        import filelock
-
         lock = paths.state_dir() / f"shared-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock"
-        with filelock.FileLock(lock):
+        with _patiently_locked(lock, name, cancelled):
             found = [session for session in self.sessions() if session.name == name]
             if not found:
                 return self.create(
@@ -429,8 +453,10 @@ class Mooring:
         Raises:
             EngineError
         """
-        if session.state is State.STARTING and self._cancel(session):
-            return
+        if session.state is State.STARTING:
+            if self._cancel(session):
+                return
+            session = self._fresh(session)
         if session.state in (State.STOPPED, State.LOST) or not session.container:
             return
         if session.state is State.RUNNING:
@@ -474,8 +500,10 @@ class Mooring:
                 f"session {session.name} is {session.state}",
                 f"stop it first, or: mooring rm -f {session.name}",
             )
-        if session.state is State.STARTING and self._cancel(session):
-            return
+        if session.state is State.STARTING:
+            if self._cancel(session):
+                return
+            session = self._fresh(session)
         ended = session.state in (State.STOPPED, State.LOST)
         self._remove_by_id(session.id, session.container)
         folder = Folder.open(session.id)
@@ -629,6 +657,27 @@ class Mooring:
 
     # kernels
 
+    def end_with_kernel(self, session: Session, kernel_id: str) -> None:
+        """A kernel is over: remove the session if it was made for kernels and has no other.
+
+        Args:
+            kernel_id: mooring's own; its process has ended.
+
+        Raises:
+            EngineError: its clock ends it then, and the next look removes it.
+        """
+        folder = Folder.open(session.id)
+        if not folder.record().get("ends_with_kernels") or others_live(folder, kernel_id):
+            return
+        try:
+            self.remove(session, force=True)
+        except EngineError:
+            if folder.exists:
+                folder.update_record(remove=process_mark(os.getpid()))
+                with contextlib.suppress(OSError):
+                    folder.write_settings(**folder.settings() | {"max_duration_s": "1"})
+            raise
+
     def kernel(self, session_id: str, kernel_id: str) -> KernelHandle:
         """A handle for a kernel of a session, there or not yet.
 
@@ -687,6 +736,13 @@ class Mooring:
                 )
             time.sleep(0.05)
         return not folder.exists
+
+    def _fresh(self, session: Session) -> Session:
+        """The session as it is now, when its creation ended a moment ago."""
+        try:
+            return self._named(session.id, session.name)
+        except SessionNotFound:
+            return session
 
     def _named(self, session_id: str, name: str) -> Session:
         mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}

@@ -94,7 +94,14 @@ def open_session(
         )
         return Opened(session, created=False)
     name = own_name(resolved, short_id)
-    made = mooring.create(resolved, name=name, cwd=here, cancelled=cancelled, opened_by=opened_by)
+    made = mooring.create(
+        resolved,
+        name=name,
+        cwd=here,
+        cancelled=cancelled,
+        opened_by=opened_by,
+        ends_with_kernels=True,
+    )
     return Opened(made.session, created=True)
 
 

@@ -69,7 +69,7 @@ class LaunchFailed(HTTPError):
 
     def __init__(self, error: MooringError) -> None:
         self.text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
-        super().__init__(500, self.text, reason=type(error).__name__)
+        super().__init__(500, "%s", self.text, reason=type(error).__name__)
 
     def __str__(self) -> str:
         return self.text
@@ -91,7 +91,7 @@ class MooringProvisioner(KernelProvisionerBase):
 
     _session: Session | None = None
     _handle: KernelHandle | None = None
-    _created_session = False
+    _taken_up = False
     _alive = False
     _hold: kernelrecords.Hold | None = None
     _wanted_session = ""  # by the client that starts the kernel: a session's id
@@ -143,11 +143,12 @@ class MooringProvisioner(KernelProvisionerBase):
         """
         cwd = str(kwargs.get("cwd") or os.getcwd())
         first = self._session is None
+        self._given_up = threading.Event()
         try:
             info = await in_thread(lambda: self._launch(cwd), _launching)
         except BaseException as error:
             self._given_up.set()
-            await in_thread(self._end_session if first else self._end_kernel)
+            await in_thread(self._take_back if first else self._end_kernel)
             if not self._asked_for:
                 self._tell_dead(forget=not isinstance(error, SessionStateError))
             if isinstance(error, MooringError):
@@ -173,9 +174,8 @@ class MooringProvisioner(KernelProvisionerBase):
         code = handle.poll()
         restarter = getattr(self.parent, "_restarter", None)
         watched = getattr(restarter, "_pcallback", None) is not None
-        if code is None or not watched or not handle.session_ended():
+        if code is None or restarter is None or not watched or not handle.session_ended():
             return code
-        assert restarter is not None
         restarter.stop()
         gone = not handle.folder.exists
         self._tell_dead(forget=gone)
@@ -245,6 +245,7 @@ class MooringProvisioner(KernelProvisionerBase):
         return kernelrecords.short_id(str(self.kernel_id))
 
     def _launch(self, cwd: str) -> KernelConnectionInfo:
+        given_up = self._given_up
         with self._working:
             mooring = self._service()
             connection: Connection | None
@@ -254,10 +255,11 @@ class MooringProvisioner(KernelProvisionerBase):
             elif (survivor := kernelrecords.find(str(self.kernel_id))) is not None:
                 return cast("KernelConnectionInfo", self._take_up(mooring, survivor).info())
             else:
-                connection = self._first_time(mooring, cwd)
+                connection = self._first_time(mooring, cwd, given_up)
             session, handle = self._session, self._handle
             if session is None or handle is None or connection is None:
                 raise KernelError("the kernel's session is gone", "start a new kernel")
+            self._remember(session, cwd)
             mooring.ensure_kernel_host(session)
             handle.start(
                 cwd=cwd,
@@ -267,29 +269,27 @@ class MooringProvisioner(KernelProvisionerBase):
             )
             detail = f"{connection.kernel_name} {handle.id} started"
             mooring.history.add(session.id, "kernel", mooring.actor, detail)
-            self._remember(session, cwd)
         return cast("KernelConnectionInfo", connection.info())
 
-    def _first_time(self, mooring: Mooring, cwd: str) -> Connection:
+    def _first_time(self, mooring: Mooring, cwd: str, given_up: threading.Event) -> Connection:
         """Find or make the session, and the kernel's folder in it."""
         wanted = Wanted(self.spec, self.flags, self.session)
         resolved = wanted.resolve(cwd)
         if self._wanted_session:
             session = mooring.start(self._wanted_session)
         else:
-            opened = open_session(
+            session = open_session(
                 mooring,
                 wanted,
                 resolved,
                 cwd=cwd,
                 short_id=self._short_id(),
-                cancelled=self._given_up.is_set,
+                cancelled=given_up.is_set,
                 opened_by=self._opened_by,
-            )
-            session, self._created_session = opened.session, opened.created
-        if self._created_session:
-            atexit.register(self._at_exit)
+            ).session
         self._session = session
+        if Folder.open(session.id).record().get("ends_with_kernels"):
+            atexit.register(self._at_exit)
         self._handle = handle = mooring.kernel(session.id, self._short_id())
         manager: Any = self.parent
         encrypt = (
@@ -306,17 +306,20 @@ class MooringProvisioner(KernelProvisionerBase):
         return connection
 
     def _take_up(self, mooring: Mooring, record: kernelrecords.KernelRecord) -> Connection:
-        """A kernel that outlived its server: nothing is started, and the engine is not asked."""
+        """A kernel that outlived its server: nothing is started, and the engine is not asked.
+
+        One that has died meanwhile is the restarter's, as if it had died now.
+        """
         handle = mooring.kernel(record.session, self._short_id())
         connection = handle.connection()
-        if connection is None or handle.poll() is not None:
+        if connection is None:
             raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")
         self._hold = kernelrecords.hold(record)
         if self._hold is None:
             raise KernelError(f"another server answers for kernel {handle.id}", "use that one")
         self._session = from_record(record.folder, State.RUNNING, "")
-        self._handle, self._created_session = handle, record.created_session
-        if self._created_session:
+        self._handle, self._taken_up = handle, True
+        if record.folder.record().get("ends_with_kernels"):
             atexit.register(self._at_exit)
         mooring.history.add(
             record.session,
@@ -338,7 +341,6 @@ class MooringProvisioner(KernelProvisionerBase):
                 session=session.id,
                 kernel_id=str(self.kernel_id),
                 kernel_name=manager.kernel_name,
-                created_session=self._created_session,
                 root=str(root),
                 cwd=cwd,
             )
@@ -358,7 +360,7 @@ class MooringProvisioner(KernelProvisionerBase):
             if self._hold is not None:
                 self._hold.release()
             self._session = self._handle = self._hold = None
-            self._alive = self._created_session = False
+            self._alive = False
 
     def _again(self, mooring: Mooring, known: Session) -> Session:
         """The same session for a restart; one that ended is started again only for a person."""
@@ -376,26 +378,37 @@ class MooringProvisioner(KernelProvisionerBase):
         return mooring.start(session.id)
 
     def _end_session(self) -> None:
-        """The kernel is over: forget it, and remove the session that was made for it alone."""
+        """The kernel is over: forget it, and a session that was made for kernels with its last."""
         atexit.unregister(self._at_exit)
         with self._working:
-            handle, session = self._handle, self._session
-            self._handle = None
-            if handle is not None:
-                handle.close()
-            if self._hold is not None:
-                self._hold.forget()
-                self._hold = None
-            if session is None:
-                return
-            with contextlib.suppress(MooringError):
-                if self._created_session:
-                    self._service().remove(session, force=True)
-                elif handle is not None:
-                    handle.send_signal(signal.SIGKILL)
-                    handle.forget()
-            self._session = None
-            self._created_session = False
+            handle, session, hold = self._handle, self._session, self._hold
+            self._session = self._handle = self._hold = None
+            if handle is not None and session is not None:
+                self._end(handle)
+                try:
+                    self._service().end_with_kernel(session, handle.id)
+                except MooringError as error:
+                    self.log.warning("session %s is not removed now: %s", session.name, error)
+                handle.forget()
+            elif session is not None:  # its kernel never came so far
+                with contextlib.suppress(MooringError):
+                    self._service().end_with_kernel(session, self._short_id())
+            if hold is not None:
+                hold.forget()
+
+    @staticmethod
+    def _end(handle: KernelHandle) -> None:
+        handle.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + EXIT_PATIENCE_S
+        while handle.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def _take_back(self) -> None:
+        """A first launch failed: nothing of it stays. A kernel that was taken up goes on."""
+        if self._taken_up:
+            self._let_go()
+        else:
+            self._end_session()
 
     def _end_kernel(self) -> None:
         """A restart failed: the session stays as it is, for another try or for a shell."""

@@ -58,7 +58,7 @@ class MooringExtension(ExtensionApp):
         self.mooring = Mooring()
         self.threads = Threads()
         self.stopping = threading.Event()
-        self.survival = Survival(self._server)
+        self.survival = Survival(self._server, self.mooring, self.threads)
         self.metrics = Metrics(self.mooring, lambda look: self.threads.submit("look", look))
         metrics.publish(self.metrics)
         self.watcher = Watcher(
@@ -90,6 +90,7 @@ class MooringExtension(ExtensionApp):
         """Called first when the server shuts down, before it ends its kernels."""
         self.stopping.set()
         self.watcher.close()
+        self.survival.give_up_launches()
         if self.on_shutdown == "detach":
             await self.survival.detach()
         metrics.publish(None)

@@ -11,8 +11,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
+from tornado.web import HTTPError
+
 from mooring import kernelrecords
 from mooring.kernelrecords import KernelRecord
+from mooring.service import Mooring
+from mooring.session import State, from_record
+from mooring_server_extension.threads import Threads
 
 COLUMNS = ("path", "name", "type")
 
@@ -24,7 +29,8 @@ class Survival:
         serverapp: jupyter_server's ``ServerApp``, with its managers.
     """
 
-    def __init__(self, serverapp: Any) -> None:
+    def __init__(self, serverapp: Any, mooring: Mooring, threads: Threads) -> None:
+        self._mooring, self._threads = mooring, threads
         self._kernels = serverapp.kernel_manager
         self._sessions = serverapp.session_manager
         self._log = serverapp.log  # the only one that Jupyter Server shows
@@ -65,14 +71,18 @@ class Survival:
     async def adopt(self) -> list[str]:
         """Take up the kernels that an earlier server of the same folder left. Returns their ids.
 
-        The engine is not asked: a kernel lives if its process holds its lock. One that cannot be
-        taken up is told in the log and left alone.
+        The engine is not asked for the living. One whose server was killed before it began is
+        taken back, with a session that was made for it. One that cannot be taken up is told in
+        the log and left alone.
         """
         adopted = []
         for record in kernelrecords.survivors(str(self._kernels.root_dir)):
             if record.kernel_id in self._kernels:
                 continue
             try:
+                if not record.begun:
+                    await self._forget(record)
+                    continue
                 await self._take_up(record)
             except Exception as error:  # one kernel must not cost the server its start
                 self._log.warning("kernel %s cannot be taken up: %s", record.kernel_id, error)
@@ -81,6 +91,12 @@ class Survival:
         if adopted:
             self._log.info("took up %d kernels that outlived their server", len(adopted))
         return adopted
+
+    def give_up_launches(self) -> None:
+        """Cancel the kernels that are still being started: they may wait for a pull."""
+        for kernel_id, task in list(getattr(self._kernels, "_pending_kernels", {}).items()):
+            if kernel_id not in self._kernels:
+                task.cancel()
 
     async def detach(self) -> list[str]:
         """Let go of every mooring kernel, so that the server's end does not end it.
@@ -124,13 +140,25 @@ class Survival:
             known.set_result({})
             manager._kernel_info_future = known
         for row in record.rows:
-            await self._sessions.save_session(
-                row["session_id"],
-                path=row["path"],
-                name=row["name"],
-                type=row["type"],
-                kernel_id=record.kernel_id,
-            )
+            shown = {key: row[key] for key in COLUMNS} | {"kernel_id": record.kernel_id}
+            try:  # where the server keeps its sessions in a file
+                await self._sessions.update_session(row["session_id"], **shown)
+            except HTTPError:
+                await self._sessions.save_session(row["session_id"], **shown)
+
+    async def _forget(self, record: KernelRecord) -> None:
+        status = record.folder.status()
+        if status is not None and set(status.active) & {"exec", "terminal", "hold"}:
+            return  # somebody has found a use for its session
+
+        def take_back() -> None:
+            session = from_record(record.folder, State.RUNNING, "")
+            self._mooring.end_with_kernel(session, kernelrecords.short_id(record.kernel_id))
+            held = kernelrecords.hold(record) if record.folder.exists else None
+            if held is not None:
+                held.forget()
+
+        await self._threads.run("act", take_back)
 
     def _changed(self, session_id: str, given: dict[str, Any]) -> None:
         row = self._rows.setdefault(session_id, {"session_id": session_id})

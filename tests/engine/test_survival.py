@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from mooring import kernelrecords
+from mooring import kernelrecords, paths
 from mooring.service import Mooring
 from mooring.session import State
 from tests.kernel_clients import Server, eventually, install, jupyter, only_session
+from tests.registry import SlowRegistry, slow_registry
 
-__all__ = ["jupyter"]
+__all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine
 
 NOTEBOOK = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "mk"}}
@@ -231,10 +235,10 @@ def test_a_server_ends_although_a_session_was_removed_under_it(
     assert [k["id"] for k in another(servers).ask("GET", "kernels")[1]] == kernel_ids[:1]
 
 
-def test_a_kernel_that_died_without_a_server_is_not_adopted(
+def test_a_kernel_that_died_without_a_server_is_started_again_by_the_next(
     servers: list[Server], mooring: Mooring
 ) -> None:
-    """What no longer lives is left alone; its session is still there to look into."""
+    """As if it had died now: in place, under its own id, and its notebook is told."""
     install()
     first = another(servers)
     kernel_id = open_notebook(first)["kernel"]["id"]
@@ -244,5 +248,71 @@ def test_a_kernel_that_died_without_a_server_is_not_adopted(
     handle.send_signal(9)
     handle.close()
     eventually(lambda: only_session(mooring).live_kernels == ())
-    assert another(servers).ask("GET", "kernels")[1] == []
-    assert only_session(mooring).state is State.RUNNING
+    second = another(servers)
+    assert [kernel["id"] for kernel in second.ask("GET", "kernels")[1]] == [kernel_id]
+    eventually(lambda: len(only_session(mooring).live_kernels) == 1, timeout=15)
+    with second.socket(kernel_id) as socket:
+        socket.wait_for_ready()
+        assert socket.execute("6 * 7").text == "42"
+    assert only_session(mooring).container == session.container
+
+
+def test_a_launch_that_its_servers_death_cut_off_is_taken_back(
+    servers: list[Server], mooring: Mooring
+) -> None:
+    """Killed between the session's start and its kernel's: the next server leaves nothing."""
+    install()
+    first = another(servers)
+    asking = threading.Thread(target=lambda: _ask_in_vain(first))
+    asking.start()
+    eventually(lambda: list(paths.sessions_dir().glob("*/kernels/*.json")))
+    first.kill()
+    asking.join()
+    second = another(servers)
+    eventually(lambda: mooring.sessions() == [] or len(second.ask("GET", "kernels")[1]) == 1)
+    for kernel in second.ask("GET", "kernels")[1]:  # it came so far after all
+        assert second.ask("DELETE", f"kernels/{kernel['id']}")[0] == 204
+    assert mooring.sessions() == []
+
+
+def test_a_server_ends_while_a_kernel_waits_for_its_image(
+    servers: list[Server], mooring: Mooring, slow_registry: SlowRegistry
+) -> None:
+    """A pull holds up nobody's end, and the session that waited is gone."""
+    slow_registry.seconds = 30
+    install(flags={"image": slow_registry.image, "kernel": "python3"})
+    server = another(servers)
+    asking = threading.Thread(target=lambda: _ask_in_vain(server))
+    asking.start()
+    eventually(lambda: any("% of" in session.waiting for session in mooring.sessions()))
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 10
+    asking.join()
+    assert mooring.sessions() == []
+
+
+def test_a_session_ends_with_the_last_of_its_kernels(
+    servers: list[Server], mooring: Mooring
+) -> None:
+    """A second notebook in a session that was made for the first one keeps it."""
+    install()
+    server = another(servers)
+    opened = open_notebook(server)
+    session = only_session(mooring)
+    status, second = server.ask(
+        "POST", f"../mooring/api/sessions/{session.name}/kernels", {"path": "b.ipynb"}
+    )
+    assert status == 201, second
+    assert server.ask("DELETE", f"sessions/{opened['id']}")[0] == 204
+    with server.socket(second["id"]) as socket:
+        assert socket.execute("1 + 1").text == "2"
+    assert only_session(mooring).id == session.id
+    assert server.ask("DELETE", f"kernels/{second['id']}")[0] == 204
+    assert mooring.sessions() == []
+
+
+def _ask_in_vain(server: Server) -> None:
+    """Start a kernel on a server that is about to end."""
+    with contextlib.suppress(requests.RequestException, AssertionError):
+        open_notebook(server)

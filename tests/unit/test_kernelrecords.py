@@ -19,7 +19,6 @@ RECORD = KernelRecord(
     session="0123456789ab",
     kernel_id=KERNEL,
     kernel_name="mk",
-    created_session=True,
     root="/home/ada",
     cwd="/home/ada/work",
 )
@@ -27,8 +26,8 @@ RECORD = KernelRecord(
 
 @pytest.fixture
 def folder(state: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    """A session's folder with a kernel in it that is said to live."""
-    monkeypatch.setattr("mooring.kernels.KernelHandle.poll", lambda self: None)
+    """The folder of a session that is said to run."""
+    monkeypatch.setattr("mooring.kernels.host_lives", lambda folder: True)
     made = Folder.create(RECORD.session, {"id": RECORD.session, "name": "s"})
     made.release()
     return made
