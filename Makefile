@@ -13,7 +13,7 @@ export PYTHON
 
 PY := .venv/bin/python
 SOURCES := hatch_build.py core provisioner server_extension cli tests benchmarks examples docs tools/ensure-engine
-SHELL_SCRIPTS := tools/ensure-env tools/build-panel tools/lock .ci/run
+SHELL_SCRIPTS := tools/ensure-env tools/build-panel tools/lock tools/run-tests .ci/run
 
 .PHONY: help demo lab test check format panel bench docs lock clean env engine panel-if-node
 
@@ -30,7 +30,7 @@ lab: engine panel ## open JupyterLab with a session in its panel
 	@$(PY) examples/demo/lab.py $(ARGS)
 
 test: engine panel-if-node ## run the whole suite on a real engine
-	@$(PY) -m pytest $(ARGS)
+	@tools/run-tests $(ARGS)
 
 check: env ## lint, formatting, types: all that needs no engine
 	@$(PY) -m ruff check $(wildcard $(SOURCES))

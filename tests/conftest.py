@@ -24,6 +24,19 @@ from tests.invariants import leaks, suite_leaks
 pytest_plugins = ["tests.wheel_env"]
 
 
+# These share what there is one of: the environment's kernelspecs, the wheel, the machine's users
+ONE_AT_A_TIME = ("docs", "packaging", "users")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay together where several workers share the suite (pytest-xdist)."""
+    for item in items:
+        wheel = "installed_wheel" in getattr(item, "fixturenames", ())
+        together = wheel or item.path.parent.name in ONE_AT_A_TIME
+        group = "one at a time" if together else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def installations() -> Iterator[set[str]]:
     """Every installation of the suite; after its last test nothing of any may be left."""

@@ -14,7 +14,7 @@ import pytest
 from mooring.engines.base import Engine
 from mooring.service import Mooring
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 HEAVY = {
     "pydantic", "rich", "yaml", "platformdirs", "filelock", "jupyter_client", "traitlets", "zmq",

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 SCRIPT = Path(__file__).parents[2] / "core" / "mooring" / "guest" / "clock.sh"
 UID = os.getuid() or 1000

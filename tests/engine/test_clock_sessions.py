@@ -16,7 +16,7 @@ import pytest
 from mooring.service import Mooring
 from mooring.session import Session, State
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 IDLE_S = 6
 

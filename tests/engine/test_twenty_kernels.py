@@ -17,7 +17,12 @@ from mooring.service import Mooring
 from tests.kernel_clients import Server, install, jupyter
 
 __all__ = ["jupyter"]
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 KERNELS = 20
 ASK_EVERY_S = 0.1
