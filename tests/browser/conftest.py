@@ -39,6 +39,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "completer-extension/manager": {"providerTimeout": 20_000},
 }
+LAB = ("--LabApp.expose_app_in_browser=True",)
 WAIT_MS = 30_000
 # picture("name", height=480): docs/pictures/name.png, its upper part
 Picture = Callable[..., None]
@@ -71,6 +72,14 @@ def pytest_runtest_makereport(
     if report.failed:
         item.user_properties.append(("failed", report.when))
     return report
+
+
+def failed(item: pytest.Item) -> bool:
+    """Whether the test has failed; then there is a folder for the evidence."""
+    found = any(key == "failed" for key, _ in item.user_properties)
+    if found:
+        EVIDENCE.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +118,7 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
     )
     page.on("pageerror", lambda error: console.append(f"uncaught: {error.stack}"))
     yield page
-    if any(key == "failed" for key, _ in request.node.user_properties):
-        EVIDENCE.mkdir(parents=True, exist_ok=True)
+    if failed(request.node):
         kept = EVIDENCE / request.node.name
         page.screenshot(path=f"{kept}.png")
         Path(f"{kept}.log").write_text("\n".join(console) + "\n")
@@ -156,11 +164,13 @@ def kernelspec(settings: Path, mooring: Mooring) -> str:
 
 
 @pytest.fixture
-def lab_server(kernelspec: str, project: Path) -> Iterator[Server]:
-    """JupyterLab, served from the test's project."""
-    server = Server("--LabApp.expose_app_in_browser=True", module="jupyterlab")
+def lab_server(kernelspec: str, project: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """JupyterLab, served from the test's project. build/browser keeps its log of a failed test."""
+    server = Server(*LAB, module="jupyterlab")
     yield server
     server.stop()
+    if failed(request.node):
+        (EVIDENCE / f"{request.node.name}.server.log").write_text("".join(server.log))
 
 
 @pytest.fixture

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from mooring.service import Mooring
-from tests.browser.conftest import Picture, install
+from tests.browser.conftest import LAB, Picture, install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.conftest import Cli
-from tests.kernel_clients import eventually, only_session
+from tests.kernel_clients import Server, eventually, only_session
 from tests.registry import SlowRegistry
 
 
@@ -50,15 +52,17 @@ def test_a_session_from_the_launcher_to_its_end(
     expect(sessions.session(name)).to_contain_text(re.compile("held for (2 h|1 h 59 min)"))
     picture("extend")
 
-    # JupyterLab's own word on a kernel that ends with its session
-    page.add_locator_handler(
-        page.locator(".jp-Dialog", has_text="Kernel Restarting"), lambda: lab.accept("Ok")
-    )
+    expect(lab.tab(name)).to_be_visible()  # the terminal's
+
+    kernels = lab.server.ask("GET", "kernels")[1]
     sessions.do("stop")
     lab.accept("Stop")
-    expect(sessions.session(name, "stopped")).to_be_visible()
+    expect(sessions.session(name, "stopped")).to_contain_text("stopped by")
     lab.tab("Untitled.ipynb").click()
     expect(notebook.banner("stopped")).to_contain_text(name)
+    expect(page.locator(hook("status-item"))).to_contain_text(f"{name}: stopped")
+    wait_until_dead(page)
+    expect(page.locator(".jp-Dialog")).to_have_count(0)  # nobody promises a restart
     picture("stopped")
 
     notebook.banner("stopped").locator(hook("banner-action")).click()
@@ -66,19 +70,79 @@ def test_a_session_from_the_launcher_to_its_end(
     expect(notebook.banner("stopped")).to_have_count(0)
     notebook.wait_until_idle()
     expect(notebook.run(0)).to_contain_text(f"in {name}")
+    assert same_kernels(lab.server.ask("GET", "kernels")[1], kernels)
 
     sessions.do("stop")
     lab.accept("Stop")
     expect(sessions.session(name, "stopped")).to_be_visible()
+    wait_until_dead(page)
     sessions.do("start")
     expect(sessions.session(name, "running")).to_be_visible()
+    expect(notebook.banner("idle")).to_contain_text(f"{name} runs again")
     picture("started")
+    notebook.banner("idle").locator(hook("banner-action")).click()
+    expect(notebook.banner("idle")).to_have_count(0)
+    notebook.wait_until_idle()
+    expect(notebook.run(0)).to_contain_text(f"in {name}")
+    assert same_kernels(lab.server.ask("GET", "kernels")[1], kernels)
 
     sessions.do("remove")
     lab.accept("Remove")
     expect(sessions.session()).to_have_count(0)
     assert mooring.sessions() == []
+    expect(notebook.banner("stopped")).to_contain_text(f"{name} was removed")
     picture("removed")
+    notebook.banner("stopped").locator(hook("banner-action")).click()
+    lab.accept("Select Kernel")
+    expect(notebook.banner("stopped")).to_have_count(0)
+    notebook.wait_until_idle()
+    expect(notebook.run(0)).to_contain_text(f"in {only_session(mooring).name}")
+
+
+def wait_until_dead(page: Page) -> None:
+    """Wait until JupyterLab knows that the notebook's kernel has ended."""
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'dead'"
+    )
+
+
+def same_kernels(now: list[dict[str, Any]], before: list[dict[str, Any]]) -> bool:
+    return {kernel["id"] for kernel in now} == {kernel["id"] for kernel in before}
+
+
+def test_a_page_outlives_its_server(mooring: Mooring, project: Path, lab: Lab, page: Page) -> None:
+    """The server is killed and started again: page and kernel go on, and no output is lost."""
+    name = write_notebook(
+        project / "training.ipynb",
+        "import os, time\n\nx = 42\nwhile not os.path.exists('go'):\n    time.sleep(0.05)\n"
+        "print('epoch 2')",
+        "x == 42",
+    )
+    sessions = lab.sessions()
+    notebook = lab.notebook(name)
+    notebook.start(0)
+    eventually(lambda: any(kernel.busy for kernel in only_session(mooring).live_kernels))
+    lab.server.kill()
+    expect(sessions.node.locator(hook("notice"))).to_contain_text("does not answer")
+    (project / "go").touch()
+    eventually(lambda: not any(kernel.busy for kernel in only_session(mooring).live_kernels))
+    server = Server(*LAB, module="jupyterlab", port=lab.server.port, token=lab.server.token)
+    try:
+        came = time.monotonic()
+        page.wait_for_function(
+            "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
+            "?.connectionStatus === 'connected'"
+        )
+        assert time.monotonic() - came < 10  # what JupyterLab itself waits at least
+        shown = notebook.cell(0).locator(".jp-Cell-outputArea")
+        expect(notebook.banner("missed")).to_contain_text("1 cell")
+        notebook.banner("missed").locator(hook("banner-action")).click()
+        expect(shown).to_contain_text("epoch 2")
+        expect(notebook.run(1)).to_contain_text("True")
+        expect(page.locator(".jp-Dialog")).to_have_count(0)
+    finally:
+        page.goto("about:blank")
+        server.stop()
 
 
 def test_a_new_session_by_the_form(
@@ -97,7 +161,7 @@ def test_a_new_session_by_the_form(
     form.get_by_label("Name").fill("bert")
     form.get_by_label("CPUs").fill("1.5")
     form.get_by_label("Memory", exact=True).fill("512MiB")
-    form.get_by_label("Then open").select_option("a notebook on it")
+    form.get_by_label("Then open").select_option("a notebook")
     picture("new-session", 560)
     form.get_by_label("Name").fill("no name at all")
     form.locator(hook("create")).click()

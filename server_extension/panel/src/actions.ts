@@ -3,6 +3,8 @@
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { InputDialog, MainAreaWidget } from '@jupyterlab/apputils';
 import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import type { Title, Widget } from '@lumino/widgets';
 
 import { Api, ApiError, ICreate } from './api';
 import { confirm, consent, showProblem } from './dialogs';
@@ -62,7 +64,14 @@ export class Actions {
   async terminal(session: ISession): Promise<void> {
     await this.attempt(`Cannot open a terminal in ${session.name}`, async () => {
       const name = await this.api.terminal(session.name);
-      await this.app.commands.execute('terminal:open', { name });
+      const terminal = await this.app.commands.execute('terminal:open', { name });
+      // It says "Terminal 1" of itself, and does so again once it is connected
+      const title: Title<Widget> = terminal.content.title;
+      const entitle = (): void => {
+        title.label = session.name;
+      };
+      title.changed.connect(entitle);
+      entitle();
     });
   }
 
@@ -90,6 +99,19 @@ export class Actions {
     await this.attempt(`Cannot open ${path}`, () =>
       this.app.commands.execute('docmanager:open', { path })
     );
+  }
+
+  /** Let the user choose a kernel for a notebook, as the notebook's own toolbar does. */
+  async chooseKernel(notebook: NotebookPanel): Promise<void> {
+    this.app.shell.activateById(notebook.id);
+    await this.app.commands.execute('notebook:change-kernel');
+  }
+
+  /** Have JupyterLab notice now which kernels are gone: it would offer to change one of those. */
+  sweep(): void {
+    this.app.serviceManager.sessions
+      .refreshRunning()
+      .catch(error => console.warn('mooring: the kernels cannot be listed', error));
   }
 
   logs(session: ISession): void {

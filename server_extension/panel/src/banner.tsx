@@ -6,13 +6,14 @@ import React from 'react';
 
 import type { Actions } from './actions';
 import { showProblem } from './dialogs';
+import { Home } from './home';
 import { MissedOutput } from './missedOutput';
-import { ISession, nearDeadline } from './session';
+import { ending, nearDeadline } from './session';
 import type { Sessions } from './sessions';
 import { counted, duration } from './words';
 
 interface IRow {
-  kind: 'starting' | 'ending' | 'stopped' | 'missed';
+  kind: 'starting' | 'ending' | 'stopped' | 'idle' | 'missed';
   text: string;
   button: string;
   act: () => unknown;
@@ -29,6 +30,7 @@ export class NotebookBanner extends ReactWidget {
   ) {
     super();
     this.addClass('mooring-Banners');
+    this.home = Home.of(panel, sessions);
     this.missed = new MissedOutput(
       sessions.api,
       panel,
@@ -38,6 +40,7 @@ export class NotebookBanner extends ReactWidget {
     sessions.changed.connect(this.onSessions, this);
     sessions.ticked.connect(this.look, this);
     panel.sessionContext.kernelChanged.connect(this.look, this);
+    panel.sessionContext.statusChanged.connect(this.look, this);
     panel.sessionContext.connectionStatusChanged.connect(this.look, this);
     panel.disposed.connect(() => this.dispose());
     this.look();
@@ -92,7 +95,7 @@ export class NotebookBanner extends ReactWidget {
   private onSessions(): void {
     this.look();
     // A notebook that was opened before the sessions were known has not been looked at
-    const kernelId = this.kernelId;
+    const { kernelId } = this.home;
     if (kernelId && kernelId !== this.looked && this.sessions.ofKernel(kernelId)) {
       this.looked = kernelId;
       this.missed.lookSoon();
@@ -105,6 +108,10 @@ export class NotebookBanner extends ReactWidget {
       return;
     }
     const rows = this.says();
+    if (this.home.removed && this.home.removed !== this.swept) {
+      this.swept = this.home.removed;
+      this.actions.sweep();
+    }
     const before = this.rows.length;
     this.rows = rows;
     if (rows.length !== before || !this.isAttached) {
@@ -115,14 +122,10 @@ export class NotebookBanner extends ReactWidget {
     this.update();
   }
 
-  private get kernelId(): string | undefined {
-    return this.panel.sessionContext.session?.kernel?.id;
-  }
-
   private says(): IRow[] {
-    const { sessions, actions } = this;
+    const { sessions, actions, home } = this;
     const rows: IRow[] = [];
-    const session = this.find();
+    const session = home.session;
     if (session?.state === 'starting') {
       rows.push({
         kind: 'starting',
@@ -133,7 +136,8 @@ export class NotebookBanner extends ReactWidget {
     }
     const near = session && nearDeadline(session, sessions.elapsedS);
     if (session && near) {
-      const why = near.kind === 'idle' ? 'nothing was done in it' : 'its maximum duration is over';
+      const why =
+        near.kind === 'idle' ? 'nothing was done in it' : 'its maximum duration will be over';
       rows.push({
         kind: 'ending',
         text: `Session ${session.name} stops in ${duration(near.inS)}: ${why}`,
@@ -142,64 +146,39 @@ export class NotebookBanner extends ReactWidget {
       });
     }
     if (session && (session.state === 'stopped' || session.state === 'lost')) {
-      const word = session.state === 'lost' ? 'was lost' : 'was stopped';
-      const why =
-        session.reason && `${session.reason.startsWith('by ') ? '' : ':'} ${session.reason}`;
       rows.push({
         kind: 'stopped',
-        text: `Session ${session.name} ${word}${why}`,
+        text: `Session ${session.name} ${ending(session)}`,
         button: 'Start again',
-        act: () => this.startAgain(session)
+        act: () => home.revive(session, () => actions.start(session))
+      });
+    }
+    if (session && home.empty) {
+      rows.push({
+        kind: 'idle',
+        text: `Session ${session.name} runs again; this notebook's kernel has to be started`,
+        button: 'Start kernel',
+        act: () => home.revive(session, () => actions.start(session))
+      });
+    }
+    if (home.removed) {
+      rows.push({
+        kind: 'stopped',
+        text: `Session ${home.removed} was removed`,
+        button: 'New kernel…',
+        act: () => actions.chooseKernel(this.panel)
       });
     }
     if (this.missed.count > 0) {
       rows.push({
         kind: 'missed',
-        text: 'Cells of this notebook put out more while it was not connected.',
+        text: 'Cells of this notebook put out more while it was not connected',
         button: `Missed output (${counted(this.missed.count, 'cell')})`,
         act: () => this.missed.apply(),
         dismiss: () => this.missed.dismiss()
       });
     }
     return rows;
-  }
-
-  /** This notebook's session: its kernel's, or else the one that it had or starts in. */
-  private find(): ISession | undefined {
-    const { sessions, kernelId } = this;
-    const path = this.panel.sessionContext.path;
-    const found = kernelId ? sessions.ofKernel(kernelId) : undefined;
-    if (found) {
-      this.mine = { id: found.id, kernelId: kernelId! };
-      return found;
-    }
-    const mine = this.mine && sessions.byId(this.mine.id);
-    // A kernel elsewhere was chosen since: what became of the old session is no longer its affair
-    if (mine && (!kernelId || kernelId === this.mine?.kernelId)) {
-      return mine;
-    }
-    const started = sessions.ofNotebook(path);
-    const works = this.panel.sessionContext.session?.kernel?.connectionStatus === 'connected';
-    return works && started?.state !== 'starting' ? undefined : started;
-  }
-
-  /** The session, and this notebook's kernel in it. */
-  private async startAgain(session: ISession): Promise<void> {
-    const context = this.panel.sessionContext;
-    if (!(await this.actions.start(session))) {
-      return;
-    }
-    const kernel = context.session?.kernel;
-    try {
-      if (!kernel) {
-        throw new Error('no kernel');
-      }
-      // The same kernel, if the server still has it
-      await kernel.restart();
-    } catch {
-      const made = await this.sessions.api.kernel(session.id, context.path);
-      await context.changeKernel({ id: made.id });
-    }
   }
 
   private async act(row: IRow): Promise<void> {
@@ -215,9 +194,10 @@ export class NotebookBanner extends ReactWidget {
     }
   }
 
+  private readonly home: Home;
   private readonly missed: MissedOutput;
   private rows: IRow[] = [];
-  private mine: { id: string; kernelId: string } | null = null;
   private looked = '';
+  private swept = '';
   private working = false;
 }

@@ -37,7 +37,8 @@ export async function consent(error: ApiError): Promise<boolean> {
     title: 'Allow what this spec asks for?',
     body: (
       <div className="mooring-Dialog" data-mooring="consent">
-        <p>{error.message}</p>
+        {/* the message goes on to name what the list names */}
+        <p>{error.message.replace(`: ${error.grants.join('; ')}`, ':')}</p>
         <ul>
           {error.grants.map(grant => (
             <li key={grant}>{grant}</li>

@@ -161,8 +161,8 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
             onChange={event => setNext(event.target.value as Then)}
           >
             <option value="nothing">nothing</option>
-            <option value="notebook">a notebook on it</option>
-            <option value="terminal">a terminal in it</option>
+            <option value="notebook">a notebook</option>
+            <option value="terminal">a terminal</option>
           </HTMLSelect>
         </label>
       </fieldset>

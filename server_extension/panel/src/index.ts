@@ -18,6 +18,7 @@ import { Api } from './api';
 import { NotebookBanner } from './banner';
 import { anchorIcon, anchorTile } from './icons';
 import { SessionsPanel } from './panel';
+import { reconnectKernels } from './reconnect';
 import { Sessions } from './sessions';
 import { StatusItem } from './status';
 
@@ -39,6 +40,7 @@ const model: JupyterFrontEndPlugin<IMooring> = {
   optional: [IDefaultFileBrowser],
   activate: (app: JupyterFrontEnd, browser: IDefaultFileBrowser | null) => {
     const sessions = new Sessions(new Api());
+    reconnectKernels(app, sessions);
     return { sessions, actions: new Actions(app, sessions, browser) };
   }
 };

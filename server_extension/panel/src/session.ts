@@ -74,7 +74,18 @@ export function gpuCount(session: ISession): number {
   return typeof gpus === 'number' ? gpus : gpus ? (gpus.count ?? 1) : 0;
 }
 
+/** Why it does not run: `was stopped by ada`, `was stopped: idle timeout`. */
+export function ending({ state, reason }: ISession): string {
+  const word = state === 'lost' ? 'was lost' : 'was stopped';
+  return reason ? `${word}${reason.startsWith('by ') ? '' : ':'} ${reason}` : word;
+}
+
 const WARN_S = 600;
+
+/** Whether somebody keeps it from idling out. */
+export function isHeld(session: ISession, elapsedS: number): boolean {
+  return session.held_for_s !== null && session.held_for_s > elapsedS;
+}
 
 /**
  * The deadline that is near, if one is: the last ten minutes, or the last third of a short
@@ -90,8 +101,9 @@ export function nearDeadline(session: ISession, elapsedS: number): IDeadline | n
   ];
   let nearest: IDeadline | null = null;
   for (const [kind, value, length] of deadlines) {
-    // Nobody counts down while the clock cannot see whether the session works
-    if (value === null || (kind === 'idle' && session.unknown.length > 0)) {
+    // It cannot idle out while it is held, nor while the clock cannot see whether it works
+    const still = session.unknown.length > 0 || isHeld(session, elapsedS);
+    if (value === null || (kind === 'idle' && still)) {
       continue;
     }
     const inS = Math.max(0, value - elapsedS);

@@ -14,7 +14,7 @@ import {
 import React from 'react';
 
 import type { Actions } from './actions';
-import { gpuCount, ISession, nearDeadline } from './session';
+import { gpuCount, isHeld, ISession, nearDeadline } from './session';
 import { counted, duration, size } from './words';
 
 interface IProps {
@@ -104,41 +104,58 @@ function memoryFact(session: ISession): string {
 
 /** What it waits for, when it stops, or why it did. */
 function Clock({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
-  const near = nearDeadline(session, elapsedS);
   return (
-    <div className={`mooring-Session-clock${near ? ' mooring-mod-near' : ''}`}>
-      {clockText(session, elapsedS)}
+    <div className="mooring-Session-clock">
+      {clock(session, elapsedS).map(({ text, near }) => (
+        <span key={text} className={near ? 'mooring-mod-near' : undefined}>
+          {text}
+        </span>
+      ))}
     </div>
   );
 }
 
-export function clockText(session: ISession, elapsedS: number): string {
+interface IClockPart {
+  text: string;
+  near: boolean;
+}
+
+function clock(session: ISession, elapsedS: number): IClockPart[] {
+  const plain = (text: string): IClockPart[] => [{ text, near: false }];
   if (session.state === 'starting') {
-    return session.waiting || 'starting';
+    return plain(session.waiting || 'starting');
   }
   if (session.state === 'unknown') {
-    return 'the engine does not tell what became of it';
+    return plain('the engine does not tell what became of it');
   }
   if (session.state !== 'running') {
-    return session.reason;
+    return plain(session.reason.startsWith('by ') ? `stopped ${session.reason}` : session.reason);
   }
-  const left = (value: number): number => Math.max(0, value - elapsedS);
-  const parts: string[] = [];
-  if (session.held_for_s && left(session.held_for_s) > 0) {
-    parts.push(`held for ${duration(left(session.held_for_s))}`);
+  const near = nearDeadline(session, elapsedS)?.kind;
+  const left = (value: number): string => duration(Math.max(0, value - elapsedS));
+  const parts: IClockPart[] = [];
+  const held = isHeld(session, elapsedS);
+  if (held) {
+    parts.push(...plain(`held for ${left(session.held_for_s!)}`));
   }
   if (session.idle_in_s !== null) {
-    // While it works the idle clock stands still
-    parts.push(
-      session.active.length > 0
-        ? `in use, stops after ${duration(session.idle_timeout_s ?? session.idle_in_s)} idle`
-        : `idle stop in ${duration(left(session.idle_in_s))}`
-    );
+    // While it works or is held the idle clock stands still
+    const still = held || session.active.length > 0;
+    const text = still
+      ? `${held ? '' : 'in use, '}stops after ${duration(session.idle_timeout_s ?? session.idle_in_s)} idle`
+      : `idle stop in ${left(session.idle_in_s)}`;
+    parts.push({ text, near: near === 'idle' });
   }
   if (session.max_in_s !== null) {
-    parts.push(`at most ${duration(left(session.max_in_s))} more`);
+    parts.push({ text: `at most ${left(session.max_in_s)} more`, near: near === 'max' });
   }
-  return parts.join(' · ') || 'no time limit';
+  return parts.length > 0 ? parts : plain('no time limit');
+}
+
+export function clockText(session: ISession, elapsedS: number): string {
+  return clock(session, elapsedS)
+    .map(({ text }) => text)
+    .join(' · ');
 }
 
 /** The notebooks whose kernels hold it. */

@@ -9,14 +9,17 @@ import { Link, Stream } from './stream';
 export class Sessions {
   constructor(readonly api: Api) {
     this.stream = new Stream(api);
-    this.stream.linkChanged.connect(() => this._changed.emit());
+    this.stream.linkChanged.connect((_, link) => {
+      this._fresh &&= link === 'open';
+      this._changed.emit();
+    });
     this.stream.received.connect((_, { event, data }) => {
       if (event === 'sessions') {
         const told = data as { sessions: ISession[]; engine?: IEngine };
         this._list = told.sessions;
         this._engine = told.engine ?? { ok: true, message: '', hint: '' };
         this._toldAt = Date.now();
-        this._known = true;
+        this._known = this._fresh = true;
         this._changed.emit();
       }
     });
@@ -31,6 +34,11 @@ export class Sessions {
   /** False until the server has told the sessions for the first time. */
   get known(): boolean {
     return this._known;
+  }
+
+  /** Whether the list is what the server told since it was last connected to. */
+  get fresh(): boolean {
+    return this._fresh;
   }
 
   get list(): readonly ISession[] {
@@ -68,6 +76,13 @@ export class Sessions {
     return this._list.find(session => hasKernel(session, kernelId));
   }
 
+  /** Whether the server, too, knows that kernel of a session: not before it has taken it up. */
+  serves(kernelId: string): boolean {
+    return this._list.some(({ kernel_list }) =>
+      kernel_list.some(row => row.kernel_id === kernelId)
+    );
+  }
+
   /** The newest session that has a kernel of that notebook, or was made for it. */
   ofNotebook(path: string): ISession | undefined {
     return this._list
@@ -100,6 +115,7 @@ export class Sessions {
   private _engine: IEngine = { ok: true, message: '', hint: '' };
   private _toldAt = Date.now();
   private _known = false;
+  private _fresh = false;
   private _changed = new Signal<this, void>(this);
   private _ticked = new Signal<this, void>(this);
 }

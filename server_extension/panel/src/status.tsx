@@ -6,6 +6,7 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import { ISignal, Signal } from '@lumino/signaling';
 import React from 'react';
 
+import { Home } from './home';
 import { anchorIcon } from './icons';
 import { ISession, nearDeadline } from './session';
 import { clockText } from './sessionItem';
@@ -32,7 +33,7 @@ export class StatusItem extends ReactWidget {
     look();
   }
 
-  /** Whether the current notebook runs in a session. */
+  /** Whether the current notebook runs in a session, or did. */
   isActive = (): boolean => this.session !== undefined;
 
   get activeChanged(): ISignal<this, void> {
@@ -71,8 +72,8 @@ export class StatusItem extends ReactWidget {
   }
 
   private look(): void {
-    const kernelId = this.notebooks.currentWidget?.sessionContext.session?.kernel?.id;
-    const found = kernelId ? this.sessions.ofKernel(kernelId) : undefined;
+    const notebook = this.notebooks.currentWidget;
+    const found = notebook ? Home.of(notebook, this.sessions).session : undefined;
     const flipped = !found !== !this.session;
     this.session = found;
     this.update();
