@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,12 @@ def remove(root: Path, name: str) -> None:
     """Delete a name that is no folder; there may be none. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), _above(root, name) as (folder, last):
         os.unlink(last, dir_fd=folder)
+
+
+def remove_folder(root: Path, name: str) -> None:
+    """Delete a folder with all that is in it; what cannot be deleted stays, as does a link."""
+    with contextlib.suppress(OSError), _above(root, name) as (folder, last):
+        shutil.rmtree(f"/proc/self/fd/{folder}/{last}", ignore_errors=True)
 
 
 def exists(root: Path, name: str) -> bool:

@@ -2,17 +2,19 @@
 
 The launcher holds a lock on the session's ``lease`` file, and its keeper one on ``keeper``. The
 system lets go of a lock when its process dies, whatever it died of: so whoever looks, at any time,
-sees whether anybody still answers for the session. Where nobody does, it is to be removed.
+sees whether anybody still answers for the session. Where nobody does, it is to be removed. A
+session that is in use beyond that loses its lease, and is one like every other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 from typing import Any
 
-from mooring.folder import Folder
+from mooring.folder import Folder, uptime
 
 _LEASE, _KEEPER = "lease", "keeper"
 
@@ -25,12 +27,13 @@ class Lease:
         self._descriptor = descriptor
 
     @classmethod
-    def make(cls, folder: Folder, *, key: dict[str, Any], holder: str) -> Lease:
+    def make(cls, folder: Folder, *, key: dict[str, Any], holder: str, kernel: str = "") -> Lease:
         """Put a session under a lease, held from its first moment.
 
         Args:
             key: who may take it over, told by equality; JSON.
             holder: the process that holds it, as ``reconcile.process_mark`` names it.
+            kernel: the id of the kernel that it is held for.
 
         Raises:
             OSError
@@ -39,7 +42,7 @@ class Lease:
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _fill(descriptor, key, holder)
+            _fill(descriptor, key=key, holder=holder, kernels=[kernel] if kernel else [])
             draft.rename(folder.path / _LEASE)
         except BaseException:
             os.close(descriptor)
@@ -47,37 +50,52 @@ class Lease:
         return cls(folder, descriptor)
 
     @classmethod
-    def take(
-        cls, folder: Folder, *, key: dict[str, Any] | None = None, holder: str = ""
-    ) -> Lease | None:
+    def take(cls, folder: Folder, *, key: dict[str, Any] | None = None) -> Lease | None:
         """Take a lease that nobody holds; None when it is held, is another's, or is not there.
 
         Args:
-            key: what it must have been made with; None for any.
-            holder: who holds it from now on; empty leaves the last one's name in it.
+            key: what it must have been made with; None for any. The last holder's name stays in
+                it until ``hand_to``.
         """
         descriptor = _locked(folder, _LEASE, fcntl.LOCK_EX)
         if descriptor is None:
             return None
         lease = cls(folder, descriptor)
-        said = _read(descriptor)
-        if not folder.exists or (key is not None and said.get("key") != key):
+        if not folder.exists or (key is not None and _read(descriptor).get("key") != key):
             lease.release()
             return None
-        if holder:
-            _fill(descriptor, said.get("key"), holder)
         return lease
 
+    def hand_to(self, holder: str, kernel: str = "") -> None:
+        """Write down who holds it from now on, and for which kernel."""
+        kernels = [*self.kernels, kernel] if kernel else self.kernels
+        _fill(self._descriptor, key=self._said("key"), holder=holder, kernels=kernels)
+
     def announce(self) -> None:
-        """Say that it is about to be released: who waits for it waits on."""
-        said = _read(self._descriptor)
-        _fill(self._descriptor, said.get("key"), said.get("holder", ""), leaving=True)
+        """Say that it is about to be released, or that it was: who waits for it waits on."""
+        said = _read(self._descriptor) | {"left": uptime()}
+        _fill(self._descriptor, **said)
+
+    @property
+    def kernels(self) -> list[str]:
+        """The ids of all kernels that it was held for, the last one at the end."""
+        found = self._said("kernels")
+        return [str(one) for one in found] if isinstance(found, list) else []
+
+    def dissolve(self) -> None:
+        """Release it for good: the session stays, and is nobody's in particular."""
+        with contextlib.suppress(OSError):
+            (self.folder.path / _LEASE).unlink()
+        self.release()
 
     def release(self) -> None:
         """Let go of it; the session stays as it is. Idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _said(self, name: str) -> Any:
+        return _read(self._descriptor).get(name)
 
 
 def key_of(folder: Folder) -> dict[str, Any] | None:
@@ -91,9 +109,10 @@ def holder_of(folder: Folder) -> str:
     return str(_said(folder).get("holder", ""))
 
 
-def leaving(folder: Folder) -> bool:
-    """Whether the holder of a session's lease is about to release it, or has."""
-    return bool(_said(folder).get("leaving"))
+def left_at(folder: Folder) -> float | None:
+    """When the holder of a session's lease said that it leaves (uptime); None if it did not."""
+    said = _said(folder).get("left")
+    return float(said) if isinstance(said, (int, float)) else None
 
 
 def keep(folder: Folder) -> None:
@@ -109,7 +128,7 @@ def keep(folder: Folder) -> None:
 def abandoned(folder: Folder) -> Lease | None:
     """The lease of a session that nobody answers for any more; None for every other session.
 
-    Whoever is given it removes the session, and then releases it.
+    Whoever is given it removes the session and then releases it, or dissolves it.
     """
     lease = Lease.take(folder)
     if lease is None:
@@ -141,14 +160,16 @@ def _locked(folder: Folder, name: str, how: int) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
     except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        pass
+    os.close(descriptor)
+    return None
 
 
-def _fill(descriptor: int, key: Any, holder: str, *, leaving: bool = False) -> None:
-    text = json.dumps({"key": key, "holder": holder, "leaving": leaving}).encode()
+def _fill(descriptor: int, **said: Any) -> None:
+    text = json.dumps(said).encode()
     os.pwrite(descriptor, text, 0)
     os.ftruncate(descriptor, len(text))
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mooring import lease, paths
+from mooring.claims import claim
 from mooring.engines.base import Container, Engine
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
@@ -104,6 +105,10 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         if not folder.ready:
             sessions.append(from_record(folder, State.STARTING, ""))
             continue
+        if folder.record().get("abandoned"):  # its removal was cut off
+            with _one_repair(f"session {session_id}, that nobody answers for,"):
+                folder.remove()
+            continue
         session = from_record(folder, State.LOST, "its container was removed outside mooring")
         sessions.append(session)
         if _record_end(history, session):
@@ -140,7 +145,10 @@ def _record_dead_kernels(history: History, session: Session) -> None:
 
 
 def _remove_abandoned(engine: Engine, history: History, session: Session) -> bool:
-    """A session of a launcher's: neither that nor its keeper lives any more."""
+    """A session of a launcher's: neither that nor its keeper lives any more.
+
+    One that was in use otherwise, or that the machine's restart ended, is left as it is.
+    """
     folder = Folder.open(session.id)
     held = lease.abandoned(folder)
     if held is None:
@@ -148,7 +156,17 @@ def _remove_abandoned(engine: Engine, history: History, session: Session) -> boo
     removed = []
     try:
         with _one_repair(f"session {session.name}, that nobody answers for,"):
+            boot = boot_id()
+            if session.state is State.LOST or folder.record().get("boot_id", boot) != boot:
+                held.dissolve()
+                return False
+            why = claim(engine, session, held.kernels)
+            if why:
+                held.dissolve()
+                history.add(session.id, "kept", "reconciler", why)
+                return False
             engine.remove(session.container)
+            folder.update_record(abandoned=True)
             history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
             history.session_ended(
                 session.id, at=time.time(), reason="its launcher was killed", exit_code=None

@@ -1,4 +1,4 @@
-"""What a client gives the launcher: the kernelspec's folder, and a connection file."""
+"""What a client gives the launcher: the kernelspec's folder, a connection file, an environment."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 USAGE = "a Jupyter client runs this: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE"
 # Of the client's environment; what the kernelspec itself sets comes beside
 KERNEL_ENV = ("PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING",)
+# Where Jupyter's own server says which notebook a kernel is for, and other clients may
+NOTEBOOK = "JPY_SESSION_NAME"
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,18 @@ def read_kernelspec(folder: str) -> tuple[Wanted, dict[str, str]]:
             "install it again: mooring kernel install; mooring kernel list tells what there is",
         ) from error
     return wanted, env | {name: os.environ[name] for name in KERNEL_ENV if name in os.environ}
+
+
+def notebook_of(client: int) -> str:
+    """The notebook that the kernel is for, where the client says so; empty where it does not.
+
+    Args:
+        client: its process id. A name that it has itself, from whatever started it, is no answer:
+            all of its kernels would have the same.
+    """
+    name = os.environ.get(NOTEBOOK, "")
+    try:
+        clients_own = Path(f"/proc/{client}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return "" if os.fsencode(f"{NOTEBOOK}={name}") in clients_own else name

@@ -1,9 +1,9 @@
 """The process that outlives a launcher: it ends what the launcher cannot end any more.
 
 It learns of the launcher's death by the end of a pipe, whatever killed it. Then the kernel is
-killed at once. A session that was made for that kernel waits for the launcher of a restart, and
-is removed when none comes. The client cannot reach it: it is nobody's child, in a session and a
-process group of its own.
+killed at once. A session that was made for that kernel waits for the launcher of a restart. When
+none comes it is removed, or left to its clock if somebody uses it otherwise. The client cannot
+reach it: it is nobody's child, in a session and a process group of its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mooring.folder import Folder
     from mooring.service import Mooring
 
 # VS Code starts the next process within a second of ending the last
 RESTART_S = 10.0
-# A person has to see that the kernel has died
+# A person has to see that the kernel has died; of use where it is known whose kernel it was
 CRASH_S = 120.0
 LOOK_S = 0.2
 
@@ -91,7 +92,9 @@ def _watch(pipe: int) -> None:
 
 def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
     from mooring import lease
+    from mooring.claims import claim
     from mooring.folder import Folder
+    from mooring.session import State
 
     if not known.get("session"):
         # it died between the end of the creation and the next word
@@ -99,14 +102,19 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
             if session.name == known["name"]:
                 mooring.remove(session, force=True)
         return
+    folder = Folder.open(known["session"])
+    if known.get("own"):
+        _announce(folder, known["holder"])
     if known.get("kernel"):
         end_kernel(mooring, known["session"], known["kernel"])
     if not known.get("own"):
         return
-    folder = Folder.open(known["session"])
     until = time.monotonic() + known.get("patience_s", RESTART_S)
-    # one that its clock has ended costs nothing, and a restart brings it back
-    while time.monotonic() < until or (folder.exists and folder.end() is not None):
+    # one that its clock has ended costs nothing, and its files may be wanted
+    had_ended = ended = False
+    while time.monotonic() < until or ended:
+        ended = folder.exists and folder.end() is not None
+        had_ended = had_ended or ended
         if lease.holder_of(folder) != known["holder"]:
             return  # removed by somebody, or the launcher of a restart has come
         if not _alive(known["client"]):
@@ -117,9 +125,29 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
         return
     try:
         if lease.holder_of(folder) == known["holder"]:
-            mooring.remove(mooring.get(folder.id), force=True)
+            session = mooring.get(folder.id)
+            why = claim(mooring.engine, session, held.kernels)
+            if had_ended and session.state is State.RUNNING:
+                why = "it was started again"
+            if why:
+                held.dissolve()
+                mooring.history.add(folder.id, "kept", mooring.actor, why)
+            else:
+                mooring.remove(session, force=True)
     finally:
         held.release()
+
+
+def _announce(folder: Folder, holder: str) -> None:
+    """What a launcher that was killed could not say."""
+    from mooring import lease
+
+    held = lease.Lease.take(folder)
+    if held is None:
+        return
+    if lease.holder_of(folder) == holder and lease.left_at(folder) is None:
+        held.announce()
+    held.release()
 
 
 def end_kernel(mooring: Mooring, session_id: str, kernel_id: str) -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mooring.errors import ImageError, KernelError, MooringError, NotSupported
-from mooring_provisioner.arguments import USAGE, Ports, read_kernelspec
+from mooring_provisioner.arguments import USAGE, Ports, notebook_of, read_kernelspec
 from mooring_provisioner.keeper import CRASH_S, RESTART_S, Keeper, end_kernel
 from mooring_provisioner.relay import Relay
 
@@ -33,6 +33,8 @@ POLL_S = 0.25
 PREDECESSOR_S = 1.5
 # One that is known to be ending its kernel is waited for
 LEAVING_S = 5.0
+# One that ended longer before this process began may well be another notebook's
+JUST_ENDED_S = 1.0
 LEAVING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -85,6 +87,7 @@ class Launcher:
         self._kernelspec, self._key, self._keeper = kernelspec, key, keeper
         self._cwd = os.getcwd()
         self._client = os.getppid()
+        self._notebook = notebook_of(self._client)
         self._me = process_mark(os.getpid())
         self._short_id = os.urandom(6).hex()
         self._lease: Lease | None = None  # held as long as this process lives
@@ -150,7 +153,9 @@ class Launcher:
                 from mooring.lease import Lease
 
                 folder = Folder.open(session.id)
-                self._lease = Lease.make(folder, key=self._lease_key(wanted), holder=self._me)
+                self._lease = Lease.make(
+                    folder, key=self._lease_key(wanted), holder=self._me, kernel=self._short_id
+                )
                 self._keeper.tell(session=session.id, own=True)
         if session.spec.get("encrypt") == "always":
             raise _no_encryption(f"session {session.name} was made with encrypt: always")
@@ -166,6 +171,10 @@ class Launcher:
             return None
         try:
             session = mooring.get(lease.folder.id)
+            if session.state is not State.RUNNING and not self._notebook:
+                lease.release()
+                return None
+            lease.hand_to(self._me, self._short_id)
             if session.state is not State.RUNNING:
                 session = mooring.start(session.id)
         except SessionNotFound:
@@ -181,19 +190,34 @@ class Launcher:
     def _released(self, key: dict[str, Any]) -> Lease | None:
         """A session of the same client, kernelspec and folder that has no launcher any more.
 
-        While there are such with one, waits a moment: perhaps it is about to end.
+        Of the same notebook, if the client names it. If not, it is the one whose launcher ended
+        last, a moment ago. While there are such with one, waits a moment: perhaps it is about to
+        end.
         """
-        from mooring.folder import Folder
-        from mooring.lease import Lease, key_of, leaving
+        from mooring.folder import Folder, uptime
+        from mooring.lease import Lease, key_of, left_at
 
+        began = uptime() - _age_s()
         while True:
-            rivals = [folder for folder in Folder.all() if key_of(folder) == key]
-            for folder in rivals:
-                lease = Lease.take(folder, key=key, holder=self._me)
+            now = uptime()
+            rivals = {each: left_at(each) for each in Folder.all() if key_of(each) == key}
+            if not self._notebook:
+                rivals = {
+                    each: left
+                    for each, left in rivals.items()
+                    if each.end() is None and (left is None or now - left < RESTART_S)
+                }
+            waiting = None in rivals.values() and now - began <= PREDECESSOR_S
+            for folder, left in sorted(rivals.items(), key=lambda rival: -(rival[1] or 0.0)):
+                if not self._notebook and (
+                    left is None or (waiting and left < began - JUST_ENDED_S)
+                ):
+                    continue
+                lease = Lease.take(folder, key=key)
                 if lease is not None:
                     return lease
-            patience_s = LEAVING_S if any(map(leaving, rivals)) else PREDECESSOR_S
-            if not rivals or _age_s() > patience_s:
+            leaving = any(left is not None for left in rivals.values())
+            if not rivals or now - began > (LEAVING_S if leaving else PREDECESSOR_S):
                 return None
             time.sleep(0.02)
 
@@ -203,6 +227,7 @@ class Launcher:
         return {
             "client": process_mark(self._client),
             "cwd": self._cwd,
+            "notebook": self._notebook,
             "kernelspec": os.path.abspath(self._kernelspec),
             "spec": wanted.spec,
             "flags": dict(wanted.flags),
@@ -219,8 +244,8 @@ class Launcher:
             return 128 + signal.SIGTERM
         if code == 0:
             return 0
-        ended = handle.folder.end() is not None
-        self._keeper.tell(patience_s=RESTART_S if ended else CRASH_S)
+        if self._notebook and handle.folder.end() is None:
+            self._keeper.tell(patience_s=CRASH_S)
         words = "".join(f"\n    {line}" for line in _last_words(handle.log_tail()))
         _explain(KernelError(f"the kernel ended: {handle.how_it_ended()}{words}"))
         return code if code > 0 else 128 - code

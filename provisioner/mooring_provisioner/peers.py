@@ -14,6 +14,9 @@ import struct
 def owner(connected: socket.socket) -> int | None:
     """The user id of the process that connected; None where the system does not tell.
 
+    Nor does it of a connection that the other side has closed: the socket is then nobody's, and
+    the system shows it as root's.
+
     Args:
         connected: accepted from a listening IPv4 socket of this machine.
     """
@@ -28,7 +31,8 @@ def owner(connected: socket.socket) -> int | None:
             with open(f"/proc/net/{table}") as lines:
                 for line in lines:
                     if wanted in line:
-                        return int(line.split()[7])
+                        _, _, _, state, _, _, _, user, *_ = line.split()
+                        return int(user) if state == _ESTABLISHED else None
         except (OSError, ValueError, IndexError):
             continue
     return None
@@ -39,6 +43,7 @@ def is_our_own(connected: socket.socket) -> bool:
     return owner(connected) in (os.getuid(), 0)
 
 
+_ESTABLISHED = "01"
 # An IPv4 address in a socket of IPv6
 _MAPPED = "0000000000000000FFFF0000"
 

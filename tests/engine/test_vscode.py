@@ -19,7 +19,8 @@ from jupyter_client.manager import KernelManager
 
 from mooring.folder import Folder
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.session import Session, State
+from mooring_provisioner.keeper import RESTART_S, end_kernel
 from tests import vscode
 from tests.conftest import Cli
 from tests.kernel_clients import (
@@ -37,6 +38,7 @@ __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
 
 Open = Callable[..., vscode.Notebook]
+NAMED = {"JPY_SESSION_NAME": "/work/one.ipynb"}
 
 
 @pytest.fixture
@@ -281,8 +283,11 @@ def test_a_kernel_that_dies(notebook: Open, mooring: Mooring) -> None:
 
 
 def test_a_session_that_was_stopped(notebook: Open, mooring: Mooring) -> None:
-    """A stopped session ends the launcher, which says so; a restart starts that session again."""
-    book = notebook()
+    """A stopped session ends the launcher, which says so; a restart starts that session again.
+
+    So it is where the client names the notebook.
+    """
+    book = notebook(env=NAMED)
     book.start()
     book.run("open('/tmp/kept', 'w').write('yes')")
     session = only_session(mooring)
@@ -293,6 +298,134 @@ def test_a_session_that_was_stopped(notebook: Open, mooring: Mooring) -> None:
     book.restart()
     assert book.run("print(open('/tmp/kept').read())").text == "yes"
     assert only_session(mooring).id == session.id
+
+
+def test_another_notebook_never_has_a_stopped_session(notebook: Open, mooring: Mooring) -> None:
+    """Nobody knows which notebook a process is for: a stopped session waits, and for none of them.
+
+    Its user can start it and fetch the files; from then on it does not go with the window.
+    """
+    one, two = notebook(), notebook()
+    one.start()
+    one.run("open('/tmp/kept', 'w').write('of one')")
+    first = only_session(mooring)
+    mooring.stop(first)
+    one.process.end()
+    for book in (two, one):
+        book.start()
+        assert book.run("import os; os.path.exists('/tmp/kept')").text == "False"
+        assert Folder.open(first.id).exists
+    two.dispose()
+    mooring.start(first.id)
+    eventually(lambda: not lease_of(first), 20, "the keeper has not let go of it")
+    assert mooring.get(first.id).state is State.RUNNING
+
+
+def test_another_notebook_that_comes_later(notebook: Open, mooring: Mooring) -> None:
+    """A name tells notebooks apart at once; the dead kernel's own one finds its files again."""
+    one, two = notebook(env=NAMED), notebook(env={"JPY_SESSION_NAME": "/work/two.ipynb"})
+    client = one.start()
+    one.run("open('/tmp/kept', 'w').write('of one')")
+    client.execute("import os; os._exit(3)")
+    one.process.end()
+    two.start()
+    assert two.run("import os; os.path.exists('/tmp/kept')").text == "False"
+    time.sleep(RESTART_S + 1)
+    one.restart()
+    assert one.run("print(open('/tmp/kept').read())").text == "of one"
+
+
+def test_the_container_of_the_last_that_ended(notebook: Open, mooring: Mooring) -> None:
+    """A restart does not come back to a notebook's session that was closed a moment before."""
+    one, two = notebook(), notebook()
+    for name, book in (("one", one), ("two", two)):
+        book.start()
+        book.run(f"open('/tmp/name', 'w').write('{name}')")
+    one.dispose()
+    time.sleep(2)
+    two.restart(slow_s=1.0)
+    assert two.run("print(open('/tmp/name').read())").text == "two"
+
+
+@pytest.mark.parametrize("use", ["hold", "exec", "terminal", "kernel"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_in_use_stays(
+    notebook: Open, mooring: Mooring, cli: Cli, use: str, killed: bool
+) -> None:
+    """What its user does in a session besides keeps it, when the notebook goes and for good.
+
+    That holds as well where the reconciler finds it, after the launcher and its keeper.
+    """
+    book = notebook()
+    book.start()
+    session = only_session(mooring)
+    other = mooring.kernel(session.id, "0" * 12)
+    with contextlib.ExitStack() as stack:
+        if use == "hold":
+            mooring.hold(session, 600)
+        elif use == "kernel":
+            other.write_connection(key=b"", encrypt=False, kernel_name="python3")
+            stack.callback(other.close)
+            other.start(cwd="/", env={})
+            stack.callback(end_kernel, mooring, session.id, other.id)
+        else:
+            argv = [] if use == "terminal" else ["sleep", "1000"]
+            stream = mooring.exec(session, argv, tty=use == "terminal", stdin=True)
+            stack.callback(stream.close)
+            time.sleep(1)
+        if killed:
+            for pid in vscode.left_behind(book.kernelspec):
+                os.kill(pid, signal.SIGKILL)
+            vscode.nothing_left(book.kernelspec)
+        else:
+            book.dispose()
+            vscode.nothing_left(book.kernelspec, RESTART_S + 15)
+        assert only_session(mooring).state is State.RUNNING
+        assert not lease_of(session)
+        if use == "kernel":
+            assert other.poll() is None
+        assert [one.kind for one in mooring.events(session.id)].count("kept") == 1
+    assert only_session(mooring).id == session.id
+
+
+def test_a_restart_of_the_machine(notebook: Open, mooring: Mooring) -> None:
+    """A session that was on when the machine went down is lost, as others are, with its files."""
+    book = notebook()
+    book.start()
+    session = only_session(mooring)
+    folder = Folder.open(session.id)
+    (folder.home / "work.txt").write_text("hours")
+    for pid in vscode.left_behind(book.kernelspec):
+        os.kill(pid, signal.SIGKILL)
+    vscode.nothing_left(book.kernelspec)
+    subprocess.run(["docker", "kill", session.container], check=True, capture_output=True)
+    folder.update_record(boot_id="another")
+    for _ in range(2):
+        assert only_session(mooring).state is State.LOST
+    assert (folder.home / "work.txt").read_text() == "hours"
+    assert mooring.start(session.id).state is State.RUNNING
+    assert only_session(mooring).id == session.id, "it is its user's from then on"
+    mooring.remove(only_session(mooring), force=True)
+
+
+def test_a_removal_that_was_cut_off(notebook: Open, mooring: Mooring) -> None:
+    """An abandoned session whose folder is left without a container goes at the next look."""
+    book = notebook()
+    book.start()
+    session = only_session(mooring)
+    for pid in vscode.left_behind(book.kernelspec):
+        os.kill(pid, signal.SIGKILL)
+    vscode.nothing_left(book.kernelspec)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Folder, "remove", lambda folder: None)
+        assert mooring.sessions() == []
+    assert Folder.open(session.id).exists
+    assert mooring.sessions() == []
+    assert not Folder.open(session.id).path.exists()
+
+
+def lease_of(session: Session) -> bool:
+    return (Folder.open(session.id).path / "lease").exists()
 
 
 def test_exit_by_the_user(notebook: Open, mooring: Mooring) -> None:

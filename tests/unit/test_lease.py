@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mooring import lease
-from mooring.folder import Folder
+from mooring.folder import Folder, uptime
 from mooring.lease import Lease
 
 KEY = {"client": "1:1", "cwd": "/w"}
@@ -73,11 +73,13 @@ def test_held_until_its_holder_dies(folder: Folder, elsewhere: Elsewhere) -> Non
     pid = elsewhere(lambda: Lease.make(folder, key=KEY, holder="1:2"))
     assert lease.key_of(folder) == KEY
     assert lease.holder_of(folder) == "1:2"
-    assert Lease.take(folder, key=KEY, holder="me") is None
+    assert Lease.take(folder, key=KEY) is None
     assert lease.abandoned(folder) is None
     kill(pid)
-    taken = Lease.take(folder, key=KEY, holder="me")
+    taken = Lease.take(folder, key=KEY)
     assert taken is not None
+    assert lease.holder_of(folder) == "1:2"
+    taken.hand_to("me")
     assert lease.holder_of(folder) == "me"
     assert lease.key_of(folder) == KEY
     taken.release()
@@ -87,21 +89,48 @@ def test_held_until_its_holder_dies(folder: Folder, elsewhere: Elsewhere) -> Non
 def test_a_holder_that_is_about_to_leave_says_so(folder: Folder) -> None:
     """Who waits for a lease knows whether it is worth it; a new holder starts anew."""
     held = Lease.make(folder, key=KEY, holder="1:2")
-    assert not lease.leaving(folder)
+    assert lease.left_at(folder) is None
     held.announce()
-    assert lease.leaving(folder)
+    left = lease.left_at(folder)
+    assert left is not None
+    assert 0 <= uptime() - left < 5
     assert (lease.holder_of(folder), lease.key_of(folder)) == ("1:2", KEY)
     held.release()
-    taken = Lease.take(folder, key=KEY, holder="me")
+    taken = Lease.take(folder, key=KEY)
     assert taken is not None
-    assert not lease.leaving(folder)
+    taken.hand_to("me")
+    assert lease.left_at(folder) is None
     taken.release()
+
+
+def test_the_kernels_that_it_was_held_for(folder: Folder) -> None:
+    """All of them are remembered, over every holder: none of them is somebody else's."""
+    held = Lease.make(folder, key=KEY, holder="1:2", kernel="a")
+    held.announce()
+    held.release()
+    taken = Lease.take(folder, key=KEY)
+    assert taken is not None
+    taken.hand_to("me", "b")
+    assert taken.kernels == ["a", "b"]
+    taken.release()
+
+
+def test_dissolved_it_is_nobodys_any_more(folder: Folder) -> None:
+    """After that nobody takes it, not even who had opened its file before, and it is not left."""
+    held = Lease.make(folder, key=KEY, holder="1:2")
+    descriptor = os.open(folder.path / "lease", os.O_RDWR)
+    held.dissolve()
+    assert not (folder.path / "lease").exists()
+    assert Lease.take(folder) is None
+    assert lease.abandoned(folder) is None
+    assert lease.holder_of(folder) == ""
+    os.close(descriptor)
 
 
 def test_only_for_the_same_key(folder: Folder) -> None:
     """Another client, folder or kernelspec does not take it over."""
     Lease.make(folder, key=KEY, holder="1:2").release()
-    assert Lease.take(folder, key=KEY | {"cwd": "/other"}, holder="me") is None
+    assert Lease.take(folder, key=KEY | {"cwd": "/other"}) is None
     assert lease.holder_of(folder) == "1:2"
     taken = Lease.take(folder, key=KEY)
     assert taken is not None
@@ -125,8 +154,9 @@ def test_a_reader_never_sees_half_a_change(folder: Folder) -> None:
     """Between the write and the cut what is read is the new text, not nothing."""
     Lease.make(folder, key=KEY, holder="a" * 50).release()
     long = (folder.path / "lease").read_text()
-    taken = Lease.take(folder, key=KEY, holder="me")
+    taken = Lease.take(folder, key=KEY)
     assert taken is not None
+    taken.hand_to("me")
     taken.release()
     short = (folder.path / "lease").read_text()
     (folder.path / "lease").write_text(short + long[len(short) :])

@@ -93,3 +93,24 @@ def test_the_owner_of_a_connection_is_known(family: socket.AddressFamily) -> Non
             assert peers.owner(accepted) == os.getuid()
             assert peers.is_our_own(accepted)
         assert peers.owner(accepted) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_who_writes_and_is_gone_at_once_is_nobody() -> None:
+    """A socket that its user has closed is shown as root's: it is taken for nobody's."""
+    hit = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+    hit += "s.sendall(b'let me in')"
+    with listen("127.0.0.1", 0) as port:
+        port.setblocking(True)
+        subprocess.run(
+            ["/usr/bin/python3", "-c", hit, str(port.getsockname()[1])],
+            user=NOBODY,
+            group=NOBODY,
+            cwd="/",
+            check=True,
+        )
+        accepted, _ = port.accept()
+        with accepted:
+            assert accepted.recv(100) == b"let me in"
+            assert peers.owner(accepted) is None
+            assert not peers.is_our_own(accepted)
