@@ -18,6 +18,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+MAX_DETAIL = 2000
 _CORRUPT, _NOT_A_DB = 11, 26  # https://sqlite.org/rescode.html
 
 _MIGRATIONS = (
@@ -103,6 +104,8 @@ class History:
         )
 
     def add(self, session: str, kind: str, actor: str, detail: str = "", at: float = 0.0) -> None:
+        """Remember an event, of now or of ``at``; of a detail so much as fits into some lines."""
+        detail = detail[:MAX_DETAIL]
         self._write(
             "INSERT INTO events (session, time, kind, actor, detail) VALUES (?, ?, ?, ?, ?)",
             (session, at or time.time(), kind, actor, detail),
@@ -180,22 +183,22 @@ class History:
         for attempt in (1, 2):
             try:
                 with self._open() as db:
-                    db.execute(sql, values)
+                    db.execute(sql, _storable(values))
                 return
             except sqlite3.DatabaseError as error:
                 if attempt == 1 and self._set_aside(error):
                     continue
                 log.warning("history not written: %s", error)
                 return
-            except OSError as error:
+            except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
                 log.warning("history not written: %s", error)
                 return
 
     def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         try:
             with self._open() as db:
-                return db.execute(sql, values).fetchall()
-        except (sqlite3.Error, OSError) as error:
+                return db.execute(sql, _storable(values)).fetchall()
+        except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
             log.warning("history not read: %s", error)
             return []
 
@@ -214,6 +217,14 @@ class History:
             log.warning("history was unreadable and starts anew; the old file is %s", aside)
             return True
         return False
+
+
+def _storable(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same, with a question mark for each half of a character: SQLite's text is UTF-8."""
+    return tuple(
+        value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for value in values
+    )
 
 
 def _past(row: Any) -> PastSession:

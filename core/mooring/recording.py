@@ -2,11 +2,13 @@
 
 The files lie where the container can write, so nothing in them is trusted: what is read is bounded
 in bytes, lines, executions and nested values, and a line that is not what it should be is skipped.
+What is kept of them is bounded too: a line may be meant for many outputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -25,7 +27,11 @@ MAX_EXECUTIONS = 10_000
 MAX_OUTPUTS = 50_000
 # A longer line may be refused for what its JSON would take in memory
 LONG_LINE = 1 << 20
-MAX_VALUES = 2_000_000
+MAX_VALUES = 500_000
+# Of all that is kept, as JSON; fewer where the session's ``record`` is small
+MAX_BYTES = 64 << 20
+MAX_TRACEBACK_LINES = 1000
+MAX_MIME_TYPES = 100
 OUTPUTS = frozenset({"stream", "display_data", "execute_result", "error"})
 BUNDLES = frozenset({"display_data", "execute_result", "update_display_data"})
 
@@ -43,6 +49,7 @@ class Message:
         cell: the notebook's id of the cell, in an ``execute_input``; else "".
         again: an ``execute_input`` that was recorded before, and may be lost there.
         values: how many values its JSON has, at most.
+        size: how many bytes it takes as ASCII JSON, about.
     """
 
     kind: str
@@ -52,6 +59,7 @@ class Message:
     cell: str = ""
     again: bool = False
     values: int = 0
+    size: int = 0
 
 
 @dataclass
@@ -100,7 +108,7 @@ def read(folder: Folder, short_id: str) -> Recording:
     if not _SHORT_ID.fullmatch(short_id):
         return Recording()
     reader = Reader(folder, short_id)
-    book = _Book()
+    book = _Book(_most(folder))
     for message in reader.messages():
         book.add(message)
     alive = host_lives(folder) and not guestfiles.exists(folder.run, f"k/{short_id}/exit")
@@ -178,16 +186,37 @@ def _begin(descriptor: int) -> tuple[int, int]:
     return _count(content.get("number")), min(_count(content.get("size")), MAX_FILE_BYTES)
 
 
+@dataclass(frozen=True)
+class _Display:
+    """An output that may be changed: by what name, since which message, and whose it is."""
+
+    key: str
+    number: int
+    execution: Execution
+    output: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What the displays of a name show from a message on."""
+
+    number: int
+    bundle: dict[str, Any]
+    size: int
+
+
 class _Book:
     """Executions in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.room = most  # bytes of JSON that may still be kept
         self.executions: dict[str, Execution] = {}
         self.running: set[str] = set()
         self.to_clear: set[str] = set()
         self.streams: dict[int, list[str]] = {}  # id of an output -> pieces of its text
-        self.displays: list[tuple[str, int, dict[str, Any]]] = []
-        self.updates: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.displays: dict[int, _Display] = {}  # by the id of their output
+        self.names: set[str] = set()  # of displays, those that are gone too
+        self.updates: dict[str, _Update] = {}
         self.outputs = 0
         self.values = 0
         self.number = 0
@@ -195,17 +224,13 @@ class _Book:
     def add(self, message: Message) -> None:
         self.number += 1
         kind, content = message.kind, message.content
-        if kind in BUNDLES:
-            self.values += message.values
-            if self.values > MAX_VALUES:
-                data = content.get("data")
-                content["data"] = _texts(data) if isinstance(data, dict) else {}
-                content["metadata"] = {}
         if kind == "start":
             self._ended()
             return
         if kind == "update_display_data":
-            self.updates[_display_id(content)] = (self.number, content)
+            key = _display_id(content)
+            if key in self.names:
+                self.updates[key] = _Update(self.number, self._bundle(message), message.size)
             return
         execution = self.executions.get(message.parent)
         if execution is None:
@@ -217,7 +242,8 @@ class _Book:
             if len(self.executions) > MAX_EXECUTIONS:
                 self._drop(next(iter(self.executions)))
         if kind == "execute_input":
-            execution.code = _text(content.get("code"))
+            if self._keeps(execution, message.size):
+                execution.code = _text(content.get("code"))
             execution.cell_id = message.cell
             execution.execution_count = _number(content.get("execution_count"))
         elif kind == "status":
@@ -231,16 +257,18 @@ class _Book:
         elif kind == "clear_output":
             self._clear(execution)
         elif kind in OUTPUTS:
-            self._output(execution, kind, content)
+            self._output(execution, message)
 
     def finish(self, *, alive: bool, lost: bool) -> list[Execution]:
         """The executions. Silent ones, a client's own, are there if they printed something."""
         if not alive:
             self._ended()
-        for key, number, output in self.displays:
-            updated, content = self.updates.get(key, (0, {}))
-            if updated > number:
-                output |= _bundle(content)
+        for display in self.displays.values():
+            update = self.updates.get(display.key)
+            if update is None or update.number < display.number:
+                continue
+            if self._keeps(display.execution, update.size):
+                display.output.update(update.bundle)
         found = []
         for execution in self.executions.values():
             if execution.code or execution.outputs:
@@ -251,9 +279,12 @@ class _Book:
                 found.append(execution)
         return found
 
-    def _output(self, execution: Execution, kind: str, content: dict[str, Any]) -> None:
+    def _output(self, execution: Execution, message: Message) -> None:
+        kind, content = message.kind, message.content
         if execution.msg_id in self.to_clear:
             self._clear(execution)
+        if not self._keeps(execution, message.size):
+            return
         output: dict[str, Any] = {"output_type": kind}
         if kind == "stream":
             output |= {"name": "stderr" if content.get("name") == "stderr" else "stdout"}
@@ -270,23 +301,52 @@ class _Book:
             self.streams[id(output)] = [_text(content.get("text"))]
         elif kind == "error":
             execution.status = "error"
-            lines = content.get("traceback")
             output |= {
                 "ename": _text(content.get("ename")),
                 "evalue": _text(content.get("evalue")),
-                "traceback": [_text(line) for line in lines] if isinstance(lines, list) else [],
+                "traceback": self._traceback(execution, content.get("traceback")),
             }
         else:
             if kind == "execute_result":
                 output["execution_count"] = _number(content.get("execution_count"))
-            output |= _bundle(content)
+            output |= self._bundle(message)
             if key := _display_id(content):
-                self.displays.append((key, self.number, output))
+                self.names.add(key)
+                self.displays[id(output)] = _Display(key, self.number, execution, output)
+
+    def _keeps(self, execution: Execution, size: int) -> bool:
+        """Whether there is room for so much more; else the execution is not whole."""
+        self.room -= size
+        execution.truncated |= self.room < 0
+        return self.room >= 0
+
+    def _bundle(self, message: Message) -> dict[str, Any]:
+        """What is displayed; only the texts of it, where there are too many values already."""
+        self.values += message.values
+        found = _bundle(message.content)
+        if self.values > MAX_VALUES:
+            return {"data": _texts(found["data"]), "metadata": {}}
+        return found
+
+    def _traceback(self, execution: Execution, lines: object) -> list[str]:
+        """Its first lines and its last ones, of one that is too long."""
+        if not isinstance(lines, list):
+            return []
+        if len(lines) > MAX_TRACEBACK_LINES:
+            half = MAX_TRACEBACK_LINES // 2
+            lines = lines[:half] + lines[-half:]
+            execution.truncated = True
+        self.values += len(lines)
+        if self.values > MAX_VALUES:
+            execution.truncated = True
+            return []
+        return [_text(line) for line in lines]
 
     def _clear(self, execution: Execution) -> None:
         self.to_clear.discard(execution.msg_id)
         for output in execution.outputs:
             self.streams.pop(id(output), None)
+            self.displays.pop(id(output), None)
         self.outputs -= len(execution.outputs)
         execution.outputs = []
 
@@ -306,10 +366,9 @@ def _parse(line: bytes) -> Message | None:
     values = sum(map(line.count, (b",", b"[", b"{")))
     if len(line) > LONG_LINE and values > MAX_VALUES:
         return None
+    text = line.decode(errors="replace")
     try:
-        found = json.loads(
-            line.decode(errors="replace"), parse_constant=lambda _: None, parse_float=_finite
-        )
+        found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
         kind, parent, at = found["kind"], found.get("parent", ""), found.get("at", 0.0)
         cell, content = found.get("cell", ""), found.get("content", found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -318,7 +377,20 @@ def _parse(line: bytes) -> Message | None:
     texts = all(isinstance(text, str) and len(text) <= 200 for text in (kind, parent, cell))
     if not fits or not texts:
         return None
-    return Message(kind, parent, float(at), content, cell, found.get("again") is True, values)
+    again = found.get("again") is True
+    return Message(kind, parent, float(at), content, cell, again, values, _size(text, line))
+
+
+def _size(text: str, line: bytes) -> int:
+    """How many bytes a line has at most once it is written in ASCII: six for half a letter."""
+    return len(text) + 5 * (len(line) - len(text) if "\ufffd" not in text else len(text))
+
+
+def _most(folder: Folder) -> int:
+    """How many bytes of JSON are kept of a recording: what it may be, with room for escapes."""
+    spec = folder.record().get("spec")
+    record = _number(spec.get("record")) if isinstance(spec, dict) else None
+    return min(4 * record, MAX_BYTES) if record else MAX_BYTES
 
 
 def _text(value: object) -> str:
@@ -326,7 +398,9 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return value
+    return None
 
 
 def _count(value: object) -> int:
@@ -349,7 +423,8 @@ def _finite(text: str) -> float | None:
 
 
 def _texts(data: dict[str, Any]) -> dict[str, Any]:
-    return {kind: value for kind, value in data.items() if isinstance(value, str)}
+    texts = ((kind, value) for kind, value in data.items() if isinstance(value, str))
+    return dict(itertools.islice(texts, MAX_MIME_TYPES))
 
 
 def _display_id(content: dict[str, Any]) -> str:

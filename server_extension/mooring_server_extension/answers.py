@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
+from mooring import kernelrecords
 from mooring.errors import (
     Cancelled,
     ConsentRequired,
@@ -102,7 +104,10 @@ def error_body(error: BaseException | None, status: int, *, known: bool) -> dict
 def _said(error: BaseException | None) -> str:
     if not isinstance(error, HTTPError) or not error.log_message:
         return ""
-    return error.log_message % error.args if error.args else error.log_message
+    try:
+        return error.log_message % error.args  # tornado doubles a % where there are no arguments
+    except (TypeError, ValueError):
+        return error.log_message
 
 
 @dataclass(frozen=True)
@@ -140,9 +145,16 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
     """
     folder = Folder.open(session.id)
     deadlines = mooring.deadlines(session)
+
+    def own(short: str) -> tuple[str, str]:
+        """A kernel as Jupyter knows it; not what a session says of one that is no kernel of its."""
+        kernel_id, name = jupyter.kernels.get(short, ("", ""))
+        record = kernelrecords.find(kernel_id) if kernel_id else None
+        return (kernel_id, name) if record and record.session == session.id else ("", "")
+
     kernels = []
     for kernel in session.live_kernels:
-        kernel_id, name = jupyter.kernels.get(kernel.id, ("", ""))
+        kernel_id, name = own(kernel.id)
         kernels.append(
             {
                 "id": kernel.id,
@@ -155,11 +167,11 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
         )
     opened_by = relative(session.opened_by, jupyter.root)
     # Of one that has ended too: they say so, and offer to start it again
-    held = (jupyter.kernels.get(kernel.id, ("", ""))[0] for kernel in session.kernels)
+    held = (own(kernel.id)[0] for kernel in session.kernels)
     notebooks = [path for path in map(jupyter.paths.get, held) if path]
     if opened_by and session.state.value == "starting":
         notebooks.append(opened_by)
-    return session.to_dict() | {
+    said = session.to_dict() | {
         "opened_by": opened_by,
         "idle_timeout_s": deadlines.get("idle_timeout", session.spec.get("idle_timeout", 3600.0)),
         "max_duration_s": deadlines.get("max_duration", session.spec.get("max_duration", 0.0)),
@@ -167,6 +179,16 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
         "kernel_list": kernels,
         "notebooks": sorted(set(notebooks)),
     }
+    return {key: _sayable(value) for key, value in said.items()}
+
+
+def _sayable(value: Any) -> Any:
+    """The same, with null for each number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _sayable(each) for key, each in value.items()}
+    return [_sayable(each) for each in value] if isinstance(value, list) else value
 
 
 def relative(path: str, root: Path) -> str:

@@ -92,8 +92,12 @@ class MooringHandler(APIHandler):
     def jupyter(self) -> JupyterSide:
         return jupyter_side(self.root, self.kernel_manager, self.session_manager)
 
-    async def core(self, call: Callable[[Mooring], T], pool: Pool = "act") -> T:
-        """Run a call of the core, in the user's name, beside the event loop."""
+    async def core(self, call: Callable[[Mooring], T], pool: Pool = "quick") -> T:
+        """Run a call of the core, in the user's name, beside the event loop.
+
+        Args:
+            pool: ``quick`` for what only looks or writes a line.
+        """
         extension, actor = self.extension, self.actor
         return await extension.threads.run(
             pool, lambda: call(Mooring(extension.mooring.engine, actor))
@@ -131,7 +135,7 @@ class MooringHandler(APIHandler):
     def say(self, body: Any, status: int = 200) -> None:
         """Answer with JSON."""
         self.set_status(status)
-        self.finish(json.dumps(body))
+        self.finish(json.dumps(body, allow_nan=False))
 
     def json_body(self) -> Any:
         """The request's body; an empty one counts as ``{}``.

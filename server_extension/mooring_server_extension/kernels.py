@@ -11,7 +11,7 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring import kernelspecs
+from mooring import guestfiles, kernelrecords, kernelspecs
 from mooring.errors import NotSupported
 from mooring.folder import Folder
 from mooring.kernelrecords import short_id
@@ -64,7 +64,7 @@ class RecordingHandler(MooringHandler):
     @authorized
     async def get(self, kernel_id: str) -> None:
         # it may be long: it becomes text in the thread too
-        self.finish(await self.core(lambda _: json.dumps(recording(kernel_id))))
+        self.finish(await self.core(lambda _: _text(kernel_id), "recording"))
 
 
 def kernelspec_of(session: str) -> str:
@@ -84,11 +84,37 @@ def recording(kernel_id: str) -> dict[str, Any]:
     """
     from mooring.recording import read
 
+    folder = folder_of(kernel_id) if _KERNEL_ID.fullmatch(kernel_id) else None
+    if folder is None:
+        raise NotFound("no session has that kernel", "GET /mooring/api/sessions lists the kernels")
+    said = read(folder, short_id(kernel_id))
+    executions = [execution.to_dict() for execution in said.executions]
+    return {"executions": executions, "lost_bytes": said.lost_bytes}
+
+
+def _text(kernel_id: str) -> str:
+    return json.dumps(recording(kernel_id), allow_nan=False)
+
+
+def folder_of(kernel_id: str) -> Folder | None:
+    """The folder of the session that has a kernel.
+
+    A session can make a folder for any kernel whose id it has learned, but no record: so a record
+    decides. A kernel without one (another client's) is where the only folder for it is.
+    """
     short = short_id(kernel_id)
-    if _KERNEL_ID.fullmatch(kernel_id):
-        for folder in Folder.all():
-            if any(kernel.id == short for kernel in folder.kernels()):
-                said = read(folder, short)
-                executions = [execution.to_dict() for execution in said.executions]
-                return {"executions": executions, "lost_bytes": said.lost_bytes}
-    raise NotFound("no session has that kernel", "GET /mooring/api/sessions lists the kernels")
+    record = kernelrecords.find(kernel_id)
+    if record is not None:
+        return record.folder if _has(record.folder, short) else None
+    folders = Folder.all()
+    recorded = [f for f in folders if (f.path / "kernels" / f"{short}.json").exists()]
+    if kernel_id != short:
+        folders = [folder for folder in folders if folder not in recorded]
+    elif recorded:
+        folders = recorded
+    found = [folder for folder in folders if _has(folder, short)]
+    return found[0] if len(found) == 1 else None
+
+
+def _has(folder: Folder, short: str) -> bool:
+    return guestfiles.exists(folder.run, f"k/{short}")

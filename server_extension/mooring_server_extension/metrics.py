@@ -6,6 +6,7 @@ start on.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter as Count
@@ -36,6 +37,8 @@ START_SECONDS = Histogram(
 STOPS = Counter(
     "mooring_session_stops", "Sessions that have ended, by reason.", ["reason"], registry=None
 )
+
+log = logging.getLogger(__name__)
 
 _HOLDING = (State.RUNNING, State.PAUSED, State.UNKNOWN)
 
@@ -86,8 +89,10 @@ class Metrics:
             try:
                 self._asked = self._submit(self.look)
                 self._asked.result(SCRAPE_PATIENCE_S)
-            except (NotYet, RuntimeError, MooringError, OSError):
+            except (NotYet, RuntimeError):
                 pass  # frozen, or on its way out: what was seen last must do
+            except Exception:  # the server's other figures must not go with it
+                log.exception("the sessions could not be looked at")
         yield from _families(self._sessions)
 
 

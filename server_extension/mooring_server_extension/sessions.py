@@ -115,7 +115,9 @@ class SessionHandler(MooringHandler):
     async def delete(self, name: str) -> None:
         force = bodies.truth("force", self.get_query_argument("force", "0"))
         with self.audited("remove", name):
-            await self.core(lambda mooring: mooring.remove(named(mooring, name), force=force))
+            await self.core(
+                lambda mooring: mooring.remove(named(mooring, name), force=force), "act"
+            )
         self.set_status(204)
         self.finish()
 
@@ -128,7 +130,7 @@ class StartHandler(MooringHandler):
     async def post(self, name: str) -> None:
         with self.audited("start", name):
             bodies.read(bodies.Nothing, self.json_body())
-            session = await self.core(lambda mooring: mooring.start(named(mooring, name).id))
+            session = await self.core(lambda mooring: mooring.start(named(mooring, name).id), "act")
         await self.answer(session)
 
 
@@ -140,7 +142,7 @@ class StopHandler(MooringHandler):
     async def post(self, name: str) -> None:
         with self.audited("stop", name):
             bodies.read(bodies.Nothing, self.json_body())
-            session = await self.core(lambda mooring: _after(mooring, name, mooring.stop))
+            session = await self.core(lambda mooring: _after(mooring, name, mooring.stop), "act")
         await self.answer(session)
 
 

@@ -247,7 +247,7 @@ class Watcher:
 
 def message(kind: str, data: dict[str, Any]) -> str:
     """One message of an event stream (WHATWG HTML, section 9.2); JSON holds no line break."""
-    return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+    return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"
 
 
 def _without_countdowns(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from mooring import paths
 from mooring.errors import KernelError, MooringError
 from mooring.folder import Folder, KernelEntry, boot_id, uptime
+from mooring.history import History
 from mooring.kernels import KernelHandle
 
 ID = "0123456789ab"
@@ -264,3 +265,68 @@ def test_an_installation_has_one_name(state: Path) -> None:
     (state / "installation").unlink()
     assert paths.installation_id() != first
     assert [path.name for path in state.glob(".installation*")] == []
+
+
+def test_a_name_that_no_kernel_has_is_none(folder: Folder) -> None:
+    """What runs in a session may make any name there; only those that a kernel can have count."""
+    for name in (b"\xffaaa", b"a b", b"a\n", b"a" * 41, "é".encode(), b"aaa-1"):
+        os.mkdir(os.fsencode(folder.run) + b"/k/" + name)
+    assert [kernel.id for kernel in folder.kernels()] == ["aaa-1"]
+
+
+ODD_CODES = ["1e999", "9" * 400, "9" * 5000, "true", '{"code":1}', "[0]", '"0"', "1.5", "NaN"]
+ODD_EXITS = [
+    *(f'{{"code":{code}}}' for code in (*ODD_CODES, -1000, 256)),
+    *("{}", "[0]", "x", "[" * 60_000, '{"code":' * 10_000),
+]
+
+
+@pytest.mark.parametrize("text", ODD_EXITS)
+def test_an_exit_that_none_has_is_a_killed_kernels(folder: Folder, text: str) -> None:
+    """Whatever is written as a kernel's exit code, asking for it raises nothing."""
+    (folder.run / "k" / "a").mkdir()
+    (folder.run / "k" / "a" / "exit").write_text(text)
+    history = History(folder.path / "history.db")
+    handle = KernelHandle(folder, "a")
+    assert handle.poll() == -9
+    assert handle.how_it_ended() == "killed by SIGKILL"
+    assert handle.tell_end(history) == text.startswith("{")
+
+
+@pytest.mark.parametrize("name", ['"\\ud800"', '"a\\nb"', "7", '["x"]', f'"{"x" * 9999}"'])
+def test_a_kernels_name_reaches_no_history_unless_it_is_one(folder: Folder, name: str) -> None:
+    """A connection file in the session says what it likes; its kernel is then just a kernel."""
+    (folder.run / "k" / "a").mkdir()
+    (folder.run / "k" / "a" / "c.json").write_text(f'{{"key":"k","kernel_name":{name}}}')
+    (folder.run / "k" / "a" / "exit").write_text('{"code": 3}')
+    history = History(folder.path / "history.db")
+    assert KernelHandle(folder, "a").tell_end(history)
+    assert [event.detail for event in history.events(ID)] == ["kernel a ended: exit code 3"]
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e300", "x", "1_", ""])
+def test_a_setting_that_is_no_time_is_none(folder: Folder, value: str) -> None:
+    """The session can write its settings too; what comes of them is JSON in any case."""
+    (folder.run / "settings").write_text(f"idle_timeout_s {value}\nmax_duration_s -5\n")
+    assert folder.setting_s("idle_timeout_s") is None
+    assert folder.setting_s("max_duration_s") == 0
+    assert folder.setting_s("other") is None
+
+
+def test_figures_of_a_status_are_within_bounds(folder: Folder) -> None:
+    """A status with a figure that cannot be is none; less than nothing is nothing."""
+    write_status(folder, sampled=1, idle_at="never", cpu_percent=-3, memory_bytes=-1)
+    status = folder.status()
+    assert status is not None
+    assert (status.cpu_percent, status.memory_bytes) == (0.0, None)
+    write_status(folder, sampled=1, cpu_percent="1e308")
+    assert folder.status() is None
+
+
+def test_an_end_is_short_and_not_to_come(folder: Folder) -> None:
+    """No date that a calendar does not know, and no more text than a line."""
+    (folder.run / "end").write_text(f"reason idle\ntime 1e14\ndetail {'x' * 60_000}\n")
+    end = folder.end()
+    assert end is not None
+    assert end.time <= time.time()
+    assert len(end.detail) <= 1000

@@ -264,3 +264,15 @@ def test_no_descriptor_is_kept(history: History) -> None:
         history.add("a", "started", "ann")
         history.events("a")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_text_that_is_no_utf8_is_kept_as_far_as_it_goes(history: History) -> None:
+    """Half a character costs itself, not the history; neither does any number fail."""
+    history.add("0123456789ab", "kernel", "engine", "a\ud800b\udcff")
+    history.add("0123456789ab", "kernel", "engine", "x" * 100_000)
+    created(history)
+    history.session_ended("0123456789ab", at=5.0, reason="\udcff", exit_code=1 << 70)
+    first, second = history.events("0123456789ab")
+    assert first.detail == "a?b?"
+    assert len(second.detail) == module.MAX_DETAIL
+    assert history.find("\udcff") is None

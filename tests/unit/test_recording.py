@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -344,3 +345,75 @@ def test_executions_and_outputs_are_bounded(folder: Folder) -> None:
     assert found[-1].msg_id == "last"
     assert len(found[-1].outputs) == recording.MAX_OUTPUTS
     assert found[-1].truncated
+
+
+def weight(found: tuple[Execution, ...]) -> int:
+    return len(json.dumps([execution.to_dict() for execution in found]))
+
+
+def peak(folder: Folder) -> tuple[tuple[Execution, ...], int]:
+    """What is read, and how many bytes of memory it takes at most beside the two files."""
+    files = sum(path.stat().st_size for path in (folder.run / "k" / "a").iterdir())
+    tracemalloc.start()
+    try:
+        found = recording.read(folder, "a").executions
+        return found, tracemalloc.get_traced_memory()[1] - files
+    finally:
+        tracemalloc.stop()
+
+
+HUGE = {
+    "tracebacks": [line("error", f"m{n}", traceback=["a"] * 180_000) for n in range(20)],
+    "types": [line("display_data", data={f"{n}": "" for n in range(50_000)}) for _ in range(20)],
+    "updates": [
+        line("update_display_data", data={}, more=["a"] * 90_000, transient={"display_id": f"{n}"})
+        for n in range(20)
+    ],
+    "cleared": [show("x" * 200_000, "d"), line("clear_output")] * 50,
+    "codes": [line("execute_input", f"m{n}", code="x", more=["a"] * 180_000) for n in range(20)],
+}
+
+
+@pytest.mark.parametrize("lines", HUGE.values(), ids=HUGE)
+def test_no_kind_of_message_costs_much_memory(folder: Folder, lines: list[str]) -> None:
+    """Values are counted wherever they stand, and what is not shown is not kept."""
+    write(folder, cell(), *lines)
+    found, cost = peak(folder)
+    assert cost < 60 << 20
+    assert weight(found) < 8 << 20
+
+
+def test_a_traceback_is_cut_in_the_middle(folder: Folder) -> None:
+    """Of a longer one the first and the last lines are kept, and it is said to be cut."""
+    many = [str(number) for number in range(recording.MAX_TRACEBACK_LINES * 2)]
+    cut, whole = executions(
+        folder,
+        line("error", "m1", traceback=many),
+        line("error", "m2", traceback=many[: recording.MAX_TRACEBACK_LINES]),
+    )
+    traceback = cut.outputs[0]["traceback"]
+    assert len(traceback) == recording.MAX_TRACEBACK_LINES
+    assert (traceback[0], traceback[-1]) == (many[0], many[-1])
+    assert (cut.truncated, whole.truncated) == (True, False)
+
+
+def test_one_update_of_many_displays_is_not_paid_for_by_each(folder: Folder) -> None:
+    """What a line grows to by standing in many outputs is bounded as everything else is."""
+    lines = [show("d", "name")] * 1000
+    write(folder, cell(), *lines, show("x" * 1_000_000, "name", "update_display_data"))
+    (found,) = recording.read(folder, "a").executions
+    assert weight((found,)) < recording.MAX_BYTES
+    assert found.truncated
+    assert found.outputs[0]["data"]["text/plain"] != "d"
+
+
+def test_what_is_read_is_at_most_four_times_what_is_recorded(folder: Folder) -> None:
+    """A file that the session made itself, larger than its recorder would, is not all kept."""
+    folder.update_record(spec={"record": 1 << 20})
+    lines = [out("é" * 30_000, parent=f"m{n}") for n in range(60)]
+    write(folder, *lines)
+    found = recording.read(folder, "a").executions
+    assert (1 << 20) < weight(found) < (4 << 20) + 200_000
+    raw = [text.encode().decode("unicode_escape") for text in lines]
+    write(folder, *raw)
+    assert weight(recording.read(folder, "a").executions) < (4 << 20) + 200_000
