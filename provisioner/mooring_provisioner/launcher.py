@@ -216,6 +216,8 @@ class Launcher:
                 lease = Lease.take(folder, key=key)
                 if lease is not None:
                     return lease
+                if not self._notebook:
+                    break  # it is still ending, and its own restart waits for it
             leaving = any(left is not None for left in rivals.values())
             if not rivals or now - began > (LEAVING_S if leaving else PREDECESSOR_S):
                 return None
