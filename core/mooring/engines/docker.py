@@ -286,6 +286,8 @@ class DockerEngine:
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
         with self._mapped("reading the output"):
+            # the SDK asks this with the log's connection open, and forgets that when it fails
+            self._api.inspect_container(container)
             for chunk in self._api.logs(
                 container, stdout=True, stderr=True, stream=True, follow=follow, tail=tail or "all"
             ):

@@ -357,8 +357,9 @@ class FakeEngine:
         yield from lines
         while seen is not None:
             ended = found.state != "running"  # looked at before the last look at the log
-            yield from found.main.printed[seen:]
-            seen = len(found.main.printed)
+            new = found.main.printed[seen:]
+            seen += len(new)
+            yield from new
             if ended:
                 return
             self._sleep(POLL_S)
