@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mooring import lease, paths
-from mooring.claims import claim
+from mooring.inuse import used_for
 from mooring.engines.base import Container, Engine
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
@@ -160,7 +160,7 @@ def _remove_abandoned(engine: Engine, history: History, session: Session) -> boo
             if session.state is State.LOST or folder.record().get("boot_id", boot) != boot:
                 held.dissolve()
                 return False
-            why = claim(engine, session, held.kernels)
+            why = used_for(engine, session, held.kernels)
             if why:
                 held.dissolve()
                 history.add(session.id, "kept", "reconciler", why)

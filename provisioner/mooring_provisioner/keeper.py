@@ -92,7 +92,7 @@ def _watch(pipe: int) -> None:
 
 def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
     from mooring import lease
-    from mooring.claims import claim
+    from mooring.inuse import used_for
     from mooring.folder import Folder
     from mooring.session import State
 
@@ -126,7 +126,7 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
     try:
         if lease.holder_of(folder) == known["holder"]:
             session = mooring.get(folder.id)
-            why = claim(mooring.engine, session, held.kernels)
+            why = used_for(mooring.engine, session, held.kernels)
             if had_ended and session.state is State.RUNNING:
                 why = "it was started again"
             if why:

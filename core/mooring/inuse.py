@@ -33,7 +33,7 @@ exit 0
 """
 
 
-def claim(engine: Engine, session: Session, own_kernels: Collection[str]) -> str:
+def used_for(engine: Engine, session: Session, own_kernels: Collection[str]) -> str:
     """Why a session is to go on without the kernel that it was made for; empty if it is not.
 
     Args:
