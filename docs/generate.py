@@ -345,7 +345,7 @@ def settings_page() -> str:
         "## The server extension",
         "",
         (
-            "In `jupyter_server_config.py` as `c.MooringExtension.on_shutdown = \"stop\"`, on the "
+            'In `jupyter_server_config.py` as `c.MooringExtension.on_shutdown = "stop"`, on the '
             "command line of `jupyter lab` as `--MooringExtension.on_shutdown=stop`."
         ),
         "",

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mooring import lease, paths
-from mooring.inuse import used_for
 from mooring.engines.base import Container, Engine
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
 from mooring.history import History
+from mooring.inuse import used_for
 from mooring.kernels import KernelHandle
 from mooring.session import (
     LABEL_ID,

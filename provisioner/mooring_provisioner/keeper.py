@@ -92,8 +92,8 @@ def _watch(pipe: int) -> None:
 
 def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
     from mooring import lease
-    from mooring.inuse import used_for
     from mooring.folder import Folder
+    from mooring.inuse import used_for
     from mooring.session import State
 
     if not known.get("session"):
