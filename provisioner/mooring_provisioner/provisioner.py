@@ -209,8 +209,17 @@ class MooringProvisioner(KernelProvisionerBase):
         await self.send_signal(signal.SIGTERM)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
-        """A person asked for a shutdown or a restart; the message to the kernel is on its way."""
+        """A person asked for a shutdown or a restart; the message to the kernel is on its way.
+
+        To a kernel that has ended it is taken back: it would wait in the manager's socket for a
+        tenth of a second, and end the next kernel at the same address if that is there by then.
+        """
         self._asked_for = restart
+        manager, handle = self.parent, self._handle
+        control = getattr(manager, "_control_socket", None)
+        if manager is not None and control is not None and handle and handle.poll() is not None:
+            control.close(linger=0)
+            manager._control_socket = None
 
     async def cleanup(self, restart: bool = False) -> None:
         """Last step. Of a restart: nothing. Of a shutdown: a session of this kernel's own ends."""

@@ -138,6 +138,25 @@ def test_a_kernel_whose_container_was_killed_is_told_dead(server: Server, moorin
         assert socket.execute("print(open('/tmp/kept').read())").text == "kept"
 
 
+def test_a_kernel_of_a_session_that_was_started_again_can_be_restarted(
+    server: Server, mooring: Mooring
+) -> None:
+    """The shutdown that a restart sends first does not end the kernel that it starts then."""
+    install()
+    kernel_id = server.start("mk")
+    for _ in range(4):  # it was a race that was lost half the time
+        with server.socket(kernel_id) as socket:
+            socket.execute("1")
+            mooring.stop(only_session(mooring))
+            socket.wait_for_state("dead", timeout=10)
+        mooring.start(only_session(mooring).name)
+        assert server.ask("POST", f"kernels/{kernel_id}/restart")[0] == 200
+        with server.socket(kernel_id) as socket:
+            socket.wait_for_ready(timeout=10)
+            with pytest.raises(AssertionError, match="not within"):
+                socket.wait_for_state("restarting", timeout=4)
+
+
 def test_two_servers_that_ask_at_once_get_one_session(mooring: Mooring, jupyter: Path) -> None:
     """Two servers that ask for the same shared session at the same moment get the same one."""
     install(session="shared")
