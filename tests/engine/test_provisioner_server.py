@@ -151,13 +151,12 @@ def test_a_kernel_of_a_session_that_was_started_again_can_be_restarted(
             socket.execute("1")
             mooring.stop(only_session(mooring))
             socket.wait_for_state("dead", timeout=10)
-        session = mooring.start(only_session(mooring).name)
-        eventually(lambda: kernel_hosts(Folder.open(session.id)))
+        mooring.start(only_session(mooring).name)
+        eventually(lambda: kernel_hosts(Folder.open(only_session(mooring).id)))
         time.sleep(1)  # until the host has loaded what a kernel needs: then a restart is quick
         assert server.ask("POST", f"kernels/{kernel_id}/restart")[0] == 200
-        with server.socket(kernel_id) as socket:
-            with pytest.raises(AssertionError, match="not within"):
-                socket.wait_for_state("restarting", timeout=4)
+        with server.socket(kernel_id) as socket, pytest.raises(AssertionError, match="not within"):
+            socket.wait_for_state("restarting", timeout=4)
 
 
 def test_two_servers_that_ask_at_once_get_one_session(mooring: Mooring, jupyter: Path) -> None:
