@@ -69,7 +69,7 @@ class LaunchFailed(HTTPError):
 
     def __init__(self, error: MooringError) -> None:
         self.text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
-        super().__init__(500, "%s", self.text, reason=type(error).__name__)
+        super().__init__(500, self.text, reason=type(error).__name__)
 
     def __str__(self) -> str:
         return self.text

@@ -573,7 +573,7 @@ def test_other_sessions_keys_are_masked(mooring: Mooring, state: Path, project: 
             assert told == "state\n"
         finally:
             for session in other.sessions():
-                other.remove(session)
+                other.remove(session, force=True)
             os.environ["MOORING_STATE_DIR"] = str(state)
     finally:
         shutil.rmtree(outer)

@@ -106,6 +106,7 @@ class InProcess(Client):
             {"mooring_server_extension": True, "jupyter_server_terminals": True},
         )
         settings.IdentityProvider.setdefault("token", token)
+        self._before = set(threading.enumerate())
         self._thread = threading.Thread(target=self._run, args=(settings,), daemon=True)
         self._thread.start()
         assert self._ready.wait(30)
@@ -136,8 +137,8 @@ class InProcess(Client):
             ).result(30)
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(30)
-        for thread in threading.enumerate():  # the test's folders go with the test
-            if thread.name.startswith("mooring-"):
+        for thread in set(threading.enumerate()) - self._before:
+            if thread.name.startswith("mooring-"):  # the test's folders go with the test
                 thread.join(30)
 
     def _run(self, settings: Config) -> None:
