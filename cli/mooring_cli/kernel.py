@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mooring.errors import MooringError
+from mooring.errors import MooringError, SpecError
 from mooring_cli import options as opt
 from mooring_cli.output import clean, explain, note, print_json, print_rows
 
@@ -21,7 +21,7 @@ app = typer.Typer(help="Kernelspecs: pick a session in JupyterLab.", no_args_is_
 def install(
     file: opt.File = None,
     name: Annotated[
-        str | None, typer.Option(help="The kernelspec's name; default: the spec's, or mooring.")
+        str | None, typer.Option(help="The kernelspec's name; default: the spec's or session's.")
     ] = None,
     display_name: Annotated[str | None, typer.Option(help="What clients show.")] = None,
     session: Annotated[
@@ -43,7 +43,9 @@ def install(
     resolved = opt.resolve_spec(file, values)
     resolved = opt.ask_for_consent(resolved, resolved.project)
     consent.require(resolved, Mooring().grants(resolved, resolved.project))
-    chosen = name or resolved.spec.name or (session or "mooring")
+    chosen = name or resolved.spec.name or session
+    if not chosen:
+        raise SpecError("the kernelspec needs a name", "say --name NAME, or name: in the spec")
     config: dict[str, Any] = {"flags": _portable(opt.spec_flags(values))}
     if resolved.path:
         config["spec"] = str(resolved.path)

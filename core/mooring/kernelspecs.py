@@ -14,6 +14,8 @@ from typing import Any
 from mooring.errors import MooringError, SpecError
 
 PROVISIONER = "mooring-provisioner"
+# Comes with the wheel: the machine's own environment in a container
+PACKAGED = "mooring"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
         The kernelspec's folder.
 
     Raises:
-        SpecError: the name is none that Jupyter takes.
+        SpecError: the name is none that Jupyter takes, or the packaged kernelspec's.
         MooringError: another program's kernelspec has that name, or the folder is read-only.
     """
     from jupyter_client.kernelspec import KernelSpecManager
@@ -74,6 +76,11 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
         raise SpecError(
             f"kernel name {name!r} is not one that Jupyter takes",
             "use letters, digits, dashes, dots and underscores",
+        )
+    if name.lower() == PACKAGED:
+        raise SpecError(
+            f"kernelspec {name} comes with mooring, and would hide this one",
+            "choose another --name",
         )
     manager = KernelSpecManager()
     found = manager.find_kernel_specs().get(name.lower())
@@ -111,12 +118,18 @@ def remove(name: str) -> Path:
     """Delete one of mooring's kernelspecs. Returns the folder that is gone.
 
     Raises:
-        MooringError: there is none of that name, it is not mooring's, or it cannot be deleted.
+        MooringError: there is none of that name, it is not mooring's, it came with the package,
+            or it cannot be deleted.
     """
     import shutil
 
     for spec in installed():
         if spec.name == name.lower():
+            if spec.name == PACKAGED:
+                raise MooringError(
+                    f"kernelspec {name} came with mooring and goes with it",
+                    "pip uninstall mooring takes both away",
+                )
             try:
                 shutil.rmtree(spec.path)
             except OSError as error:

@@ -27,7 +27,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     lay_out(work)
     remove()
-    created = subprocess.run(["mooring", "create", "--detach", "--name", NAME], cwd=work)
+    create = ["mooring", "create", "-f", "session.yml", "--kernel", "python3", "--detach"]
+    created = subprocess.run([*create, "--name", NAME], cwd=work)
     if created.returncode:
         return created.returncode
     try:
@@ -64,10 +65,12 @@ def lay_out(work: Path) -> None:
 
 
 def run_lab(work: Path) -> int:
+    screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     argv = [
         *("jupyter", "lab", f"--ServerApp.root_dir={work}"),
         "--LabApp.default_url=/lab/tree/analysis.ipynb",
         *(["--allow-root"] if os.geteuid() == 0 else []),
+        *([] if screen else ["--no-browser"]),  # a text browser would take the terminal
         *sys.argv[1:],
     ]
     print("The anchor in JupyterLab's left sidebar shows the session. Ctrl-C ends all of it.")

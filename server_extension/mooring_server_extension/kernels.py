@@ -21,7 +21,7 @@ from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside
 from mooring_server_extension.terminals import running
 
-GENERIC = "mooring"
+GENERIC = kernelspecs.PACKAGED
 _KERNEL_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f-]{32,36}")
 
 

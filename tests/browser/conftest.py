@@ -111,6 +111,9 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
     """An empty tab, 1280 by 800. build/browser keeps what it showed and said in a failed test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(WAIT_MS)
+    # Chromium gives up a request when a container's network comes or goes, and JupyterLab shows no
+    # toolbar without its settings: Playwright asks for those
+    context.route("**/api/settings/**", lambda route: route.fulfill(response=route.fetch()))
     page = context.new_page()
     page.on(
         "console",
@@ -122,6 +125,7 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
         kept = EVIDENCE / request.node.name
         page.screenshot(path=f"{kept}.png")
         Path(f"{kept}.log").write_text("\n".join(console) + "\n")
+    context.unroute_all(behavior="ignoreErrors")
     context.close()
 
 
