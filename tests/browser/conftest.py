@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
 from mooring import kernelspecs
 from mooring.service import Mooring
@@ -40,6 +42,7 @@ SETTINGS = {
     "completer-extension/manager": {"providerTimeout": 20_000},
 }
 LAB = ("--LabApp.expose_app_in_browser=True",)
+PARTS = re.compile(r"/(lab/api|lab/extensions|static)/")
 WAIT_MS = 30_000
 # picture("name", height=480): docs/pictures/name.png, its upper part
 Picture = Callable[..., None]
@@ -106,14 +109,25 @@ def console() -> list[str]:
     return []
 
 
+def fetch(route: Route) -> None:
+    """Ask for a part of JupyterLab in the browser's place.
+
+    Chromium gives up its requests when a container's network comes or goes, and JupyterLab does
+    not ask twice for what it is made of.
+    """
+    try:
+        route.fulfill(response=route.fetch())
+    except Error:  # no server, or no page any more
+        with contextlib.suppress(Error):
+            route.abort()
+
+
 @pytest.fixture
 def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -> Iterator[Page]:
     """An empty tab, 1280 by 800. build/browser keeps what it showed and said in a failed test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(WAIT_MS)
-    # Chromium gives up a request when a container's network comes or goes, and JupyterLab shows no
-    # toolbar without its settings: Playwright asks for those
-    context.route("**/api/settings/**", lambda route: route.fulfill(response=route.fetch()))
+    context.route(PARTS, fetch)
     page = context.new_page()
     page.on(
         "console",

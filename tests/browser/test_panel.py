@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from mooring.service import Mooring
@@ -110,6 +111,7 @@ def same_kernels(now: list[dict[str, Any]], before: list[dict[str, Any]]) -> boo
     return {kernel["id"] for kernel in now} == {kernel["id"] for kernel in before}
 
 
+@pytest.mark.alone
 def test_a_page_outlives_its_server(mooring: Mooring, project: Path, lab: Lab, page: Page) -> None:
     """The server is killed and started again: page and kernel go on, and no output is lost."""
     name = write_notebook(
