@@ -28,6 +28,7 @@ pytest_plugins = ["tests.wheel_env"]
 ONE_AT_A_TIME = ("docs", "packaging", "users")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a file stay together where several workers share the suite (pytest-xdist)."""
     for item in items:

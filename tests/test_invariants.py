@@ -30,7 +30,7 @@ def leaked_container(real_engine: Engine, state: Path) -> Iterator[str]:
         user="0:0",
         labels={LABEL_INSTALLATION: paths.installation_id()},
     )
-    Mooring(real_engine).remove(Mooring(real_engine).get(image.name))
+    Mooring(real_engine).remove(Mooring(real_engine).get(image.name), force=True)
     assert config.image.startswith(reference)
     container = real_engine.create(config)
     yield container
