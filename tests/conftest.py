@@ -25,17 +25,17 @@ pytest_plugins = ["tests.wheel_env"]
 
 
 # These share what there is one of: the environment's kernelspecs, the wheel, the machine's users
-ONE_AT_A_TIME = ("docs", "packaging", "users")
+SHARED = ("docs", "packaging", "users")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the groups into the tests' names
+@pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file stay together where several workers share the suite (pytest-xdist)."""
+    """What shares something runs alone, as what measures time does."""
     for item in items:
-        wheel = "installed_wheel" in getattr(item, "fixturenames", ())
-        together = wheel or item.path.parent.name in ONE_AT_A_TIME
-        group = "one at a time" if together else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        if "installed_wheel" in getattr(item, "fixturenames", ()) or (
+            item.path.parent.name in SHARED
+        ):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,7 @@ from mooring.folder import Folder
 from mooring.service import Mooring
 from mooring.session import LABEL_INSTALLATION
 from tests.invariants import leaks, suite_leaks
+from tests.kernel_clients import eventually
 
 
 @pytest.fixture
@@ -86,6 +87,7 @@ def test_a_clock_outside_of_a_container_turns_the_suite_red(tmp_path: Path) -> N
     script = tmp_path / "clock.sh"
     script.write_text("read -r line\n")
     with subprocess.Popen(["sh", script], stdin=subprocess.PIPE) as clock:
-        assert any(str(clock.pid) in line for line in suite_leaks(set()))
+        # its command line shows a moment after it was started
+        eventually(lambda: any(str(clock.pid) in line for line in suite_leaks(set())), timeout=10)
         clock.kill()
     assert suite_leaks(set()) == []
