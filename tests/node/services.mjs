@@ -306,6 +306,7 @@ if (during === 'busy') {
     await until(CONNECT_S, 'connection to a busy kernel', connected);
     const connect_s = seconds(began);
     const asked = run(second, 'print(x)');
+    await sleep(1); // the server does not wait until it hears a kernel that is busy
     writeFileSync(flag, '');
     await until(QUICK_S, 'its output', () => text.includes('finished'));
     check((await asked) === '42', 'x of the second connection');
