@@ -38,7 +38,7 @@ __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
 
 Open = Callable[..., vscode.Notebook]
-NAMED = {"JPY_SESSION_NAME": "/work/one.ipynb"}
+NAMED = {"JPY_SESSION_NAME": "/home/ada/one.ipynb"}
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_another_notebook_never_has_a_stopped_session(notebook: Open, mooring: M
 
 def test_another_notebook_that_comes_later(notebook: Open, mooring: Mooring) -> None:
     """A name tells notebooks apart at once; the dead kernel's own one finds its files again."""
-    one, two = notebook(env=NAMED), notebook(env={"JPY_SESSION_NAME": "/work/two.ipynb"})
+    one, two = notebook(env=NAMED), notebook(env={"JPY_SESSION_NAME": "/home/ada/two.ipynb"})
     client = one.start()
     one.run("open('/tmp/kept', 'w').write('of one')")
     client.execute("import os; os._exit(3)")
