@@ -211,7 +211,10 @@ create_comm(target_name="page", data={"said": "hello"})`
   check(back.content.data.echo.n === 7, JSON.stringify(back.content));
   const bytes = back.buffers.map(b => [...new Uint8Array(b.buffer ?? b, b.byteOffset, b.byteLength)]);
   check(JSON.stringify(bytes) === '[[1,2,3]]', `buffers: ${JSON.stringify(bytes)}`);
-  await within(QUICK_S, 'comm_close', comm.close().done);
+  // The library deletes the comm's subshell in the same breath, and a kernel that reads this first
+  // never gets to the comm_close: it is not waited for
+  comm.close().done.catch(() => {});
+  await run(kernel, 'pass');
 });
 
 await step('interrupt', async () => {
