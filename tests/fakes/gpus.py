@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ class FakeGpus:
     ) -> None:
         self.file = file
         self.driver = driver
+        self._machine = secrets.token_hex(2)  # so that no two tests have a GPU in common
         self.devices: list[dict[str, Any]] = [
             {
-                "uuid": uuid(number),
+                "uuid": f"GPU-{number:08x}-{self._machine}-4000-8000-000000000000",
                 "name": name,
                 "memory": memory_gib * GIB,
                 "use": 0,
@@ -81,7 +83,7 @@ class FakeGpus:
         number = self.devices.index(device)
         device["mig"] = [
             {
-                "uuid": f"MIG-{number:08x}-0000-4000-8000-{part:012x}",
+                "uuid": f"MIG-{number:08x}-{self._machine}-4000-8000-{part:012x}",
                 "name": f"{device['name']} MIG {max(1, size // 5)}g.{size}gb",
                 "memory": size * GIB,
                 "processes": [],
@@ -109,8 +111,3 @@ class FakeGpus:
             one for device in self.devices for one in (device, *(device.get("mig") or []))
         ]
         return next(one for one in everything if one["uuid"] == gpu)
-
-
-def uuid(number: int) -> str:
-    """The UUID of a machine's GPU, the same on every run."""
-    return f"GPU-{number:08x}-fa4e-4000-8000-{number:012x}"

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import DockerException
 
+from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from tests.fakes.gpus import HOOK, NVML, FakeGpus
-from tests.gpus.observer import why_no_requests
+from tests.gpus.observer import own_socket, why_no_requests
 
 
 @pytest.fixture
@@ -36,18 +38,38 @@ def nvml(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpus]:
 
 
 @pytest.fixture(scope="session")
-def _requests_taken(real_engine: Engine) -> None:
-    why = why_no_requests()
-    if why and os.environ.get("CI"):
-        pytest.fail(f"CI needs an engine that takes requests for GPUs: {why}")
-    if why:
-        pytest.skip(
-            f"the engine takes no requests for GPUs ({why}); start dockerd with "
-            f"{HOOK} on its PATH, as tools/ensure-engine does"
-        )
+def _requests_taken() -> str:
+    try:
+        return why_no_requests()
+    except DockerException as error:
+        return f"no engine: {error}"
 
 
 @pytest.fixture
-def gpu_engine(real_engine: Engine, nvml: FakeGpus, _requests_taken: None) -> Engine:
-    """This machine's engine, which takes requests for the fake GPUs."""
+def real_engine(
+    nvml: FakeGpus, monkeypatch: pytest.MonkeyPatch, _requests_taken: str
+) -> Iterator[Engine]:
+    """This machine's engine, which takes requests for the fake GPUs.
+
+    Who shares an engine shares its queue, and finds it by the path of the engine's socket. So
+    that tests do not stand in each other's queues, each has another name for that socket; root
+    can give it one.
+    """
+    if _requests_taken and os.environ.get("CI"):
+        pytest.fail(f"CI needs an engine that takes requests for GPUs: {_requests_taken}")
+    if _requests_taken:
+        pytest.skip(
+            f"the engine takes no requests for GPUs ({_requests_taken}); start dockerd with "
+            f"{HOOK} on its PATH, as tools/ensure-engine does"
+        )
+    with own_socket() as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        engine = open_engine()
+        yield engine
+        engine.close()
+
+
+@pytest.fixture
+def gpu_engine(real_engine: Engine) -> Engine:
+    """``real_engine``, by the name that says what it is used for."""
     return real_engine

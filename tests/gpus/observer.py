@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from docker.api.client import APIClient
@@ -20,6 +23,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest
 
 from mooring.engines.docker import local_address
+from mooring.gpus.gate import open_gate
 
 LABEL_GPUS = "mooring.gpus"
 WHOLE = 1000  # shares are added up in thousandths
@@ -50,6 +54,29 @@ def why_no_requests() -> str:
             api.remove_container(made, force=True)
             api.remove_image(image, force=True)
     return ""
+
+
+@contextlib.contextmanager
+def own_socket() -> Iterator[str]:
+    """Another name for the engine's socket, and so a queue of its own; the address it has there.
+
+    Where the caller may not make one, the engine's own.
+    """
+    address = local_address(os.environ)
+    socket = Path(os.path.realpath(address.removeprefix("unix://")))
+    other = socket.with_name(f"mt-{secrets.token_hex(4)}.sock")
+    try:
+        os.link(socket, other)
+    except OSError:
+        yield address
+        return
+    try:
+        yield f"unix://{other}"
+    finally:
+        folder = open_gate(f"unix://{other}").folder
+        other.unlink()
+        if folder.name.startswith("mooring-"):  # else it is the installation's own
+            shutil.rmtree(folder)
 
 
 @dataclass
