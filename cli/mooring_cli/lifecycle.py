@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring.errors import EngineUnavailable, MooringError, SessionNotFound
+from mooring.errors import SessionNotFound
 from mooring_cli import options as opt
-from mooring_cli.joining import forwarding, interruptible, join
-from mooring_cli.output import explain, note, steps
+from mooring_cli.choosing import choose, each
+from mooring_cli.joining import interruptible
+from mooring_cli.later import SaveImage
+from mooring_cli.launching import Launch, launch
+from mooring_cli.output import note
+from mooring_cli.waiting import longest_wait, steps
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
     from mooring.session import Session
+
+HELD_S = 2 * 3600.0
 
 
 @opt.with_spec_flags
@@ -31,130 +37,188 @@ def create(
     remove: Annotated[
         bool, typer.Option("--rm", help="Remove it when its command has ended.")
     ] = False,
+    max_wait: opt.MaxWait = None,
+    enqueue: opt.Enqueue = False,
     values: opt.Values = opt.NO_VALUES,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+    save_image: SaveImage = None,
 ) -> None:
     """Create a session from a spec and attach to it.
 
-    Without a command it is a shell. The exit code is the command's. Ctrl-C while it is being
-    created takes everything back; afterwards it belongs to the program inside.
+    Without a command it is a shell. The exit code is the command's. It waits for GPUs, in turn.
+    Ctrl-C until it runs takes everything back; afterwards it belongs to the program inside.
     """
-    from mooring.service import Mooring
-    from mooring.terminals import is_interactive, terminal_size
-
     opt.check_keys(detach_keys)
+    longest = longest_wait(max_wait)
     cwd = Path.cwd()
     resolved = opt.ask_for_consent(
         opt.resolve_spec(file, {**values, "name": name}, opt.after_dashes(command)), cwd
     )
-    if resolved.spec.kernel and not resolved.spec.argv:
-        detach = True  # its main process is its clock: there is nothing to attach to
-    tty = detach or is_interactive()
-    mooring = Mooring()
-    with interruptible(), steps() as progress:
-        created = mooring.create(
-            resolved,
-            cwd=cwd,
-            attach=not detach,
-            tty=tty,
-            size=terminal_size(),
-            remove=remove,
-            progress=progress,
-            detach_keys=detach_keys,
-        )
-    session = created.session
-    if created.stream is None:
-        print(session.name)
-        note(f"running; open a shell in it: mooring exec {session.name}")
-        return
-    if tty:
-        note(f"session {session.name}; leave it running with {detach_keys}")
-    with forwarding(mooring, session, created.stream):
-        code = join(created.stream, detach_keys=detach_keys)
-    if code is None:
-        note(f"left {session.name} running; come back with: mooring attach {session.name}")
-        return
-    mooring.sessions()  # writes down the end, and removes the session if that was asked for
-    past = mooring.past(session.id) if remove else None
-    if past is not None and past.exit_code is not None:
-        code = past.exit_code  # another mooring may have removed the container before we asked it
-    raise typer.Exit(code)
+    # without a command of its own a kernel's session is its clock: nothing to attach to
+    only_kernels = bool(resolved.spec.kernel and not resolved.spec.argv)
+    how = Launch(
+        detach=detach or only_kernels,
+        remove=remove,
+        max_wait_s=longest,
+        enqueue=enqueue,
+        detach_keys=detach_keys,
+    )
+    raise typer.Exit(launch(resolved, cwd, how))
 
 
-def start(names: opt.Names) -> None:
+def start(
+    names: opt.SomeNames = None,
+    everything: opt.Everything = False,
+    yes: opt.Yes = False,
+    max_wait: opt.MaxWait = None,
+) -> None:
     """Start stopped sessions again.
 
-    Their files and the packages installed in them are there; their clock is new.
+    Their files and the packages installed in them are there; their clock is new. They wait for
+    GPUs again, in turn; Ctrl-C meanwhile leaves them stopped.
     """
     from mooring.service import Mooring
+    from mooring.session import State
 
+    longest = longest_wait(max_wait)
+    deadline = None if longest is None else time.monotonic() + longest
     mooring = Mooring()
-    _each(mooring, names, lambda session: mooring.start(session.id))
+
+    def act(session: Session) -> None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with interruptible(), steps() as progress:
+            mooring.start(session.id)
+
+    each(
+        choose(
+            mooring, names, everything, yes=yes, verb="start",
+            fits=lambda session: session.state in (State.STOPPED, State.LOST),
+        ),
+        act,
+    )  # fmt: skip
 
 
-def stop(names: opt.Names) -> None:
+def stop(
+    names: opt.SomeNames = None,
+    everything: opt.Everything = False,
+    yes: opt.Yes = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Another user's too.")] = False,
+) -> None:
     """Stop sessions and keep their files.
 
-    Everything in them ends; `mooring start` takes them up again.
+    Everything in them ends and their GPUs are free; `mooring start` takes them up again. One that
+    waits or starts is cancelled, and nothing of it is left.
     """
     from mooring.service import Mooring
 
     mooring = Mooring()
-    _each(mooring, names, mooring.stop)
+
+    def act(session: Session) -> None:
+        if getattr(session, "foreign", False) and force:
+            note(f"{session.name} belongs to {session.owner}: what runs in it is lost to them")
+        mooring.stop(session)
+
+    each(choose(mooring, names, everything, yes=yes, verb="stop", fits=_is_alive, others=True), act)
 
 
 def rm(
-    names: opt.Names,
+    names: opt.SomeNames = None,
+    everything: opt.Everything = False,
+    yes: opt.Yes = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Running ones too.")] = False,
 ) -> None:
     """Remove sessions: all but outputs and history.
 
-    Containers, private homes and keys go.
+    Containers, private homes and keys go. With --all those that have ended; with --all --force
+    every one.
     """
+    from mooring.errors import PolicyError
     from mooring.service import Mooring
 
     mooring = Mooring()
-    _each(mooring, names, lambda session: mooring.remove(session, force=force))
+
+    def act(session: Session) -> None:
+        if getattr(session, "foreign", False):
+            raise PolicyError(
+                f"session {session.name} belongs to {session.owner}, who alone can remove it",
+                f"to end what runs in it: mooring stop --force {session.name}",
+            )
+        mooring.remove(session, force=force)
+
+    each(
+        choose(
+            mooring, names, everything, yes=yes, verb="remove",
+            fits=lambda session: force or not _is_alive(session), others=True,
+        ),
+        act,
+    )  # fmt: skip
 
 
 def hold(
-    name: opt.Name,
-    duration: Annotated[str, typer.Argument(help="How long: 2h, 45m; off gives it up.")] = "2h",
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAMES... [DURATION]",
+            help="Names or patterns, then how long: 2h (the default), 45m; off gives it up.",
+            autocompletion=opt.complete_names,
+        ),
+    ] = None,
+    everything: opt.Everything = False,
+    yes: opt.Yes = False,
 ) -> None:
-    """Keep a session from idling out for a while.
+    """Keep sessions from idling out for a while.
 
     The maximum duration stands.
     """
     from mooring.quantities import format_duration
     from mooring.service import Mooring
+    from mooring.session import State
 
-    seconds = _duration("duration", duration)
     mooring = Mooring()
-    session = mooring.get(name)
-    mooring.hold(session, seconds)
-    until = f"held for {format_duration(seconds)}" if seconds else "no longer held"
-    print(f"{session.name} {until}")
+    names, seconds = _held_for(mooring, list(arguments or []), everything)
+
+    def act(session: Session) -> str:
+        mooring.hold(session, seconds)
+        until = f"held for {format_duration(seconds)}" if seconds else "no longer held"
+        return f"{session.name} {until}"
+
+    each(
+        choose(
+            mooring, names, everything, yes=yes, verb="hold",
+            fits=lambda session: session.state is State.RUNNING,
+        ),
+        act,
+    )  # fmt: skip
 
 
 def update(
-    name: opt.Name,
+    names: opt.SomeNames = None,
     idle_timeout: opt.IdleTimeout = None,
     max_duration: opt.MaxDuration = None,
+    everything: opt.Everything = False,
+    yes: opt.Yes = False,
 ) -> None:
-    """Change a running session's deadlines, at once."""
+    """Change running sessions' deadlines, at once.
+
+    A maximum that has passed already is refused.
+    """
     from mooring.errors import SpecError
     from mooring.service import Mooring
+    from mooring.session import State
 
     if idle_timeout is None and max_duration is None:
         raise SpecError("nothing to update", "say --idle-timeout 1h or --max-duration 12h")
+    opt.with_unit("--max-duration", max_duration)
+    idle_s = None if idle_timeout is None else _duration("--idle-timeout", idle_timeout)
+    max_s = None if max_duration is None else _duration("--max-duration", max_duration)
     mooring = Mooring()
-    session = mooring.get(name)
-    mooring.update(
-        session,
-        idle_timeout_s=None if idle_timeout is None else _duration("--idle-timeout", idle_timeout),
-        max_duration_s=None if max_duration is None else _duration("--max-duration", max_duration),
-    )
-    print(session.name)
+    each(
+        choose(
+            mooring, names, everything, yes=yes, verb="update",
+            fits=lambda session: session.state is State.RUNNING,
+        ),
+        lambda session: mooring.update(session, idle_timeout_s=idle_s, max_duration_s=max_s),
+    )  # fmt: skip
 
 
 def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
@@ -180,31 +244,34 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _each(mooring: Mooring, names: list[str], act: Callable[[Session], object]) -> None:
-    """Do it to each of the sessions; one that fails does not keep the others from it."""
-    done: set[str] = set()
-    failed = False
-    for name in names:
+def _is_alive(session: Session) -> bool:
+    from mooring.session import State
+
+    return session.state in (State.RUNNING, State.PAUSED, State.STARTING)
+
+
+def _held_for(mooring: Mooring, names: list[str], everything: bool) -> tuple[list[str], float]:
+    """Tell the duration from the names before it; it may be left out.
+
+    Raises:
+        SpecError: what stands last is neither a duration nor a session.
+    """
+    from mooring.errors import SpecError
+    from mooring.quantities import parse_duration
+
+    if not names or (len(names) == 1 and not everything):
+        return names, HELD_S
+    *before, last = names
+    try:
+        return before, parse_duration(last)
+    except ValueError as error:
         try:
-            found = mooring.find([name])
-        except SessionNotFound as error:
-            explain(error)
-            failed = True
-            continue
-        for session in found:
-            if session.id in done:
-                continue
-            done.add(session.id)
-            try:
-                act(session)
-                print(session.name, flush=True)
-            except EngineUnavailable:
-                raise
-            except MooringError as error:
-                explain(error)
-                failed = True
-    if failed:
-        raise typer.Exit(1)
+            mooring.find([last])
+        except SessionNotFound:
+            raise SpecError(
+                f"duration: {last!r} {error}", "names come first, as in: mooring hold bert 2h"
+            ) from None
+    return names, HELD_S
 
 
 def _duration(what: str, text: str) -> float:

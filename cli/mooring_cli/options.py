@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,22 @@ def complete_names(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def complete_images(incomplete: str) -> list[str]:
+    """This machine, and the images of sessions that there are; read without the engine."""
+    try:
+        from mooring.folder import Folder
+
+        specs = [folder.record().get("spec", {}) for folder in Folder.all()]
+        images = {"host", *(str(spec.get("image", "host")) for spec in specs)}
+    except Exception:  # as above
+        return []
+    return sorted(image for image in images if image.startswith(incomplete))
+
+
+def complete_resources(incomplete: str) -> list[str]:
+    return [f"{name}=" for name in RESOURCES if name.startswith(incomplete)]
+
+
 Name = Annotated[
     str,
     typer.Argument(help="A session's name, or the start of its id.", autocompletion=complete_names),
@@ -40,6 +56,33 @@ Names = Annotated[
     list[str],
     typer.Argument(
         help="Names, starts of ids, or patterns such as 'bert-*'.", autocompletion=complete_names
+    ),
+]
+# For a command that has --all as well
+SomeNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAMES]...",
+        help="Names, starts of ids, or patterns such as 'bert-*'.",
+        autocompletion=complete_names,
+    ),
+]
+Everything = Annotated[bool, typer.Option("--all", "-a", help="All of them; asks first.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Enqueue = Annotated[
+    bool,
+    typer.Option(
+        "--enqueue-only",
+        help="Return at once; it starts by itself when its turn comes. With --max-wait: wait so "
+        "long, then leave it in the queue.",
+    ),
+]
+MaxWait = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="Give up, with exit code 3, when it does not run by then: 60s, 10m; a number alone "
+        "is seconds.",
     ),
 ]
 DetachKeys = Annotated[str, typer.Option(help="Keys that leave and let everything go on.")]
@@ -55,7 +98,10 @@ Image = Annotated[
 Environment = Annotated[str | None, typer.Option(hidden=True, help="The same as --image.")]
 Pull = Annotated[str | None, typer.Option(help="always, missing or never.")]
 Kernel = Annotated[str | None, typer.Option(help="A Jupyter kernel of the image: python3, say.")]
-Gpus = Annotated[str | None, typer.Option(help="How many GPUs.")]
+Gpus = Annotated[
+    str | None,
+    typer.Option(help="2, a share such as 0.5, or count=1,memory=40GiB,model=A100."),
+]
 Cpus = Annotated[str | None, typer.Option(help="Cores; fractions allowed.")]
 Memory = Annotated[str | None, typer.Option(help="Limit: 16GiB, 512m.")]
 Shm = Annotated[str | None, typer.Option(help="Size of /dev/shm: 8GiB.")]
@@ -71,6 +117,16 @@ Outputs = Annotated[
         "--output", "--outputs", help="[NAME=]PATH, writable under /mnt/outputs/NAME; repeatable."
     ),
 ]
+Ports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--port",
+        "-p",
+        metavar="[HERE:]THERE",
+        help="Open a port of the session on 127.0.0.1: 6006:6006, or 8080 on any free port; "
+        "repeatable.",
+    ),
+]
 Home = Annotated[bool | None, typer.Option("--home/--no-home", help="Mount your home, writable.")]
 Env = Annotated[
     list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE, or NAME from here; repeatable.")
@@ -82,7 +138,23 @@ Secret = Annotated[
 IdleTimeout = Annotated[
     str | None, typer.Option(help="Stop after so long without activity: 30m; off for never.")
 ]
-MaxDuration = Annotated[str | None, typer.Option(help="Stop after so long in any case: 8h.")]
+MaxDuration = Annotated[
+    str | None, typer.Option(help="Stop after so long in any case: 8h, 90m; with its unit.")
+]
+Priority = Annotated[
+    int | None,
+    typer.Option(help="Its place among those that wait for GPUs: -100 to 100, higher first."),
+]
+Resources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        "-r",
+        metavar="NAME=VALUE",
+        help="cpu=4, mem=8g, cuda.device=1 or cuda.shares=0.5; repeatable.",
+        autocompletion=complete_resources,
+    ),
+]
 Target = Annotated[str | None, typer.Option(help="Where it runs; local.")]
 Encrypt = Annotated[
     str | None, typer.Option(help="always: encrypt kernels' sockets on this machine too.")
@@ -93,18 +165,43 @@ Record = Annotated[
 ]
 
 
+def complete_profiles(incomplete: str) -> list[str]:
+    """Names of the user's profiles for the shell."""
+    try:
+        from mooring.config import profiles_dir
+        from mooring.inheritance import profile_names
+
+        names = profile_names(profiles_dir())
+    except Exception:  # as in complete_names
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="A profile of yours, over your configuration and under the file.",
+        autocompletion=complete_profiles,
+    ),
+]
+
+
 # What a command's ``values`` becomes on the command line: a flag for each, None when not given
 SPEC_FLAGS: dict[str, Any] = {
+    "profile": Profile,
     "image": Image,
     "environment": Environment,
     "pull": Pull,
     "kernel": Kernel,
     "gpus": Gpus,
+    "priority": Priority,
     "cpus": Cpus,
     "memory": Memory,
     "shm": Shm,
+    "resources": Resources,
     "inputs": Inputs,
     "outputs": Outputs,
+    "ports": Ports,
     "home": Home,
     "env": Env,
     "secret": Secret,
@@ -118,9 +215,20 @@ Values = Mapping[str, Any]
 NO_VALUES: Values = {}
 
 
-def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of ``SPEC_FLAGS``; it gets what was given as ``values``."""
+# Backend.ai's names of resources, and the key of a spec that each sets
+RESOURCES = {"cpu": "cpus", "mem": "memory", "cuda.device": "gpus", "cuda.shares": "gpus"}
+
+
+def with_spec_flags(
+    command: Callable[..., None], without: Collection[str] = ()
+) -> Callable[..., None]:
+    """Give a command the flags of ``SPEC_FLAGS``; it gets what was given as ``values``.
+
+    Args:
+        without: those that make no sense for it.
+    """
     own = inspect.signature(command, eval_str=True)
+    flags = {name: flag for name, flag in SPEC_FLAGS.items() if name not in without}
     parameters = []
     for parameter in own.parameters.values():
         if parameter.name != "values":
@@ -128,12 +236,12 @@ def with_spec_flags(command: Callable[..., None]) -> Callable[..., None]:
             continue
         parameters += [
             inspect.Parameter(name, parameter.kind, default=None, annotation=annotation)
-            for name, annotation in SPEC_FLAGS.items()
+            for name, annotation in flags.items()
         ]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        values = {name: given.pop(name) for name in SPEC_FLAGS}
+        values = {name: given.pop(name) for name in flags}
         command(**given, values=values)
 
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -155,13 +263,20 @@ def spec_flags(values: Values) -> dict[str, Any]:
     flags: dict[str, Any] = {"image": values.get("image") or values.get("environment")}
     for key in ("pull", "kernel", "memory", "shm", "home", "target", "encrypt", "record", "name"):
         flags[key] = values.get(key)
-    for key in ("idle_timeout", "max_duration"):
-        flags[key] = values.get(key)
-    for key in ("gpus", "cpus"):
-        flags[key] = _number(key, values.get(key))
+    flags["priority"] = values.get("priority")
+    flags["idle_timeout"] = values.get("idle_timeout")
+    flags["max_duration"] = with_unit("--max-duration", values.get("max_duration"))
+    flags["gpus"] = _gpus(values.get("gpus"))
+    flags["cpus"] = _number("--cpus", values.get("cpus"))
+    for key, (name, value) in _resources(values.get("resources")).items():
+        if flags.get(key) is not None:
+            raise SpecError(f"-r {name} and --{key} say the same thing", "give one of them")
+        flags[key] = value
     for key in ("inputs", "outputs"):
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
+    if values.get("ports"):
+        flags["ports"] = list(values["ports"])
     if values.get("env"):
         flags["env"] = dict(variable(text) for text in values["env"])
     if values.get("secret"):
@@ -181,7 +296,14 @@ def resolve_spec(
     flags = spec_flags(values)
     if command:
         flags["command"] = command
-    return resolve(flags=flags, file=file)
+    given = {
+        key: f"flag -r {name}" for key, (name, _) in _resources(values.get("resources")).items()
+    }
+
+    def flag(key: str) -> str:
+        return given.get(key) or f"flag --{key.replace('_', '-')}"
+
+    return resolve(flags=flags, file=file, profile=values.get("profile"), flag=flag)
 
 
 def after_dashes(command: list[str] | None) -> list[str]:
@@ -202,6 +324,8 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
         from mooring_cli.output import clean
 
         typer.echo(f"{resolved.path} asks for more than its own folder:", err=True)
+        if resolved.extended:
+            typer.echo(f"  (it extends {clean(', '.join(resolved.extended))})", err=True)
         for grant in missing:
             typer.echo(f"  {clean(grant.key)}: {clean(grant.what)}", err=True)
         if typer.confirm("Allow it, for this file as it stands?", err=True):
@@ -209,14 +333,65 @@ def ask_for_consent(resolved: ResolvedSpec, cwd: Path) -> ResolvedSpec:
     return resolved
 
 
-def _number(key: str, text: str | None) -> Any:
+def with_unit(flag: str, text: str | None) -> str | None:
+    """A duration that is no bare number: one is hours elsewhere (mcli), and seconds here.
+
+    Raises:
+        SpecError: it is one, other than 0.
+    """
+    if text is not None and text.strip().replace(".", "", 1).isdigit() and float(text):
+        number = text.strip()
+        raise SpecError(
+            f"flag {flag}: {number} has no unit", f"say {number}h for hours, {number}s for seconds"
+        )
+    return text
+
+
+def _number(flag: str, text: str | None) -> Any:
     if text is None:
         return None
     try:
         value = float(text)
     except ValueError:
-        raise SpecError(f"flag --{key}: {text!r} is not a number") from None
+        raise SpecError(f"flag {flag}: {text!r} is not a number") from None
     return int(value) if value.is_integer() else value
+
+
+def _gpus(text: str | None) -> Any:
+    """A count, a share, or ``count=1,memory=40GiB,model=A100`` as the mapping of a spec file."""
+    if text is None or "=" not in text:
+        return _number("--gpus", text)
+    wanted: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value or key in wanted:
+            raise SpecError(
+                f"flag --gpus: {part.strip()!r} is not one KEY=VALUE",
+                "say it as in: --gpus count=1,memory=40GiB,model=A100",
+            )
+        wanted[key] = _number("--gpus: count", value) if key == "count" else value
+    return wanted
+
+
+def _resources(texts: list[str] | None) -> dict[str, tuple[str, Any]]:
+    """What ``-r`` asks for: the name that was given and the value, for each key of a spec.
+
+    Raises:
+        SpecError: a name that there is not, or two for the same thing.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for text in texts or []:
+        name, equals, value = (piece.strip() for piece in text.partition("="))
+        if not equals or name not in RESOURCES:
+            what = f"no resource {name!r}" if equals else f"{text!r} is not NAME=VALUE"
+            raise SpecError(f"flag -r: {what}", f"there is: {', '.join(RESOURCES)}")
+        key = RESOURCES[name]
+        if key in found:
+            raise SpecError(
+                f"-r {found[key][0]} and -r {name} say the same thing", "give one of them"
+            )
+        found[key] = (name, value if key == "memory" else _number(f"-r {name}", value))
+    return found
 
 
 def _mounts(text: str) -> list[Any]:

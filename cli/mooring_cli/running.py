@@ -1,0 +1,139 @@
+"""run: a session from an image, files sent into it, and one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mooring.errors import MooringError, SpecError
+from mooring_cli import options as opt
+from mooring_cli.launching import Launch, launch
+from mooring_cli.output import explain
+from mooring_cli.waiting import longest_wait
+
+# $0 the code. Which Python there is only the image knows, and only once it runs.
+_PYTHON = """
+for python in python3 python; do
+    command -v $python >/dev/null 2>&1 && exec $python -c "$0"
+done
+echo "error: the image has no python3 on its PATH, which -c needs" >&2
+echo "hint: use an image with Python, or a shell's command: --exec 'COMMAND'" >&2
+exit 125
+"""
+# It has a private home for a working directory, and a command for a main process
+_NOWHERE = Path("/")
+_NOT_HERE = ("image", "environment", "kernel", "home", "encrypt", "record")
+
+
+def run(
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="host (this machine), or [docker://]repository/name:tag.",
+            autocompletion=opt.complete_images,
+        ),
+    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILES]...", help="Files and folders, copied into its working directory."
+        ),
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option("--code", "-c", help="Python code to run, as python3 -c does.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option("--exec", metavar="COMMAND", help="A line for the shell to run.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name; one is made up without.")] = None,
+    remove: Annotated[
+        bool, typer.Option("--rm", help="Remove it when its command has ended.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Leave it in the background; print its name.")
+    ] = False,
+    tty: Annotated[
+        bool | None,
+        typer.Option("--tty/--no-tty", "-t/-T", help="A terminal; default: if here is one."),
+    ] = None,
+    max_wait: opt.MaxWait = None,
+    enqueue: opt.Enqueue = False,
+    values: opt.Values = opt.NO_VALUES,
+    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+) -> None:
+    """Run code, a command or a shell in a new session of an image, with files sent along.
+
+    Its working directory is its own private home: the current folder is not mounted, and FILES are
+    copied. The exit code is the command's, and 125 when mooring itself failed. Without --rm the
+    session stays, stopped, with its files: mooring logs, mooring start.
+    """
+    try:
+        opt.check_keys(detach_keys)
+        how = Launch(
+            detach=detach,
+            remove=remove,
+            tty=tty,
+            max_wait_s=longest_wait(max_wait),
+            enqueue=enqueue,
+            files=_existing(files or []),
+            detach_keys=detach_keys,
+        )
+        flags = {
+            **values,
+            **{key: _absolute(values[key]) for key in ("inputs", "outputs")},
+            **{"image": image, "name": name, "home": False},
+        }
+        resolved = opt.resolve_spec(None, flags, _main_process(code, command))
+        # "/" is nobody's project: no folder is mounted, and the working directory is the home
+        resolved = dataclasses.replace(
+            resolved, project=_NOWHERE, spec=resolved.spec.model_copy(update={"kernel": None})
+        )
+        result = launch(resolved, _NOWHERE, how)
+    except MooringError as error:
+        explain(error)
+        result = opt.FAILED if error.exit_code == 1 else error.exit_code
+    raise typer.Exit(result)
+
+
+def register(app: typer.Typer) -> None:
+    """Put this command on the command line."""
+    app.command()(opt.with_spec_flags(run, without=_NOT_HERE))
+
+
+def _main_process(code: str | None, command: str | None) -> list[str] | None:
+    if code is not None and command is not None:
+        raise SpecError("-c and --exec both say what to run", "keep one of them")
+    if code is not None:
+        return ["/bin/sh", "-c", _PYTHON, code]
+    return None if command is None else ["/bin/sh", "-c", command]
+
+
+def _existing(files: list[Path]) -> list[Path]:
+    """The files that are to be sent, absolute; each arrives under its own last name."""
+    found: dict[str, Path] = {}
+    for file in files:
+        path = Path(os.path.abspath(file.expanduser()))
+        if not os.path.lexists(path):
+            raise SpecError(f"{file}: no such file or folder", "correct the path")
+        if path.name in found:
+            raise SpecError(
+                f"{found[path.name]} and {path} would both be {path.name} there",
+                "send the folder that holds them",
+            )
+        found[path.name] = path
+    return list(found.values())
+
+
+def _absolute(texts: list[str] | None) -> list[str] | None:
+    """``[NAME=]PATH`` with paths that mean the same from anywhere."""
+    absolute = []
+    for text in texts or []:
+        name, equals, source = text.rpartition("=")
+        paths = [os.path.abspath(os.path.expanduser(part)) for part in source.split(",") if part]
+        absolute.append(name + equals + ",".join(paths))
+    return absolute or None
