@@ -1,7 +1,10 @@
-"""Where each value of a spec came from: flags > environment > file > user config > default.
+"""Where each value of a spec came from:
+flags > environment > file > profile > user config > default.
 
 A higher source's value replaces a lower one's; `env` and `secrets` merge by name; `image` and
-`build` replace each other. Nothing is read implicitly but the user's own configuration.
+`build` replace each other; in a file, a key without a value has its default again. What a file
+extends lies right below it, by the same rules. Nothing is read implicitly but the user's own
+configuration.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SpecError
+from .inheritance import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
 from .spec import SessionSpec, canonical
-from .specfile import KeyPath, SpecDocument, load, one_line, scalar, validate
+from .specfile import KeyPath, one_line, scalar, validate
 
 #: Environment variables, and the key that each sets. An empty variable counts as absent; a value
 #: is read as an unquoted YAML value: `MOORING_IDLE_TIMEOUT=30m`, `MOORING_HOME=true`.
@@ -38,8 +42,10 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_RECORD": "record",
     }
 )
+#: The variable that names a profile.
+PROFILE_VARIABLE = "MOORING_PROFILE"
 #: Keys that belong to one session, so that the user's configuration cannot set them for all.
-NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "secrets"})
+NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports", "secrets"})
 
 _MERGED = ("env", "secrets")
 _TEXT = frozenset({"name", "image", "pull", "kernel", "command", "target", "encrypt"})
@@ -53,10 +59,14 @@ class ResolvedSpec:
     Attributes:
         spec: the validated declaration.
         origins: for every key, and for every `env.NAME` and `secrets.NAME`: `flag --image`,
-            `environment MOORING_IMAGE`, `file session.yml:3`, `user config PATH:2` or `default`.
+            `environment MOORING_IMAGE`, `file session.yml:3`, `profile PATH:4`,
+            `user config PATH:2` or `default`. What the file extends is `file`, too.
         path: the spec file, absolute; None when there was none.
         project: the folder that relative paths start from: the spec file's, or else the current.
-        sha256: of the spec file's bytes, in hexadecimal; None when there was none.
+        sha256: of the bytes of the spec file and of all that it extends, in hexadecimal; None when
+            there was none.
+        reaches: which files outside its folder the spec file reads, in words.
+        extended: the files that it extends, as they are named in errors.
     """
 
     spec: SessionSpec
@@ -64,6 +74,8 @@ class ResolvedSpec:
     path: Path | None
     project: Path
     sha256: str | None
+    reaches: tuple[str, ...] = ()
+    extended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,42 +91,60 @@ def user_config_path() -> Path:
     return Path(platformdirs.user_config_dir("mooring")) / "config.yml"
 
 
+def profiles_dir(user_config: Path | None = None) -> Path:
+    """Where the user's profiles are, NAME.yml each: `profiles`, beside the configuration."""
+    return (user_config or user_config_path()).parent / "profiles"
+
+
 def resolve(
     *,
     flags: Mapping[str, object],
     file: Path | None = None,
+    profile: str | None = None,
     environ: Mapping[str, str] = os.environ,
     user_config: Path | None = None,
+    profiles: Path | None = None,
     flag: Callable[[str], str] = lambda key: f"flag --{key.replace('_', '-')}",
 ) -> ResolvedSpec:
-    """Put a spec together from its five sources; every door calls this.
+    """Put a spec together from its six sources; every door calls this.
 
     Args:
         flags: keys as in a spec file; None is a flag that was not given.
         file: the spec file; None for none, also when there is a ./session.yml.
-        environ: the environment, for the variables in `ENVIRONMENT`.
+        profile: the name of one of the user's profiles; None for the one that the environment
+            names, if it names one.
+        environ: the environment, for the variables in `ENVIRONMENT` and `MOORING_PROFILE`.
         user_config: the user's configuration; None for the usual place. It may be missing.
+        profiles: the folder of the user's profiles; None for the one beside the configuration.
         flag: what a key of ``flags`` is called in errors, by a door that has no flags.
 
     Raises:
         SpecError: the first problem, with the flag, the variable or the `file:line:column`.
     """
-    document = None if file is None else load(file)
+    config = user_config_path() if user_config is None else Path(user_config)
+    folder = profiles or profiles_dir(config)
+    path = None if file is None else _absolute(Path(file))
+    project = _absolute(Path()) if path is None else path.parent
+    chain = None if file is None else load_chain(Path(file), project=project, profiles=folder)
+    label = flag("profile") if profile else f"environment {PROFILE_VARIABLE}"
+    name = profile or environ.get(PROFILE_VARIABLE, "").strip()
     sources = [
-        *_user_config(user_config_path() if user_config is None else Path(user_config)),
-        *([] if document is None else [_from_document(document, "file")]),
+        *_user_config(config, project, folder),
+        *(_own(profile_file(name, folder, label), "profile", project, folder) if name else ()),
+        *(_from_layer(layer, "file") for layer in (chain.layers if chain else ())),
         *_environment(environ),
         *_flags(flags, flag),
     ]
     data, origins = _merge(sources)
     spec = validate(data, where=lambda key: _origin(origins, key))
-    path = None if document is None else _absolute(document.path)
     return ResolvedSpec(
         spec=spec,
         origins=types.MappingProxyType(origins),
         path=path,
-        project=_absolute(Path()) if path is None else path.parent,
-        sha256=None if document is None else document.sha256,
+        project=project,
+        sha256=chain.sha256 if chain else None,
+        reaches=chain.reaches if chain else (),
+        extended=_extended(chain) if chain else (),
     )
 
 
@@ -125,29 +155,38 @@ def _absolute(path: Path) -> Path:
         raise SpecError("the current folder is gone", "change to a folder that exists") from None
 
 
-def _user_config(path: Path) -> Iterator[_Source]:
-    if not os.path.lexists(path):
-        return
-    document = load(path, allow_empty=True)
-    misplaced = sorted(NOT_IN_USER_CONFIG & document.data.keys())
-    if misplaced:
-        key = misplaced[0]
-        raise SpecError(
-            f"{document.where((key,))}: {key} belongs to one session, not to all",
-            f"move {', '.join(misplaced)} to a session.yml",
-        )
-    yield _from_document(document, "user config")
+def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[_Source]:
+    if os.path.lexists(path):
+        yield from _own(path, "user config", project, profiles, NOT_IN_USER_CONFIG)
 
 
-def _from_document(document: SpecDocument, kind: str) -> _Source:
-    validate(document.data, where=document)
+def _own(
+    path: Path,
+    kind: str,
+    project: Path,
+    profiles: Path,
+    misplaced: frozenset[str] = NOT_IN_PROFILE,
+) -> Iterator[_Source]:
+    """The sources of a file that is the user's own, and so is what it extends."""
+    for layer in load_chain(path, project=project, profiles=profiles, own=True).layers:
+        refuse_keys(layer.document, misplaced)
+        yield _from_layer(layer, kind)
+
+
+def _from_layer(layer: Layer, kind: str) -> _Source:
+    document = layer.document
 
     def origin(key: KeyPath) -> str:
         position = document.position(key)
         name = one_line(_tilde(document.path))
         return f"{kind} {name}:{position[0]}" if position else f"{kind} {name}"
 
-    return _Source(canonical(document.data), origin)
+    return _Source(layer.data, origin)
+
+
+def _extended(chain: Chain) -> tuple[str, ...]:
+    paths = [one_line(_tilde(layer.document.path)) for layer in chain.layers[:-1]]
+    return tuple(dict.fromkeys(paths))
 
 
 def _tilde(path: Path) -> str:
@@ -191,6 +230,11 @@ def _merge(sources: list[_Source]) -> tuple[dict[str, Any], dict[str, str]]:
     for source in sources:
         for key, value in source.data.items():
             origins[key] = source.origin((key,))
+            if value is None:
+                data.pop(key, None)
+                for name in [name for name in origins if name.startswith(f"{key}.")]:
+                    del origins[name]
+                continue
             replaced = _ALTERNATIVES.get(key)
             if replaced in data:
                 del data[replaced]
@@ -198,9 +242,8 @@ def _merge(sources: list[_Source]) -> tuple[dict[str, Any], dict[str, str]]:
             if key not in _MERGED:
                 data[key] = value
                 continue
-            named = value or {}
-            origins.update({f"{key}.{name}": source.origin((key, name)) for name in named})
-            data[key] = {**data.get(key, {}), **named}
+            origins.update({f"{key}.{name}": source.origin((key, name)) for name in value})
+            data[key] = {**data.get(key, {}), **value}
     return data, origins
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def needed(resolved: ResolvedSpec, grants: Sequence[Grant]) -> list[Grant]:
     """Those grants that a file asks for and that nobody has allowed yet.
 
-    Consent is to a file's content (its SHA-256) and to what that reached when it was given: a
-    changed file asks again, and so does one whose paths have come to lead elsewhere.
+    Consent is to a file's content and to that of all that it extends (their SHA-256), and to what
+    that reached when it was given: a changed file asks again, and so does one whose paths have
+    come to lead elsewhere.
     """
     if resolved.sha256 is None:
         return []
@@ -40,14 +41,15 @@ def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
     missing = needed(resolved, grants)
     if missing:
         what = "; ".join(map(str, missing))
+        more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
         raise ConsentRequired(
             f"{resolved.path} reaches beyond its folder: {what}",
-            f"read it, then allow it: mooring trust {resolved.path}",
+            f"read it{more}, then allow it: mooring trust {resolved.path}",
         )
 
 
 def give(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
-    """Remember that the user allows this file, as it stands now."""
+    """Remember that the user allows this file and what it extends, as they stand now."""
     if resolved.sha256 is None:
         return
     allowed = _allowed(resolved.sha256) | set(map(str, grants))

@@ -3,7 +3,7 @@
 MooringError
 ├── SpecError            the declaration is wrong (exit code 2 on the command line)
 ├── ConsentRequired      the declaration asks for something that its reader must allow first
-├── PolicyError          refused whatever the user says
+├── PolicyError          refused whatever the user says: by mooring, or by the administrator
 ├── NotSupported         a key or a flag that this version cannot honour yet
 ├── EngineError          the engine said no
 │   ├── EngineUnavailable    no engine answers; nothing is known of its sessions
@@ -55,7 +55,7 @@ class ConsentRequired(MooringError):
 
 
 class PolicyError(MooringError):
-    """Refused for everyone: it would give the host away."""
+    """Refused for everyone: it would give the host away, or the administrator's policy says no."""
 
 
 class NotSupported(MooringError):

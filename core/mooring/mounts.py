@@ -76,12 +76,14 @@ class MountPlan:
         workdir: the working directory in the container.
         granted: those of the binds that were asked for, which the container checks from inside.
         grants: what needs the user's consent if a file asked for it.
+        sources: the real path behind each bind that was asked for, with the key that asks.
     """
 
     binds: tuple[Bind, ...]
     workdir: str
     granted: tuple[Bind, ...]
     grants: tuple[Grant, ...]
+    sources: tuple[tuple[str, Path], ...] = ()
 
 
 def plan(
@@ -133,8 +135,9 @@ def plan(
     sockets = _engine_sockets()
     for key, source, _, _ in wanted:
         _refuse_host(source, key, sockets)
+    sources = tuple((key, source) for key, source, _, _ in wanted)
     if folder is None:
-        return MountPlan((), workdir, (), tuple(grants))
+        return MountPlan((), workdir, (), tuple(grants), sources)
 
     granted = tuple(Bind(str(source), target, ro) for _, source, target, ro in wanted)
     has_home = any(target == user.home for _, _, target, _ in wanted)  # or it is the project
@@ -151,7 +154,7 @@ def plan(
     if spec.secrets:
         binds.append(Bind(str(folder.secrets), SECRETS))
     binds += [Bind(str(folder.path / "etc" / name), f"/etc/{name}") for name in ("passwd", "group")]
-    return MountPlan(tuple(binds), workdir, granted, tuple(grants))
+    return MountPlan(tuple(binds), workdir, granted, tuple(grants), sources)
 
 
 def identities(folder: Folder, granted: Iterable[Bind]) -> str:

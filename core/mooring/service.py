@@ -411,7 +411,10 @@ class Mooring:
 
         Raises:
             SessionNotFound, SessionStateError, EngineError
+            PolicyError: the administrator's policy does not allow it any more.
         """
+        from mooring import policy
+
         session = self.get(name)
         if session.state is State.RUNNING:
             return session
@@ -430,6 +433,11 @@ class Mooring:
             )
         # what is there now counts, if every path still leads to itself and not through a new link
         granted = [Bind(source, target) for source, target in folder.record().get("mounts", [])]
+        policy.check_again(
+            session.spec,
+            [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
+            self.deadlines(session).get("max_duration"),
+        )
         guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
         for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
             guestfiles.remove(folder.run, stale)
@@ -545,8 +553,10 @@ class Mooring:
 
         Raises:
             SpecError: the new maximum has passed already.
+            PolicyError: it is longer than the administrator allows.
             SessionStateError: it does not run.
         """
+        from mooring import policy
         from mooring.quantities import format_duration
 
         if session.state is not State.RUNNING:
@@ -554,6 +564,8 @@ class Mooring:
                 f"session {session.name} is {session.state}: it has no clock to change",
                 f"start it first: mooring start {session.name}",
             )
+        if max_duration_s is not None:
+            policy.load().check_duration(max_duration_s)
         folder = Folder.open(session.id)
         settings = folder.settings()
         if max_duration_s and session.container:
@@ -716,11 +728,14 @@ class Mooring:
     # helpers
 
     def _grants(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
-        from mooring.spec import refuse_unsupported
+        from mooring import policy
+        from mooring.spec import EXTENDS, refuse_unsupported
 
         refuse_unsupported(resolved.spec)
         plan = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller())
-        return list(plan.grants)
+        policy.load().check(resolved.spec, plan.sources, resolved.origins)
+        read = [mounts.Grant(EXTENDS, what) for what in resolved.reaches]
+        return [*read, *plan.grants]
 
     def _cancel(self, session: Session) -> bool:
         """Have its creator give up; False when there is none, or when it has just finished."""

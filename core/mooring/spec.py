@@ -29,6 +29,8 @@ from .quantities import format_size, parse_cpus, parse_duration, parse_gpu_count
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: All of it is read at once when a client comes back.
 MAX_RECORD_BYTES = 64 * 2**20
+#: A key of a file, and of no spec: what the file builds on (`mooring.inheritance`).
+EXTENDS = "extends"
 SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
 #: Steps that pydantic adds to an error's place and that no file holds.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
@@ -152,6 +154,7 @@ def _schema(*alternatives: dict[str, Any]) -> WithJsonSchema:
 
 
 _TEXT: dict[str, Any] = {"type": "string"}
+_ABOUT = frozenset({"description", "default"})
 _SIZE_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 0})
 _COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
 _CPUS_SCHEMA = _schema({"type": "number", "minimum": 0.01, "maximum": 4096})
@@ -543,12 +546,27 @@ def json_schema() -> dict[str, Any]:
          "additionalProperties": False},
     ]  # fmt: skip
     properties["environment"] = {**_TEXT, "description": "Azure ML's word for image."}
+    for described in properties.values():
+        _let_be_null(described)
+    properties[EXTENDS] = {
+        "anyOf": [_TEXT, {"type": "array", "items": _TEXT}],
+        "description": "What this file builds on: another file, relative to this one's folder; "
+        "the name of one of your profiles; or a list of them, of which later ones win.",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:mooring:session",
         **schema,
         "title": "mooring session",
     }
+
+
+def _let_be_null(described: dict[str, Any]) -> None:
+    """In a file, a key without a value has its default, whatever the file builds on."""
+    kinds = {key: described.pop(key) for key in list(described) if key not in _ABOUT}
+    options = kinds["anyOf"] if set(kinds) == {"anyOf"} else [kinds]
+    null = {"type": "null"}
+    described["anyOf"] = options if null in options else [*options, null]
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from .errors import SpecError
-from .spec import UNION_TAGS, SessionSpec
+from .spec import EXTENDS, UNION_TAGS, SessionSpec
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node
@@ -29,6 +29,7 @@ MAX_BYTES = 256 * 1024
 MAX_NODES = 10_000
 MAX_DEPTH = 64
 
+Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 Where = Callable[[KeyPath], str]
 
@@ -37,8 +38,8 @@ _TYPED = frozenset(_CORE + name for name in ("null", "bool", "int", "float"))
 _PLAIN_TAGS = _TYPED | {_CORE + "str"}
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Under these keys values are text: `VERSION: 1.10`, `MODE: off` and `[sleep, 010]` stay as
-#: written, where YAML 1.1 would make them 1.1, false and 8.
-_VERBATIM = frozenset({"env", "command"})
+#: written, where YAML 1.1 would make them 1.1, false and 8, and 22:22 a number to base 60.
+_VERBATIM = frozenset({"env", "command", "ports"})
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,18 @@ def load(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SpecDocu
             grow past 10,000 values; the message begins with `path:line:column:`.
     """
     given = Path(path)
-    content = _read(given)
-    data, positions = _Reader(given, _decode(given, content)).read(allow_empty)
+    return parse(given, read(given), allow_empty=allow_empty)
+
+
+def parse(path: Path, content: bytes, *, allow_empty: bool = False) -> SpecDocument:
+    """What `read` found, as a document.
+
+    Raises:
+        SpecError: as `load`.
+    """
+    data, positions = _Reader(path, _decode(path, content)).read(allow_empty)
     return SpecDocument(
-        given, data, types.MappingProxyType(positions), hashlib.sha256(content).hexdigest()
+        path, data, types.MappingProxyType(positions), hashlib.sha256(content).hexdigest()
     )
 
 
@@ -128,18 +137,31 @@ def _error(path: Path, problem: str, hint: str, at: tuple[int, int] | None = Non
     return SpecError(f"{one_line(str(path))}{place}: {one_line(problem)}", hint)
 
 
-def _read(path: Path) -> bytes:
-    """A regular file's bytes; a FIFO or a device is never opened for long enough to wait on it."""
-    hint = "give the path of a session.yml"
+def read(
+    path: Path,
+    judge: Callable[[os.stat_result], None] = lambda found: None,
+    hint: str = "give the path of a session.yml",
+) -> bytes:
+    """A regular file's bytes; a FIFO or a device is never opened for long enough to wait on it.
+
+    Args:
+        judge: is shown the open file, and may raise.
+        hint: for a file that cannot be read.
+
+    Raises:
+        SpecError: it cannot be read, is no regular file, or is larger than 256 KiB.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise _error(path, "not a regular file", hint)
         # O_NONBLOCK: should it have become a FIFO since. Windows has neither.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise _error(path, "not a regular file", hint)
-            content = file.read(MAX_BYTES + 1)
+            judge(found)
+            content = file.read(MAX_BYTES + 1) or b""  # None: one of the kernel's that would wait
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "it cannot be read"
         raise _error(path, reason, hint) from None
@@ -326,8 +348,27 @@ def validate(
         SpecError: with the first problem in the file's order, in one line, and how many more
             there are. Values under `env`, `secrets` and `command` are never shown.
     """
+    return check(SessionSpec, data, where=where, label=label)
+
+
+def check(
+    model: type[Model],
+    data: Mapping[str, Any],
+    *,
+    what: str = "spec",
+    where: Where | SpecDocument | None = None,
+    label: str = "",
+) -> Model:
+    """Judge a mapping by any model, as ``validate`` does by that of a spec.
+
+    Args:
+        what: it is, in errors.
+
+    Raises:
+        SpecError: as ``validate``.
+    """
     try:
-        return SessionSpec.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         problems = [
             (tuple(step for step in problem["loc"] if step not in UNION_TAGS), problem)
@@ -342,17 +383,19 @@ def validate(
         place = where.where(key)
     elif where is not None:
         place = where(key)
-    text, hint = _explain(key, problem)
+    text, hint = _explain(model, what, key, problem)
     dotted = one_line(".".join(str(step) for step in key), 100)
     more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
     parts = f"{dotted} {text}" if dotted else text
     raise SpecError(f"{place}: {parts}{more}" if place else f"{parts}{more}", hint) from None
 
 
-def _explain(key: KeyPath, problem: Any) -> tuple[str, str]:
+def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> tuple[str, str]:
     kind = problem["type"]
+    if kind == "extra_forbidden" and model is SessionSpec and key == (EXTENDS,):
+        return "belongs in a file", "name the file itself, or a profile"
     if kind == "extra_forbidden":
-        return "is not a key of a spec", _nearest(key)
+        return f"is not a key of a {what}", _nearest(model, key)
     context = problem.get("ctx", {})
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", ""), ""
@@ -361,19 +404,18 @@ def _explain(key: KeyPath, problem: Any) -> tuple[str, str]:
     return _WORDS.get(kind, "has a value that is not accepted"), ""
 
 
-def _nearest(key: KeyPath) -> str:
-    valid = _keys_beside(key)
+def _nearest(model: type[BaseModel], key: KeyPath) -> str:
+    valid = _keys_beside(model, key)
     close = difflib.get_close_matches(str(key[-1])[:100].lower(), valid, n=1)
     return f"did you mean {close[0]}?" if close else f"the keys are {', '.join(valid)}"
 
 
-def _keys_beside(key: KeyPath) -> list[str]:
+def _keys_beside(model: type[BaseModel], key: KeyPath) -> list[str]:
     """The keys that the model has where an unknown one stands."""
-    model: type[BaseModel] = SessionSpec
     if len(key) > 1:
-        models = _models_in(SessionSpec.model_fields[str(key[0])].annotation)
-        model = next(iter(models), SessionSpec)
-    return list(model.model_fields)
+        models = _models_in(model.model_fields[str(key[0])].annotation)
+        return list(next(iter(models), model).model_fields)
+    return [*model.model_fields, *([EXTENDS] if model is SessionSpec else [])]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
