@@ -8,6 +8,8 @@
       ready                 the creation is complete; without it and without the lock: remove
       waiting               what the creation waits for now, in a line
       cancel                somebody asked for its end; the creator looks
+      queued                it waits for its GPUs now
+      enqueued              how it is to be made, of one that was left to wait; private
       kernels/              which client each kernel belongs to (mooring.kernelrecords)
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one 0400 file a secret, read-only in the container
@@ -43,7 +45,14 @@ _MOST_TEXT = 1000
 
 @dataclass(frozen=True)
 class ClockStatus:
-    """What a session's clock last said. Seconds from now; None where there is no such end."""
+    """What a session's clock last said. Seconds from now; None where there is no such end.
+
+    Attributes:
+        gpu_percent: of the busiest of its GPUs, when it was last asked; None for not known.
+        gpu_unused_s: since one was at 5 % or more, or since the start; None as above.
+        gpu_lost: its GPUs were there at the start and cannot be opened any more.
+        gpu_absent: it has GPUs, and nobody in the container tells their use.
+    """
 
     age_s: float
     idle_in_s: float | None
@@ -56,6 +65,10 @@ class ClockStatus:
     last_signal_ago_s: float
     running_for_s: float = 0.0
     memory_bytes: int | None = None
+    gpu_percent: float | None = None
+    gpu_unused_s: float | None = None
+    gpu_lost: bool = False
+    gpu_absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +184,42 @@ class Folder:
     def cancelled(self) -> bool:
         return (self.path / "cancel").exists()
 
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for GPUs."""
+        return (self.path / "queued").exists()
+
+    def mark_queued(self) -> None:
+        (self.path / "queued").touch()
+
+    def unmark_queued(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "queued").unlink()
+
+    @property
+    def enqueued(self) -> bool:
+        """Whether it was left to wait, for whoever comes to go on with."""
+        return (self.path / "enqueued").exists()
+
+    def mark_enqueued(self, how: dict[str, Any]) -> None:
+        """Leave it to wait; ``how`` tells who comes what to do."""
+        self.mark_queued()
+        _write(self.path / "enqueued", json.dumps(how))
+
+    def take(self) -> bool:
+        """Hold one that was left to wait, until ``release``; False if somebody else does."""
+        try:
+            held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(held)
+            return False
+        self._held = held
+        return True
+
     def release(self) -> None:
         """Let go of a folder that ``create`` made: it is complete, or to be removed."""
         if self._held is not None:
@@ -224,6 +273,7 @@ class Folder:
             now, sampled = uptime(), _number(found["sampled"])
             last_at, last = found.get("last_signal", "0 start").split(" ", 1)
             percent, memory = found.get("cpu_percent", ""), found.get("memory_bytes", "")
+            started, gpu = _number(found.get("started", found["sampled"])), found.get("gpu", "")
             return ClockStatus(
                 age_s=now - sampled,
                 idle_in_s=_until(found.get("idle_at", "never"), now),
@@ -234,8 +284,12 @@ class Folder:
                 cpu_percent=max(0.0, _number(percent)) if percent else None,
                 last_signal=last,
                 last_signal_ago_s=max(0.0, now - _number(last_at)),
-                running_for_s=now - _number(found.get("started", found["sampled"])),
+                running_for_s=now - started,
                 memory_bytes=int(memory) if _COUNT.fullmatch(memory) else None,
+                gpu_percent=max(0.0, _number(found["gpu_percent"])) if gpu == "ok" else None,
+                gpu_unused_s=_gpu_unused_s(found, now, started) if gpu == "ok" else None,
+                gpu_lost=gpu == "lost",
+                gpu_absent=gpu == "absent",
             )
         except (KeyError, ValueError):
             return None
@@ -293,6 +347,11 @@ def uptime() -> float:
 
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _gpu_unused_s(found: dict[str, str], now: float, started: float) -> float:
+    seen = dict(pair.split("=", 1) for pair in found["seen"].split())["gpu"]
+    return max(0.0, now - (started if seen == "never" else _number(seen)))
 
 
 def _until(text: str, now: float) -> float | None:

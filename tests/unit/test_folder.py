@@ -127,6 +127,32 @@ def test_the_clocks_status(folder: Folder) -> None:
     assert status.last_signal_ago_s == pytest.approx(7, abs=1)
 
 
+def test_the_clocks_word_on_gpus(folder: Folder) -> None:
+    """How much they are used and since when not; unknown is not unused, and lost is told."""
+    now = uptime()
+    seen = "kernel=never gpu={}".format
+    known = {"sampled": now, "started": now - 100, "gpu": "ok", "gpu_percent": 34}
+    write_status(folder, **known, seen=seen("never"))
+    status = folder.status()
+    assert status is not None
+    assert (status.gpu_percent, status.gpu_lost, status.gpu_absent) == (34.0, False, False)
+    assert status.gpu_unused_s == pytest.approx(100, abs=1)
+    write_status(folder, **known, seen=seen(now - 40))
+    status = folder.status()
+    assert status is not None
+    assert status.gpu_unused_s == pytest.approx(40, abs=1)
+    for state in ("lost", "failed", "absent"):
+        write_status(folder, **known | {"gpu": state, "gpu_percent": "-"}, seen=seen("never"))
+        status = folder.status()
+        assert status is not None
+        assert (status.gpu_percent, status.gpu_unused_s) == (None, None)
+        assert (status.gpu_lost, status.gpu_absent) == (state == "lost", state == "absent")
+    write_status(folder, sampled=now)
+    status = folder.status()
+    assert status is not None
+    assert (status.gpu_percent, status.gpu_unused_s, status.gpu_lost) == (None, None, False)
+
+
 def test_a_hold_that_has_passed_is_none(folder: Folder) -> None:
     """A hold of the past holds for no time, not for a negative one."""
     write_status(folder, sampled=uptime())

@@ -13,7 +13,8 @@
 #
 # Read from R:
 #   settings     lines KEY VALUE: idle_timeout_s, max_duration_s (0: never), sample_s,
-#                grace_s, warn_s, name; read again at every sample, last good value kept
+#                grace_s, warn_s, name, gpus (how many it holds), gpu_node (a file that it
+#                can open while it has them); read again at every sample, last good value kept
 #   hold         held until this uptime, in seconds
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
@@ -22,13 +23,14 @@
 #                where they cannot be told, and without it nothing starts
 # Written to R:
 #   status       at every sample; complete if its last line is `complete`, else read again
+#   gpu          what was last said of the GPUs
 #   end          why the session ended, once a run; complete once it has a `signals` line
 #   checked      the mounts are what was granted; nothing of the user's runs before
 #   k/*/exit     "lost", for kernels left over from an earlier run
 #
 # The session ends as idle when no kernel, terminal, exec or hold was seen for the idle
-# timeout and its cgroup used less than 5 % of one core over that window, the clock's own
-# use not counted. A probe that fails pauses the idle clock; a gap between samples
+# timeout, none of its GPUs at 5 % or more, and its cgroup used less than 5 % of one core
+# over that window, the clock's own use not counted. A probe that fails pauses the idle clock; a gap between samples
 # restarts it. Times are uptimes in centiseconds, because dash has integers only; a
 # builtin that may fork runs in `command eval`, because a failed fork ends dash otherwise.
 #
@@ -41,9 +43,10 @@ case $0 in */*) R=${0%/*} ;; *) R=. ;; esac
 NL='
 '
 SIGNALS='kernel terminal exec hold'
-kernel_at='' terminal_at='' exec_at='' hold_at=''
+kernel_at='' terminal_at='' exec_at='' hold_at='' gpu_at=''
 idle=0 max=0 sample=500 grace=1000 warn=60000 name=NAME
 now=0 clock_pid='' cpu_window='' ring='' previous_reading='' fractions=yes
+gpus=0 gpu_node=/dev/nvidiactl gpu_state='' gpu_percent='' gpu_pid='' gpu_asked='' gpu_had_node=''
 
 # --- numbers -----------------------------------------------------------------------------
 
@@ -173,9 +176,13 @@ read_settings() {
             grace_s) to_cs "$value" && grace=$CS ;;
             warn_s) to_cs "$value" && warn=$CS ;;
             name) name=${value:-NAME} ;;
+            gpus) is_count "$value" && gpus=$value ;;
+            gpu_node) gpu_node=$value ;;
             esac
         done <"$R/settings"
     } 2>/dev/null
+    SIGNALS='kernel terminal exec hold'
+    [ "$gpus" = 0 ] || SIGNALS="$SIGNALS gpu"
     # Readings a twelfth of the old window apart say too little of a shorter one.
     [ "$idle" -ge "$old_idle" ] || ring=$previous_reading
     step=$sample
@@ -285,6 +292,79 @@ share() {
     PERCENT=$((SHARE / 10)).$((SHARE % 10))
 }
 
+# A driver may hang whoever asks it, for good: a child asks, the next sample reads its answer,
+# and no other is asked while it lives. gpu_state: ok, absent (nobody to ask), lost (the devices
+# cannot be opened any more), failed; empty before the first answer.
+probe_gpu() {
+    [ "$gpus" != 0 ] || return 0
+    others=$active
+    # What a slow driver needs; less where the window is short
+    patience=1000
+    [ "$idle" = 0 ] || [ $((idle / 2)) -gt "$patience" ] || patience=$((idle / 2))
+    if [ -n "$gpu_pid" ]; then
+        if read_stat "$gpu_pid" && [ "$START" = "$gpu_start" ] && [ "$STATE" != Z ]; then
+            if [ $((now - gpu_asked)) -ge "$patience" ]; then
+                { kill -KILL "$gpu_pid"; } 2>/dev/null
+                gpu_state=failed gpu_percent=''
+            fi
+        else
+            code=0
+            wait "$gpu_pid" 2>/dev/null || code=$?
+            gpu_pid=''
+            read_gpu
+            [ "$gpu_state" != ok ] || [ "$gpu_percent" -lt 5 ] || seen gpu
+        fi
+    fi
+    case $gpu_state in
+    lost | failed) unsure gpu ;;
+    ok) [ "$gpu_percent" -lt 5 ] || case "$active " in *' gpu '*) ;; *) active="$active gpu" ;; esac ;;
+    esac
+    [ -z "$gpu_pid" ] || return 0
+    # Asking costs CPU time: often only while the answer decides
+    every=3000
+    [ "$idle" = 0 ] || [ -n "$others" ] || [ $((idle / 60)) -ge "$every" ] || every=$((idle / 60))
+    [ -n "$gpu_asked" ] && [ $((now - gpu_asked)) -lt "$every" ] && return 0
+    command eval 'ask_gpu </dev/null >"$R/gpu" 2>/dev/null &' 2>/dev/null || return 0
+    gpu_pid=$! gpu_asked=$now gpu_start=''
+    if read_stat "$gpu_pid"; then gpu_start=$START; fi
+}
+
+# In a child, whose process it becomes: the use of each GPU in percent, a line each. Each
+# number is of the last second at most.
+ask_gpu() {
+    if [ -n "$gpu_had_node" ] && ! true <"$gpu_node"; then echo lost; exit; fi
+    found=''
+    for file in /sys/class/drm/card*/device/gpu_busy_percent; do
+        # All of the machine's are there; those with a node are this container's
+        for node in "${file%/*}"/drm/*; do
+            [ -e "/dev/dri/${node##*/}" ] && [ -r "$file" ] || continue
+            cat "$file" && found=yes
+            break
+        done
+    done
+    [ -z "$found" ] || exit 0
+    command -v nvidia-smi >/dev/null || { echo absent; exit; }
+    exec nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits
+}
+
+# The answer of a child that left with $code, into gpu_state and gpu_percent. No number from
+# any, as where a GPU is split, is no failure.
+read_gpu() {
+    gpu_state=failed gpu_percent=''
+    [ "$code" = 0 ] || return 0
+    {
+        while read -r text; do
+            case $text in
+            lost) gpu_state=lost ;;
+            *[!0-9]* | ????*) [ "$gpu_state" = ok ] || gpu_state=absent ;;
+            ?*)
+                gpu_state=ok
+                [ "$text" -le "${gpu_percent:--1}" ] || gpu_percent=$text ;;
+            esac
+        done <"$R/gpu"
+    } 2>/dev/null
+}
+
 # Memory in use into memory, less the page cache that goes when it is needed, as `docker
 # stats` tells it; nothing where it cannot be told.
 probe_memory() {
@@ -313,6 +393,8 @@ clock() {
     read_stat self
     clock_pid=$ID started=$now last=$now last_name=start previous=$now length=0
     find_cgroup
+    read_settings
+    ! [ -e "$gpu_node" ] || gpu_had_node=yes
     while :; do
         take_sample
         write_status
@@ -321,7 +403,11 @@ clock() {
             end_session max_duration "reached its maximum duration of $SPAN"
         elif [ -n "$idle_at" ] && [ "$now" -ge "$idle_at" ] && [ -z "$unknown" ]; then
             span "$idle"
-            end_session idle "no kernel, terminal, exec, hold for $SPAN; cpu ${cpu_window:-?}% of one core over the window"
+            text='no kernel, terminal, exec, hold'
+            [ "$gpus" = 0 ] || [ "$gpu_state" = absent ] || text="$text, gpu"
+            text="$text for $SPAN; cpu ${cpu_window:-?}% of one core over the window"
+            [ "$gpu_state" != absent ] || text="$text; the use of its GPUs cannot be told"
+            end_session idle "$text"
         fi
         length=$step
         approach idle "$idle" "$idle_at" "$unknown" "(idle). Keep it: type something here, or run: mooring hold $name 2h"
@@ -343,6 +429,7 @@ take_sample() {
     probe_execs
     probe_terminals
     probe_cpu
+    probe_gpu
     probe_memory
     if [ -n "$unknown" ]; then
         last=$((last + now - previous))
@@ -364,6 +451,7 @@ write_status() {
         text="$text $signal=$TEXT"
     done
     [ -z "$memory" ] || text="$text${NL}memory_bytes $memory"
+    [ -z "$gpu_state" ] || text="$text${NL}gpu $gpu_state${NL}gpu_percent ${gpu_percent:--}"
     text="active$active${NL}unknown$unknown$NL$text${NL}clock $clock_pid${NL}complete"
     show "$last"; text="last_signal $TEXT $last_name$NL$text"
     show "$max_at"; text="max_at $TEXT$NL$text"
@@ -410,6 +498,7 @@ write_end() {
     for signal in $SIGNALS; do
         eval "text=\$${signal}_at"
         if [ -n "$text" ]; then text=$(((now - text) / 100)); else text=never; fi
+        [ "$signal:$gpu_state" != gpu:absent ] || text=absent
         signals="$signals $signal=$text"
     done
     while case $detail in *"$NL"*) true ;; *) false ;; esac do
@@ -484,6 +573,7 @@ read_status() {
             case $key in
             clock) is_count "$value" && clock_pid=$value ;;
             cpu_window) cpu_window=${value#-} ;;
+            gpu) gpu_state=$value ;;
             seen)
                 for pair in $value; do
                     case " $SIGNALS " in *" ${pair%%=*} "*) ;; *) continue ;; esac
@@ -576,8 +666,11 @@ start_kernelhost() {
 }
 
 forget_last_run() {
-    for file in "$R"/end "$R"/status "$R"/hold "$R"/x/*; do
-        if [ -e "$file" ]; then rm -f -- "$R/end" "$R/status" "$R/hold" "$R"/x/*; break; fi
+    for file in "$R"/end "$R"/status "$R"/hold "$R"/gpu "$R"/x/*; do
+        if [ -e "$file" ]; then
+            rm -f -- "$R/end" "$R/status" "$R/hold" "$R/gpu" "$R"/x/*
+            break
+        fi
     done
     [ -d "$R/x" ] || mkdir "$R/x"
 } 2>/dev/null
