@@ -249,7 +249,7 @@ class _Batch:
             outcome.ended, outcome.code = time.time(), os.waitstatus_to_exitcode(status)
             if outcome.code != -signal.SIGKILL:
                 outcome.killed = None  # it was quicker
-            outcome.output = os.pread(output, 4000, 0).decode(errors="replace")
+            outcome.output = os.pread(output, 1 << 22, 0).decode(errors="replace")
             os.close(output)
 
 
