@@ -156,7 +156,7 @@ def spec_page() -> str:
     ]
     rows = []
     for key, said in schema["properties"].items():
-        if key == "environment":
+        if key in ("environment", spec.EXTENDS):
             continue
         default = spec.SessionSpec.model_fields[key].get_default(call_default_factory=True)
         rows.append([f"`{key}`", _kind(said), _default(key, default), said["description"]])
@@ -194,9 +194,17 @@ def spec_page() -> str:
         "## Where values come from",
         "",
         (
-            "`flags > environment > file > user config > default`. A higher one replaces a lower "
-            "one; `env` and `secrets` merge by name; `image` and `build` replace each other. "
-            "`mooring config show` prints each value and its origin."
+            "`flags > environment > file > profile > user config > default`. A higher one replaces "
+            "a lower one; `env` and `secrets` merge by name; `image` and `build` replace each "
+            "other; in a file, a key without a value (`memory:` or `memory: null`) has its "
+            "default again. `mooring config show` prints each value and its origin."
+        ),
+        "",
+        (
+            f"`{spec.EXTENDS}` is a key of the file alone: "
+            f"{schema['properties'][spec.EXTENDS]['description']} "
+            "[Profiles and files to build on](../how-to/profiles.md) has the rules. An "
+            "administrator may limit all of it by a [policy](../how-to/policy.md)."
         ),
         "",
         "No spec file is read unless `-f` names it. The user's own configuration is "
@@ -210,6 +218,7 @@ def spec_page() -> str:
     lines += _table(
         ["variable", "key"], [[f"`{name}`", f"`{key}`"] for name, key in config.ENVIRONMENT.items()]
     )
+    lines += ["", f"`{config.PROFILE_VARIABLE}` is the name of a profile, as `--profile` gives it."]
     return "\n".join(lines)
 
 

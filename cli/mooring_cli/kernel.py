@@ -51,6 +51,8 @@ def install(
         config["spec"] = str(resolved.path)
     if session:
         config["session"] = session
+    if values.get("profile"):
+        config["profile"] = values["profile"]
     content = kernelspecs.document(
         display_name=display_name or f"{chosen} (mooring)",
         kernel=resolved.spec.kernel or "python3",

@@ -1,4 +1,4 @@
-"""config show, config schema, doctor: where values come from, and whether this machine is fit."""
+"""config and doctor: where values come from, what limits them, and whether this machine is fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mooring_cli import options as opt
-from mooring_cli.output import clean, print_json, print_rows, value_text
+from mooring_cli.output import clean, note, print_json, print_rows, value_text
 
 config = typer.Typer(help="Show a spec and where it comes from.", no_args_is_help=True)
 
@@ -39,6 +39,41 @@ def schema() -> None:
     from importlib import resources
 
     print((resources.files("mooring") / "session.schema.json").read_text(), end="")
+
+
+@config.command()
+def profiles(json_: opt.Json = False) -> None:
+    """List your profiles, for --profile and extends."""
+    from mooring.config import profiles_dir
+    from mooring.inheritance import profile_names
+
+    folder = profiles_dir()
+    found = {name: str(folder / f"{name}.yml") for name in profile_names(folder)}
+    if json_:
+        print_json(found)
+        return
+    if found:
+        print_rows(["PROFILE", "FILE"], [[name, clean(path)] for name, path in found.items()])
+    else:
+        note(f"no profiles; write one, a spec, to {folder}/NAME.yml")
+
+
+@config.command()
+def policy(json_: opt.Json = False) -> None:
+    """Print the administrator's policy that is in force."""
+    from mooring.policy import POLICY_FILE, load
+
+    found = load()
+    told = found.told()
+    if json_:
+        limits = found.limits.model_dump(mode="json")
+        print_json({key: limits[key] for key in told})
+        return
+    if told:
+        rows = [[key, clean(value), clean(found.place(key))] for key, value in told.items()]
+        print_rows(["LIMIT", "VALUE", "ORIGIN"], rows)
+    else:
+        note(f"no limits: {POLICY_FILE} " + ("sets none" if found.document else "is not there"))
 
 
 def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

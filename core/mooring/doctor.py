@@ -38,7 +38,7 @@ class Finding:
 
 def examine(engine: Engine | None = None) -> list[Finding]:
     """Look at everything; never raises for what it finds."""
-    return [*_machine(), *_engine(engine), *_paths(), *_python(), *_gpus()]
+    return [*_machine(), *_engine(engine), *_paths(), *_policy(), *_python(), *_gpus()]
 
 
 def _machine() -> Iterator[Finding]:
@@ -99,6 +99,18 @@ def _paths() -> Iterator[Finding]:
     free = os.statvfs(state)
     if free.f_bavail * free.f_frsize < 1 << 30:
         yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "make room")
+
+
+def _policy() -> Iterator[Finding]:
+    from mooring import policy
+
+    try:
+        told = policy.load().told()
+    except MooringError as error:
+        yield Finding("problem", "policy", error.message, error.hint)
+        return
+    limits = "; ".join(f"{key} {value}" for key, value in told.items())
+    yield Finding("info", "policy", f"{policy.POLICY_FILE}: {limits}" if limits else "no limits")
 
 
 def _python() -> Iterator[Finding]:

@@ -35,7 +35,7 @@ def document(
 
     Args:
         kernel: ``python3`` or a kernel's name in the image.
-        config: ``spec`` (a path), ``flags``, ``session``: the provisioner's traits.
+        config: ``spec`` (a path), ``flags``, ``session``, ``profile``: the provisioner's traits.
     """
     python = kernel == "python3"
     metadata: dict[str, Any] = {

@@ -98,6 +98,7 @@ def read_kernelspec(folder: str) -> tuple[Wanted, dict[str, str]]:
             str(config.get("spec") or ""),
             dict(config.get("flags") or {}),
             str(config.get("session") or ""),
+            str(config.get("profile") or ""),
         )
         env = {
             str(name): os.environ.get(name, value) for name, value in content.get("env", {}).items()

@@ -24,11 +24,13 @@ class Wanted:
         spec: path of the session's spec file; empty for the defaults.
         flags: values of the spec that win over the file.
         session: name of a session to share; empty for one of the kernel's own.
+        profile: name of a profile of the user's; empty for none.
     """
 
     spec: str = ""
     flags: Mapping[str, Any] = field(default_factory=dict)
     session: str = ""
+    profile: str = ""
 
     def resolve(self, cwd: str, **values: Any) -> ResolvedSpec:
         """The spec, with ``python3`` for a kernel where it names none.
@@ -44,9 +46,10 @@ class Wanted:
 
         file = Path(self.spec) if self.spec else None
         flags = dict(self.flags) | values
-        resolved = resolve(flags=flags, file=file)
+        resolved = resolve(flags=flags, file=file, profile=self.profile)
         if not resolved.spec.kernel:
-            resolved = resolve(flags=flags | {"kernel": "python3"}, file=file)
+            flags["kernel"] = "python3"
+            resolved = resolve(flags=flags, file=file, profile=self.profile)
         if self.session:
             _check_name(self.session)
         if file is None:

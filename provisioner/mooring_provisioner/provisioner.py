@@ -85,6 +85,9 @@ class MooringProvisioner(KernelProvisionerBase):
     session = Unicode(
         "", help="Name of a session to share; found or created. Empty: a new one for each kernel."
     ).tag(config=True)
+    profile = Unicode(
+        "", help="Name of a profile of the user's, under the spec file; empty for none."
+    ).tag(config=True)
     start_timeout_s = Float(
         60.0, help="Seconds a kernel's process may take to open its sockets; pulls not included."
     ).tag(config=True)
@@ -282,7 +285,7 @@ class MooringProvisioner(KernelProvisionerBase):
 
     def _first_time(self, mooring: Mooring, cwd: str, given_up: threading.Event) -> Connection:
         """Find or make the session, and the kernel's folder in it."""
-        wanted = Wanted(self.spec, self.flags, self.session)
+        wanted = Wanted(self.spec, self.flags, self.session, self.profile)
         resolved = wanted.resolve(cwd)
         if self._wanted_session:
             session = mooring.start(self._wanted_session)

@@ -10,7 +10,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from mooring.errors import MooringError
-from mooring.spec import SCHEMA_FILE, SessionSpec
+from mooring.spec import EXTENDS, SCHEMA_FILE, SessionSpec
 from mooring_server_extension.answers import NotFound
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside
@@ -69,14 +69,20 @@ def specs(root: Path, path: str) -> list[dict[str, Any]]:
 
 
 def _spec(file: Path) -> dict[str, Any] | None:
-    from mooring.config import resolve
+    from mooring.config import profiles_dir, resolve
     from mooring.specfile import load
 
     name, meant = file.stem, file.stem == "session"
     try:
         keys = load(file).data.keys()
-        meant = meant or 2 * len(keys & SessionSpec.model_fields.keys()) > len(keys)
-        resolved = resolve(flags={}, file=file, environ={}, user_config=Path("/nonexistent"))
+        meant = meant or 2 * len(keys & (SessionSpec.model_fields.keys() | {EXTENDS})) > len(keys)
+        resolved = resolve(
+            flags={},
+            file=file,
+            environ={},
+            user_config=Path("/nonexistent"),
+            profiles=profiles_dir(),
+        )
     except MooringError as error:
         # docker-compose.yml, mkdocs.yml and their like are no specs with mistakes
         return {"name": name, "spec": {}, "problem": error.message} if meant else None
