@@ -11,7 +11,7 @@ from pathlib import Path
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
-from mooring.session import LABEL_INSTALLATION
+from mooring.labels import LABEL_INSTALLATION
 
 
 def leaks(engine: Engine, state: Path, installation: str) -> list[str]:

@@ -14,8 +14,8 @@ from mooring import paths
 from mooring.config import resolve
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.folder import Folder
+from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
-from mooring.session import LABEL_INSTALLATION
 from tests.invariants import leaks, suite_leaks
 from tests.kernel_clients import eventually
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mooring
-from mooring import consent, guestfiles, images, mounts, paths
+from mooring import consent, guestfiles, images, mounts, paths, ports
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.errors import EngineError, ImageError, PolicyError, SessionExists, SessionTimeout
 from mooring.folder import GUEST_RUN, Folder, boot_id
-from mooring.reconcile import process_mark
-from mooring.session import (
+from mooring.gpus.claims import Claim, to_label
+from mooring.gpus.devices import devices_for
+from mooring.labels import (
+    LABEL_GPUS,
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
@@ -25,8 +27,9 @@ from mooring.session import (
     LABEL_PROBE,
     LABEL_SPEC,
     LABEL_VERSION,
-    container_name,
 )
+from mooring.reconcile import process_mark
+from mooring.session import container_name
 from mooring.users import User, caller, with_group, with_user
 
 if TYPE_CHECKING:
@@ -143,6 +146,7 @@ def container_config(
     *,
     tty: bool,
     size: tuple[int, int],
+    claims: tuple[Claim, ...] = (),
 ) -> ContainerConfig:
     """Lay out a session's folder, and say what container stands over it.
 
@@ -150,6 +154,7 @@ def container_config(
         facts: of its image.
         cwd: the working directory, if it lies in the spec's project.
         tty, size: whether the main process has a terminal; its rows and columns.
+        claims: the GPUs that were granted.
 
     Raises:
         SpecError, PolicyError, ConsentRequired: the mounts are not what they were any more.
@@ -165,7 +170,7 @@ def container_config(
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
     packages = dict(facts.env).get("PYTHONPATH", "")
     if packages.startswith(GUEST_RUN):  # a folder that is not there at its start Python forgets
-        (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True)
+        (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True, exist_ok=True)
     guest = resources.files("mooring") / "guest"
     for script in ("clock.sh", "kernelhost.py", "recorder.py"):
         (folder.run / script).write_text((guest / script).read_text())
@@ -183,7 +188,9 @@ def container_config(
         sample_s=SAMPLE_S,
         grace_s=GRACE_S,
         record_bytes=spec.record,
+        gpus=len(claims),
     )
+    devices = devices_for(folder, claims)
     command = spec.argv or []
     if tty and (command or not spec.kernel):
         # right size from the first moment: a resize of the engine's comes after the start
@@ -199,13 +206,14 @@ def container_config(
         "MOORING_SESSION": name,
         **({"TERM": os.environ.get("TERM") or "xterm-256color"} if tty else {}),
         **spec.env,
+        **devices.env,
     }
     return ContainerConfig(
         name=container_name(name, folder.id),
         image=facts.reference,
         argv=("/bin/sh", CLOCK, "main", *(["--", *command] if command else [])),
         user=f"{user.uid}:{user.gid}",
-        groups=user.groups,
+        groups=tuple(sorted({*user.groups, *devices.groups})),
         env=env,
         labels={
             LABEL_ID: folder.id,
@@ -214,8 +222,9 @@ def container_config(
             LABEL_INSTALLATION: paths.installation_id(),
             LABEL_VERSION: mooring.__version__,
             LABEL_SPEC: json.dumps(spec.public_dict()),
+            **({LABEL_GPUS: to_label(claims)} if claims else {}),
         },
-        binds=binds,
+        binds=binds + devices.binds,
         workdir=plan.workdir,
         hostname=name[:63],
         cpus=spec.cpus,
@@ -224,8 +233,11 @@ def container_config(
         tty=tty,
         open_stdin=bool(command),
         # With a command the network must be there first; a kernel boots meanwhile
-        network=bool(command),
+        network=bool(command or spec.ports),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
+        ports=ports.pairs(spec.ports),
+        gpus=devices.requested,
+        devices=devices.nodes,
     )
 
 

@@ -7,7 +7,9 @@ MooringError
 ├── NotSupported         a key or a flag that this version cannot honour yet
 ├── EngineError          the engine said no
 │   ├── EngineUnavailable    no engine answers; nothing is known of its sessions
+│   ├── PortTaken            a port that was to be published is held by somebody
 │   └── ImageError           no such image, a pull or an import that failed
+├── NoCapacity           more GPUs than there are, or than one may have
 ├── SessionNotFound
 ├── SessionExists        the name is taken
 ├── SessionStateError    the session is not in a state that allows this
@@ -72,8 +74,24 @@ class EngineUnavailable(EngineError):
     """The engine did not answer: the state of its sessions is unknown."""
 
 
+class PortTaken(EngineError):
+    """A port of this machine that was to be published is held by somebody.
+
+    Args:
+        port: its number.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, port: int = 0) -> None:
+        super().__init__(message, hint)
+        self.port = port
+
+
 class ImageError(EngineError):
     """No such image, or it cannot be pulled, imported or used for this."""
+
+
+class NoCapacity(MooringError):
+    """What was asked for can never be had here, however long one waits."""
 
 
 class SessionNotFound(MooringError):

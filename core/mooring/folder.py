@@ -27,7 +27,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +274,7 @@ class Folder:
             last_at, last = found.get("last_signal", "0 start").split(" ", 1)
             percent, memory = found.get("cpu_percent", ""), found.get("memory_bytes", "")
             started, gpu = _number(found.get("started", found["sampled"])), found.get("gpu", "")
-            return ClockStatus(
+            status = ClockStatus(
                 age_s=now - sampled,
                 idle_in_s=_until(found.get("idle_at", "never"), now),
                 max_in_s=_until(found.get("max_at", "never"), now),
@@ -291,8 +291,29 @@ class Folder:
                 gpu_lost=gpu == "lost",
                 gpu_absent=gpu == "absent",
             )
+            return self._with_hold(status)
         except (KeyError, ValueError):
             return None
+
+    def _with_hold(self, status: ClockStatus) -> ClockStatus:
+        """A hold that came or went since the clock's last sample counts at once."""
+        if (status.held_for_s > 0) == ("hold" in status.active):
+            return status
+        timeout_s = self.setting_s("idle_timeout_s") or 0.0
+        idle_in_s = status.idle_in_s
+        if status.held_for_s == 0:
+            active = tuple(signal for signal in status.active if signal != "hold")
+            idle_in_s = None if idle_in_s is None else min(idle_in_s, timeout_s)
+            return replace(status, active=active, idle_in_s=idle_in_s)
+        if idle_in_s is not None:
+            idle_in_s = max(idle_in_s, status.held_for_s + timeout_s)
+        return replace(
+            status,
+            active=(*status.active, "hold"),
+            idle_in_s=idle_in_s,
+            last_signal="hold",
+            last_signal_ago_s=0.0,
+        )
 
     def end(self) -> End | None:
         """Why the clock ended the session, if it did."""

@@ -23,17 +23,8 @@ from mooring.folder import Folder, boot_id
 from mooring.history import History
 from mooring.inuse import used_for
 from mooring.kernels import KernelHandle
-from mooring.session import (
-    LABEL_ID,
-    LABEL_INSTALLATION,
-    LABEL_PROBE,
-    Session,
-    State,
-    container_name,
-    from_container,
-    from_record,
-    is_own,
-)
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE
+from mooring.session import Session, State, container_name, from_container, from_record, is_own
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +61,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
     probes = _remove_probes(engine, [row for row in rows if LABEL_PROBE in row.labels])
     half_created = []
     for session_id, folder in folders.items():
-        if folder.ready or folder.being_created():
+        if folder.ready or folder.enqueued or folder.being_created():
             continue
         if folder.exists and not folder.ready:
             with _one_repair(f"session {session_id}, never finished,"):
@@ -260,7 +251,7 @@ def _record_end(history: History, session: Session) -> bool:
     if folder.record().get("end_recorded"):
         return False
     with contextlib.suppress(OSError):  # a full disk: it will be written another time
-        folder.update_record(end_recorded=True)
+        folder.update_record(end_recorded=True, changed_at=time.time())
         at = session.end.time if session.end else time.time()
         by_clock = session.end is not None and session.end.reason in ("idle", "max_duration")
         actor = "clock" if by_clock else "engine"

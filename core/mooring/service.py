@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring import blueprint, consent, guestfiles, mounts, paths
+from mooring import blueprint, consent, guestfiles, mounts, paths, ports
+from mooring.creation import Creation, Manner, Steps, remove_container
 from mooring.engines import open_engine
-from mooring.engines.base import Bind, Engine, Stream
+from mooring.engines.base import Bind, Container, Engine, Stream
 from mooring.errors import (
     Cancelled,
     EngineError,
@@ -34,18 +35,20 @@ from mooring.errors import (
     SpecError,
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
+from mooring.gpus.claims import Request
+from mooring.gpus.gate import Ticket
 from mooring.history import Event, History, PastSession
 from mooring.kernels import KernelHandle, host_lives, others_live
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME
 from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
 from mooring.session import (
-    LABEL_ID,
-    LABEL_INSTALLATION,
-    LABEL_NAME,
     REBOOTED,
     Session,
     State,
     from_container,
+    from_foreign,
     from_history,
+    from_record,
     is_own,
     out_of_memory,
 )
@@ -53,9 +56,12 @@ from mooring.users import caller
 
 if TYPE_CHECKING:
     from mooring.config import ResolvedSpec
+    from mooring.gpus.holders import GpuUse
+    from mooring.gpus.queue import GpuQueue
     from mooring.mounts import Grant
 
 CANCEL_PATIENCE_S = 30.0
+GPU_LOST = "gpu lost"
 
 log = logging.getLogger(__name__)
 
@@ -110,25 +116,6 @@ def _patiently_locked(lock: Path, name: str, cancelled: Callable[[], bool]) -> I
         held.release()
 
 
-class _Steps:
-    """Told at each step of a creation: passes a new one on, and gives up when it is asked to."""
-
-    def __init__(
-        self, folder: Folder, progress: blueprint.Progress, cancelled: Callable[[], bool]
-    ) -> None:
-        self._folder, self._progress, self._cancelled = folder, progress, cancelled
-        self._last = ""
-
-    def __call__(self, text: str) -> None:
-        if self._cancelled() or self._folder.cancelled():
-            name = self._folder.record().get("name", "")
-            raise Cancelled(f"the creation of session {name} was cancelled")
-        if text != self._last:
-            self._last = text
-            self._folder.tell_waiting(text)
-            self._progress(text)
-
-
 class Mooring:
     """The sessions of one installation on one engine.
 
@@ -141,6 +128,7 @@ class Mooring:
         self._engine = engine
         self.actor = actor or caller().name
         self.history = History(paths.state_dir() / "history.db")
+        self._queue: GpuQueue | None = None
 
     @property
     def engine(self) -> Engine:
@@ -148,20 +136,70 @@ class Mooring:
             self._engine = open_engine()
         return self._engine
 
+    @property
+    def queue(self) -> GpuQueue:
+        """The GPUs of the engine's machine, and who waits for them.
+
+        Raises:
+            PolicyError, EngineError: the policy, or the queue's folder, is not what it should be.
+        """
+        if self._queue is None:
+            from mooring import policy
+            from mooring.gpus.gate import open_gate
+            from mooring.gpus.queue import GpuQueue
+
+            rules = policy.load()
+            self._queue = GpuQueue(
+                self.engine,
+                open_gate(getattr(self.engine, "address", "")),
+                paths.installation_id(),
+                most_per_user=rules.max_gpus_per_user,
+                policy=str(policy.POLICY_FILE),
+            )
+        return self._queue
+
     # looking
 
-    def sessions(self) -> list[Session]:
+    def sessions(self, *, all_users: bool = False) -> list[Session]:
         """All sessions of this installation, the newest first; repairs what needs it.
+
+        Args:
+            all_users: those of other installations on the engine too. Of these only the
+                container tells: they have no clock and no kernels here.
 
         Raises:
             EngineUnavailable: ``unknown()`` then tells what is known all the same.
         """
-        return self.reconcile()[0]
+        found = self.reconcile()[0]
+        if not all_users:
+            return found
+        mine = paths.installation_id()
+        foreign = [
+            from_foreign(row)
+            for row in self.engine.list({LABEL_INSTALLATION: "", LABEL_ID: ""})
+            if row.labels[LABEL_INSTALLATION] != mine
+        ]
+        return sorted([*found, *foreign], key=lambda s: s.created_at, reverse=True)
 
     def reconcile(self) -> tuple[list[Session], Repairs]:
         """``sessions``, with what was repaired."""
         sessions, repairs = reconcile(self.engine, self.history)
-        return sorted(sessions, key=lambda s: s.created_at, reverse=True), repairs
+        if any(session.state is State.PENDING for session in sessions):
+            self._dispatch()
+        return sorted(self._with_gpus(sessions), key=lambda s: s.created_at, reverse=True), repairs
+
+    def gpus(self) -> list[GpuUse]:
+        """Every GPU of the machine, and who holds it; empty where there is none.
+
+        Raises:
+            EngineUnavailable
+        """
+        return self.queue.uses()
+
+    def made(self, session_id: str) -> Container | None:
+        """The container of a session of this installation, whatever its state; None without."""
+        mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
+        return next(filter(is_own, self.engine.list(mine)), None)
 
     def unknown(self) -> list[Session]:
         """The sessions that there should be, while the engine does not answer."""
@@ -212,6 +250,7 @@ class Mooring:
                 State.STOPPED: f"start it again: mooring start {session.name}",
                 State.LOST: f"remove what is left: mooring rm {session.name}",
                 State.STARTING: "wait until it runs: mooring ps",
+                State.PENDING: f"see what it waits for: mooring why {session.name}",
             }.get(session.state, "mooring ps shows its state")
             if session.reason == REBOOTED:
                 hint = f"start it again: mooring start {session.name}"
@@ -266,11 +305,14 @@ class Mooring:
         opened_by: str = "",
         ends_with_kernels: bool = False,
         detach_keys: str = "",
+        max_wait_s: float | None = None,
+        enqueue: bool = False,
+        files: Sequence[Path] = (),
     ) -> Created:
         """Make a session and start it. Whatever goes wrong, nothing of it is left.
 
-        Meanwhile it is listed as ``starting``, with what it waits for; whoever stops it then
-        cancels it.
+        Meanwhile it is listed as ``starting``, or as ``pending`` while it waits for its GPUs, with
+        what it waits for; whoever stops it then cancels it.
 
         Args:
             resolved: the spec and where each value came from.
@@ -285,10 +327,15 @@ class Mooring:
             cancelled: asked several times a second; True gives the creation up.
             opened_by: absolute path of the notebook that it is made for.
             ends_with_kernels: it is made for a kernel, and ``end_with_kernel`` may remove it.
+            max_wait_s: how long to wait for GPUs; None for as long as it takes.
+            enqueue: leave it to wait and return at once; it starts by itself when its turn comes.
+            files: copied into its private home before it starts.
 
         Raises:
             SpecError, PolicyError, ConsentRequired, NotSupported: the spec.
             SessionExists: the name is taken.
+            NoCapacity: there will never be such GPUs here.
+            SessionTimeout: no turn within ``max_wait_s``.
             Cancelled: by ``cancelled``, or by a ``stop`` or ``remove`` from elsewhere.
             ImageError, EngineError, EngineUnavailable: the engine.
         """
@@ -297,11 +344,13 @@ class Mooring:
         consent.require(resolved, self._grants(resolved, here))
         if spec.kernel:
             self.kernel("0" * 12, "0" * 12)  # a path too long for sockets is told beforehand
-        user = caller()
         self.engine.info()
         values = mounts.read_secrets(
             spec, resolved.project, os.environ if environ is None else environ
         )
+        wanted = Request.from_spec(spec.gpus)
+        if wanted is not None:
+            self.queue.check(wanted)
         folder = blueprint.reserve(
             name or spec.name,
             resolved,
@@ -311,48 +360,27 @@ class Mooring:
             ends_with_kernels=ends_with_kernels,
         )
         session_name = folder.record()["name"]
-        step = _Steps(folder, progress, cancelled)
-        container, asked, stream = "", False, None
+        creation = Creation(
+            self.engine,
+            self.history,
+            self.actor,
+            lambda: self.queue,
+            folder,
+            resolved,
+            Manner(str(here), tty, size),
+            Steps(folder, progress, cancelled),
+        )
         try:
-            facts = blueprint.image_facts(self.engine, spec.image, spec.pull, user, step)
-            if spec.kernel and not facts.python:
-                raise blueprint.no_kernel(spec.image, facts.kernel_problem)
-            mounts.create_outputs(spec, resolved.project)
-            config = blueprint.container_config(
-                resolved, facts, user, folder, here, tty=tty, size=size
-            )
-            mounts.write_secrets(folder, values)
-            step("starting the container")
-            asked = True
-            container = self.engine.create(config)
-            if attach:
-                stream = self.engine.attach(container, tty=tty, detach_keys=detach_keys)
-            self.engine.start(container)
-            blueprint.await_check(self.engine, folder, container)
-            if not config.network:
-                self.engine.attach_network(container)
-            folder.update_record(container=container)
-            step("starting the container")  # the last moment to give it up
-            self.history.session_created(
-                folder.id,
-                name=session_name,
-                owner=user.name,
-                image=spec.image,
-                spec=spec.public_dict(),
-                at=folder.record()["created_at"],
-            )
-            self.history.add(folder.id, "started", self.actor, f"image {spec.image}")
-            folder.mark_ready()
-        except BaseException as error:
-            if stream is not None:
-                stream.close()
-            cut_off = asked and not container and not isinstance(error, EngineError)
-            with contextlib.suppress(MooringError):  # what is left then, the reconciler removes
-                self._remove_by_id(folder.id, container, patience_s=1.0 if cut_off else 0.0)
-                folder.remove()
-            raise
-        finally:
+            creation.prepare(values, files)
+        except BaseException:
+            folder.remove()
             folder.release()
+            raise
+        if enqueue:
+            creation.enqueue()
+            self._dispatch()
+            return Created(from_record(folder, State.PENDING, ""), None)
+        stream = creation.run(attach=attach, detach_keys=detach_keys, max_wait_s=max_wait_s)
         return Created(self._named(folder.id, session_name), stream)
 
     def grants(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
@@ -406,11 +434,28 @@ class Mooring:
     # the life of one
 
     @_disk_errors()
-    def start(self, name: str) -> Session:
+    def start(
+        self,
+        name: str,
+        *,
+        progress: blueprint.Progress = lambda text: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        max_wait_s: float | None = None,
+    ) -> Session:
         """Start a stopped session again: same files, same packages, a new clock. Idempotent.
+
+        One with GPUs waits until those that it had are free: a container keeps its devices.
+
+        Args:
+            progress: called with a line whenever what is waited for changes.
+            cancelled: asked several times a second; True gives it up.
+            max_wait_s: how long to wait for GPUs; None for as long as it takes.
 
         Raises:
             SessionNotFound, SessionStateError, EngineError
+            NoCapacity: its GPU is not there any more.
+            SessionTimeout: no turn within ``max_wait_s``.
+            Cancelled
             PolicyError: the administrator's policy does not allow it any more.
         """
         from mooring import policy
@@ -418,7 +463,7 @@ class Mooring:
         session = self.get(name)
         if session.state is State.RUNNING:
             return session
-        if not session.container or session.state is State.STARTING:
+        if not session.container or session.state in (State.STARTING, State.PENDING):
             raise SessionStateError(
                 f"session {session.name} is {session.state} and cannot be started",
                 f"remove what is left: mooring rm {session.name}"
@@ -438,43 +483,54 @@ class Mooring:
             [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
             self.deadlines(session).get("max_duration"),
         )
-        guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
-        for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
-            guestfiles.remove(folder.run, stale)
-        folder.update_record(boot_id=boot_id(), end_recorded=False, out_of_memory=None)
-        self.engine.start(session.container)
-        try:
-            blueprint.await_check(self.engine, folder, session.container)
-        except PolicyError:
-            self.engine.stop(session.container, grace_s=1.0)
-            raise
+        with self._claimed_again(session, progress, cancelled, max_wait_s):
+            guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
+            for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
+                guestfiles.remove(folder.run, stale)
+            folder.update_record(
+                boot_id=boot_id(), end_recorded=False, out_of_memory=None, changed_at=time.time()
+            )
+            ports.start(self.engine, session.container)
+            try:
+                blueprint.await_check(self.engine, folder, session.container)
+            except PolicyError:
+                self.engine.stop(session.container, grace_s=1.0)
+                raise
         self.history.session_resumed(session.id)
         self.history.add(session.id, "started", self.actor, "again")
         return self._named(session.id, session.name)
 
-    def stop(self, session: Session, *, grace_s: float = blueprint.GRACE_S) -> None:
+    def stop(
+        self, session: Session, *, grace_s: float = blueprint.GRACE_S, force: bool = False
+    ) -> None:
         """End everything in a session and keep its files. Idempotent.
 
-        SIGTERM to every process, SIGKILL after ``grace_s`` seconds. One that is being created is
-        cancelled, and nothing of it is left.
+        SIGTERM to every process, SIGKILL after ``grace_s`` seconds. One that is being created, or
+        waits for its turn, is cancelled, and nothing of it is left.
+
+        Args:
+            force: one of another installation too. Its history is its owner's to write.
 
         Raises:
+            PolicyError: it is another's.
             EngineError
         """
-        if session.state is State.STARTING:
+        if session.foreign:
+            if not force:
+                raise PolicyError(
+                    f"session {session.name} belongs to {session.owner}",
+                    "ask them; to stop it all the same: mooring stop --force",
+                )
+            self._end_inside(session, grace_s)
+            self.engine.stop(session.container, grace_s=1.0)
+            return
+        if session.state in (State.STARTING, State.PENDING):
             if self._cancel(session):
                 return
             session = self._fresh(session)
         if session.state in (State.STOPPED, State.LOST) or not session.container:
             return
-        if session.state is State.RUNNING:
-            with contextlib.suppress(EngineError):
-                self.engine.exec_detached(
-                    session.container,
-                    ["/bin/sh", blueprint.CLOCK, "end", "stopped", f"by {self.actor}"],
-                )
-                with contextlib.suppress(MooringError):
-                    self.engine.wait(session.container, timeout_s=grace_s + 2.0)
+        self._end_inside(session, grace_s)
         self.engine.stop(session.container, grace_s=1.0)
         detail = self.engine.inspect(session.container)
         folder = Folder.open(session.id)
@@ -482,7 +538,7 @@ class Mooring:
             if folder.end() is None:
                 text = f"reason stopped\ntime {time.time():.0f}\ndetail by {self.actor}\n"
                 guestfiles.write(folder.run, "end", text)
-            folder.update_record(end_recorded=True)
+            folder.update_record(end_recorded=True, changed_at=time.time())
         self.history.add(session.id, "stopped", self.actor)
         self.history.session_ended(
             session.id,
@@ -501,19 +557,25 @@ class Mooring:
 
         Raises:
             SessionStateError: it runs.
+            PolicyError: it is another's.
             EngineError, MooringError
         """
-        if session.state in (State.RUNNING, State.PAUSED, State.STARTING) and not force:
+        if session.foreign:
+            raise PolicyError(
+                f"session {session.name} belongs to {session.owner}", "only they can remove it"
+            )
+        live = (State.RUNNING, State.PAUSED, State.STARTING, State.PENDING)
+        if session.state in live and not force:
             raise SessionStateError(
                 f"session {session.name} is {session.state}",
                 f"stop it first, or: mooring rm -f {session.name}",
             )
-        if session.state is State.STARTING:
+        if session.state in (State.STARTING, State.PENDING):
             if self._cancel(session):
                 return
             session = self._fresh(session)
         ended = session.state in (State.STOPPED, State.LOST)
-        self._remove_by_id(session.id, session.container)
+        remove_container(self.engine, session.id, session.container)
         folder = Folder.open(session.id)
         if folder.exists:
             folder.remove()
@@ -727,6 +789,67 @@ class Mooring:
 
     # helpers
 
+    @contextlib.contextmanager
+    def _claimed_again(
+        self,
+        session: Session,
+        progress: blueprint.Progress,
+        cancelled: Callable[[], bool],
+        max_wait_s: float | None,
+    ) -> Iterator[None]:
+        """The GPUs of a stopped session, while the block starts its container."""
+        request = Request.again(session.claims)
+        if request is None:
+            yield
+            return
+        last = ""
+
+        def tell(because: str) -> None:
+            nonlocal last
+            if cancelled():
+                raise Cancelled(f"the start of session {session.name} was cancelled")
+            if because and because != last:
+                last = because
+                progress(because)
+
+        ticket = Ticket(
+            id=session.id,
+            installation=paths.installation_id(),
+            user=caller().name,
+            session=session.name,
+            request=request,
+            priority=session.priority,
+            since=0,
+        )
+        with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s):
+            yield
+
+    def _dispatch(self) -> None:
+        """Have somebody start what was left to wait."""
+        from mooring.gpus.dispatcher import ensure
+
+        if any(folder.enqueued and not folder.ready for folder in Folder.all()):
+            ensure(self.queue.gate, paths.installation_id())
+
+    def _with_gpus(self, sessions: list[Session]) -> list[Session]:
+        """The same, and of each that runs whether its GPUs are still there."""
+        if not any(session.claims for session in sessions if session.state is State.RUNNING):
+            return sessions
+        from mooring.gpus.inventory import inventory
+
+        here = {gpu.uuid for gpu in inventory()}
+
+        def lost(session: Session) -> bool:
+            if session.state is not State.RUNNING or not session.claims:
+                return False
+            gone = here and any(claim.gpu not in here for claim in session.claims)
+            return bool(gone or (session.clock is not None and session.clock.gpu_lost))
+
+        return [
+            dataclasses.replace(session, degraded=GPU_LOST) if lost(session) else session
+            for session in sessions
+        ]
+
     def _grants(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
         from mooring import policy
         from mooring.spec import EXTENDS, refuse_unsupported
@@ -736,6 +859,18 @@ class Mooring:
         policy.load().check(resolved.spec, plan.sources, resolved.origins)
         read = [mounts.Grant(EXTENDS, what) for what in resolved.reaches]
         return [*read, *plan.grants]
+
+    def _end_inside(self, session: Session, grace_s: float) -> None:
+        """Have a session's own clock end it, in order."""
+        if session.state is not State.RUNNING:
+            return
+        with contextlib.suppress(EngineError):
+            self.engine.exec_detached(
+                session.container,
+                ["/bin/sh", blueprint.CLOCK, "end", "stopped", f"by {self.actor}"],
+            )
+            with contextlib.suppress(MooringError):
+                self.engine.wait(session.container, timeout_s=grace_s + 2.0)
 
     def _cancel(self, session: Session) -> bool:
         """Have its creator give up; False when there is none, or when it has just finished."""
@@ -750,6 +885,15 @@ class Mooring:
                     "end that process; what is left goes with the next mooring ps",
                 )
             time.sleep(0.05)
+        if folder.enqueued and not folder.ready and folder.take():  # nobody is at work on it
+            remove_container(self.engine, session.id, "")
+            self.queue.gate.forget(session.id)
+            self.history.add(session.id, "cancelled", self.actor)
+            self.history.session_ended(
+                session.id, at=time.time(), reason="cancelled before it ran", exit_code=None
+            )
+            folder.remove()
+            folder.release()
         return not folder.exists
 
     def _fresh(self, session: Session) -> Session:
@@ -767,24 +911,6 @@ class Mooring:
                 f"session {name} ended and was removed at once", f"mooring events {name} tells more"
             )
         return from_container(rows[0], boot_id())
-
-    def _remove_by_id(self, session_id: str, container: str, patience_s: float = 0.0) -> None:
-        """Remove a session's container, also one whose creation was cut off before its answer.
-
-        Args:
-            patience_s: how long the engine may go on making it, when nobody waits any more.
-        """
-        if container:
-            self.engine.remove(container)
-            return
-        mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
-        deadline = time.monotonic() + patience_s
-        rows = list(filter(is_own, self.engine.list(mine)))
-        while not rows and time.monotonic() < deadline:
-            time.sleep(0.05)
-            rows = list(filter(is_own, self.engine.list(mine)))
-        for row in rows:
-            self.engine.remove(row.id)
 
     def _not_found(self, pattern: str, everything: list[Session]) -> SessionNotFound:
         names = ", ".join(session.name for session in everything[:10])

@@ -10,7 +10,15 @@ from typing import Any
 
 from mooring.engines.base import Container
 from mooring.folder import ClockStatus, End, Folder, KernelEntry
+from mooring.gpus.claims import Claim, from_label
 from mooring.history import PastSession
+from mooring.labels import (
+    LABEL_GPUS,
+    LABEL_ID,
+    LABEL_NAME,
+    LABEL_OWNER,
+    LABEL_SPEC,
+)
 
 
 class State(str, Enum):
@@ -20,6 +28,7 @@ class State(str, Enum):
     done to it. ``gone`` ones are removed: only history remembers them.
     """
 
+    PENDING = "pending"
     STARTING = "starting"
     RUNNING = "running"
     PAUSED = "paused"
@@ -31,15 +40,6 @@ class State(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-
-# Labels: all that must be known of a session, on its container
-LABEL_ID = "mooring.id"
-LABEL_NAME = "mooring.name"
-LABEL_OWNER = "mooring.owner"
-LABEL_INSTALLATION = "mooring.installation"
-LABEL_SPEC = "mooring.spec"
-LABEL_VERSION = "mooring.version"
-LABEL_PROBE = "mooring.probe"
 
 _ID = re.compile("[0-9a-f]{12}")
 
@@ -86,6 +86,11 @@ class Session:
         out_of_memory: its main process was killed for want of memory.
         waiting: what a starting one waits for, in a line.
         opened_by: absolute path of the notebook whose kernel it was made for.
+        claims: the GPUs that it holds, or its shares of them.
+        degraded: what it has lost while it goes on: ``gpu lost``; empty for nothing.
+        foreign: of another installation; only its container tells of it.
+        changed_at: seconds since the epoch, of its last change of state; 0 for unknown.
+        ports: published on 127.0.0.1 while it runs: this machine's, and the session's.
     """
 
     id: str
@@ -104,6 +109,12 @@ class Session:
     out_of_memory: bool = False
     waiting: str = ""
     opened_by: str = ""
+    ports: tuple[tuple[int, int], ...] = ()
+    claims: tuple[Claim, ...] = ()
+    degraded: str = ""
+    foreign: bool = False
+    priority: int = 0
+    changed_at: float = 0.0
 
     @property
     def reason(self) -> str:
@@ -192,6 +203,9 @@ def is_own(row: Container) -> bool:
     return row.name == container_name(record.get("name", ""), session_id)
 
 
+# On their way to a container that runs
+COMING = (State.STARTING, State.PENDING)
+
 _STATES = {
     "running": State.RUNNING,
     "paused": State.PAUSED,
@@ -218,7 +232,8 @@ def from_container(row: Container, boot_id: str) -> Session:
     record = folder.record()
     state = _STATES.get(row.state, State.UNKNOWN)
     if not folder.ready:
-        state = State.STARTING  # whatever became of it: its creator tells
+        # whatever became of it: its creator tells
+        state = State.PENDING if folder.queued else State.STARTING
     end = folder.end() if state is State.STOPPED else None
     rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
     lost = state is State.STOPPED and end is None and rebooted
@@ -234,20 +249,54 @@ def from_container(row: Container, boot_id: str) -> Session:
         image=spec.get("image", "host"),
         container=row.id,
         created_at=record.get("created_at", row.created_at),
+        ports=row.ports,
         exit_code=row.exit_code,
         spec=spec,
         clock=folder.status() if state is State.RUNNING else None,
         end=end,
         kernels=tuple(folder.kernels()),
         lost_because=REBOOTED if lost else "",
-        waiting=folder.waiting() if state is State.STARTING else "",
+        waiting=folder.waiting() if state in COMING else "",
         opened_by=record.get("opened_by", ""),
+        claims=from_label(labels.get(LABEL_GPUS, "")),
+        priority=_priority(spec),
+        changed_at=max(record.get("changed_at", 0.0), row.created_at, end.time if end else 0.0),
+    )
+
+
+def from_foreign(row: Container) -> Session:
+    """A session of another installation: its container is all that tells of it."""
+    labels = row.labels
+    try:
+        spec = dict(json.loads(labels.get(LABEL_SPEC, "{}")))
+    except (ValueError, TypeError):
+        spec = {}
+    return Session(
+        id=labels.get(LABEL_ID, ""),
+        name=labels.get(LABEL_NAME, row.name),
+        owner=labels.get(LABEL_OWNER, ""),
+        state=_STATES.get(row.state, State.UNKNOWN),
+        image=str(spec.get("image", "host")),
+        container=row.id,
+        created_at=row.created_at,
+        exit_code=row.exit_code,
+        spec=spec,
+        clock=None,
+        end=None,
+        kernels=(),
+        ports=row.ports,
+        claims=from_label(labels.get(LABEL_GPUS, "")),
+        foreign=True,
+        priority=_priority(spec),
+        changed_at=row.created_at,
     )
 
 
 def from_record(folder: Folder, state: State, because: str) -> Session:
     """A session of which only its folder speaks: lost, unknown, or not yet a container."""
     record = folder.record()
+    if state is State.STARTING and folder.queued:
+        state = State.PENDING
     return Session(
         id=folder.id,
         name=record.get("name", folder.id),
@@ -262,8 +311,10 @@ def from_record(folder: Folder, state: State, because: str) -> Session:
         end=None,
         kernels=tuple(folder.kernels()),
         lost_because=because,
-        waiting=folder.waiting() if state is State.STARTING else "",
+        waiting=folder.waiting() if state in COMING else "",
         opened_by=record.get("opened_by", ""),
+        priority=_priority(record.get("spec", {})),
+        changed_at=record.get("changed_at", record.get("created_at", 0.0)),
     )
 
 
@@ -283,7 +334,14 @@ def from_history(past: PastSession) -> Session:
         end=End(past.reason, past.ended_at or 0.0, "", ""),
         kernels=(),
         lost_because=past.reason or "removed",
+        priority=_priority(past.spec),
+        changed_at=past.ended_at or past.created_at,
     )
+
+
+def _priority(spec: dict[str, Any]) -> int:
+    found = spec.get("priority", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _rounded(seconds: float | None) -> int | None:

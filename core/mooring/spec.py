@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from .errors import NotSupported, SpecError
+from .ports import canonical as canonical_port
 from .quantities import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -34,6 +35,9 @@ EXTENDS = "extends"
 SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
 #: Steps that pydantic adds to an error's place and that no file holds.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
+
+#: They tell a GPU runtime what a container sees, and that is what ``gpus`` is for.
+RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPUS"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -116,6 +120,12 @@ def _record(value: Any) -> int:
     return size
 
 
+def _priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
+        raise ValueError("must be a whole number from -100 to 100")
+    return value
+
+
 def _timeout(value: Any) -> float:
     seconds = parse_duration(value)
     if 0 < seconds < _SECOND:
@@ -158,6 +168,8 @@ _ABOUT = frozenset({"description", "default"})
 _SIZE_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 0})
 _COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
 _CPUS_SCHEMA = _schema({"type": "number", "minimum": 0.01, "maximum": 4096})
+_PORT_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 1, "maximum": 65535})
+_PRIORITY_SCHEMA = _schema({"type": "integer", "minimum": -100, "maximum": 100})
 _NAME_SCHEMA = _schema({**_TEXT, "pattern": f"^{_NAME.pattern}$"})
 _KERNEL_SCHEMA = _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"})
 
@@ -279,6 +291,7 @@ class SecretSource(_Strict):
         return self.env is None and self.file is None
 
 
+Port = Annotated[str, BeforeValidator(canonical_port), _PORT_SCHEMA]
 Gpus = Annotated[
     Annotated[int | float, BeforeValidator(parse_gpu_count), _COUNT_SCHEMA, Tag("<number>")]
     | Annotated[GpuRequest, Tag("<mapping>")],
@@ -345,6 +358,11 @@ class SessionSpec(_Strict):
     outputs: Mounts = Field(
         default=(), description="Read-write folders and files, under /mnt/outputs/NAME."
     )
+    ports: tuple[Port, ...] = Field(
+        default=(),
+        description="Ports of the session that are open on this machine's 127.0.0.1: 8080 on any "
+        "free port here, or 6006:6006, the one here first.",
+    )
     home: Truth = Field(default=False, description="Whether the caller's home is there, writable.")
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict, description="Environment variables: NAME: value."
@@ -360,6 +378,10 @@ class SessionSpec(_Strict):
     )
     max_duration: Duration = Field(
         default=0.0, description="Stop after this long in any case: seconds or 8h; 0 or off: never."
+    )
+    priority: Annotated[int, BeforeValidator(_priority), _PRIORITY_SCHEMA] = Field(
+        default=0,
+        description="Its rank among those that wait for GPUs, -100 to 100: higher ones go first.",
     )
     target: Annotated[str, BeforeValidator(_target)] = Field(
         default="local", description="The engine that runs it; local is this machine's."
@@ -405,6 +427,15 @@ class SessionSpec(_Strict):
             seen.add(mount.name)
         return mounts
 
+    @field_validator("ports")
+    @classmethod
+    def _one_each(cls, ports: tuple[str, ...]) -> tuple[str, ...]:
+        here = [number for number, _, _ in (port.partition(":") for port in ports)]
+        for number in here:
+            if number != "0" and here.count(number) > 1:
+                raise ValueError(f"has {number} of this machine twice; use another one")
+        return ports
+
     @field_validator("command")
     @classmethod
     def _not_empty(cls, value: str | list[str] | None) -> str | list[str] | None:
@@ -416,6 +447,9 @@ class SessionSpec(_Strict):
     def _together(self) -> SessionSpec:
         if self.build is not None and self.image != "host":
             raise ValueError("image and build are both given; keep one")
+        reserved = sorted(RESERVED_VARIABLES & (self.env.keys() | self.secrets.keys()))
+        if reserved:
+            raise ValueError(f"env: {reserved[0]} is mooring's to set; gpus says what is visible")
         both = sorted(self.env.keys() & self.secrets.keys())
         if both:
             raise ValueError(f"{both[0]} is both in env and in secrets; keep one")
@@ -485,13 +519,9 @@ def refuse_unsupported(spec: SessionSpec) -> None:
     """Refuse, by name, every declaration that this version understands and cannot honour.
 
     Raises:
-        NotSupported: GPUs, builds, images and mounts with a scheme, several nodes, other targets.
+        NotSupported: builds, images and mounts with a scheme, several nodes, other targets.
     """
     scheme = scheme_of(spec.image)
-    if spec.gpus != 0:
-        raise NotSupported(
-            "gpus is not supported by this version", "leave gpus out, or set it to 0"
-        )
     if spec.build is not None:
         raise NotSupported(
             "build is not supported by this version",

@@ -17,7 +17,7 @@ import pytest
 
 from mooring import paths
 from mooring.engines.base import Engine
-from mooring.session import LABEL_INSTALLATION
+from mooring.labels import LABEL_INSTALLATION
 
 pytestmark = pytest.mark.engine
 

@@ -14,8 +14,9 @@ import pytest
 
 from mooring import paths
 from mooring.engines.base import Engine
+from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
-from mooring.session import LABEL_INSTALLATION, State
+from mooring.session import State
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -14,17 +14,16 @@ from mooring.config import resolve
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.errors import SessionNotFound
 from mooring.images import host_image
-from mooring.service import Mooring
-from mooring.session import (
+from mooring.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
     LABEL_OWNER,
     LABEL_PROBE,
     LABEL_SPEC,
-    Session,
-    State,
 )
+from mooring.service import Mooring
+from mooring.session import Session, State
 
 pytestmark = pytest.mark.engine
 

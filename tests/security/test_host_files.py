@@ -15,9 +15,10 @@ from mooring.config import ResolvedSpec, resolve
 from mooring.engines.base import Engine
 from mooring.engines.docker import DockerEngine
 from mooring.errors import ConsentRequired, PolicyError, SpecError
+from mooring.labels import LABEL_INSTALLATION
 from mooring.mounts import plan
 from mooring.service import Mooring
-from mooring.session import LABEL_INSTALLATION, State
+from mooring.session import State
 from mooring.users import caller
 
 pytestmark = pytest.mark.engine

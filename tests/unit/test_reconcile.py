@@ -17,17 +17,10 @@ from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.folder import Folder
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE
 from mooring.reconcile import process_mark, reconcile
 from mooring.service import Mooring
-from mooring.session import (
-    LABEL_ID,
-    LABEL_INSTALLATION,
-    LABEL_NAME,
-    LABEL_PROBE,
-    Session,
-    State,
-    container_name,
-)
+from mooring.session import Session, State, container_name
 
 HOLD = """
 import fcntl, sys

@@ -28,8 +28,9 @@ from mooring.errors import (
 )
 from mooring.folder import Folder, uptime
 from mooring.history import History
+from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC
 from mooring.service import Mooring
-from mooring.session import LABEL_INSTALLATION, LABEL_SPEC, State
+from mooring.session import State
 
 IMAGE = "python:3.12"
 

@@ -9,10 +9,9 @@ import pytest
 
 from mooring.engines.base import Container
 from mooring.folder import ClockStatus, End, Folder, KernelEntry, boot_id, uptime
+from mooring.labels import LABEL_ID, LABEL_SPEC
 from mooring.session import (
     FIELDS,
-    LABEL_ID,
-    LABEL_SPEC,
     Session,
     State,
     container_name,

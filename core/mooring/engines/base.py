@@ -38,6 +38,9 @@ class ContainerConfig:
         open_stdin: the main process's standard input can be attached to.
         network: False starts without one; ``attach_network`` gives it later.
         capabilities: those kept; all others are dropped.
+        gpus: devices by UUID, brought by the engine's own GPU runtime.
+        devices: device files of the machine, at the same place inside.
+        ports: published on 127.0.0.1: this machine's, 0 for a free one, and the container's.
     """
 
     name: str
@@ -57,6 +60,22 @@ class ContainerConfig:
     open_stdin: bool = False
     network: bool = True
     capabilities: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """GPUs that a container has asked the engine for.
+
+    Attributes:
+        count: so many of them, -1 for all; 0 where ``ids`` tells.
+        ids: UUIDs, the beginnings of some, numbers, or CDI names.
+    """
+
+    count: int
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,7 @@ class Container:
     Attributes:
         state: created, running, paused, restarting, removing, exited or dead.
         exit_code: of an exited one, None otherwise.
+        ports: published ones of a running one: this machine's, and the container's.
     """
 
     id: str
@@ -75,6 +95,7 @@ class Container:
     labels: Mapping[str, str]
     created_at: float
     exit_code: int | None = None
+    ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +135,12 @@ class Stream(Protocol):
 
     With ``tty`` the bytes are the terminal's. Without, what is read is Docker's multiplexed
     format (eight bytes of header, then the payload; see Docker Engine API, "Attach to a
-    container") and what is written is standard input.
+    container") and what is written is standard input. ``exec_id`` is the engine's name for the
+    process, empty for the container's main one.
     """
 
     tty: bool
+    exec_id: str
 
     def socket(self) -> socket.socket:
         """The connection; for ``select``, ``recv`` and ``send``."""
@@ -145,17 +168,27 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give connections back; the next request makes new ones."""
 
-    def list(self, labels: Mapping[str, str]) -> list[Container]:
-        """Every container, in any state, that carries all of the labels: one call."""
+    def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
+        """Every container that carries all of the labels: one call.
+
+        Args:
+            alive: only those with processes (running, paused, restarting), not in any state.
+        """
 
     def inspect(self, container: str) -> ContainerDetail | None:
         """One container, or None when it is gone."""
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        """The GPUs that a container, of whoever's, was given; empty for one that is gone."""
 
     def create(self, config: ContainerConfig) -> str:
         """Create and do not start. Returns the id."""
 
     def start(self, container: str) -> None:
-        """Start a created or exited container."""
+        """Start a created or exited container.
+
+        Raises PortTaken when a port that it publishes is held by somebody.
+        """
 
     def attach_network(self, container: str) -> None:
         """Give a container that was started without one the default network."""
@@ -202,6 +235,12 @@ class Engine(Protocol):
         user: str | None = None,
     ) -> str:
         """Start another process in a running container and leave it alone. Returns its exec id."""
+
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        """Tell a terminal its size: of the main process, or of an exec. Never raises EngineError.
+
+        A process that has just ended, or not quite begun, has no terminal to resize.
+        """
 
     def out_of_memory(self, container: str, since: float) -> bool:
         """Whether a process of the container was killed for want of memory since then (epoch)."""

@@ -19,6 +19,7 @@ from mooring.engines.base import (
     Container,
     ContainerConfig,
     ContainerDetail,
+    DeviceRequest,
     EngineInfo,
     PullProgress,
 )
@@ -28,8 +29,10 @@ from mooring.errors import (
     ImageError,
     MooringError,
     NotSupported,
+    PortTaken,
     SessionTimeout,
 )
+from mooring.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -121,10 +124,14 @@ class DockerEngine:
 
     # containers
 
-    def list(self, labels: Mapping[str, str]) -> list[Container]:
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+    def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
+        filters: dict[str, list[str]] = {
+            "label": [f"{key}={value}" if value else key for key, value in labels.items()]
+        }
+        if alive:
+            filters["status"] = ["running", "paused", "restarting"]
         with self._mapped("listing containers"):
-            rows = self._api.containers(all=True, filters={"label": wanted})
+            rows = self._api.containers(all=True, filters=filters)
         return [
             Container(
                 id=row["Id"],
@@ -134,6 +141,11 @@ class DockerEngine:
                 labels=row.get("Labels") or {},
                 created_at=float(row.get("Created") or 0),
                 exit_code=_exit_code_in(row.get("Status", "")),
+                ports=tuple(
+                    (port["PublicPort"], port["PrivatePort"])
+                    for port in row.get("Ports") or []
+                    if port.get("PublicPort") and port.get("Type") == "tcp"
+                ),
             )
             for row in rows
         ]
@@ -155,6 +167,26 @@ class DockerEngine:
             started_at=_epoch(state.get("StartedAt", "")),
             finished_at=_epoch(state.get("FinishedAt", "")),
         )
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        from docker.errors import NotFound
+
+        with self._mapped("inspecting a container"):
+            try:
+                row = self._api.inspect_container(container)
+            except NotFound:
+                return ()
+        host = row.get("HostConfig") or {}
+        found = [
+            DeviceRequest(int(said.get("Count") or 0), tuple(said.get("DeviceIDs") or ()))
+            for said in host.get("DeviceRequests") or []
+        ]
+        if host.get("Runtime") == "nvidia":
+            pairs = (pair.partition("=") for pair in row.get("Config", {}).get("Env") or [])
+            visible = {key: value for key, _, value in pairs}.get("NVIDIA_VISIBLE_DEVICES", "")
+            if visible not in ("", "void", "none"):
+                found.append(DeviceRequest(0, tuple(visible.split(","))))
+        return tuple(found)
 
     def create(self, config: ContainerConfig) -> str:
         from docker.errors import ImageNotFound
@@ -194,8 +226,16 @@ class DockerEngine:
                 memswap_limit=config.memory_bytes,
                 nano_cpus=int(config.cpus * 1e9) if config.cpus else None,
                 shm_size=config.shm_bytes,
+                port_bindings=_bindings(config.ports),
                 log_config={"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
             )
+            if config.gpus:
+                host["DeviceRequests"] = [self._device_request(config.gpus)]
+            if config.devices:
+                host["Devices"] = [
+                    {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
+                    for path in config.devices
+                ]
             if podman and self.info().rootless:
                 self._refuse_limits(config)
                 host["UsernsMode"] = "keep-id"
@@ -214,6 +254,7 @@ class DockerEngine:
                     working_dir=config.workdir,
                     tty=config.tty,
                     stdin_open=config.open_stdin,
+                    ports=sorted({there for _, there in config.ports}) or None,
                     host_config=host,
                 )
             except ImageNotFound as error:
@@ -221,6 +262,22 @@ class DockerEngine:
                     f"No such image: {config.image}", "check its name, or pull it first"
                 ) from error
         return str(made["Id"])
+
+    def _device_request(self, uuids: tuple[str, ...]) -> dict[str, Any]:
+        """By CDI where the engine has it and the devices are described, else NVIDIA's own way."""
+        from mooring.gpus.inventory import CDI_KIND, cdi_names
+
+        described = cdi_names()
+        podman = self.info().kind == "podman"
+        if podman and int(self.info().version.partition(".")[0] or 0) < 5:
+            raise NotSupported(
+                "Podman before version 5 gives no GPUs through its Docker-compatible socket",
+                "use Docker, or a newer Podman",
+            )
+        if described.issuperset(uuids) and (podman or self._api.info().get("CDISpecDirs")):
+            names = [f"{CDI_KIND}={uuid}" for uuid in uuids]
+            return {"Driver": "cdi", "DeviceIDs": names}
+        return {"Driver": "", "DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}
 
     def _refuse_limits(self, config: ContainerConfig) -> None:
         """Without root, cgroup v1 gives no limits, and Podman would ignore them in silence."""
@@ -233,8 +290,15 @@ class DockerEngine:
             )
 
     def start(self, container: str) -> None:
-        with self._mapped("starting the container"):
-            self._api.start(container)
+        try:
+            with self._mapped("starting the container"):
+                self._api.start(container)
+        except EngineError as error:
+            found = _TAKEN.search(error.message)
+            if found is None:
+                raise
+            port = int(found.group(1))
+            raise PortTaken(f"port {port} of this machine is taken", port=port) from error
 
     def attach_network(self, container: str) -> None:
         if self.info().kind == "podman":
@@ -352,6 +416,15 @@ class DockerEngine:
                 return 137  # the container, and with it every process, was removed
         return None if said["Running"] else said["ExitCode"]
 
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        if rows < 1 or columns < 1:
+            return
+        with contextlib.suppress(EngineError), self._mapped("resizing the terminal"):
+            if exec_id:
+                self._api.exec_resize(exec_id, height=rows, width=columns)
+            else:
+                self._api.resize(container, height=rows, width=columns)
+
     def out_of_memory(self, container: str, since: float) -> bool:
         filters = {"container": container, "event": "oom"}
         with self._mapped("asking for the engine's events"):
@@ -441,7 +514,7 @@ class DockerEngine:
             why = _one_line(str(error.explanation or error))
             if error.response is not None:
                 error.response.close()  # the SDK leaves a refused stream's connection open
-            raise EngineError(f"{doing}: {why}") from error
+            raise EngineError(f"{doing}: {why}", _hint(why)) from error
         except (
             DockerException,
             StreamParseError,
@@ -490,7 +563,7 @@ class DockerStream:
         self._raw = raw  # keeps the response, and so the connection, alive
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._container = container
-        self._exec = exec_id
+        self.exec_id = exec_id
         # the request's timeout is not the stream's
         self._socket.settimeout(None)
 
@@ -502,19 +575,12 @@ class DockerStream:
             self._socket.shutdown(socket.SHUT_WR)
 
     def resize(self, rows: int, columns: int) -> None:
-        if not self.tty or rows < 1 or columns < 1:
-            return
-        api = self._engine._api
-        # A process that has just ended, or not quite begun, has no terminal to resize
-        with contextlib.suppress(EngineError), self._engine._mapped("resizing the terminal"):
-            if self._exec:
-                api.exec_resize(self._exec, height=rows, width=columns)
-            else:
-                api.resize(self._container, height=rows, width=columns)
+        if self.tty:
+            self._engine.resize(self._container, rows, columns, exec_id=self.exec_id)
 
     def exit_code(self) -> int | None:
-        if self._exec:
-            return self._engine.exec_exit_code(self._exec)
+        if self.exec_id:
+            return self._engine.exec_exit_code(self.exec_id)
         detail = self._engine.inspect(self._container)
         return 137 if detail is None else detail.exit_code
 
@@ -523,6 +589,21 @@ class DockerStream:
             self._socket.close()
         with contextlib.suppress(OSError, AttributeError):
             self._raw.close()
+
+
+# By another container, or by another program
+_TAKEN = re.compile(
+    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
+)
+
+
+def _bindings(ports: Sequence[tuple[int, int]]) -> dict[int, list[tuple[str, ...]]]:
+    """Published ports in the SDK's form, on 127.0.0.1 alone."""
+    bindings: dict[int, list[tuple[str, ...]]] = {}
+    for here, there in ports:
+        address = (LOOPBACK, str(here)) if here else (LOOPBACK,)
+        bindings.setdefault(there, []).append(address)
+    return bindings
 
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
@@ -543,6 +624,13 @@ def _epoch(stamp: str) -> float:
     zone = (found.group(4) or "Z").replace("Z", "+00:00")
     whole = datetime.fromisoformat(f"{found.group(1)}-{found.group(2)}{zone}")
     return whole.astimezone(timezone.utc).timestamp() + float(found.group(3) or 0)
+
+
+def _hint(why: str) -> str:
+    """What helps against a refusal of the engine's own."""
+    if "could not select device driver" in why:
+        return "it gives no GPUs: install the NVIDIA container toolkit, then restart the engine"
+    return ""
 
 
 def _one_line(text: str) -> str:

@@ -32,10 +32,11 @@ from mooring.engines.base import (
     Container,
     ContainerConfig,
     ContainerDetail,
+    DeviceRequest,
     EngineInfo,
     PullProgress,
 )
-from mooring.errors import EngineError, ImageError, SessionTimeout
+from mooring.errors import EngineError, ImageError, PortTaken, SessionTimeout
 from mooring.folder import GUEST_RUN
 
 SIGKILLED, SIGTERMED = 137, 143
@@ -111,6 +112,7 @@ class FakeContainer:
     finished_at: float = 0.0
     oom_killed: bool = False
     network: bool = True
+    ports: tuple[tuple[int, int], ...] = ()
     execs: list[FakeProcess] = field(default_factory=list)
 
 
@@ -121,6 +123,7 @@ class FakeStream:
     process: FakeProcess
     near: socket.socket
     tty: bool
+    exec_id: str = ""
 
     def socket(self) -> socket.socket:
         return self.near
@@ -230,7 +233,7 @@ class FakeEngine:
     def close(self) -> None:
         """Nothing is open."""
 
-    def list(self, labels: Mapping[str, str]) -> list[Container]:
+    def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
         with self._call("list"), self._lock:
             return [
                 Container(
@@ -241,13 +244,22 @@ class FakeEngine:
                     labels=dict(found.config.labels),
                     created_at=found.created_at,
                     exit_code=found.main.exit_code if found.state == "exited" else None,
+                    ports=found.ports if found.state == "running" else (),
                 )
                 for found in reversed(self.containers.values())
-                if all(
+                if (not alive or found.state in ("running", "paused"))
+                and all(
                     key in found.config.labels and value in ("", found.config.labels[key])
                     for key, value in labels.items()
                 )
             ]
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        with self._call("device_requests"):
+            found = self.containers.get(container)
+            if found is None or not found.config.gpus:
+                return ()
+            return (DeviceRequest(0, found.config.gpus),)
 
     def inspect(self, container: str) -> ContainerDetail | None:
         with self._call("inspect"):
@@ -286,6 +298,7 @@ class FakeEngine:
             found = self._find(container)
             if found.state == "running":
                 return
+            found.ports = self._published(found)
             if found.state == "exited":  # the same log goes on
                 found.main = replace(
                     found.main,
@@ -378,7 +391,9 @@ class FakeEngine:
     ) -> FakeStream:
         with self._call("exec"):
             process = self._process(container, argv, env, workdir, tty, user)
-            stream = FakeStream(process, process.connect(), tty)
+            exec_id = _digest(str(next(self._numbers)).encode())
+            self._execs[exec_id] = process
+            stream = FakeStream(process, process.connect(), tty, exec_id)
             if not stdin:
                 process.stdin = BytesIO()
         threading.Thread(
@@ -406,6 +421,12 @@ class FakeEngine:
         with self._call("exec_exit_code"):
             found = self._execs.get(exec_id)
             return SIGKILLED if found is None else found.exit_code
+
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        with self._call("resize"):
+            process = self._execs.get(exec_id) if exec_id else self._find(container).main
+            if process is not None and rows > 0 and columns > 0:
+                process.size = (rows, columns)
 
     def out_of_memory(self, container: str, since: float) -> bool:
         with self._call("out_of_memory"):
@@ -448,6 +469,18 @@ class FakeEngine:
         yield
         if fault is not None:
             raise fault.error
+
+    def _published(self, found: FakeContainer) -> tuple[tuple[int, int], ...]:
+        others = [one for one in self.containers.values() if one.state == "running"]
+        held = {here for one in others for here, _ in one.ports}
+        published = []
+        for here, there in found.config.ports:
+            number = here or next(n for n in itertools.count(49153) if n not in held)
+            if number in held:
+                raise PortTaken(f"port {number} of this machine is taken", port=number)
+            held.add(number)
+            published.append((number, there))
+        return tuple(published)
 
     def _find(self, container: str) -> FakeContainer:
         try:

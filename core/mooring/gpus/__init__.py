@@ -1,0 +1,24 @@
+"""GPUs: which there are, who holds them, and whose turn it is.
+
+``inventory`` tells what the machine has, ``holders`` who holds it, ``claims`` what is asked for
+and how that is written down, ``gate`` and ``queue`` whose turn it is, ``sharing`` how a share is
+kept to, and ``dispatcher`` is the process that starts what was left to wait.
+"""
+
+from __future__ import annotations
+
+from mooring.gpus.claims import Claim, Request, from_label, to_label
+from mooring.gpus.holders import GpuUse, Holder
+from mooring.gpus.inventory import Gpu, GpuProcess, inventory
+
+__all__ = [
+    "Claim",
+    "Gpu",
+    "GpuProcess",
+    "GpuUse",
+    "Holder",
+    "Request",
+    "from_label",
+    "inventory",
+    "to_label",
+]

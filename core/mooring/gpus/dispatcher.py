@@ -1,0 +1,120 @@
+"""The process that starts what was left to wait, with every terminal closed.
+
+One for each installation, and only while something waits: it is started by whatever mooring
+command finds that there is none, and ends with the queue. Nothing is lost with it: all that it
+knows is in the sessions' folders.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+
+from mooring import paths
+from mooring.creation import Creation, Steps, left_to_wait, remove_container
+from mooring.errors import EngineUnavailable, MooringError
+from mooring.folder import Folder
+from mooring.gpus.gate import Gate
+from mooring.service import Mooring
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+RETRY_S = 1.0
+
+
+def ensure(gate: Gate, installation: str) -> None:
+    """Have a dispatcher run. Returns at once; two that are started at a time become one."""
+    if gate.dispatched(installation):
+        return
+    # A shell in between: it ends at once, and nobody has to wait for what it leaves behind
+    command = '"$0" -m mooring.gpus.dispatcher </dev/null >>"$1" 2>&1 &'
+    subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, str(paths.state_dir() / "dispatcher.log")],
+        cwd="/",
+        start_new_session=True,
+        check=False,
+    )
+
+
+def main() -> None:
+    """Start what waits, in its order, until nothing does."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    mooring = Mooring()
+    installation, gate = paths.installation_id(), mooring.queue.gate
+    descriptor = gate.become_dispatcher(installation)
+    if descriptor is None:
+        return
+    at_work: dict[str, threading.Thread] = {}
+    while True:
+        waiting = [folder for folder in Folder.all() if folder.enqueued and not folder.ready]
+        for folder in waiting:
+            if folder.id not in at_work:
+                thread = threading.Thread(target=_start, args=(mooring, folder), daemon=True)
+                at_work[folder.id] = thread
+                thread.start()
+        at_work = {one: thread for one, thread in at_work.items() if thread.is_alive()}
+        if not at_work:
+            with gate.locked():  # nobody is left to wait meanwhile without seeing us go
+                if not any(folder.enqueued and not folder.ready for folder in Folder.all()):
+                    gate.sweep(installation)
+                    gate.retire(installation, descriptor)
+                    return
+        time.sleep(LOOK_S)
+
+
+def _start(mooring: Mooring, folder: Folder) -> None:
+    """Make one session; again when the engine was away, or its last dispatcher was killed."""
+    while folder.exists and not folder.ready:
+        if not folder.take():
+            time.sleep(RETRY_S)
+            continue
+        try:
+            if _finish(mooring, folder):
+                return
+            resolved, manner, actor = left_to_wait(folder)
+            Creation(
+                mooring.engine,
+                mooring.history,
+                actor,
+                lambda: mooring.queue,
+                folder,
+                resolved,
+                manner,
+                Steps(folder, lambda text: None, lambda: False),
+            ).run()
+            return
+        except EngineUnavailable as error:
+            log.info("session %s waits for the engine: %s", folder.id, error)
+            time.sleep(RETRY_S)
+        except MooringError as error:
+            log.warning("session %s: %s", folder.id, error)
+            return
+        finally:
+            folder.release()
+
+
+def _finish(mooring: Mooring, folder: Folder) -> bool:
+    """Write down the end of a creation whose dispatcher was killed; True if it had come so far.
+
+    What had not begun to run is removed, and made anew.
+    """
+    found = mooring.made(folder.id)
+    if found is None:
+        return False
+    if found.state == "created":
+        remove_container(mooring.engine, folder.id, found.id)
+        return False
+    folder.update_record(container=found.id, changed_at=time.time())
+    folder.unmark_queued()
+    mooring.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
+    folder.mark_ready()
+    mooring.queue.gate.forget(folder.id)
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Waiting for GPUs: first come, first served, among all who share an engine.
+
+A claim is decided with the gate locked, from what is there at that moment: the tickets, the
+containers, the processes. Whoever is in front and does not fit yet keeps those devices that suit
+it from being given to those behind: nobody starves, and who wants something else passes by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mooring.engines.base import Engine
+from mooring.errors import NoCapacity, SessionTimeout
+from mooring.gpus.claims import WHOLE, Claim, Request, choose
+from mooring.gpus.gate import Drawn, Gate, Ticket
+from mooring.gpus.holders import GpuUse, free_shares, held_by, look
+from mooring.gpus.inventory import Gpu, inventory
+
+LOOK_S = 0.3
+LONGEST_LOOK_S = 5.0
+TICK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What comes of a ticket now: claims, or its place (0 for the front) and why it waits."""
+
+    claims: tuple[Claim, ...] = ()
+    place: int = 0
+    because: str = ""
+
+
+class GpuQueue:
+    """The GPUs of one engine's machine, for one installation.
+
+    Args:
+        most_per_user: devices that one user may hold at a time, by the policy; None for all.
+        policy: what sets that, for the error.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        gate: Gate,
+        installation: str,
+        *,
+        most_per_user: float | None = None,
+        policy: str = "",
+    ) -> None:
+        self.engine, self.gate, self.installation = engine, gate, installation
+        self.most_per_user, self.policy = most_per_user, policy
+
+    def uses(self) -> list[GpuUse]:
+        """Every GPU and who holds it.
+
+        Raises:
+            EngineUnavailable
+        """
+        gpus = inventory()
+        if not gpus:
+            return []
+        with self.gate.locked():
+            tickets = self.gate.tickets()
+        return look(self.engine, gpus, tickets, self.installation)
+
+    def check(self, request: Request) -> None:
+        """Refuse what can never be had.
+
+        Raises:
+            NoCapacity: the machine does not have that, or no user may have so much.
+        """
+        gpus = inventory()
+        everything = {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
+        if choose(request, gpus, everything) is None:
+            raise NoCapacity(f"{request}: this machine has {_what_there_is(gpus)}", _hint(request))
+        if self.most_per_user is not None and request.amount > self.most_per_user:
+            raise NoCapacity(
+                f"{request}: one user may hold {self.most_per_user:g} at a time",
+                f"max_gpus_per_user in {self.policy} says so",
+            )
+
+    def draw(self, ticket: Ticket) -> Drawn:
+        """Take a place in the queue."""
+        with self.gate.locked():
+            return self.gate.draw(ticket)
+
+    @contextlib.contextmanager
+    def claim(
+        self,
+        ticket: Ticket,
+        *,
+        tell: Callable[[str], None],
+        max_wait_s: float | None = None,
+    ) -> Iterator[tuple[Claim, ...]]:
+        """Wait for a turn, then hold the devices while the block makes its container run.
+
+        Args:
+            tell: called several times a second with what is waited for; "" once the turn has
+                come. What it raises ends the wait, and the ticket with it.
+            max_wait_s: give up after so many seconds.
+
+        Raises:
+            NoCapacity: it can never be had.
+            SessionTimeout: the wait was too long.
+            EngineUnavailable
+        """
+        self.check(ticket.request)
+        deadline = None if max_wait_s is None else time.monotonic() + max_wait_s
+        drawn: Drawn | None = None
+        try:
+            gpus = inventory()
+            with self.gate.locked():
+                drawn = self.gate.draw(ticket)
+                verdict = self._decide(drawn, gpus)
+            while not verdict.claims:
+                tell(verdict.because)
+                self._doze(verdict, deadline, tell)
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise SessionTimeout(
+                        f"no turn within {max_wait_s:g} s: {verdict.because}",
+                        "wait longer (--max-wait), ask for less, or see: mooring gpus",
+                    )
+                gpus = inventory()
+                with self.gate.locked():
+                    verdict = self._decide(drawn, gpus)
+            tell("")
+            yield verdict.claims
+        finally:
+            if drawn is not None:
+                drawn.leave()
+
+    def _doze(self, verdict: Verdict, deadline: float | None, tell: Callable[[str], None]) -> None:
+        """Sleep until it is worth to look again: who is further back looks less often."""
+        place = verdict.place
+        until = time.monotonic() + min(LOOK_S * (place + 1), LONGEST_LOOK_S)
+        before = self.gate.changed()
+        while (now := time.monotonic()) < until and (deadline is None or now < deadline):
+            time.sleep(TICK_S)
+            tell(verdict.because)
+            if place and self.gate.changed() != before:
+                until = min(until, now + LOOK_S * min(place, 3))
+
+    def _decide(self, drawn: Drawn, gpus: Sequence[Gpu]) -> Verdict:
+        """Give a ticket its devices if it is its turn; within ``Gate.locked``."""
+        tickets = self.gate.tickets()
+        uses = look(self.engine, gpus, tickets, self.installation)
+        verdict = decide(drawn.ticket, tickets, uses, self.most_per_user)
+        if verdict.claims:
+            drawn.grant(verdict.claims)
+        return verdict
+
+
+def decide(
+    mine: Ticket, tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None
+) -> Verdict:
+    """What comes of a ticket, when all before it are served first.
+
+    Args:
+        tickets: in their order; ``mine`` is one of them.
+        most_per_user: who holds more with this ticket is passed over until some of it is back.
+    """
+    gpus = [use.gpu for use in uses]
+    free = free_shares(uses)
+    held = {ticket.user: held_by(uses, ticket.user) for ticket in tickets}
+    place = 0
+    for ticket in tickets:
+        if ticket.granted and ticket.id != mine.id:
+            continue  # held already
+        over = most_per_user is not None and (
+            held[ticket.user] + ticket.request.amount > most_per_user
+        )
+        picked = None if over else choose(ticket.request, gpus, free)
+        if ticket.id == mine.id:
+            if picked:
+                return Verdict(picked)
+            quota = f"; {mine.user} may hold {most_per_user:g} at a time" if over else ""
+            return Verdict((), place, _because(mine, place, uses) + quota)
+        place += 1
+        if picked:
+            held[ticket.user] += ticket.request.amount
+            for claim in picked:
+                free[claim.gpu] -= claim.thousandths
+        elif not over:
+            free.update({gpu.uuid: 0 for gpu in gpus if ticket.request.suits(gpu)})
+    return Verdict((), place, _because(mine, place, uses))
+
+
+def _because(ticket: Ticket, place: int, uses: Sequence[GpuUse]) -> str:
+    """Its place, who holds what it wants, and when the first of them must end."""
+    suitable = [use for use in uses if ticket.request.suits(use.gpu)]
+    names: dict[str, float | None] = {}
+    for use in suitable:
+        for holder in use.holders:
+            who = f" ({holder.user})" if holder.user else ""
+            names.setdefault(f"{holder.session or holder.what}{who}", holder.ends_at)
+        if use.state == "draining":
+            names.setdefault(f"processes that are ending on GPU {use.gpu.index}", None)
+    text = f"{ordinal(place + 1)} in the queue for {ticket.request}"
+    if names:
+        shown = list(names)[:4]
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        text += f"; held by {', '.join(shown)}{more}"
+    ends = [at for at in names.values() if at is not None]
+    if ends:
+        text += f"; the first must end by {time.strftime('%H:%M', time.localtime(min(ends)))}"
+    return text
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    tail = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
+    return f"{number}{tail or 'th'}"
+
+
+def _what_there_is(gpus: Sequence[Gpu]) -> str:
+    if not gpus:
+        return "no GPU that mooring can see"
+    from mooring.quantities import format_size
+
+    kinds: dict[str, int] = {}
+    for gpu in gpus:
+        if not gpu.split:
+            memory = f", {format_size(gpu.memory_bytes)}" if gpu.memory_bytes else ""
+            kinds[f"{gpu.model}{memory}"] = kinds.get(f"{gpu.model}{memory}", 0) + 1
+    return "; ".join(f"{count} of {kind}" for kind, count in kinds.items())
+
+
+def _hint(request: Request) -> str:
+    if request.uuids:
+        return "the session's own GPU is gone: remove the session, and create it anew"
+    return "see what there is: mooring gpus"
