@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -126,12 +127,26 @@ def _python() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
+    from mooring.gpus import inventory
+    from mooring.quantities import format_size
+
+    found = inventory()
+    whole = [gpu for gpu in found if not gpu.parent]
     devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    if devices:
+    kinds = Counter((gpu.model, gpu.memory_bytes, gpu.driver) for gpu in whole)
+    for (model, memory, driver), count in kinds.items():
+        size = f", {format_size(memory)} each" if memory else ""
+        told = f", driver {driver}" if driver else ""
+        yield Finding("ok", "gpus", f"{count} × {model}{size}{told}")
+    if len(found) > len(whole):
+        yield Finding("ok", "gpus", f"{len(found) - len(whole)} MIG instance(s) of them")
+    if len(devices) > len(whole):
+        told = f"its driver tells of {len(whole)}" if whole else "no driver tells of them"
         yield Finding(
             "warning",
             "gpus",
-            f"{len(devices)} NVIDIA device(s) here; this version gives none to sessions",
+            f"{len(devices)} NVIDIA device(s) here, and {told}",
+            "a driver that was upgraded and not loaded again does that: restart the machine",
         )
-    else:
+    elif not whole:
         yield Finding("info", "gpus", "none on this machine")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mooring import doctor
+from mooring import doctor, gpus
 from mooring.doctor import Finding, examine
 from mooring.engines.base import EngineInfo
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineUnavailable
+from mooring.gpus import Gpu
 
 
 def about(subject: str, engine: FakeEngine) -> list[Finding]:
@@ -160,16 +162,26 @@ def test_another_system(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_gpus_are_counted(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GPUs that this version does not give to sessions are told, with their number."""
+    """GPUs are told with their number, model and driver; those without a driver as a warning."""
     devices = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
+    one = Gpu("GPU-1", 0, "nvidia", "NVIDIA A100", 80 << 30, "550.54")
+    known: list[Gpu] = []
 
     def glob(path: Path, pattern: str) -> Iterator[Path]:
         return iter(devices if str(path) == "/dev" else [])
 
     monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(gpus, "inventory", lambda: tuple(known))
     (finding,) = about("gpus", engine)
     assert finding.level == "warning"
-    assert finding.text.startswith("2 NVIDIA")
+    assert finding.text == "2 NVIDIA device(s) here, and no driver tells of them"
+    known += [one, replace(one, uuid="GPU-2", index=1, split=True)]
+    known += [replace(one, uuid="MIG-1", parent="GPU-2", memory_bytes=10 << 30)]
+    assert [(f.level, f.text) for f in about("gpus", engine)] == [
+        ("ok", "2 × NVIDIA A100, 80 GiB each, driver 550.54"),
+        ("ok", "1 MIG instance(s) of them"),
+    ]
+    known.clear()
     devices.clear()
     assert levels("gpus", engine) == ["info"]
 
@@ -181,4 +193,4 @@ def test_every_problem_says_what_to_do(
     monkeypatch.setenv("MOORING_STATE_DIR", str(state / ("x" * 60)))
     engine.fail("info", EngineUnavailable("no engine", "start it"))
     for finding in examine(engine):
-        assert finding.hint or finding.level in ("ok", "info") or finding.subject == "gpus"
+        assert finding.hint or finding.level in ("ok", "info")

@@ -108,7 +108,7 @@ def test_the_clocks_status(folder: Folder) -> None:
         sampled=now - 2,
         idle_at=now + 60,
         max_at="never",
-        active="kernel exec",
+        active="kernel exec hold",
         unknown="cpu",
         cpu_percent="1.50",
         last_signal=f"{now - 7:.2f} terminal input",
@@ -120,7 +120,7 @@ def test_the_clocks_status(folder: Folder) -> None:
     assert status.age_s == pytest.approx(2, abs=1)
     assert status.idle_in_s == pytest.approx(60, abs=1)
     assert status.max_in_s is None
-    assert (status.active, status.unknown) == (("kernel", "exec"), ("cpu",))
+    assert (status.active, status.unknown) == (("kernel", "exec", "hold"), ("cpu",))
     assert status.cpu_percent == 1.5
     assert status.held_for_s == pytest.approx(600, abs=1)
     assert status.last_signal == "terminal input"
@@ -151,6 +151,30 @@ def test_the_clocks_word_on_gpus(folder: Folder) -> None:
     status = folder.status()
     assert status is not None
     assert (status.gpu_percent, status.gpu_unused_s, status.gpu_lost) == (None, None, False)
+
+
+def test_a_hold_counts_before_the_clock_has_seen_it(folder: Folder) -> None:
+    """Held, or given up, between two samples: activity, end and last signal agree at once."""
+    now = uptime()
+    folder.write_settings(idle_timeout_s=600)
+    write_status(folder, sampled=now, idle_at=now + 20, last_signal=f"{now - 580:.2f} start")
+    folder.hold(3600.0)
+    status = folder.status()
+    assert status is not None
+    assert (status.active, status.last_signal) == (("hold",), "hold")
+    assert status.last_signal_ago_s == 0.0
+    assert status.idle_in_s == pytest.approx(3600 + 600, abs=1)
+    write_status(folder, sampled=now, idle_at=now + 4200, active="kernel hold")
+    folder.hold(0.0)
+    status = folder.status()
+    assert status is not None
+    assert (status.active, status.held_for_s) == (("kernel",), 0.0)
+    assert status.idle_in_s == pytest.approx(600, abs=1)
+    write_status(folder, sampled=now, idle_at="never", active="")
+    folder.hold(60.0)
+    status = folder.status()
+    assert status is not None
+    assert status.idle_in_s is None
 
 
 def test_a_hold_that_has_passed_is_none(folder: Folder) -> None:
