@@ -240,7 +240,7 @@ class Creation:
 
         def tell(because: str) -> None:
             nonlocal queued
-            if because and not queued:
+            if because and not queued and max_wait_s != 0:  # who does not wait was never there
                 queued = True
                 self._folder.mark_queued()
                 self.tell_requested()

@@ -412,6 +412,7 @@ class Mooring:
         cwd: Path,
         cancelled: Callable[[], bool] = lambda: False,
         opened_by: str = "",
+        max_wait_s: float | None = None,
     ) -> Session:
         """The running session of that name; started if it is stopped, made if there is none.
 
@@ -425,11 +426,16 @@ class Mooring:
             found = [session for session in self.sessions() if session.name == name]
             if not found:
                 return self.create(
-                    resolved, name=name, cwd=cwd, cancelled=cancelled, opened_by=opened_by
+                    resolved,
+                    name=name,
+                    cwd=cwd,
+                    cancelled=cancelled,
+                    opened_by=opened_by,
+                    max_wait_s=max_wait_s,
                 ).session
             if found[0].state is State.RUNNING:
                 return found[0]
-            return self.start(name)
+            return self.start(name, cancelled=cancelled, max_wait_s=max_wait_s)
 
     # the life of one
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mooring_provisioner.opening import Wanted
 
 START_TIMEOUT_S = 60.0
+# For GPUs: the client gives a kernel a minute, and shows nothing but its last words
+GPU_WAIT_S = 40.0
 POLL_S = 0.25
 # VS Code starts the process of a restart while it still ends the last one, for up to a second
 PREDECESSOR_S = 1.5
@@ -144,6 +146,7 @@ class Launcher:
                     cwd=self._cwd,
                     short_id=self._short_id,
                     cancelled=self._orphaned,
+                    max_wait_s=GPU_WAIT_S,
                 )
             except ImageError as error:
                 raise _not_fetched(mooring, resolved.spec.image, error) from error
@@ -176,7 +179,7 @@ class Launcher:
                 return None
             lease.hand_to(self._me, self._short_id)
             if session.state is not State.RUNNING:
-                session = mooring.start(session.id)
+                session = mooring.start(session.id, cancelled=self._orphaned, max_wait_s=GPU_WAIT_S)
         except SessionNotFound:
             lease.release()
             return None

@@ -79,13 +79,14 @@ def open_session(
     short_id: str,
     cancelled: Callable[[], bool] = lambda: False,
     opened_by: str = "",
+    max_wait_s: float | None = None,
 ) -> Opened:
     """Find or make the session that a kernelspec asks for.
 
     Args:
         resolved: as ``wanted.resolve`` returned it.
         short_id: mooring's id of the kernel.
-        cancelled, opened_by: as in ``Mooring.create``.
+        cancelled, opened_by, max_wait_s: as in ``Mooring.create``.
 
     Raises:
         as ``Mooring.create``.
@@ -93,7 +94,12 @@ def open_session(
     here = Path(cwd)
     if wanted.session:
         session = mooring.find_or_create(
-            resolved, wanted.session, cwd=here, cancelled=cancelled, opened_by=opened_by
+            resolved,
+            wanted.session,
+            cwd=here,
+            cancelled=cancelled,
+            opened_by=opened_by,
+            max_wait_s=max_wait_s,
         )
         return Opened(session, created=False)
     name = own_name(resolved, short_id)
@@ -104,6 +110,7 @@ def open_session(
         cancelled=cancelled,
         opened_by=opened_by,
         ends_with_kernels=True,
+        max_wait_s=max_wait_s,
     )
     return Opened(made.session, created=True)
 

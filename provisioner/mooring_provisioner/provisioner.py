@@ -262,7 +262,7 @@ class MooringProvisioner(KernelProvisionerBase):
             mooring = self._service()
             connection: Connection | None
             if self._session is not None:
-                self._session = self._again(mooring, self._session)
+                self._session = self._again(mooring, self._session, given_up)
                 connection = self._handle.connection() if self._handle else None
             elif (survivor := kernelrecords.find(str(self.kernel_id))) is not None:
                 return cast("KernelConnectionInfo", self._take_up(mooring, survivor).info())
@@ -288,7 +288,7 @@ class MooringProvisioner(KernelProvisionerBase):
         wanted = Wanted(self.spec, self.flags, self.session, self.profile)
         resolved = wanted.resolve(cwd)
         if self._wanted_session:
-            session = mooring.start(self._wanted_session)
+            session = mooring.start(self._wanted_session, cancelled=given_up.is_set)
         else:
             session = open_session(
                 mooring,
@@ -374,7 +374,7 @@ class MooringProvisioner(KernelProvisionerBase):
             self._session = self._handle = self._hold = None
             self._alive = False
 
-    def _again(self, mooring: Mooring, known: Session) -> Session:
+    def _again(self, mooring: Mooring, known: Session, given_up: threading.Event) -> Session:
         """The same session for a restart; one that ended is started again only for a person."""
         folder = Folder.open(known.id)
         if folder.exists and folder.end() is None and host_lives(folder):
@@ -387,7 +387,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 f"session {session.name} is {session.state} ({session.reason})",
                 f"restart the kernel, or run: mooring start {session.name}",
             )
-        return mooring.start(session.id)
+        return mooring.start(session.id, cancelled=given_up.is_set)
 
     def _end_session(self) -> None:
         """The kernel is over: forget it, and a session that was made for kernels with its last."""
