@@ -37,6 +37,7 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_HOME": "home",
         "MOORING_IDLE_TIMEOUT": "idle_timeout",
         "MOORING_MAX_DURATION": "max_duration",
+        "MOORING_PRIORITY": "priority",
         "MOORING_TARGET": "target",
         "MOORING_ENCRYPT": "encrypt",
         "MOORING_RECORD": "record",

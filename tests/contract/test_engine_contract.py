@@ -620,6 +620,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "info": lambda engine: engine.info(),
     "list": lambda engine: engine.list({"a": "b"}),
     "inspect": lambda engine: engine.inspect("c"),
+    "device_requests": lambda engine: engine.device_requests("c"),
     "create": lambda engine: engine.create(CONFIG),
     "start": lambda engine: engine.start("c"),
     "attach_network": lambda engine: engine.attach_network("c"),

@@ -128,4 +128,4 @@ def test_history_is_told_all_the_same(run: Run) -> None:
     """What happened is known without an engine."""
     done = run("events", "eval")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[2] for line in done.stdout.splitlines()] == ["started", "stopped"]
+    assert [line.split()[2] for line in done.stdout.splitlines()] == ["requested", "started", "stopped"]

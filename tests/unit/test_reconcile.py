@@ -154,7 +154,7 @@ def test_an_end_is_recorded_once(service: Mooring, engine: FakeEngine, session: 
     for _ in range(3):
         (seen,) = service.sessions()
         assert (seen.state, seen.exit_code, seen.reason) == (State.STOPPED, 3, "exit code 3")
-    assert kinds(service, session.id) == ["started", "ended"]
+    assert kinds(service, session.id) == ["requested", "started", "ended"]
     past = service.past("train")
     assert past is not None
     assert (past.reason, past.exit_code) == ("exit code 3", 3)
@@ -191,7 +191,7 @@ def test_removal_at_the_end_as_asked(
     service.sessions()
     assert service.sessions() == []
     assert engine.containers == {}
-    assert kinds(service, session.id) == ["started", "ended", "removed"]
+    assert kinds(service, session.id) == ["requested", "started", "ended", "removed"]
     assert not list((state / "sessions").iterdir())
 
 
@@ -217,7 +217,7 @@ def test_lost(service: Mooring, engine: FakeEngine, session: Session) -> None:
         (seen,) = service.sessions()
         assert seen.state is State.LOST
         assert seen.reason == "its container was removed outside mooring"
-    assert kinds(service, session.id) == ["started", "ended"]
+    assert kinds(service, session.id) == ["requested", "started", "ended"]
     assert Folder.open(session.id).home.exists()
 
 
@@ -247,9 +247,9 @@ def test_a_full_disk_does_not_keep_from_looking(
         patch.setattr(Path, "write_text", full)
         (seen,) = service.sessions()
     assert seen.reason == "exit code 3"
-    assert kinds(service, session.id) == ["started"]
+    assert kinds(service, session.id) == ["requested", "started"]
     service.sessions()
-    assert kinds(service, session.id) == ["started", "ended"]
+    assert kinds(service, session.id) == ["requested", "started", "ended"]
 
 
 # An engine that does not tell
@@ -298,7 +298,7 @@ def test_a_state_that_nobody_knows(service: Mooring, engine: FakeEngine, session
     engine.containers[session.container].state = "hibernating"
     (seen,) = service.sessions()
     assert seen.state is State.UNKNOWN
-    assert kinds(service, session.id) == ["started"]
+    assert kinds(service, session.id) == ["requested", "started"]
 
 
 # Other people's

@@ -314,7 +314,7 @@ def test_stop_and_start_keep_the_session(service: Mooring, engine: FakeEngine, d
     assert again.state is State.RUNNING
     assert again.end is None
     kinds = [event.kind for event in service.events(session.id)]
-    assert kinds == ["started", "stopped", "started"]
+    assert kinds == ["requested", "started", "stopped", "started"]
 
 
 def test_stop_start_and_remove_are_idempotent(
@@ -393,7 +393,7 @@ def test_hold_and_update_reach_the_clock(service: Mooring, declare) -> None:
     assert folder.settings()["idle_timeout_s"] == "600"
     assert folder.settings()["max_duration_s"] == "0"
     details = [(event.kind, event.detail) for event in service.events(session.id)]
-    assert details[1:] == [("held", "for 2h"), ("updated", "idle_timeout 10m, max_duration never")]
+    assert details[2:] == [("held", "for 2h"), ("updated", "idle_timeout 10m, max_duration never")]
 
 
 def test_a_maximum_that_has_passed_is_refused(

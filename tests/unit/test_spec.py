@@ -379,7 +379,6 @@ def test_forged_labels(public: Any) -> None:
 
 
 UNSUPPORTED: dict[str, list[dict[str, Any]]] = {
-    "gpus": [{"gpus": 1}, {"gpus": 0.5}, {"gpus": {"count": 1}}],
     "build": [{"build": "Dockerfile"}, {"build": {}}, {"image": {"build": {"context": "."}}}],
     "image": [{"image": "beaker://me/it"}, {"environment": "azureml:curated@latest"}],
     "distribution": [{"distribution": {"type": "dask"}}, {"distribution": {}}],
@@ -404,7 +403,7 @@ def test_unsupported_by_name(key: str, keys: dict[str, Any]) -> None:
 def test_supported() -> None:
     """The example, without what this version cannot do, is not refused."""
     keys = yaml.safe_load(FULL)
-    refuse_unsupported(spec(**{**keys, "gpus": 0, "inputs": ["./a:b", "host:x"]}))
+    refuse_unsupported(spec(**{**keys, "inputs": ["./a:b", "host:x"]}))
 
 
 def test_every_key_has_a_verdict() -> None:
@@ -412,7 +411,7 @@ def test_every_key_has_a_verdict() -> None:
     honoured = {
         "name", "image", "pull", "kernel", "command", "cpus", "memory", "shm", "inputs", "outputs",
         "home", "env", "secrets", "idle_timeout", "max_duration", "encrypt", "target",
-        "record",
+        "record", "ports", "gpus", "priority",
     }  # fmt: skip
     assert honoured | UNSUPPORTED.keys() == set(SessionSpec.model_fields)
 
