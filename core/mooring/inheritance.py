@@ -159,10 +159,10 @@ class _Walk:
             document = parse(base.path, content, allow_empty=self.own or bool(base.profile))
             named = list(self._named(document, base))
             data = _judged(document, profile=bool(base.profile))
+            for found, where in named:
+                self.add(found, (*trail, base.path), where)
         except SpecError as error:
-            raise _silent(base.path, error) if base.outside else error from None
-        for found, where in named:
-            self.add(found, (*trail, base.path), where)
+            raise _silent(base.path, error, place) if base.outside else error from None
         if (base.outside or (base.profile and not self.own)) and TELLING & data.keys():
             what = f"your profile {base.profile}, " if base.profile else ""
             self.reaches.append(f"read {what}{one_line(os.path.realpath(base.path), 4096)}")
@@ -239,13 +239,13 @@ def _tidy(path: str) -> Path:
     return Path(shorter if os.path.realpath(shorter) == os.path.realpath(path) else path)
 
 
-def _silent(path: Path, error: SpecError) -> SpecError:
+def _silent(path: Path, error: SpecError, place: str) -> SpecError:
     """The error about a file that the project has no claim to: where, and not a word of it."""
     name = one_line(str(path))
-    found = re.match(r":\d+:\d+", error.message[len(name) :])
+    found = re.match(re.escape(name) + r"(:\d+:\d+)", error.message)
     return SpecError(
-        f"{name}{found.group() if found else ''}: not a spec (its text is not shown: it lies "
-        "outside the project's folder)",
+        f"{name}{found.group(1) if found else ''}: not a spec, and {place} extends it; its text is "
+        "not shown, for it lies outside the project's folder",
         f"see for yourself: mooring config show -f {path}",
     )
 
