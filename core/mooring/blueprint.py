@@ -175,7 +175,7 @@ def container_config(
     for script in ("clock.sh", "kernelhost.py", "recorder.py"):
         (folder.run / script).write_text((guest / script).read_text())
     consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
-    policy.load().check_paths(plan.sources, resolved.origins)
+    policy.load().check(spec, plan.sources, resolved.origins)
     (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
     folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
     folder.update_record(python=facts.python)
