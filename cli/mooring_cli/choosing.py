@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,30 +71,49 @@ def choose(
     return Chosen(tuple(found.values()), tuple(failures))
 
 
-def each(chosen: Chosen, act: Callable[[Session], str | None]) -> None:
+def each(chosen: Chosen, act: Callable[[Session], str | None], *, at_once: int = 1) -> None:
     """Do it to each of the sessions; one that fails does not keep the others from it.
 
     Args:
         act: what it returns is printed, or else the session's name.
+        at_once: to so many at a time, each in a thread; what is said keeps the order.
 
     Raises:
         typer.Exit: 1 when some failed; the one code of all failures when nothing else came of it.
         EngineUnavailable: at once; it would fail for the others too.
     """
-    failures, done = list(chosen.failures), 0
-    for session in chosen.sessions:
+
+    def attempt(session: Session) -> str | MooringError:
         try:
-            said = act(session)
-            done += 1
-            print(said or session.name, flush=True)
-        except EngineUnavailable:
-            raise
+            return act(session) or session.name
         except MooringError as error:
-            explain(error)
-            failures.append(error.exit_code)
+            return error
+
+    failures, done = list(chosen.failures), 0
+    for outcome in _mapped(attempt, chosen.sessions, at_once):
+        if isinstance(outcome, EngineUnavailable):
+            raise outcome
+        if isinstance(outcome, MooringError):
+            explain(outcome)
+            failures.append(outcome.exit_code)
+            continue
+        done += 1
+        print(outcome, flush=True)
     if failures:
         alike = not done and len(set(failures)) == 1
         raise typer.Exit(failures[0] if alike else 1)
+
+
+def _mapped(
+    act: Callable[[Session], str | MooringError], sessions: Sequence[Session], at_once: int
+) -> Iterator[str | MooringError]:
+    if at_once == 1 or len(sessions) < 2:
+        yield from map(act, sessions)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(at_once, len(sessions))) as pool:
+        yield from pool.map(act, sessions)
 
 
 def _everything(
@@ -133,10 +152,7 @@ def _named(mooring: Mooring, name: str, others: bool) -> list[Session]:
 
 
 def _foreign(mooring: Mooring, name: str) -> list[Session]:
-    try:
-        theirs = [session for session in mooring.sessions(all_users=True) if session.foreign]
-    except TypeError:
-        return []
+    theirs = [session for session in mooring.sessions(all_users=True) if session.foreign]
     named = [session for session in theirs if session.name == name]
     if named or len(name) < FEWEST_LETTERS:
         return named

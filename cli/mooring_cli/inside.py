@@ -15,6 +15,7 @@ import typer
 from mooring.errors import MooringError, SessionNotFound
 from mooring_cli import options as opt
 from mooring_cli.joining import forwarding, join
+from mooring_cli.later import Rank
 from mooring_cli.output import explain, note
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def exec_(
         bool, typer.Option("--no-stdin", "-n", help="Leave standard input alone.")
     ] = False,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+    rank: Rank = None,
 ) -> None:
     """Run a command or a new shell in a session.
 
@@ -108,6 +110,7 @@ def attach(
         ),
     ] = None,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+    rank: Rank = None,
 ) -> None:
     """Attach to a session's main process.
 

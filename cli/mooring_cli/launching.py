@@ -13,7 +13,7 @@ from mooring.errors import SessionNotFound, SessionTimeout
 from mooring_cli import options as opt
 from mooring_cli.joining import forwarding, interruptible, join
 from mooring_cli.output import note
-from mooring_cli.waiting import steps
+from mooring_cli.waiting import Wait, steps
 
 if TYPE_CHECKING:
     from mooring.config import ResolvedSpec
@@ -55,23 +55,29 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
     from mooring.service import Mooring
     from mooring.terminals import is_interactive, terminal_size
 
+    # what needs no GPU has nothing to queue for
+    enqueue = how.enqueue and resolved.spec.gpus != 0
     background = how.detach or (how.enqueue and how.max_wait_s is None)
     tty = (background or is_interactive()) if how.tty is None else how.tty
     mooring = Mooring()
     with interruptible(), steps() as progress:
+        wait = Wait(how.max_wait_s, progress)
         created = mooring.create(
             resolved,
             cwd=cwd,
-            attach=not (how.detach or how.enqueue),
+            attach=not (background or enqueue),
             tty=tty,
             size=terminal_size(),
             remove=how.remove,
-            progress=progress,
+            progress=wait.tell,
+            cancelled=wait.over,
             detach_keys=how.detach_keys,
-            **_new(how),
+            max_wait_s=None if enqueue else how.max_wait_s,
+            enqueue=enqueue,
+            files=how.files,
         )
         session, stream = created.session, created.stream
-        if how.enqueue and how.max_wait_s is not None:
+        if enqueue and how.max_wait_s is not None:
             session = _await_turn(mooring, session, how.max_wait_s, progress)
     if background:
         _tell_background(session)
@@ -89,7 +95,7 @@ def _tell_background(session: Session) -> None:
     from mooring.session import State
 
     print(session.name, flush=True)
-    if session.state in (State.STARTING):
+    if session.state in (State.PENDING, State.STARTING):
         waits = f"; it is {session.waiting}" if session.waiting else ""
         note(f"queued: it starts by itself{waits}")
         note(f"watch it: mooring events -f {session.name}; cancel it: mooring stop {session.name}")
@@ -105,7 +111,7 @@ def _await_turn(
 
     deadline = time.monotonic() + max_wait_s
     try:
-        while session.state in (State.STARTING):
+        while session.state in (State.PENDING, State.STARTING):
             progress(session.waiting)
             if time.monotonic() > deadline:
                 raise SessionTimeout(
@@ -162,14 +168,3 @@ def _ended(mooring: Mooring, session: Session, code: int | None, remove: bool) -
     if past is not None and past.exit_code is not None:
         return past.exit_code  # another one may have removed the container before we asked it
     return code
-
-
-def _new(how: Launch) -> dict[str, object]:
-    given: dict[str, object] = {}
-    if how.enqueue:
-        given["enqueue"] = True
-    elif how.max_wait_s is not None:
-        given["max_wait_s"] = how.max_wait_s
-    if how.files:
-        given["files"] = how.files
-    return given

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mooring.session import Session
 
 HELD_S = 2 * 3600.0
+AT_ONCE = 8  # ending a session is mostly waiting
 
 
 @opt.with_spec_flags
@@ -87,7 +88,7 @@ def start(
     def act(session: Session) -> None:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         with interruptible(), steps() as progress:
-            mooring.start(session.id)
+            mooring.start(session.id, progress=progress, max_wait_s=left)
 
     each(
         choose(
@@ -114,11 +115,15 @@ def stop(
     mooring = Mooring()
 
     def act(session: Session) -> None:
-        if getattr(session, "foreign", False) and force:
+        if session.foreign and force:
             note(f"{session.name} belongs to {session.owner}: what runs in it is lost to them")
-        mooring.stop(session)
+        mooring.stop(session, force=force)
 
-    each(choose(mooring, names, everything, yes=yes, verb="stop", fits=_is_alive, others=True), act)
+    each(
+        choose(mooring, names, everything, yes=yes, verb="stop", fits=_is_alive, others=True),
+        act,
+        at_once=AT_ONCE,
+    )
 
 
 def rm(
@@ -138,7 +143,7 @@ def rm(
     mooring = Mooring()
 
     def act(session: Session) -> None:
-        if getattr(session, "foreign", False):
+        if session.foreign:
             raise PolicyError(
                 f"session {session.name} belongs to {session.owner}, who alone can remove it",
                 f"to end what runs in it: mooring stop --force {session.name}",
@@ -151,6 +156,7 @@ def rm(
             fits=lambda session: force or not _is_alive(session), others=True,
         ),
         act,
+        at_once=AT_ONCE,
     )  # fmt: skip
 
 
@@ -247,7 +253,7 @@ def register(app: typer.Typer) -> None:
 def _is_alive(session: Session) -> bool:
     from mooring.session import State
 
-    return session.state in (State.RUNNING, State.PAUSED, State.STARTING)
+    return session.state in (State.RUNNING, State.PAUSED, State.STARTING, State.PENDING)
 
 
 def _held_for(mooring: Mooring, names: list[str], everything: bool) -> tuple[list[str], float]:

@@ -80,7 +80,7 @@ def run(
             tty=tty,
             max_wait_s=longest_wait(max_wait),
             enqueue=enqueue,
-            files=_existing(files or []),
+            files=[Path(os.path.abspath(file)) for file in files or []],
             detach_keys=detach_keys,
         )
         flags = {
@@ -111,22 +111,6 @@ def _main_process(code: str | None, command: str | None) -> list[str] | None:
     if code is not None:
         return ["/bin/sh", "-c", _PYTHON, code]
     return None if command is None else ["/bin/sh", "-c", command]
-
-
-def _existing(files: list[Path]) -> list[Path]:
-    """The files that are to be sent, absolute; each arrives under its own last name."""
-    found: dict[str, Path] = {}
-    for file in files:
-        path = Path(os.path.abspath(file.expanduser()))
-        if not os.path.lexists(path):
-            raise SpecError(f"{file}: no such file or folder", "correct the path")
-        if path.name in found:
-            raise SpecError(
-                f"{found[path.name]} and {path} would both be {path.name} there",
-                "send the folder that holds them",
-            )
-        found[path.name] = path
-    return list(found.values())
 
 
 def _absolute(texts: list[str] | None) -> list[str] | None:

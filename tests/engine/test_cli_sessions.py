@@ -90,14 +90,14 @@ def test_a_failing_engine_costs_one_session_only(create, mooring, monkeypatch, c
     create("x-1", "x-2")
     import typer
 
-    from mooring_cli import lifecycle
+    from mooring_cli.choosing import choose, each
 
     def refuse_one(session) -> None:
         if session.name == "x-2":
             raise EngineError("it will not", "try later")
 
     with pytest.raises(typer.Exit) as left:
-        lifecycle._each(mooring, ["x-*"], refuse_one)
+        each(choose(mooring, ["x-*"], verb="stop"), refuse_one)
     assert left.value.exit_code == 1
     said = capsys.readouterr()
     assert (said.out, said.err) == ("x-1\n", "error: it will not\nhint: try later\n")
