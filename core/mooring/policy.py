@@ -109,7 +109,7 @@ class Policy:
 
     @property
     def max_gpus_per_user(self) -> int | float | None:
-        """How many GPUs all sessions of one user may hold at a time; shares add up."""
+        """How many GPUs all sessions of one user may hold at a time: for the queue to see to."""
         return self.limits.max_gpus_per_user
 
     def told(self) -> dict[str, str]:
@@ -211,16 +211,14 @@ class Policy:
             )
 
     def _check_gpus(self, spec: SessionSpec, said: str) -> None:
+        most = self.limits.max_gpus
         count = spec.gpus if isinstance(spec.gpus, (int, float)) else spec.gpus.count
-        whose = {"max_gpus": "a session", "max_gpus_per_user": "a user"}
-        for key, of in whose.items():
-            most = getattr(self.limits, key)
-            if most is not None and count > most:
-                raise self._error(
-                    key,
-                    f"gpus is {count:g}{said}, and the most for {of} is {most:g}",
-                    f"ask for {most:g} or fewer; for more {_ASK}",
-                )
+        if most is not None and count > most:
+            raise self._error(
+                "max_gpus",
+                f"gpus is {count:g}{said}, and the most for a session is {most:g}",
+                f"ask for {most:g} or fewer; for more {_ASK}",
+            )
 
     def _check_image(self, spec: SessionSpec, said: str) -> None:
         patterns = self.limits.images
@@ -238,7 +236,7 @@ class Policy:
         )
 
     def _check_priority(self, spec: SessionSpec, said: str) -> None:
-        most, asked = self.limits.max_priority, getattr(spec, "priority", 0)
+        most, asked = self.limits.max_priority, spec.priority
         if most is not None and asked > most:
             raise self._error(
                 "max_priority",
