@@ -1,37 +1,35 @@
-"""ps, describe, events, why: what tells and changes nothing."""
+"""ps: which sessions there are."""
 
 from __future__ import annotations
 
+import json
 import sys
-import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring.errors import EngineUnavailable, SessionNotFound, SpecError
+from mooring.errors import EngineUnavailable, SpecError
 from mooring.session import FIELDS, Session, State
 from mooring_cli import options as opt
-from mooring_cli.output import (
+from mooring_cli.cells import (
     COLUMNS,
     DEFAULT_COLUMNS,
-    activity,
-    ago,
-    clean,
-    explain,
-    note,
-    print_json,
-    stops_in,
-    table,
-    value_text,
+    ENDED_COLUMNS,
+    GIVE,
+    cell,
+    changed_at,
+    heads,
+    style,
 )
+from mooring_cli.output import columns as terminal_columns
+from mooring_cli.output import explain, in_pages, lines_of, note, print_json
 
 if TYPE_CHECKING:
-    from mooring.history import Event
     from mooring.service import Mooring
 
 PAGE = 10
-FOLLOW_S = 0.5
-ENDED_COLUMNS = ("name", "state", "image", "exit", "ended")
 ALIVE = (State.RUNNING, State.PAUSED, State.STARTING)
 
 
@@ -41,42 +39,59 @@ def ps(
         bool, typer.Option("--dead", help="Only ended ones, removed ones too.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All, not the last ten.")] = False,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", "-n", min=1, metavar="N", help="So many, not the last ten."),
+    ] = None,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Other people's on this engine, too.")
+    ] = False,
+    states: Annotated[
+        list[str] | None,
+        typer.Option("--state", help=f"Only in these states: {', '.join(State)}; repeatable."),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="KEY=VALUE of a JSON field, VALUE may be a pattern; repeatable: any of one key's "
+            "values, of each key.",
+        ),
+    ] = None,
     format_: Annotated[
         str | None, typer.Option("--format", help=f"Columns: {','.join(COLUMNS)}.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only names.")] = False,
-    filters: Annotated[
-        list[str] | None, typer.Option("--filter", help="KEY=VALUE of a JSON field; repeatable.")
-    ] = None,
     json_: opt.Json = False,
 ) -> None:
-    """List sessions, the newest first."""
+    """List sessions, the newest change first.
+
+    Ten of them; `--all` shows all, through a pager where they do not fit the terminal. `-q` and
+    `--json` print all of them.
+    """
     from mooring.service import Mooring
 
-    columns = _columns(format_) or (ENDED_COLUMNS if dead else DEFAULT_COLUMNS)
-    wanted = [_filter(text) for text in filters or []]
-    mooring = Mooring()
-    down: EngineUnavailable | None = None
-    try:
-        sessions = mooring.sessions()
-    except EngineUnavailable as error:
-        down, sessions = error, mooring.unknown()
-    if dead:
-        sessions = mooring.ended(sessions)
-    if running:
-        sessions = [session for session in sessions if session.state in ALIVE]
-    chosen = [session for session in sessions if _fits(session, wanted)]
+    columns = _columns(format_) or _default_columns(dead=dead, all_users=all_users)
+    wanted = _wanted(filters or [], states or [])
+    down, sessions = _sessions(Mooring(), dead=dead, all_users=all_users)
+    chosen = [
+        session
+        for session in sorted(sessions, key=changed_at, reverse=True)
+        if (not running or session.state in ALIVE) and fits(session, wanted)
+    ]
+    limit = last if last or everything or quiet or json_ else PAGE
+    shown = chosen[:limit]
     if json_:
-        print_json([session.to_dict() for session in chosen])
+        print_json([session.to_dict() for session in shown])
     elif quiet:
-        for session in chosen:
+        for session in shown:
             print(session.name)
     else:
-        shown = chosen if everything else chosen[:PAGE]
         if shown or sys.stdout.isatty():
-            table(shown, columns)
-        if len(shown) < len(chosen):
-            note(f"{len(chosen) - len(shown)} more: mooring ps {'--dead ' if dead else ''}--all")
+            in_pages(table(shown, columns, cut=format_ is None))
+        if len(shown) < len(chosen) and not last:
+            flags = "--dead " * dead + "--all-users " * all_users
+            note(f"{len(chosen) - len(shown)} more: mooring ps {flags}--all")
         elif not chosen and down is None:
             _note_none(running or dead or bool(wanted))
     if down is not None:
@@ -84,181 +99,84 @@ def ps(
         raise typer.Exit(1)
 
 
-def describe(name: opt.Name, json_: opt.Json = False) -> None:
-    """Tell all about a session.
+def table(sessions: Sequence[Session], columns: Sequence[str], *, cut: bool = True) -> str:
+    """Sessions as lines for a person; on a terminal each fits one.
 
-    Its spec, its clock, its kernels and its recent events.
+    Args:
+        cut: whether columns may be left out for that.
     """
-    from mooring.service import Mooring
-
-    mooring = Mooring()
-    try:
-        session = mooring.get(name)
-    except SessionNotFound:
-        if mooring.past(name) is None:
-            raise
-        events(name, follow=False, json_=json_)
-        return
-    history = mooring.events(session.id)
-    if json_:
-        print_json(
-            session.to_dict()
-            | {
-                "spec": session.spec,
-                "kernel_list": [vars(kernel) for kernel in session.kernels],
-                "events": [vars(event) for event in history],
-            }
-        )
-        return
-    lines = [
-        ("name", session.name),
-        ("id", session.id),
-        ("state", f"{session.state}" + (f" ({session.reason})" if session.reason else "")),
-        ("image", session.image),
-        ("owner", session.owner),
-        ("created", ago(session.created_at)),
-        ("container", session.container[:12]),
-        ("activity", activity(session)),
-        ("stops in", stops_in(session)),
-    ]
-    if session.exit_code is not None:
-        lines.append(("exit code", str(session.exit_code)))
-    declared = {key: session.spec[key] for key in session.spec if key not in ("name", "image")}
-    for key, value in (declared | mooring.deadlines(session)).items():
-        lines.append((key.replace("_", " "), value_text(key, value)))
-    for kernel in session.kernels:
-        state = "busy" if kernel.busy else "idle"
-        state = state if kernel.exit is None and session.state is State.RUNNING else "ended"
-        lines.append(("kernel", f"{kernel.id} {state}, {kernel.requests} requests"))
-    width = max(len(key) for key, _ in lines)
-    for key, value in lines:
-        print(f"{key:<{width}}  {clean(value)}")
-    print(f"{'events':<{width}}  " + ("" if history else "none recorded"))
-    for event in history[-10:]:
-        print("  " + _event_line(event))
+    lines = lines_of(
+        heads(columns),
+        [[cell(session, column) for column in columns] for session in sessions],
+        lambda row, column: style(sessions[row], columns[column]),
+        give=GIVE if cut else [(head, least) for head, least in GIVE if least],
+        width=terminal_columns() if sys.stdout.isatty() else 0,
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
-def events(
-    name: opt.Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen.")] = False,
-    json_: opt.Json = False,
-) -> None:
-    """Print what happened to a session.
-
-    When, by whom and why; also after it is gone.
-    """
-    from mooring.service import Mooring
-
-    mooring = Mooring()
-    session_id = _id_of(mooring, name)
-    last = 0
-    while True:
-        found = mooring.events(session_id, after=last)
-        if json_ and not follow:
-            print_json([vars(event) for event in found])
-        for event in found:
-            last = event.number
-            if json_ and follow:
-                import json
-
-                print(json.dumps(vars(event)), flush=True)
-            elif not json_:
-                print(_event_line(event), flush=True)
-        if not follow or any(event.kind == "removed" for event in found):
-            return
-        time.sleep(FOLLOW_S)
-        mooring.sessions()  # an end that no door brought about is written down by looking
-
-
-def why(name: opt.Name, json_: opt.Json = False) -> None:
-    """Tell why a session ended, or why it does not."""
-    from mooring.service import Mooring
-
-    mooring = Mooring()
-    try:
-        session = mooring.get(name)
-    except SessionNotFound:
-        past = mooring.past(name)
-        if past is None:
-            raise
-        if json_:
-            print_json({"state": "gone", "reason": past.reason, "signals": ""})
-        else:
-            print(f"{past.name} is gone: {past.reason or 'removed'}")
-        return
-    _why(session, json_)
-
-
-def _why(session: Session, json_: bool) -> None:
-    end, clock = session.end, session.clock
-    if json_:
-        print_json(
-            session.to_dict()
-            | {"detail": end.detail if end else "", "signals": end.signals if end else ""}
-        )
-        return
-    if session.state is not State.RUNNING:
-        print(f"{session.name} is {session.state}: {session.reason}")
-        if end is not None:
-            print(f"  when     {time.strftime('%F %T', time.localtime(end.time))}")
-            print(f"  because  {clean(end.detail)}")
-            if end.signals:
-                print(f"  signals  {clean(end.signals)}")
-        return
-    print(f"{session.name} is running")
-    print(f"  activity  {activity(session)}")
-    print(f"  stops in  {stops_in(session)}")
-    if clock is not None:
-        from mooring.quantities import format_duration
-
-        last = format_duration(clock.last_signal_ago_s)
-        print(f"  last      {clean(clock.last_signal)}, {last} ago")
-        if clock.unknown:
-            print(f"  unknown   {', '.join(clock.unknown)}: the idle clock waits")
+def fits(session: Session, wanted: dict[str, list[str]]) -> bool:
+    """Whether for each key one of its patterns fits the session's JSON field of that name."""
+    row = session.to_dict() if wanted else {}
+    return all(
+        any(fnmatchcase(text, pattern) for text in _texts(row[key]) for pattern in patterns)
+        for key, patterns in wanted.items()
+    )
 
 
 def register(app: typer.Typer) -> None:
     """Put these commands on the command line."""
-    for command in (ps, describe, events, why):
-        app.command()(command)
+    app.command()(ps)
 
 
-def _id_of(mooring: Mooring, name: str) -> str:
+def _sessions(
+    mooring: Mooring, *, dead: bool, all_users: bool
+) -> tuple[EngineUnavailable | None, list[Session]]:
+    down = None
     try:
-        return str(mooring.get(name).id)
-    except (SessionNotFound, EngineUnavailable):
-        past = mooring.past(name)
-        if past is None:
-            raise
-        return str(past.id)
+        sessions = mooring.sessions(all_users=True) if all_users else mooring.sessions()
+    except EngineUnavailable as error:
+        down, sessions = error, mooring.unknown()
+    return down, mooring.ended(sessions) if dead else sessions
 
 
-def _event_line(event: Event) -> str:
-    stamp = time.strftime("%F %T", time.localtime(event.time))
-    return clean(f"{stamp}  {event.kind:<9}  {event.actor:<10}  {event.detail}").rstrip()
+def _default_columns(*, dead: bool, all_users: bool) -> tuple[str, ...]:
+    name, *others = ENDED_COLUMNS if dead else DEFAULT_COLUMNS
+    return (name, "owner", *others) if all_users else (name, *others)
 
 
-def _fits(session: Session, wanted: list[tuple[str, str]]) -> bool:
-    if not wanted:
-        return True
-    row = session.to_dict()
-    return all(str(row[key]) == value for key, value in wanted)
+def _texts(value: object) -> list[str]:
+    """A JSON field as what it may be compared with: each item of a list; null is empty."""
+    if isinstance(value, list):
+        return [_texts(item)[0] for item in value] or [""]
+    if value is None or isinstance(value, str):
+        return [value or ""]
+    return [json.dumps(value)]
 
 
 def _note_none(chosen: bool) -> None:
     note("no such sessions; all: mooring ps" if chosen else "no sessions; make one: mooring create")
 
 
-def _columns(text: str | None) -> list[str]:
+def _columns(text: str | None) -> tuple[str, ...]:
     chosen = [part.strip() for part in (text or "").split(",") if part.strip()]
     for part in chosen:
         if part not in COLUMNS:
             raise SpecError(f"--format: no column {part!r}", f"there is: {', '.join(COLUMNS)}")
-    return chosen
+    return tuple(chosen)
 
 
-def _filter(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or key not in FIELDS:
-        raise SpecError(f"--filter: {text!r} is not KEY=VALUE", f"keys: {', '.join(FIELDS)}")
-    return key, value
+def _wanted(filters: Sequence[str], states: Sequence[str]) -> dict[str, list[str]]:
+    """Patterns by JSON field."""
+    wanted: dict[str, list[str]] = {}
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if not equals or key not in FIELDS:
+            raise SpecError(f"--filter: {text!r} is not KEY=VALUE", f"keys: {', '.join(FIELDS)}")
+        wanted.setdefault(key, []).append(value)
+    for text in states:
+        for state in text.split(","):
+            if state not in list(map(str, State)):
+                raise SpecError(f"--state: no state {state!r}", f"there is: {', '.join(State)}")
+            wanted.setdefault("state", []).append(state)
+    return wanted

@@ -12,7 +12,7 @@ import typer
 
 import mooring
 from mooring.errors import MooringError
-from mooring_cli import editors, inside, kernel, lifecycle, look, settings
+from mooring_cli import editors, gpus, inside, kernel, lifecycle, look, settings, telling, top
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -53,6 +53,9 @@ lifecycle.register(app)
 inside.register(app)
 editors.register(app)
 look.register(app)
+telling.register(app)
+gpus.register(app)
+top.register(app)
 settings.register(app)
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(settings.config, name="config")

@@ -251,8 +251,8 @@ def _record_end(history: History, session: Session) -> bool:
     if folder.record().get("end_recorded"):
         return False
     with contextlib.suppress(OSError):  # a full disk: it will be written another time
-        folder.update_record(end_recorded=True, changed_at=time.time())
         at = session.end.time if session.end else time.time()
+        folder.update_record(end_recorded=True, changed_at=at)
         by_clock = session.end is not None and session.end.reason in ("idle", "max_duration")
         actor = "clock" if by_clock else "engine"
         detail = session.reason

@@ -1,0 +1,179 @@
+"""gpus: which GPUs this machine has, and who holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mooring.quantities import format_duration
+from mooring_cli import options as opt
+from mooring_cli.output import (
+    Giving,
+    columns,
+    note,
+    one_line,
+    part_text,
+    print_json,
+    print_rows,
+    size_text,
+    width_of,
+)
+
+if TYPE_CHECKING:
+    from mooring.gpus import Gpu, GpuUse, Holder
+
+HEADS = ("GPU", "MODEL", "STATE", "USE", "MEMORY", "HELD BY", "USER", "FOR", "ENDS BY")
+# Several GPUs of one model are told above the table
+GIVE: Giving = (
+    ("MODEL", 16),
+    ("HELD BY", 22),
+    ("MODEL", 0),
+    ("HELD BY", 18),
+    ("HELD BY", 14),
+    ("ENDS BY", 0),
+    ("FOR", 0),
+    ("HELD BY", 8),
+    ("USER", 6),
+)
+STYLES = {
+    "free": "good",
+    "held": "",
+    "shared": "",
+    "draining": "busy",
+    "outside": "odd",
+    "split": "quiet",
+}
+
+
+def gpus(json_: opt.Json = False) -> None:
+    """List GPUs: what each is, its use, and who holds it.
+
+    Also those that are held by what is not a session: other containers, and processes.
+    """
+    from mooring.service import Mooring
+
+    uses = Mooring().gpus()
+    if json_:
+        print_json([_document(use) for use in uses])
+        return
+    if not uses:
+        print("no GPUs on this machine")
+        note("if there should be: mooring doctor")
+        return
+    every = [use.gpu for use in uses]
+    told = one_line(summary(uses))
+    if sys.stdout.isatty() and width_of(told) > columns():
+        told = "\n".join(textwrap.wrap(told, columns(), break_on_hyphens=False))
+    print(told)
+    rows: list[list[str]] = []
+    styles: list[str] = []
+    for use in uses:
+        for cells in _rows(use, every):
+            rows.append(cells)
+            styles.append(STYLES.get(use.state, ""))
+    same = len({gpu.model for gpu in every}) == 1
+    shown = [i for i, head in enumerate(HEADS) if not (same and head == "MODEL")]
+    print_rows(
+        [HEADS[i] for i in shown],
+        [[row[i] for i in shown] for row in rows],
+        lambda row, column: styles[row] if HEADS[shown[column]] == "STATE" else "",
+        give=GIVE,
+        right=("USE",),
+    )
+
+
+def summary(uses: Sequence[GpuUse]) -> str:
+    """``8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 3``."""
+    whole = [use for use in uses if not use.gpu.parent]
+    kinds = Counter((use.gpu.model, use.gpu.memory_bytes) for use in whole)
+    told = [
+        f"{count} x {model}{f' ({size_text(memory)})' if memory else ''}"
+        for (model, memory), count in kinds.items()
+    ]
+    drivers = sorted({use.gpu.driver for use in whole if use.gpu.driver})
+    driver = f", driver {', '.join(drivers)}" if drivers else ""
+    free = sum(use.state == "free" for use in whole)
+    parts = sum(use.state == "free" and bool(use.gpu.parent) for use in uses)
+    left = [f"{free}"] if free else []
+    left += [f"{parts} MIG instance{'s' * (parts != 1)}"] if parts else []
+    return f"{', '.join(told)}{driver}; free: {' and '.join(left) or 'none'}"
+
+
+def number_of(gpu: Gpu, every: Sequence[Gpu]) -> str:
+    """What a GPU is called on its machine: ``3``; ``3:0`` for the first instance of one."""
+    if not gpu.parent:
+        return str(gpu.index)
+    siblings = [other.uuid for other in every if other.parent == gpu.parent]
+    parent = next((other.index for other in every if other.uuid == gpu.parent), gpu.index)
+    return f"{parent}:{siblings.index(gpu.uuid)}"
+
+
+def register(app: typer.Typer) -> None:
+    """Put this command on the command line."""
+    app.command()(gpus)
+
+
+def _rows(use: GpuUse, every: Sequence[Gpu]) -> list[list[str]]:
+    """A GPU's line, and one more for each further holder."""
+    gpu = use.gpu
+    number = number_of(gpu, every)
+    head = [
+        f" {number}" if gpu.parent else number,
+        gpu.model.removeprefix("NVIDIA "),
+        use.state,
+        "-" if gpu.use_percent is None else f"{gpu.use_percent}%",
+        _memory(gpu),
+    ]
+    held = [_holder(holder) for holder in use.holders]
+    if use.state == "shared":
+        held.append([f"free ({use.free_share:g})", "", "", ""])
+    nobody = [["-" if use.state == "free" else "", "", "", ""]]
+    rows = [[*("" for _ in head), *cells] for cells in held or nobody]
+    rows[0][: len(head)] = head
+    return rows
+
+
+def _memory(gpu: Gpu) -> str:
+    if not gpu.memory_bytes:
+        return "-"
+    if gpu.memory_used_bytes is None:
+        return size_text(gpu.memory_bytes)
+    return part_text(gpu.memory_used_bytes, gpu.memory_bytes)
+
+
+def _holder(holder: Holder) -> list[str]:
+    """HELD BY, USER, FOR, ENDS BY."""
+    inside = bool(holder.session)
+    share = f" ({holder.share:g})" if inside and holder.share < 1 else ""
+    return [
+        (holder.session or holder.what) + share,
+        holder.user or "-",
+        format_duration(max(0.0, time.time() - holder.since)) if holder.since else "-",
+        until(holder.ends_at) if inside else "-",
+    ]
+
+
+def until(at: float | None) -> str:
+    """A time to come as a clock on the wall shows it: ``14:05``, ``Fri 14:05``; ``-`` for none."""
+    if at is None:
+        return "-"
+    then, now = time.localtime(at), time.localtime(time.time())
+    if then[:3] == now[:3]:
+        return time.strftime("%H:%M", then)
+    return time.strftime("%a %H:%M" if at - time.time() < 6 * 86400 else "%F", then)
+
+
+def _document(use: GpuUse) -> dict[str, Any]:
+    gpu = dataclasses.asdict(use.gpu)
+    return gpu | {
+        "state": use.state,
+        "free_share": use.free_share,
+        "holders": [dataclasses.asdict(holder) for holder in use.holders],
+    }
