@@ -152,6 +152,8 @@ class Creation:
                 remove_container(engine, folder.id, container, 1.0 if cut_off else 0.0)
                 if not kept:
                     self._tell_failed(error)
+                    if Request.from_spec(spec.gpus) is not None:
+                        self._queue().gate.forget(folder.id)
                     folder.remove()
             raise
         finally:

@@ -155,6 +155,7 @@ class Mooring:
                 paths.installation_id(),
                 most_per_user=rules.max_gpus_per_user,
                 policy=str(policy.POLICY_FILE),
+                repair=self.reconcile,
             )
         return self._queue
 
@@ -184,6 +185,10 @@ class Mooring:
     def reconcile(self) -> tuple[list[Session], Repairs]:
         """``sessions``, with what was repaired."""
         sessions, repairs = reconcile(self.engine, self.history)
+        gone = [one for one in repairs.half_created if not Folder.open(one).exists]
+        with contextlib.suppress(MooringError):  # a policy that cannot be read is told elsewhere
+            for session_id in gone:
+                self.queue.gate.forget(session_id)
         if any(session.state is State.PENDING for session in sessions):
             self._dispatch()
         return sorted(self._with_gpus(sessions), key=lambda s: s.created_at, reverse=True), repairs

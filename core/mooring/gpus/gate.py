@@ -6,7 +6,8 @@ go of locks however a process ends, so a ticket counts exactly as long as somebo
 and nothing has to be cleaned up before the next one's turn.
 
 What a session that runs has claimed is written on its container, not here. A ticket tells what
-was granted only until the container runs.
+was granted only until the container runs. One whose holder died in between counts for a minute
+longer: an engine that was asked to start a container starts it, whoever still waits for that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 LOCK_PATIENCE_S = 60.0
 #: An enqueued ticket counts so long although nobody holds it: its dispatcher is about to start.
 GRACE_S = 15.0
+#: A granted one that nobody holds counts so long: its container may be about to run.
+START_S = 60.0
 SHARED_PLACES = ("/run/lock", "/var/lock", "/var/tmp")
 _MODE = 0o3770  # the group's; new files are too; nobody deletes another's
 _MAX_TICKET = 10_000
@@ -72,6 +75,11 @@ class Drawn:
         self.path, self.ticket = path, ticket
         self._descriptor = descriptor
 
+    @property
+    def held(self) -> bool:
+        """Whether it still has its lock."""
+        return self._descriptor >= 0
+
     def grant(self, claims: tuple[Claim, ...]) -> None:
         """Write down what it may take; within ``Gate.locked``."""
         self.ticket = replace(self.ticket, granted=claims)
@@ -84,7 +92,8 @@ class Drawn:
         self.let_go()
 
     def let_go(self) -> None:
-        """Give up the lock and leave the ticket, which its dispatcher is going to hold."""
+        """Give up the lock and leave the ticket: its dispatcher is going to hold it, or what was
+        granted may be about to be used."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -135,9 +144,19 @@ class Gate:
                 if ticket.installation not in dispatchers:
                     dispatchers[ticket.installation] = self.dispatched(ticket.installation)
                 live = dispatchers[ticket.installation] or _age_s(path) < GRACE_S
-            if live:
+            if live or (ticket.granted and _age_s(path) < START_S):
                 found.append(ticket)
         return sorted(found, key=lambda ticket: ticket.order)
+
+    def forsaken(self, installation: str) -> bool:
+        """Whether somebody of that installation died between being granted GPUs and using them."""
+        for path in self._files():
+            if _is_held(path) or _age_s(path) >= START_S:
+                continue
+            ticket = _read(path)
+            if ticket and ticket.granted and ticket.installation == installation:
+                return not ticket.enqueued
+        return False
 
     def changed(self) -> float:
         """Another number whenever a ticket was drawn or has left."""
@@ -148,6 +167,7 @@ class Gate:
 
         One that this session has drawn before, and nobody holds any more, is replaced.
         """
+        self.sweep(ticket.installation)
         if not ticket.since:
             newest = max((one.since for one in map(_read, self._files()) if one), default=0)
             ticket = replace(ticket, since=max(time.time_ns(), newest + 1))

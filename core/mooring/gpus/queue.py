@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mooring.engines.base import Engine
-from mooring.errors import NoCapacity, SessionTimeout
+from mooring.errors import EngineError, EngineUnavailable, NoCapacity, SessionTimeout
 from mooring.gpus.claims import WHOLE, Claim, Request, choose
 from mooring.gpus.gate import Drawn, Gate, Ticket
 from mooring.gpus.holders import GpuUse, free_shares, held_by, look
@@ -39,6 +39,8 @@ class GpuQueue:
     Args:
         most_per_user: devices that one user may hold at a time, by the policy; None for all.
         policy: what sets that, for the error.
+        repair: called by who waits when somebody of this installation died between being granted
+            GPUs and using them: puts in order what is left, so that nobody waits for the dead.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class GpuQueue:
         *,
         most_per_user: float | None = None,
         policy: str = "",
+        repair: Callable[[], object] = lambda: None,
     ) -> None:
         self.engine, self.gate, self.installation = engine, gate, installation
-        self.most_per_user, self.policy = most_per_user, policy
+        self.most_per_user, self.policy, self._repair = most_per_user, policy, repair
 
     def uses(self) -> list[GpuUse]:
         """Every GPU and who holds it.
@@ -97,6 +100,9 @@ class GpuQueue:
     ) -> Iterator[tuple[Claim, ...]]:
         """Wait for a turn, then hold the devices while the block makes its container run.
 
+        If the block is cut off, they stay held for a while: the engine may still be at work. Who
+        knows that it is not says so with ``Gate.forget``.
+
         Args:
             tell: called several times a second with what is waited for; "" once the turn has
                 come. What it raises ends the wait, and the ticket with it.
@@ -123,13 +129,20 @@ class GpuQueue:
                         f"no turn within {max_wait_s:g} s: {verdict.because}",
                         "wait longer (--max-wait), ask for less, or see: mooring gpus",
                     )
+                if self.gate.forsaken(self.installation):
+                    self._repair()
                 gpus = inventory()
                 with self.gate.locked():
                     verdict = self._decide(drawn, gpus)
             tell("")
             yield verdict.claims
+        except BaseException as error:
+            refused = isinstance(error, EngineError) and not isinstance(error, EngineUnavailable)
+            if drawn is not None and drawn.ticket.granted and not refused:
+                drawn.let_go()
+            raise
         finally:
-            if drawn is not None:
+            if drawn is not None and drawn.held:
                 drawn.leave()
 
     def _doze(self, verdict: Verdict, deadline: float | None, tell: Callable[[str], None]) -> None:
