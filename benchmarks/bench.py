@@ -6,7 +6,9 @@ Both sides of each pair are measured in turn in the same run, so that what distu
 other; a row is the median of both. Prints a table and writes ``build/bench.json``: a list of
 ``{name, mooring, reference, ratio, unit}``.
 
-    python benchmarks/bench.py [--rounds 7] [--only kernel_ready,ps]
+    python benchmarks/bench.py [--rounds 7] [--only kernel_ready,ps] [--out FILE]
+
+``gpu_…`` need an engine that takes requests for GPUs, and no GPU; without one they are left out.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gpus import CLAIM_LIMIT_S, gpu_claim, gpu_start
+from timing import MOORING, in_turn, row, run, session, timed
+
 ROOT = Path(__file__).resolve().parent.parent
-MOORING = [str(Path(sys.executable).with_name("mooring"))]
 SESSIONS_FOR_PS = 10
 # What the issue that asked for them allows; None where only the ratio is reported
 LIMITS = {
@@ -38,8 +42,10 @@ LIMITS = {
     "record_10mb": 1.05,
     "record_lines": 1.05,
     "record_cells": 1.05,
+    "gpu_start": 1.2,
 }
-PS_LIMIT_S = 0.4
+# The same in seconds
+LIMITS_S = {"ps": 0.4, "gpu_claim": CLAIM_LIMIT_S}
 
 
 def main() -> int:
@@ -47,6 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each; 5 at least")
     parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--out", type=Path, help="where to write instead")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a limit is passed")
     options = parser.parse_args()
     rounds = max(5, options.rounds)
@@ -62,14 +69,16 @@ def main() -> int:
             ("exec_true", exec_true),
             ("ps", ps),
             ("session_start", session_start),
+            ("gpu_start", gpu_start),
+            ("gpu_claim", gpu_claim),
         ):
             if not wanted or name in wanted:
-                rows.append(measure(rounds, folder))
+                rows += filter(None, [measure(rounds, folder)])
     rows = [row for row in rows if not wanted or {row["name"], group(row)} & wanted]
     report(rows)
-    build = ROOT / "build"
-    build.mkdir(exist_ok=True)
-    (build / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+    out = options.out.absolute() if options.out else ROOT / "build" / "bench.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(rows, indent=1) + "\n")
     over = [row["name"] for row in rows if not within(row)]
     return 1 if over and options.strict else 0
 
@@ -237,60 +246,20 @@ def session_start(rounds: int, folder: Path) -> dict[str, Any]:
     return row("session_start", *sides)
 
 
-def session(name: str) -> tuple[str, str]:
-    run(*MOORING, "create", "-d", "--name", name)
-    rows = json.loads(run(*MOORING, "ps", "--json").stdout)
-    return name, next(row["container"] for row in rows if row["name"] == name)
-
-
-def in_turn(rounds: int, mine: list[str], theirs: list[str]) -> tuple[list[float], list[float]]:
-    sides: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for side, command in zip(sides, (mine, theirs), strict=True):
-            took = timed(lambda c=command: run(*c))
-            if number:
-                side.append(took)
-    return sides
-
-
-def timed(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
-
-
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise SystemExit(f"error: {' '.join(command)} failed:\n{done.stderr}")
-    return done
-
-
-def row(name: str, mine: list[float], theirs: list[float]) -> dict[str, Any]:
-    mooring, reference = statistics.median(mine), statistics.median(theirs)
-    return {
-        "name": name,
-        "mooring": round(mooring, 4),
-        "reference": round(reference, 4),
-        "ratio": round(mooring / reference, 3),
-        "unit": "s",
-    }
-
-
 def within(row: dict[str, Any]) -> bool:
-    if row["name"] == "ps":
-        return bool(row["mooring"] <= PS_LIMIT_S)
+    if row["name"] in LIMITS_S:
+        return bool(row["mooring"] <= LIMITS_S[row["name"]])
     return bool(row["ratio"] <= LIMITS.get(row["name"], float("inf")))
 
 
 def report(rows: list[dict[str, Any]]) -> None:
     print(f"{'':14}{'mooring':>10}{'reference':>11}{'ratio':>8}  {'limit':<8}")
-    for row in rows:
-        limit = LIMITS.get(row["name"])
-        said = f"{limit:g} x" if limit else ("0.4 s" if row["name"] == "ps" else "-")
-        mark = "" if within(row) else "  over"
-        times = f"{row['mooring'] * 1000:>7.1f} ms{row['reference'] * 1000:>8.1f} ms"
-        print(f"{row['name']:14}{times}{row['ratio']:>8.2f}  {said:<8}{mark}")
+    for one in rows:
+        ratio, seconds = LIMITS.get(one["name"]), LIMITS_S.get(one["name"])
+        said = f"{ratio:g} x" if ratio else f"{seconds:g} s" if seconds else "-"
+        mark = "" if within(one) else "  over"
+        times = f"{one['mooring'] * 1000:>7.1f} ms{one['reference'] * 1000:>8.1f} ms"
+        print(f"{one['name']:14}{times}{one['ratio']:>8.2f}  {said:<8}{mark}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ PROCESSES = 50
 KILLED_SHARE = 0.3
 KILL_WITHIN_S = 20.0
 # How long a session holds its GPU
-LONGEST_S = 0.8
+LONGEST_S = 3.0
 # The engine's clock and the file system's differ by so much at most
 CLOCKS_S = 0.05
 LIMIT_S = 240.0
@@ -203,7 +203,8 @@ def overtaken(
 
 
 def _most_at_once(holdings: Sequence[Holding]) -> int:
-    return max((sum(one.ran_with(other) for one in holdings) for other in holdings), default=0)
+    began = [one.started for one in holdings]
+    return max((sum(one.runs_at(at) for one in holdings) for at in began), default=0)
 
 
 def _until_ended(herd: Herd, places: Sequence[Place]) -> None:
@@ -250,7 +251,14 @@ def _leaked(gpus: FakeGpus) -> list[str]:
         for use in uses
         if use.free_share < 1
     ]
-    return taken + [f"the ticket of {ticket.session} is left" for ticket in tickets]
+    files = [
+        path for path in gate.folder.iterdir() if path.name[2:] not in {one.id for one in tickets}
+    ]
+    return [
+        *taken,
+        *(f"the ticket of {ticket.session} is left" for ticket in tickets),
+        *(f"{path} is left" for path in files),
+    ]
 
 
 def _remove_all(herd: Herd, places: Sequence[Place]) -> list[str]:

@@ -89,10 +89,8 @@ class Holding:
     started: float
     ended: float | None = None
 
-    def ran_with(self, other: Holding) -> bool:
-        return (self.ended is None or self.ended > other.started) and (
-            other.ended is None or other.ended > self.started
-        )
+    def runs_at(self, moment: float) -> bool:
+        return self.started <= moment and (self.ended is None or self.ended > moment)
 
 
 def granted(api: APIClient, container: str) -> dict[str, int]:

@@ -1,0 +1,193 @@
+"""Sessions with GPUs, where there are none: fake devices, and an engine that takes requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from timing import MOORING, row, run, session, timed
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from tests.fakes.gpus import NVML, FakeGpus
+from tests.gpus.observer import engine_client, why_no_requests
+
+CLAIM_LIMIT_S = 0.1
+GPUS_FOR_CLAIM, SESSIONS_FOR_CLAIM = 64, 200
+
+
+@contextmanager
+def machine(folder: Path, gpus: int) -> Iterator[FakeGpus]:
+    """So many fake GPUs, for this process and the commands that it runs."""
+    fake = FakeGpus(folder / f"gpus-{gpus}.json", gpus)
+    before = {name: os.environ.get(name) for name in fake.environ}
+    os.environ.update(fake.environ)
+    sys.path.insert(0, str(NVML))
+    try:
+        yield fake
+    finally:
+        sys.path.remove(str(NVML))
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _possible(name: str) -> bool:
+    why = why_no_requests()
+    if why:
+        print(f"{name} is left out: the engine takes no requests for GPUs ({why})")
+    return not why
+
+
+def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
+    """A session on a free GPU, in the background, against the same container by docker run."""
+    if not _possible("gpu_start"):
+        return None
+    with machine(folder, 8) as fake:
+        _, container = session("like", "--gpus", "1")
+        options, image, command = as_docker_run(container)
+        run(*MOORING, "rm", "--force", "like")
+        gpu = fake.uuids[0]
+        sides: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds + 1):
+            name, made = f"gpu{number}", []
+            mine = timed(lambda n=name: run(*MOORING, "create", "-d", "--gpus", "1", "--name", n))
+            run(*MOORING, "rm", "--force", name)
+            theirs = ["docker", "run", "--detach", *options, "--gpus", f'"device={gpu}"']
+            theirs += [image, *command]
+            took = timed(lambda c=theirs, m=made: m.append(run(*c).stdout.strip()))
+            run("docker", "rm", "--force", made[0])
+            if number:  # the first warms caches
+                sides[0].append(mine)
+                sides[1].append(took)
+    return row("gpu_start", *sides)
+
+
+def as_docker_run(container: str) -> tuple[list[str], str, list[str]]:
+    """The options, image and command with which docker would make the like of a session.
+
+    Its network is the default one, as the session's.
+    """
+    like = json.loads(run("docker", "inspect", container).stdout)[0]
+    host, config = like["HostConfig"], like["Config"]
+    options = ["--init", "--tty", "--interactive", "--cap-drop", "ALL"]
+    options += ["--security-opt", "no-new-privileges", "--user", config["User"]]
+    options += ["--workdir", config["WorkingDir"], "--hostname", config["Hostname"]]
+    options += ["--cgroupns", host["CgroupnsMode"] or "private"]
+    options += ["--log-opt", "max-size=16m", "--log-opt", "max-file=2"]
+    for capability in host["CapAdd"] or []:
+        options += ["--cap-add", capability]
+    for group in host["GroupAdd"] or []:
+        options += ["--group-add", group]
+    for pair in config["Env"]:
+        options += ["--env", pair]
+    for mount in host["Mounts"]:
+        readonly = ",readonly" if mount.get("ReadOnly") else ""
+        target = f"source={mount['Source']},target={mount['Target']}"
+        options += ["--mount", f"type=bind,{target}{readonly}"]
+    return options, config["Image"], ["/bin/sh"]
+
+
+def gpu_claim(rounds: int, folder: Path) -> dict[str, Any] | None:
+    """Who asks for a GPU of 64 while 200 sessions hold shares of most: how long until it has one.
+
+    The reference is one listing of the engine's containers, without which nobody can know.
+    """
+    if not _possible("gpu_claim"):
+        return None
+    from mooring.service import Mooring
+
+    with (
+        machine(folder, GPUS_FOR_CLAIM) as fake,
+        closing(engine_client(60)) as api,
+        crowd(api, fake, SESSIONS_FOR_CLAIM),
+    ):
+        mine, theirs = [], []
+        mooring = Mooring()
+        for number in range(max(rounds, 7) + 1):
+            took = timed(lambda: claim(mooring))
+            listing = timed(lambda: api.containers(filters={"status": ["running"]}))
+            if number:
+                mine.append(took)
+                theirs.append(listing)
+        mooring.engine.close()
+    return row("gpu_claim", mine, theirs)
+
+
+def claim(mooring: Any) -> None:
+    """Draw a ticket and be granted a whole GPU; then give both back."""
+    from mooring import paths
+    from mooring.gpus.claims import Request
+    from mooring.gpus.gate import Ticket
+
+    ticket = Ticket(
+        id="0" * 12,
+        installation=paths.installation_id(),
+        user="nobody",
+        session="one-more",
+        request=Request(1),
+        priority=0,
+        since=0,
+    )
+    with mooring.queue.claim(ticket, tell=lambda text: None, max_wait_s=0.0) as claims:
+        assert len(claims) == 1
+
+
+@contextmanager
+def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
+    """So many containers that run, and claim a quarter of a GPU each, as sessions do."""
+    from docker.types import DeviceRequest
+
+    _, container = session("crowd", "--gpus", "0.25", "--", "sleep", "infinity")
+    like = api.inspect_container(container)
+    labels, mounts = like["Config"]["Labels"], like["HostConfig"]["Mounts"]
+    programs = [mount for mount in mounts if not mount["Target"].startswith("/run/mooring")]
+    made: list[str] = []
+
+    def one(number: int) -> None:
+        gpu = fake.uuids[number // 4]
+        host = api.create_host_config(
+            device_requests=[DeviceRequest(device_ids=[gpu], capabilities=[["gpu"]])],
+            network_mode="none",
+        )
+        host["Mounts"] = programs
+        found = api.create_container(
+            like["Config"]["Image"],
+            command=["/bin/sleep", "infinity"],
+            entrypoint=[],
+            name=f"{folder_name()}-{number}",
+            labels={
+                **labels,
+                "mooring.id": f"{number:012x}",
+                "mooring.name": f"crowd-{number}",
+                "mooring.installation": "0" * 16,
+                "mooring.gpus": f"{gpu}:0.25",
+            },
+            host_config=host,
+        )["Id"]
+        made.append(found)
+        api.start(found)
+
+    def gone(container: str) -> None:
+        with suppress(Exception):
+            api.remove_container(container, force=True)
+
+    run(*MOORING, "rm", "--force", "crowd")
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            list(pool.map(one, range(count)))
+            time.sleep(2)  # the machine comes to rest
+            yield
+        finally:
+            list(pool.map(gone, made))
+
+
+def folder_name() -> str:
+    return Path(os.environ["MOORING_STATE_DIR"]).parent.name
