@@ -52,6 +52,16 @@ from mooring.session import (
     is_own,
     out_of_memory,
 )
+from mooring.terminalkeeper import (
+    UNTYPED_KEYS,
+    Keeping,
+    Kept,
+    MainTerminal,
+    TerminalEntry,
+    exec_id_of,
+    terminals,
+)
+from mooring.terminalwire import MAIN
 from mooring.users import caller
 
 if TYPE_CHECKING:
@@ -128,7 +138,6 @@ class Mooring:
         self._engine = engine
         self.actor = actor or caller().name
         self.history = History(paths.state_dir() / "history.db")
-        self._queue: GpuQueue | None = None
 
     @property
     def engine(self) -> Engine:
@@ -143,21 +152,17 @@ class Mooring:
         Raises:
             PolicyError, EngineError: the policy, or the queue's folder, is not what it should be.
         """
-        if self._queue is None:
-            from mooring import policy
-            from mooring.gpus.gate import open_gate
-            from mooring.gpus.queue import GpuQueue
+        from mooring import policy
+        from mooring.gpus.gate import open_gate
+        from mooring.gpus.queue import GpuQueue
 
-            rules = policy.load()
-            self._queue = GpuQueue(
-                self.engine,
-                open_gate(getattr(self.engine, "address", "")),
-                paths.installation_id(),
-                most_per_user=rules.max_gpus_per_user,
-                policy=str(policy.POLICY_FILE),
-                repair=self.reconcile,
-            )
-        return self._queue
+        return GpuQueue(
+            self.engine,
+            open_gate(getattr(self.engine, "address", "")),
+            paths.installation_id(),
+            most_per_user=policy.load().max_gpus_per_user,
+            policy=str(policy.POLICY_FILE),
+        )
 
     # looking
 
@@ -501,6 +506,8 @@ class Mooring:
             folder.update_record(
                 boot_id=boot_id(), end_recorded=False, out_of_memory=None, changed_at=time.time()
             )
+            if self._main_kind(session) == "terminal":
+                MainTerminal(self.engine, folder).keep(session.container, None)
             ports.start(self.engine, session.container)
             try:
                 blueprint.await_check(self.engine, folder, session.container)
@@ -726,12 +733,110 @@ class Mooring:
         starved = self.engine.out_of_memory(session.container, since)
         return out_of_memory(session.spec) if starved else ""
 
-    def attach(self, session: Session, *, detach_keys: str = "") -> Stream | None:
-        """The main process's terminal or streams; None when the session has only its clock."""
-        if session.spec.get("kernel") and not session.spec.get("command"):
+    def open_terminal(
+        self,
+        session: Session,
+        argv: Sequence[str],
+        *,
+        size: tuple[int, int],
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        label: str = "",
+        detach_keys: str = "",
+    ) -> Stream:
+        """Start a process in a terminal that outlives whoever opened it.
+
+        Args:
+            argv: the command; empty for a shell.
+            size: rows and columns, right from its first moment.
+            label: by which a door finds its own terminals again.
+            detach_keys: for a stream that nobody could be found to keep.
+
+        Returns:
+            A ``Kept``; where no keeper can be started (the disk is full) the stream itself.
+
+        Raises:
+            EngineError
+        """
+        folder = Folder.open(session.id)
+        try:
+            keeping = Keeping.begin(folder)
+        except OSError as error:
+            log.warning("nobody keeps this terminal: %s", error)
+            return self.exec(
+                session,
+                argv,
+                tty=True,
+                stdin=True,
+                size=size,
+                env=env,
+                workdir=workdir,
+                detach_keys=detach_keys,
+            )
+        stream = self.exec(
+            session,
+            argv,
+            tty=True,
+            stdin=True,
+            size=size,
+            env=env,
+            workdir=workdir,
+            detach_keys=UNTYPED_KEYS,
+        )
+        about = {"command": list(argv), "size": size, "label": label, "exec": stream.exec_id}
+        try:
+            name = keeping.hand_over(stream, "", about)
+        except SessionStateError as error:
+            log.warning("nobody keeps this terminal: %s", error)
+            return stream
+        stream.close()
+        return Kept(self.engine, session.container, folder, name, stream.exec_id, new=True)
+
+    def terminals(self, session: Session) -> list[TerminalEntry]:
+        """The terminals of a session: the main one, then those that were opened, the oldest first.
+
+        One that has ended is listed until somebody has seen the rest of what it printed.
+        """
+        return terminals(Folder.open(session.id))
+
+    def attach(
+        self, session: Session, terminal: str = "", *, detach_keys: str = ""
+    ) -> Stream | None:
+        """A terminal of a session, or its main process's streams.
+
+        Args:
+            terminal: its id; empty for the main one.
+
+        Returns:
+            A ``Kept`` for a terminal. None when the session has no main process but its clock.
+
+        Raises:
+            SessionStateError: it has no such terminal.
+            EngineError
+        """
+        folder = Folder.open(session.id)
+        main = self._main_kind(session)
+        if terminal and (terminal != MAIN or main == "none"):
+            known = [one.id for one in terminals(folder)]
+            if terminal not in known:
+                raise SessionStateError(
+                    f"session {session.name} has no terminal {terminal}",
+                    f"it has: {', '.join(known)}" if known else f"mooring exec {session.name}",
+                )
+            exec_id = exec_id_of(folder, terminal)
+            return Kept(self.engine, session.container, folder, terminal, exec_id)
+        if main == "none":
             return None
-        tty = bool(Folder.open(session.id).record().get("tty", True))
-        return self.engine.attach(session.container, tty=tty, detach_keys=detach_keys)
+        if main == "streams":
+            return self.engine.attach(session.container, tty=False, detach_keys=detach_keys)
+        return MainTerminal(self.engine, folder).find(session.container, detach_keys)
+
+    def _main_kind(self, session: Session) -> str:
+        """What the main process reads and prints on: a ``terminal``, ``streams`` or ``none``."""
+        if session.spec.get("kernel") and not session.spec.get("command"):
+            return "none"
+        tty = Folder.open(session.id).record().get("tty", True)
+        return "terminal" if tty else "streams"
 
     def logs(
         self, session: Session, *, follow: bool = False, tail: int | None = None

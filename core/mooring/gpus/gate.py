@@ -115,9 +115,11 @@ class Gate:
 
         Raises:
             SessionTimeout: somebody holds it for a minute.
+            EngineError: the folder is gone, cannot be written to, or its disk is full.
         """
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = -1
         try:
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             deadline = time.monotonic() + LOCK_PATIENCE_S
             pause_s = 0.001
             while not _try_lock(descriptor):
@@ -129,8 +131,14 @@ class Gate:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, 0.05)
             yield
+        except OSError as error:
+            raise EngineError(
+                f"the queue for GPUs at {self.folder} cannot be used: {error.strerror or error}",
+                "try again; without that folder it is made anew",
+            ) from error
         finally:
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def tickets(self) -> list[Ticket]:
         """Those that somebody answers for, the first to be served first."""
@@ -158,9 +166,12 @@ class Gate:
                 return not ticket.enqueued
         return False
 
-    def changed(self) -> float:
+    def changed(self) -> int:
         """Another number whenever a ticket was drawn or has left."""
-        return self.folder.stat().st_mtime_ns
+        try:
+            return self.folder.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def draw(self, ticket: Ticket) -> Drawn:
         """Take a place; within ``locked``. A ticket without ``since`` becomes the last one.
@@ -204,7 +215,7 @@ class Gate:
     def become_dispatcher(self, installation: str) -> int | None:
         """The descriptor that makes this process the dispatcher; None if there is one."""
         path = self.folder / f"d-{installation}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         if _try_lock(descriptor):
             return descriptor
         os.close(descriptor)

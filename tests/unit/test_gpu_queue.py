@@ -1,0 +1,382 @@
+"""Whose turn it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring.engines.base import ContainerConfig
+from mooring.engines.fake import FakeEngine
+from mooring.errors import Cancelled, EngineError, NoCapacity, SessionTimeout
+from mooring.gpus import queue as queues
+from mooring.gpus.claims import Claim, Request
+from mooring.gpus.gate import Gate, Ticket, open_gate
+from mooring.gpus.holders import GpuUse, Holder, look
+from mooring.gpus.inventory import Gpu
+from mooring.gpus.queue import GpuQueue, decide, ordinal
+from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_OWNER, LABEL_SPEC
+
+GPUS = tuple(Gpu(f"GPU-{n}", n, "nvidia", "A100" if n < 3 else "T4", 2**35, "1") for n in range(4))
+
+
+def ticket(number: int, wanted: Request | int = 1, user: str = "bob", rank: int = 0) -> Ticket:
+    request = Request(wanted) if isinstance(wanted, int) else wanted
+    return Ticket(f"{number:012x}", "here", user, f"s{number}", request, rank, number)
+
+
+def use(gpu: Gpu, *holders: Holder) -> GpuUse:
+    return GpuUse(gpu, "held" if holders else "free", 0.0 if holders else 1.0, holders)
+
+
+def held(user: str = "eve", ends_at: float | None = None) -> Holder:
+    return Holder(user, "big", "b" * 12, "c", "", 0.0, 1.0, ends_at, True)
+
+
+def places(tickets: list[Ticket], uses: list[GpuUse], most: float | None = None) -> list[object]:
+    """Of each ticket: the numbers of the devices that it gets, or its place."""
+    found: list[object] = []
+    for one in tickets:
+        verdict = decide(one, tickets, uses, most)
+        found.append([claim.gpu[-1] for claim in verdict.claims] or verdict.place)
+    return found
+
+
+def test_who_came_first_is_first() -> None:
+    """Free devices go to those in front, one after another; the rest keep their places."""
+    uses = [use(GPUS[0]), use(GPUS[1]), use(GPUS[2], held()), use(GPUS[3], held())]
+    assert places([ticket(1), ticket(2), ticket(3), ticket(4)], uses) == [["0"], ["1"], 2, 3]
+
+
+def test_who_is_in_front_is_not_overtaken() -> None:
+    """Devices that suit the one in front wait for it, although one behind could have them."""
+    uses = [use(GPUS[0]), use(GPUS[1], held()), use(GPUS[2], held()), use(GPUS[3], held())]
+    assert places([ticket(1, 2), ticket(2, 1)], uses) == [0, 1]
+
+
+def test_who_wants_something_else_passes_by() -> None:
+    """One that waits for another model is in nobody's way."""
+    uses = [use(GPUS[0], held()), use(GPUS[1], held()), use(GPUS[2], held()), use(GPUS[3])]
+    waiting = ticket(1, Request(1, model="A100"))
+    assert places([waiting, ticket(2, Request(1, model="T4"))], uses) == [0, ["3"]]
+
+
+def test_a_quota_holds_up_only_its_own_user() -> None:
+    """Who holds as much as one may is passed over, and told so."""
+    uses = [use(GPUS[0], held("eve")), use(GPUS[1]), use(GPUS[2]), use(GPUS[3])]
+    tickets = [ticket(1, 1, "eve"), ticket(2, 1, "bob"), ticket(3, 1, "bob")]
+    assert places(tickets, uses, 1) == [0, ["1"], 2]
+    assert "eve may hold 1 at a time" in decide(tickets[0], tickets, uses, 1).because
+
+
+def test_why_it_waits_is_told() -> None:
+    """Its place, who holds what it wants, and when the first of them must end."""
+    ends = time.mktime((2026, 11, 21, 14, 5, 0, 0, 0, -1))
+    uses = [use(gpu, held("alice", ends)) for gpu in GPUS]
+    assert decide(ticket(1, 2), [ticket(1, 2)], uses, None).because == (
+        "1st in the queue for 2 GPUs; held by big (alice); the first must end by 14:05"
+    )
+
+
+def test_ordinals() -> None:
+    """Places are counted as people count them."""
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 22, 101, 111)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "101st", "111th",
+    ]  # fmt: skip
+
+
+# the gate
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+def test_tickets_are_served_by_rank_then_by_time(gate: Gate) -> None:
+    """Higher priorities first; among equals, first come first."""
+    with gate.locked():
+        drawn = [gate.draw(ticket(0, rank=rank)) for rank in ()]
+        for number, rank in ((1, 0), (2, 5), (3, -1), (4, 5), (5, 0)):
+            one = Ticket(f"{number:012x}", "i", "u", f"s{number}", Request(1), rank, 0)
+            drawn.append(gate.draw(one))
+    assert [one.session for one in gate.tickets()] == ["s2", "s4", "s1", "s5", "s3"]
+    drawn[1].leave()
+    assert [one.session for one in gate.tickets()] == ["s4", "s1", "s5", "s3"]
+    for one in drawn:
+        one.leave()
+    assert gate.tickets() == []
+
+
+def test_a_ticket_ends_with_its_process(gate: Gate) -> None:
+    """Nobody answers for a killed process's ticket: it holds nobody up, and is swept away."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        with gate.locked():
+            gate.draw(ticket(1))
+        os.write(writer, b".")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reader, 1)
+    assert [one.session for one in gate.tickets()] == ["s1"]
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+    assert gate.tickets() == []
+    with gate.locked():
+        gate.sweep("here")
+    assert list(gate.folder.glob("t-*")) == []
+
+
+def test_an_enqueued_ticket_lives_with_its_dispatcher(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was left to wait counts for a moment, and then while a dispatcher lives."""
+    from dataclasses import replace
+
+    with gate.locked():
+        gate.draw(replace(ticket(1), enqueued=True)).let_go()
+    assert len(gate.tickets()) == 1
+    monkeypatch.setattr("mooring.gpus.gate.GRACE_S", 0.0)
+    assert gate.tickets() == []
+    descriptor = gate.become_dispatcher("here")
+    assert descriptor is not None
+    assert gate.become_dispatcher("here") is None
+    assert len(gate.tickets()) == 1
+    gate.retire("here", descriptor)
+    assert gate.tickets() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 1}', "x" * 20000, '{"id": "a"}'])
+def test_rubbish_is_no_ticket(gate: Gate, content: str) -> None:
+    """A file of somebody's is not waited for."""
+    (gate.folder / "t-rubbish").write_text(content)
+    (gate.folder / "t-link").symlink_to("/etc/passwd")
+    os.mkfifo(gate.folder / "t-fifo")
+    assert gate.tickets() == []
+
+
+def test_one_at_a_time(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody decides, others wait, and say so when it takes too long."""
+    monkeypatch.setattr("mooring.gpus.gate.LOCK_PATIENCE_S", 0.05)
+    with gate.locked(), pytest.raises(SessionTimeout), Gate(gate.folder).locked():
+        pass
+
+
+def test_a_gate_that_is_gone(gate: Gate) -> None:
+    """A folder that was removed is one clear error."""
+    gate.folder.rmdir()
+    with pytest.raises(EngineError), gate.locked():
+        pass
+
+
+def test_an_engine_without_a_socket_has_a_gate_of_its_own(state: Path) -> None:
+    """Where nobody shares the engine, the queue is this installation's."""
+    assert open_gate("").folder == state / "queue"
+
+
+# waiting
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Gpu]:
+    """The machine's; a test may change them."""
+    there = list(GPUS)
+    monkeypatch.setattr(queues, "inventory", lambda: tuple(there))
+    monkeypatch.setattr(queues, "LOOK_S", 0.02)
+    monkeypatch.setattr(queues, "TICK_S", 0.005)
+    return there
+
+
+def run(engine: FakeEngine, name: str, **labels: str) -> str:
+    made = engine.create(ContainerConfig(name, "i", ("sh",), "0:0", labels=labels))
+    engine.start(made)
+    return made
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(["i"], main=lambda process: 0 if process.terminated.wait(60) else 1)
+
+
+def claimed(engine: FakeEngine, uuids: str, session: str = "f" * 12, **more: str) -> str:
+    labels = {LABEL_ID: session, LABEL_INSTALLATION: "there", LABEL_OWNER: "eve"} | more
+    return run(engine, f"c-{session}-{uuids[:5]}", **labels, **{LABEL_GPUS: uuids})
+
+
+def quiet(because: str) -> None:
+    pass
+
+
+def test_a_claim_lives_and_dies_with_its_container(
+    engine: FakeEngine, gate: Gate, gpus: list[Gpu]
+) -> None:
+    """What a running container's label says is taken; of one that has ended, nothing is."""
+    queue = GpuQueue(engine, gate, "here")
+    made = claimed(engine, "GPU-0,GPU-1:0.5")
+    assert [(one.state, one.free_share) for one in queue.uses()] == [
+        ("held", 0.0), ("shared", 0.5), ("free", 1.0), ("free", 1.0),
+    ]  # fmt: skip
+    engine.finish(made)
+    assert {one.state for one in queue.uses()} == {"free"}
+
+
+def test_a_turn_comes_when_another_ends(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
+    """Who waits gets the device as soon as its holder has ended, and holds it by its ticket."""
+    queue = GpuQueue(engine, gate, "here")
+    made = claimed(engine, "GPU-0,GPU-1,GPU-2,GPU-3")
+    told: list[str] = []
+
+    def tell(because: str) -> None:
+        told.append(because)
+        if len(told) == 3:
+            engine.finish(made)
+
+    with queue.claim(ticket(1), tell=tell) as claims:
+        assert claims == (Claim("GPU-0"),)
+        assert queue.uses()[0].holders[0].session == "s1"
+    assert told[-1] == ""
+    assert told[0].startswith("1st in the queue for 1 GPU; held by ")
+    assert queue.uses()[0].state == "free"
+    assert gate.tickets() == []
+
+
+def test_a_wait_that_is_too_long(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
+    """It ends in time, and its ticket with it."""
+    claimed(engine, "GPU-0,GPU-1,GPU-2,GPU-3")
+    queue = GpuQueue(engine, gate, "here")
+    with pytest.raises(SessionTimeout) as caught, contextlib.ExitStack() as stack:
+        stack.enter_context(queue.claim(ticket(1), tell=quiet, max_wait_s=0.05))
+    assert caught.value.exit_code == 3
+    assert gate.tickets() == []
+
+
+def test_a_wait_that_is_given_up(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
+    """Whatever is raised while it waits, its ticket goes."""
+    claimed(engine, "GPU-0,GPU-1,GPU-2,GPU-3")
+    queue = GpuQueue(engine, gate, "here")
+
+    def give_up(because: str) -> None:
+        raise Cancelled("no more")
+
+    with pytest.raises(Cancelled), queue.claim(ticket(1), tell=give_up):
+        pass
+    assert gate.tickets() == []
+
+
+def test_what_can_never_be_had(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
+    """More than there are is refused at once, with what there is; so is more than one may have."""
+    with pytest.raises(NoCapacity, match=r"9 GPUs: this machine has 3 of A100.*1 of T4"):
+        GpuQueue(engine, gate, "here").check(Request(9))
+    with pytest.raises(NoCapacity, match="one user may hold 2") as caught:
+        GpuQueue(engine, gate, "here", most_per_user=2, policy="/etc/p.yml").check(Request(3))
+    assert "/etc/p.yml" in caught.value.hint
+    gpus.clear()
+    with pytest.raises(NoCapacity, match="no GPU that mooring can see"):
+        GpuQueue(engine, gate, "here").check(Request(1))
+
+
+def test_many_at_once_never_get_the_same(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
+    """Threads that claim and let go at random never hold a device together."""
+    queue = GpuQueue(engine, gate, "here")
+    holding: dict[str, str] = {}
+    wrong: list[str] = []
+
+    def worker(number: int) -> None:
+        for turn in range(3):
+            with queue.claim(ticket(number * 10 + turn + 1), tell=quiet) as claims:
+                for claim in claims:
+                    if claim.gpu in holding:
+                        wrong.append(claim.gpu)
+                    holding[claim.gpu] = str(number)
+                time.sleep(0.005)
+                for claim in claims:
+                    del holding[claim.gpu]
+
+    threads = [threading.Thread(target=worker, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert not holding
+    assert gate.tickets() == []
+
+
+# holders
+
+
+def test_another_container_has_what_it_asked_for(engine: FakeEngine) -> None:
+    """A container that is none of mooring's takes the devices that it asked the engine for."""
+    made = engine.create(ContainerConfig("web", "i", ("sh",), "0:0", gpus=("GPU-1",)))
+    engine.start(made)
+    uses = look(engine, GPUS, [], "here")
+    assert [one.state for one in uses] == ["free", "outside", "free", "free"]
+    assert uses[1].holders[0].what == "container web"
+
+
+def test_latest_end(engine: FakeEngine) -> None:
+    """When a session must end at the latest is told by what it declared."""
+    claimed(engine, "GPU-0", **{LABEL_SPEC: '{"max_duration": 3600.0}'})
+    claimed(engine, "GPU-1", "e" * 12, **{LABEL_SPEC: "[rubbish"})
+    uses = look(engine, GPUS, [], "here")
+    first, second = uses[0].holders[0], uses[1].holders[0]
+    assert first.ends_at == pytest.approx(first.since + 3600)
+    assert second.ends_at is None
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[[], int]]:
+    """Starts a process, and kills it in the end."""
+    children: list[int] = []
+
+    def start() -> int:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
+
+def test_a_bare_process_takes_its_gpu(engine: FakeEngine, process: Callable[[], int]) -> None:
+    """A process outside of every container holds the GPU that it computes on."""
+    from dataclasses import replace
+
+    from mooring.gpus.inventory import GpuProcess
+
+    pid = process()
+    busy = replace(GPUS[0], processes=(GpuProcess(pid, 2**20),))
+    found = look(engine, [busy, GPUS[1]], [], "here")
+    assert [one.state for one in found] == ["outside", "free"]
+    assert found[0].holders[0].what.startswith(f"process {pid} (")
+    assert found[0].free_share == 0
+
+
+def test_a_process_that_is_going_drains(engine: FakeEngine, process: Callable[[], int]) -> None:
+    """A GPU is free only when its last process has gone, also one that waits to be reaped."""
+    from dataclasses import replace
+
+    from mooring.gpus.inventory import GpuProcess
+
+    pid = process()
+    busy = replace(GPUS[0], processes=(GpuProcess(pid, None),))
+    os.kill(pid, 9)
+    deadline = time.monotonic() + 5
+    while (found := look(engine, [busy], [], "here")[0]).state != "draining":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    assert found.free_share == 0
