@@ -1,6 +1,6 @@
 """GPUs: which there are, who holds them, and whose turn it is.
 
-``inventory`` tells what the machine has, ``holders`` who holds it, ``claims`` what is asked for
+``machine`` tells what there is, ``holders`` who holds it, ``claims`` what is asked for
 and how that is written down, ``gate`` and ``queue`` whose turn it is, ``sharing`` how a share is
 kept to, and ``dispatcher`` is the process that starts what was left to wait.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mooring.gpus.claims import Claim, Request, from_label, to_label
 from mooring.gpus.holders import GpuUse, Holder
-from mooring.gpus.inventory import Gpu, GpuProcess, inventory
+from mooring.gpus.machine import Gpu, GpuProcess, inventory
 
 __all__ = [
     "Claim",

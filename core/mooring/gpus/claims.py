@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mooring.gpus.inventory import Gpu
+from mooring.gpus.machine import Gpu
 
 if TYPE_CHECKING:
     from mooring.spec import Gpus

@@ -16,7 +16,7 @@ from pathlib import Path
 from mooring.engines.base import Bind
 from mooring.folder import Folder
 from mooring.gpus.claims import Claim
-from mooring.gpus.inventory import NVIDIA, Gpu, inventory
+from mooring.gpus.machine import NVIDIA, Gpu, inventory
 
 PIPES = "/tmp/nvidia-mps"  # the daemon's own default
 GUEST_PIPES = "/run/nvidia-mps"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mooring.engines.base import Container, Engine
 from mooring.gpus.claims import WHOLE, Claim, from_label
 from mooring.gpus.gate import Ticket
-from mooring.gpus.inventory import Gpu
+from mooring.gpus.machine import Gpu
 from mooring.labels import (
     LABEL_GPUS,
     LABEL_ID,

@@ -17,7 +17,7 @@ from mooring.errors import EngineError, EngineUnavailable, NoCapacity, SessionTi
 from mooring.gpus.claims import WHOLE, Claim, Request, choose
 from mooring.gpus.gate import Drawn, Gate, Ticket
 from mooring.gpus.holders import GpuUse, free_shares, held_by, look
-from mooring.gpus.inventory import Gpu, inventory
+from mooring.gpus.machine import Gpu, inventory
 
 LOOK_S = 0.3
 LONGEST_LOOK_S = 5.0
