@@ -239,7 +239,7 @@ def _leaked(gpus: FakeGpus) -> list[str]:
     from mooring.engines import open_engine
     from mooring.gpus.gate import open_gate
     from mooring.gpus.holders import look
-    from mooring.gpus.inventory import inventory
+    from mooring.gpus.machine import inventory
 
     with contextlib.closing(open_engine()) as engine:
         gate = open_gate(engine.address)  # type: ignore[attr-defined]
