@@ -951,7 +951,7 @@ class Mooring:
         """The same, and of each that runs whether its GPUs are still there."""
         if not any(session.claims for session in sessions if session.state is State.RUNNING):
             return sessions
-        from mooring.gpus.inventory import inventory
+        from mooring.gpus.machine import inventory
 
         here = {gpu.uuid for gpu in inventory()}
 
