@@ -165,9 +165,14 @@ def test_max_wait_with_enqueue_only_leaves_it_in_the_queue(
 
 
 def test_start_waits_for_its_gpus_again(
-    cli: Cli, mooring: Mooring, nvml: FakeGpus, project
+    cli: Cli, mooring: Mooring, nvml: FakeGpus, project: Path
 ) -> None:
     """A stopped session has given its GPUs back; start gets in line, and may give up."""
+
+    def told(waiting: subprocess.Popen[str]) -> str:
+        assert waiting.stderr is not None
+        return waiting.stderr.readline()
+
     cli("create", "-d", "--name", "old", "--gpus", "8", check=0)
     cli("stop", "old", check=0)
     cli("create", "-d", "--name", "new", "--gpus", "8", check=0)
@@ -175,12 +180,12 @@ def test_start_waits_for_its_gpus_again(
     assert "in the queue" in done.stderr
     assert mooring.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
-        eventually(lambda: mooring.get("old").state is not State.STOPPED)
+        assert "1st in the queue for " in told(waiting)
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == 130
     assert mooring.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
-        eventually(lambda: mooring.get("old").state is not State.STOPPED)
+        assert "1st in the queue for " in told(waiting)
         cli("stop", "new", check=0)
         assert waiting.wait(30) == 0
     assert mooring.get("old").state is State.RUNNING
