@@ -36,6 +36,16 @@ WRONG = {
     "an image that is an option": "image: --privileged",
     "a hook": "on_create: touch pwned",
     "an include": "include: https://example.invalid/session.yml",
+    "a circle": "extends: ./session.yml",
+    "the shadow file": "extends: /etc/shadow",
+    "a device": "extends: /dev/zero",
+    "the kernel's own": "extends: [/proc/kmsg]",
+    "a terminal": "extends: /dev/tty",
+    "a folder": "extends: /etc",
+    "a URL": "extends: https://example.invalid/session.yml",
+    "an odd path": 'extends: "../\\e]0;pwned\\a.yml"',
+    "a path of its own length": f"extends: /{'x' * 5000}.yml",
+    "nobody's profile": "extends: pwned",
     "a folder of nobody's": "inputs: [~no-such-user/data]",
 }
 
