@@ -162,6 +162,7 @@ class Mooring:
             paths.installation_id(),
             most_per_user=policy.load().max_gpus_per_user,
             policy=str(policy.POLICY_FILE),
+            repair=self.reconcile,
         )
 
     # looking
@@ -918,14 +919,18 @@ class Mooring:
         if request is None:
             yield
             return
-        last = ""
+        folder, last = Folder.open(session.id), ""
 
         def tell(because: str) -> None:
             nonlocal last
-            if cancelled():
+            if cancelled() or folder.cancelled():
                 raise Cancelled(f"the start of session {session.name} was cancelled")
-            if because and because != last:
+            if because and because != last and max_wait_s != 0:
+                if not last:
+                    self.history.add(session.id, "queued", self.actor, because)
                 last = because
+                folder.tell_waiting(because)
+                folder.mark_queued()
                 progress(because)
 
         ticket = Ticket(
@@ -937,8 +942,19 @@ class Mooring:
             priority=session.priority,
             since=0,
         )
-        with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s):
-            yield
+        if not folder.take():
+            raise SessionStateError(
+                f"session {session.name} is being started already", "mooring ps shows its state"
+            )
+        try:
+            (folder.path / "cancel").unlink(missing_ok=True)
+            with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s):
+                folder.unmark_queued()
+                yield
+        finally:
+            folder.unmark_queued()
+            (folder.path / "cancel").unlink(missing_ok=True)
+            folder.release()
 
     def _dispatch(self) -> None:
         """Have somebody start what was left to wait."""
@@ -989,10 +1005,10 @@ class Mooring:
                 self.engine.wait(session.container, timeout_s=grace_s + 2.0)
 
     def _cancel(self, session: Session) -> bool:
-        """Have its creator give up; False when there is none, or when it has just finished."""
+        """Have who makes or starts it give up; False unless it is gone by that."""
         folder = Folder.open(session.id)
         deadline = time.monotonic() + CANCEL_PATIENCE_S
-        while folder.exists and not folder.ready and folder.being_created():
+        while folder.exists and (folder.queued or not folder.ready) and folder.being_created():
             if not folder.cancelled():
                 folder.ask_cancel()
             if time.monotonic() > deadline:
