@@ -249,6 +249,8 @@ def from_container(row: Container, boot_id: str) -> Session:
     end = folder.end() if state is State.STOPPED else None
     rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
     lost = state is State.STOPPED and end is None and rebooted
+    if state is State.STOPPED and folder.queued and folder.being_created():
+        state, lost = State.PENDING, False  # it is about to be started again
     try:
         spec = json.loads(labels.get(LABEL_SPEC, "{}"))
     except ValueError:
