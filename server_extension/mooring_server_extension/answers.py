@@ -18,6 +18,7 @@ from mooring.errors import (
     ConsentRequired,
     EngineUnavailable,
     MooringError,
+    NoCapacity,
     NotSupported,
     PolicyError,
     SessionExists,
@@ -67,6 +68,7 @@ STATUS: tuple[tuple[type[MooringError], int], ...] = (
     (SessionExists, 409),
     (SessionStateError, 409),
     (Cancelled, 409),
+    (NoCapacity, 409),
     (NotSupported, 501),
     (EngineUnavailable, 503),
     (SessionTimeout, 504),
@@ -169,7 +171,7 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
     # Of one that has ended too: they say so, and offer to start it again
     held = (own(kernel.id)[0] for kernel in session.kernels)
     notebooks = [path for path in map(jupyter.paths.get, held) if path]
-    if opened_by and session.state.value == "starting":
+    if opened_by and session.state.value in ("pending", "starting"):
         notebooks.append(opened_by)
     said = session.to_dict() | {
         "opened_by": opened_by,

@@ -16,6 +16,7 @@ from mooring.errors import EngineUnavailable, MooringError
 from mooring.service import Mooring
 from mooring_server_extension import audit, handlers, metrics
 from mooring_server_extension.answers import JupyterSide, jupyter_side
+from mooring_server_extension.gpus import Gpus
 from mooring_server_extension.metrics import Metrics
 from mooring_server_extension.survival import Survival
 from mooring_server_extension.threads import Threads
@@ -48,6 +49,7 @@ class MooringExtension(ExtensionApp):
     threads: Threads
     stopping: threading.Event  # creations that run are then given up
     survival: Survival
+    gpus: Gpus
     metrics: Metrics
     watcher: Watcher
     _asked: Future[EngineInfo] | None = None  # one question to the engine at a time
@@ -59,7 +61,10 @@ class MooringExtension(ExtensionApp):
         self.threads = Threads()
         self.stopping = threading.Event()
         self.survival = Survival(self._server, self.mooring, self.threads)
-        self.metrics = Metrics(self.mooring, lambda look: self.threads.submit("look", look))
+        self.gpus = Gpus(self.mooring, lambda look: self.threads.submit("look", look))
+        self.metrics = Metrics(
+            self.mooring, self.gpus, lambda look: self.threads.submit("look", look)
+        )
         metrics.publish(self.metrics)
         self.watcher = Watcher(
             self.mooring, self.threads, self._jupyter, self.metrics, self.refresh_s

@@ -10,7 +10,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 import mooring
-from mooring_server_extension import kernels, sessions, specs, stream, terminals
+from mooring_server_extension import gpus, kernels, sessions, specs, stream, terminals
 from mooring_server_extension.answers import Forbidden, NotFound
 from mooring_server_extension.base import MooringHandler
 
@@ -64,6 +64,7 @@ ROUTES: list[tuple[str, type[MooringHandler]]] = [
     (r"/mooring/api/status", StatusHandler),
     (r"/mooring/api/schema", specs.SchemaHandler),
     (r"/mooring/api/specs", specs.SpecsHandler),
+    (r"/mooring/api/gpus", gpus.GpusHandler),
     (r"/mooring/api/stream", stream.StreamHandler),
     (r"/mooring/api/sessions", sessions.SessionsHandler),
     (_SESSION, sessions.SessionHandler),

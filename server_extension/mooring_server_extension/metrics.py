@@ -13,7 +13,7 @@ from collections import Counter as Count
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from typing import Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -23,6 +23,10 @@ from mooring.errors import MooringError
 from mooring.history import Event, History
 from mooring.service import Mooring
 from mooring.session import Session, State
+from mooring_server_extension.gpus import STATES, Gpus
+
+if TYPE_CHECKING:
+    from mooring.gpus import GpuUse
 
 # A scrape stops the server's event loop: it waits so long for a look, or tells the last one
 SCRAPE_PATIENCE_S = 0.25
@@ -30,7 +34,7 @@ CACHE_S = 2.0
 
 START_SECONDS = Histogram(
     "mooring_session_start_seconds",
-    "Seconds from a session's creation to its running, pulls included.",
+    "Seconds from a session's creation to its running, pulls and waits for GPUs included.",
     buckets=(0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
     registry=None,
 )
@@ -47,14 +51,14 @@ class Metrics:
     """The figures of one server's sessions.
 
     Args:
-        mooring: asked when a scrape finds the last look too old.
+        mooring, gpus: asked when a scrape finds the last look too old.
         submit: runs that in a thread.
     """
 
     def __init__(
-        self, mooring: Mooring, submit: Callable[[Callable[[], None]], Future[None]]
+        self, mooring: Mooring, gpus: Gpus, submit: Callable[[Callable[[], None]], Future[None]]
     ) -> None:
-        self._mooring, self._submit = mooring, submit
+        self._mooring, self._gpus, self._submit = mooring, gpus, submit
         self._lock = threading.Lock()
         self._number = mooring.history.newest()
         self._sessions: list[Session] = []
@@ -93,26 +97,25 @@ class Metrics:
                 pass  # frozen, or on its way out: what was seen last must do
             except Exception:  # the server's other figures must not go with it
                 log.exception("the sessions could not be looked at")
-        yield from _families(self._sessions)
+        yield from _families(self._sessions, self._gpus.lately(SCRAPE_PATIENCE_S))
 
 
-def _families(sessions: list[Session]) -> Iterator[GaugeMetricFamily]:
+def _families(sessions: list[Session], gpus: list[GpuUse]) -> Iterator[GaugeMetricFamily]:
     states = GaugeMetricFamily("mooring_sessions", "Sessions, by state.", labels=["state"])
     found = Count(session.state for session in sessions)
-    for state in State:
-        if state is not State.GONE:
-            states.add_metric([str(state)], found[state])
+    for one in State:
+        if one is not State.GONE:
+            states.add_metric([str(one)], found[one])
     yield states
-    held = sum(_gpus(session.spec) for session in sessions if session.state in _HOLDING)
+    machine = GaugeMetricFamily("mooring_gpus", "GPUs of the machine, by state.", labels=["state"])
+    counted = Count(use.state for use in gpus)
+    for state in STATES:
+        machine.add_metric([state], counted[state])
+    yield machine
+    held = sum(claim.share for one in sessions if one.state in _HOLDING for claim in one.claims)
     yield GaugeMetricFamily("mooring_gpus_held", "GPUs that sessions hold.", value=held)
     kernels = sum(len(session.live_kernels) for session in sessions)
     yield GaugeMetricFamily("mooring_kernels", "Kernels that live in sessions.", value=kernels)
-
-
-def _gpus(spec: dict[str, Any]) -> float:
-    gpus = spec.get("gpus") or 0
-    count = gpus.get("count", 0) if isinstance(gpus, dict) else gpus
-    return float(count) if isinstance(count, (int, float)) else 0.0
 
 
 def _count(history: History, event: Event) -> None:
@@ -154,7 +157,7 @@ class _Gauges(Collector):
     metrics: Metrics | None = None
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return _families([])
+        return _families([], [])
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         return [] if self.metrics is None else self.metrics.families()

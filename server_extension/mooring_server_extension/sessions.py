@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring.errors import ConsentRequired, SessionNotFound, SessionStateError
+from mooring.errors import ConsentRequired, SessionNotFound, SessionStateError, SessionTimeout
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.session import Session, State
 from mooring_server_extension import bodies
 from mooring_server_extension.answers import BadRequest, NeedsConsent, session_body
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside
 
+if TYPE_CHECKING:
+    from mooring.config import ResolvedSpec
+
 MAX_TAIL = 10_000
 MAX_LOG_BYTES = 1 << 20
+# Of one that is being started: does it wait for its GPUs?
+PENDING_LOOK_S = 1.0
 
 
 def named(mooring: Mooring, name: str) -> Session:
@@ -62,12 +68,12 @@ class SessionsHandler(MooringHandler):
             audit.session = body.name or ""
             session = await self.core(lambda mooring: self._create(mooring, body), "create")
             audit.session = session.name
-        await self.answer(session, 201)
+        await self.answer(session, 202 if session.state is State.PENDING else 201)
 
     def _create(self, mooring: Mooring, body: bodies.Create) -> Session:
         from mooring.config import resolve
 
-        root, stopping = self.root, self.extension.stopping
+        root = self.root
         file = inside(root, body.file) if body.file else None
         flags = body.values | ({"name": body.name} if body.name else {})
         resolved = resolve(flags=flags, file=file, flag=lambda key: f"value {key!r}")
@@ -77,10 +83,24 @@ class SessionsHandler(MooringHandler):
         if body.allow:
             mooring.allow(resolved, cwd)
         try:
-            return mooring.create(resolved, cwd=cwd, tty=True, cancelled=stopping.is_set).session
+            return self._make(mooring, resolved)
         except ConsentRequired as error:
             grants = [str(grant) for grant in mooring.grants(resolved, cwd)]
             raise NeedsConsent(error.message, error.hint, grants) from error
+
+    def _make(self, mooring: Mooring, resolved: ResolvedSpec) -> Session:
+        def make(**how: Any) -> Session:
+            cancelled = self.extension.stopping.is_set
+            return mooring.create(
+                resolved, cwd=resolved.project, tty=True, cancelled=cancelled, **how
+            ).session
+
+        if not resolved.spec.gpus:
+            return make()
+        try:
+            return make(max_wait_s=0.0)
+        except SessionTimeout:
+            return make(enqueue=True)  # no request, and no server, has to wait for its turn
 
 
 class SessionHandler(MooringHandler):
@@ -123,19 +143,36 @@ class SessionHandler(MooringHandler):
 
 
 class StartHandler(MooringHandler):
-    """Start a stopped session again."""
+    """Start a stopped session again; one that has to wait for its GPUs is pending."""
 
     @web.authenticated
     @authorized
     async def post(self, name: str) -> None:
         with self.audited("start", name):
             bodies.read(bodies.Nothing, self.json_body())
-            session = await self.core(lambda mooring: mooring.start(named(mooring, name).id), "act")
-        await self.answer(session)
+            session = await self._start(name)
+        await self.answer(session, 202 if session.state is State.PENDING else 200)
+
+    async def _start(self, name: str) -> Session:
+        found = await self.core(lambda mooring: named(mooring, name))
+        cancelled = self.extension.stopping.is_set
+        starting = asyncio.ensure_future(
+            self.core(
+                lambda mooring: mooring.start(found.id, cancelled=cancelled),
+                "queue" if found.spec.get("gpus") else "act",
+            )
+        )
+        while not (await asyncio.wait({starting}, timeout=PENDING_LOOK_S))[0]:
+            now = await self.core(lambda mooring: named(mooring, found.id))
+            if now.state is State.PENDING:
+                # It goes on as long as the server does; its history tells what comes of it
+                starting.add_done_callback(lambda late: late.cancelled() or late.exception())
+                return now
+        return await starting
 
 
 class StopHandler(MooringHandler):
-    """Stop a session and keep its files; one that starts is cancelled and gone."""
+    """Stop a session and keep its files; one that waits or starts is cancelled and gone."""
 
     @web.authenticated
     @authorized

@@ -12,15 +12,15 @@ from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
-Pool = Literal["look", "quick", "act", "create", "recording"]
+Pool = Literal["look", "quick", "act", "create", "queue", "recording"]
 
 # Each kind of call has threads of its own: a creation may pull an image for minutes, a stop takes
-# half a minute, and neither what cancels them nor a glance at a session stands in their queue. A
-# recording may be large: one is read at a time.
-SIZES: dict[Pool, int] = {"quick": 8, "act": 16, "create": 8, "recording": 1}
+# half a minute, and neither what cancels them nor a glance at a session stands in their queue. Who
+# waits for GPUs may do so for hours. A recording may be large: one is read at a time.
+SIZES: dict[Pool, int] = {"quick": 8, "act": 16, "create": 8, "queue": 64, "recording": 1}
 # What changes sessions may finish so long after the server's end: it takes back what it has begun
 LAST_WORDS_S = 5.0
-CHANGES: tuple[Pool, ...] = ("act", "create")
+CHANGES: tuple[Pool, ...] = ("act", "create", "queue")
 
 
 class Threads:

@@ -24,7 +24,7 @@ STUCK_PATIENCE_S = 0.2
 # Countdowns change all the time, and a client counts by itself
 COUNTDOWN_S = 5.0
 BACKLOG = 1000
-COUNTDOWNS = ("idle_in_s", "max_in_s", "held_for_s", "cpu_percent", "memory_bytes")
+COUNTDOWNS = ("idle_in_s", "max_in_s", "held_for_s", "cpu_percent", "memory_bytes", "gpu_unused_s")
 
 log = logging.getLogger(__name__)
 

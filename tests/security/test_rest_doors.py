@@ -22,6 +22,7 @@ OPERATIONS = [(method.upper(), path) for method, path, _ in operations()]
 WRITES = [(method, path) for method, path in OPERATIONS if method != "GET"]
 # The last step of a path, and the resource that its authorizer is asked for; else sessions
 KINDS = {
+    "gpus": "gpus",
     "logs": "logs",
     "terminals": "terminals",
     "kernels": "kernels",

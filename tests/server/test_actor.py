@@ -28,6 +28,7 @@ def test_a_known_user_is_named(serve: Serve) -> None:
     assert ask("bob", "POST", "/sessions/aa/stop")["reason"] == "by bob"
     events = ask("ann", "GET", "/sessions/aa/events")["events"]
     assert [(one["kind"], one["actor"]) for one in events] == [
+        ("requested", "ann"),
         ("started", "ann"),
         ("stopped", "bob"),
     ]

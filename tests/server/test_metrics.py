@@ -13,6 +13,7 @@ from mooring.config import resolve
 from mooring.engines.fake import FakeEngine
 from mooring.folder import Folder
 from mooring.service import Mooring
+from mooring_server_extension.gpus import STATES
 from mooring_server_extension.metrics import CACHE_S
 from tests.server.conftest import Serve
 from tests.server.inprocess import InProcess
@@ -50,6 +51,7 @@ def test_sessions_are_counted_by_state(server: InProcess) -> None:
     figures = scrape(server)
     states = {k[23:-1]: v for k, v in figures.items() if k.startswith("mooring_sessions{state=")}
     assert states == {
+        "pending": 0,
         "starting": 0,
         "running": 1,
         "paused": 0,
@@ -59,6 +61,8 @@ def test_sessions_are_counted_by_state(server: InProcess) -> None:
     }
     assert figures["mooring_gpus_held"] == 0
     assert figures["mooring_kernels"] == 0
+    machine = {key for key in figures if key.startswith("mooring_gpus{state=")}
+    assert machine == {f"mooring_gpus{{state={state}}}" for state in STATES}
 
 
 def test_starts_and_stops_of_every_door_are_counted(

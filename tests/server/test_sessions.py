@@ -53,7 +53,7 @@ def test_the_history_names_who_asked(server: InProcess) -> None:
     server.ask("DELETE", "/sessions/aa")
     _, said = server.ask("GET", "/sessions/aa/events")
     kinds = [event["kind"] for event in said["events"]]
-    assert kinds == ["started", "stopped", "removed"]
+    assert kinds == ["requested", "started", "stopped", "removed"]
     assert {event["actor"] for event in said["events"]} == {caller().name}
     last = said["events"][-2]["number"]
     _, rest = server.ask("GET", f"/sessions/aa/events?after={last}")
@@ -114,7 +114,7 @@ def test_consent_is_asked_for_and_given(server: InProcess, project: Path, tmp_pa
         (b'{"values": {"imagee": "host"}}', 400, "spec_error", "imagee"),
         (b'{"values": {"idle_timeout": "soon"}}', 400, "spec_error", "idle_timeout"),
         (b'{"name": "../../x"}', 400, "spec_error", "name"),
-        (b'{"values": {"gpus": 1}}', 501, "not_supported", "gpus"),
+        (b'{"values": {"gpus": 1024}}', 409, "no_capacity", "1024 GPUs"),
         (b'{"file": "nothing.yml"}', 400, "spec_error", "nothing.yml"),
         (b'{"file": "../other.yml"}', 403, "forbidden", "outside"),
         (b'{"file": "/etc/passwd"}', 403, "forbidden", "outside"),

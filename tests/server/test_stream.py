@@ -87,7 +87,8 @@ def test_a_listener_is_told_at_once_and_of_every_change(serve: Serve) -> None:
         assert first == {"sessions": [], "engine": {"ok": True, "message": "", "hint": ""}}
         server.ask("POST", "/sessions", {"name": "aa"})
         event = client.next("history")
-        assert (event["name"], event["kind"]) == ("aa", "started")
+        assert (event["name"], event["kind"]) == ("aa", "requested")
+        assert client.next("history")["kind"] == "started"
         server.ask("POST", "/sessions/aa/stop")
         assert client.next("history")["kind"] == "stopped"
         eventually(lambda: client.states() == ["stopped"], timeout=10)

@@ -30,6 +30,14 @@ export interface ISchema {
   properties: Record<string, ISchemaProperty>;
 }
 
+/** A GPU of the machine; `state` is free, held, shared, draining, outside or split. */
+export interface IGpu {
+  uuid: string;
+  model: string;
+  state: string;
+  free_share: number;
+}
+
 /** One execution that a kernel's recorder kept. */
 export interface IExecution {
   msg_id: string;
@@ -100,8 +108,25 @@ export class Api {
     return Array.isArray(found) ? found : found.specs;
   }
 
+  async gpus(): Promise<IGpu[]> {
+    return (await this.json<{ gpus: IGpu[] }>('gpus')).gpus;
+  }
+
+  /** The session that was made; one that has to wait for its GPUs is `pending`. */
   async create(asked: ICreate): Promise<ISession> {
     return this.json('sessions', 'POST', asked);
+  }
+
+  /** One session; undefined for one that there is not. */
+  async session(name: string): Promise<ISession | undefined> {
+    try {
+      return await this.json(at(name));
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) {
+        return undefined;
+      }
+      throw error;
+    }
   }
 
   async start(name: string): Promise<ISession> {

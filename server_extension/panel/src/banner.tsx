@@ -8,12 +8,12 @@ import type { Actions } from './actions';
 import { showProblem } from './dialogs';
 import { Home } from './home';
 import { MissedOutput } from './missedOutput';
-import { ending, nearDeadline } from './session';
+import { ending, isComing, ISession, nearDeadline } from './session';
 import type { Sessions } from './sessions';
 import { counted, duration } from './words';
 
 interface IRow {
-  kind: 'starting' | 'ending' | 'stopped' | 'idle' | 'missed';
+  kind: 'pending' | 'starting' | 'degraded' | 'ending' | 'stopped' | 'idle' | 'missed';
   text: string;
   button: string;
   act: () => unknown;
@@ -30,6 +30,7 @@ export class NotebookBanner extends ReactWidget {
   ) {
     super();
     this.addClass('mooring-Banners');
+    NotebookBanner.all.add(this);
     this.home = Home.of(panel, sessions);
     this.missed = new MissedOutput(
       sessions.api,
@@ -50,8 +51,22 @@ export class NotebookBanner extends ReactWidget {
     if (this.isDisposed) {
       return;
     }
+    NotebookBanner.all.delete(this);
+    this.leaveQueue();
     this.missed.dispose();
     super.dispose();
+  }
+
+  /** Nobody waits any more for the GPUs of a notebook that was closed. */
+  private leaveQueue(): void {
+    const { queued, sessions } = this;
+    const others = [...NotebookBanner.all];
+    if (queued?.opened_by && !others.some(other => other.queued?.id === queued.id)) {
+      sessions.api
+        .remove(queued.id)
+        .then(() => sessions.drop(queued.id))
+        .catch(error => console.warn(`mooring: ${queued.name} stays in the queue`, error));
+    }
   }
 
   protected override render(): JSX.Element {
@@ -126,12 +141,21 @@ export class NotebookBanner extends ReactWidget {
     const { sessions, actions, home } = this;
     const rows: IRow[] = [];
     const session = home.session;
-    if (session?.state === 'starting') {
+    this.queued = session?.state === 'pending' ? session : null;
+    if (session && isComing(session)) {
       rows.push({
-        kind: 'starting',
-        text: `Session ${session.name}: ${session.waiting || 'starting'}`,
+        kind: session.state === 'pending' ? 'pending' : 'starting',
+        text: `Session ${session.name}: ${session.waiting || session.state}`,
         button: 'Cancel',
         act: () => actions.cancel(session)
+      });
+    }
+    if (session?.degraded) {
+      rows.push({
+        kind: 'degraded',
+        text: `Session ${session.name}: ${session.degraded}. Stop it and start it again`,
+        button: 'Stop',
+        act: () => actions.stop(session)
       });
     }
     const near = session && nearDeadline(session, sessions.elapsedS);
@@ -194,6 +218,8 @@ export class NotebookBanner extends ReactWidget {
     }
   }
 
+  private static readonly all = new Set<NotebookBanner>();
+  private queued: ISession | null = null;
   private readonly home: Home;
   private readonly missed: MissedOutput;
   private rows: IRow[] = [];

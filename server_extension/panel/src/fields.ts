@@ -18,8 +18,8 @@ export interface IField {
 
 // What is asked for at once, in this order; all else is under "More"
 const FIRST = ['name', 'image', 'gpus', 'cpus', 'memory', 'idle_timeout', 'max_duration'];
-// `image` builds too, and the panel's server is the only target that it has
-const LEFT_OUT = ['build', 'target', 'distribution'];
+// `image` builds too, the panel's server is the only target that it has, and a form is no file
+const LEFT_OUT = ['build', 'target', 'distribution', 'extends'];
 const WORDS: Record<string, string> = {
   gpus: 'GPUs',
   cpus: 'CPUs',
@@ -39,7 +39,7 @@ export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
       label: WORDS[key] ?? (key[0].toUpperCase() + key.slice(1)).replace(/_/g, ' '),
       help: property.description ?? '',
       kind,
-      choices: property.enum ?? [],
+      choices: forms(property).flatMap(form => form.enum ?? []),
       fallback: typed(key, kind, property.default)
     };
   };
@@ -50,20 +50,25 @@ export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
   return { first: first.map(field), more: more.map(field) };
 }
 
+/** All the forms that a value may have; null, which is the same as none, left out. */
+function forms(property: ISchemaProperty): ISchemaProperty[] {
+  const within = [...(property.anyOf ?? []), ...(property.oneOf ?? [])];
+  return within.length > 0 ? within.flatMap(forms) : property.type === 'null' ? [] : [property];
+}
+
 function kindOf(property: ISchemaProperty): FieldKind {
-  if (property.enum) {
+  const all = forms(property);
+  if (all.length > 0 && all.every(form => form.enum)) {
     return 'choice';
   }
-  const kinds = [property, ...(property.anyOf ?? []), ...(property.oneOf ?? [])]
-    .flatMap(({ type }) => type ?? [])
-    .filter(type => type !== 'null');
+  const kinds = all.flatMap(({ type }) => type ?? []).filter(type => type !== 'null');
   if (kinds.includes('boolean') && !kinds.includes('string')) {
     return 'switch';
   }
   if (kinds.includes('array')) {
     return 'lines';
   }
-  if (property.type === 'object') {
+  if (kinds.length > 0 && kinds.every(kind => kind === 'object')) {
     return 'pairs';
   }
   return kinds.includes('number') && !kinds.includes('string') ? 'number' : 'text';

@@ -4,10 +4,12 @@ import { HTMLSelect } from '@jupyterlab/ui-components';
 import React, { useEffect, useRef, useState } from 'react';
 
 import type { Actions, Then } from './actions';
-import { ApiError, ISchema, ISpecFile } from './api';
+import { ApiError, IGpu, ISchema, ISpecFile } from './api';
 import { fieldsOf, IField, parsed, typed } from './fields';
+import { isComing } from './session';
 import type { Sessions } from './sessions';
 import { showProblem } from './dialogs';
+import { counted } from './words';
 
 interface IProps {
   sessions: Sessions;
@@ -23,6 +25,7 @@ interface IProblem {
 
 export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JSX.Element {
   const [schema, setSchema] = useState<ISchema | null>(null);
+  const [gpus, setGpus] = useState<IGpu[] | null>(null);
   const [specs, setSpecs] = useState<ISpecFile[]>([]);
   const [file, setFile] = useState('');
   const [values, setValues] = useState<Record<string, string>>({});
@@ -39,6 +42,10 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
       .schema()
       .then(setSchema)
       .catch(error => setProblem(told(error)));
+    api
+      .gpus()
+      .then(setGpus)
+      .catch(error => console.warn('mooring: the GPUs cannot be listed', error));
     const folder = actions.folder;
     Promise.all([api.specs(''), folder ? api.specs(folder) : []])
       .then(found => setSpecs(unique(found.flat())))
@@ -60,7 +67,7 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
     const before = new Set(sessions.list.map(({ id }) => id));
     // Once the list shows it, the list tells what it waits for: the form is in the way
     const watch = (): void => {
-      if (sessions.list.some(({ id, state }) => !before.has(id) && state === 'starting')) {
+      if (sessions.list.some(session => !before.has(session.id) && isComing(session))) {
         sessions.changed.disconnect(watch);
         if (open.current) {
           onClose();
@@ -91,7 +98,10 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
         if (open.current) {
           onClose();
         }
-        await actions.open(made, next);
+        const there = isComing(made) ? await sessions.arrival(made.id) : made;
+        if (there?.state === 'running') {
+          await actions.open(there, next);
+        }
       }
     } catch (error) {
       if (open.current) {
@@ -113,7 +123,9 @@ export function NewSessionForm({ sessions, actions, then, onClose }: IProps): JS
       fallback={
         preset?.spec?.[field.key] !== undefined
           ? typed(field.key, field.kind, preset.spec[field.key])
-          : field.fallback
+          : field.key === 'gpus'
+            ? gpuHint(gpus, field.fallback)
+            : field.fallback
       }
       onChange={text => setValues({ ...values, [field.key]: text })}
     />
@@ -270,6 +282,15 @@ const EXAMPLES: Record<string, string> = {
   env: 'NAME=value',
   secrets: 'NAME=env:VARIABLE'
 };
+
+/** What an empty field for GPUs means, and how many there are to be had. */
+function gpuHint(gpus: IGpu[] | null, fallback: string): string {
+  if (!gpus) {
+    return fallback;
+  }
+  const free = gpus.filter(({ state }) => state === 'free').length;
+  return `${fallback || '0'}; ${free} of ${counted(gpus.length, 'GPU')} free`;
+}
 
 function told(error: unknown): IProblem {
   return {

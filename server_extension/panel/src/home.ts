@@ -4,7 +4,7 @@ import type { NotebookPanel } from '@jupyterlab/notebook';
 import { KernelAPI, Kernel } from '@jupyterlab/services';
 import type { SessionConnection } from '@jupyterlab/services/lib/session/default';
 
-import { hasKernel, ISession } from './session';
+import { hasKernel, isComing, ISession } from './session';
 import type { Sessions } from './sessions';
 
 /** What is known of a notebook's session: one for each notebook, whoever asks. */
@@ -44,8 +44,8 @@ export class Home {
     }
     const opened = sessions.ofNotebook(this.panel.sessionContext.path);
     const works = this.panel.sessionContext.session?.kernel?.connectionStatus === 'connected';
-    if (opened && (!works || opened.state === 'starting')) {
-      if (opened.state !== 'starting' && kernelId) {
+    if (opened && (!works || isComing(opened))) {
+      if (!isComing(opened) && kernelId) {
         this.last = { id: opened.id, name: opened.name, kernelId };
       }
       return opened;

@@ -1,6 +1,13 @@
 /** A session as the REST API tells it, and what its numbers mean. */
 
-export type State = 'starting' | 'running' | 'paused' | 'stopped' | 'lost' | 'unknown' | 'gone';
+export type State =
+  'pending' | 'starting' | 'running' | 'paused' | 'stopped' | 'lost' | 'unknown' | 'gone';
+
+/** A GPU that a session holds, by its UUID, or so much of one. */
+export interface IClaim {
+  gpu: string;
+  share: number;
+}
 
 /** A kernel that lives in a session. `id` is mooring's own, `kernel_id` Jupyter's, or "". */
 export interface IKernelRow {
@@ -34,6 +41,14 @@ export interface ISession {
   memory_bytes: number | null;
   memory_limit_bytes: number | null;
   gpus: number | { count?: number; model?: string | null } | null;
+  claims: IClaim[];
+  /** Seconds since one of its GPUs was seen in use; null for not known. */
+  gpu_unused_s: number | null;
+  /** What it has lost while it goes on: `gpu lost`; or "". */
+  degraded: string;
+  priority: number;
+  changed_at: number;
+  foreign: boolean;
   waiting: string;
   /** The notebook that it was made for, relative to the server's root; or "". */
   opened_by: string;
@@ -68,10 +83,33 @@ export function hasKernel(session: ISession, kernelId: string): boolean {
   return session.kernel_list.some(row => row.kernel_id === kernelId || row.id === short);
 }
 
-/** How many GPUs were asked for; 0 for none. */
+/** Whether it is on its way: it waits for its turn, or starts. */
+export function isComing({ state }: ISession): boolean {
+  return state === 'pending' || state === 'starting';
+}
+
+/** The GPUs that it holds; it gives them back when it stops. */
+export function heldGpus({ state, claims }: ISession): IClaim[] {
+  return ['running', 'paused', 'unknown'].includes(state) ? claims : [];
+}
+
+/** How many GPUs it holds, or else how many were asked for; 0 for none. */
 export function gpuCount(session: ISession): number {
-  const gpus = session.gpus;
-  return typeof gpus === 'number' ? gpus : gpus ? (gpus.count ?? 1) : 0;
+  const { gpus } = session;
+  const sum = heldGpus(session).reduce((sum, { share }) => sum + share, 0);
+  return sum || (typeof gpus === 'number' ? gpus : gpus ? (gpus.count ?? 1) : 0);
+}
+
+// As `mooring ps` tells it
+const UNUSED_S = 300;
+
+/** For how long it has held GPUs that nothing uses, in seconds; null if they are in use. */
+export function gpusUnusedS(session: ISession, elapsedS: number): number | null {
+  if (session.state !== 'running' || session.gpu_unused_s === null) {
+    return null;
+  }
+  const unused = session.gpu_unused_s + elapsedS;
+  return unused >= UNUSED_S ? unused : null;
 }
 
 /** Why it does not run: `was stopped by ada`, `was stopped: idle timeout`. */

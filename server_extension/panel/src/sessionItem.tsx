@@ -14,7 +14,15 @@ import {
 import React from 'react';
 
 import type { Actions } from './actions';
-import { gpuCount, isHeld, ISession, nearDeadline } from './session';
+import {
+  gpuCount,
+  gpusUnusedS,
+  heldGpus,
+  isComing,
+  isHeld,
+  ISession,
+  nearDeadline
+} from './session';
 import { counted, duration, size } from './words';
 
 interface IProps {
@@ -43,10 +51,19 @@ export function SessionItem(props: IProps): JSX.Element {
         <span className="mooring-Session-name" title={`${session.name} (${session.id})`}>
           {session.name}
         </span>
+        {session.degraded && (
+          <span
+            className="mooring-Session-degraded"
+            data-mooring="degraded"
+            title="Stop it and start it again: what runs in it cannot get it back"
+          >
+            {session.degraded}
+          </span>
+        )}
         <span className="mooring-Session-state">{session.state}</span>
       </div>
       <div className="mooring-Session-facts">
-        <Facts session={session} />
+        <Facts session={session} elapsedS={elapsedS} />
       </div>
       <Clock session={session} elapsedS={elapsedS} />
       <Notebooks {...props} />
@@ -56,11 +73,20 @@ export function SessionItem(props: IProps): JSX.Element {
 }
 
 /** Image, GPUs, CPU, memory, owner. */
-function Facts({ session }: { session: ISession }): JSX.Element {
+function Facts({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
   const facts: [string, string][] = [[session.image, 'Image']];
   const gpus = gpuCount(session);
   if (gpus > 0) {
-    facts.push([counted(gpus, 'GPU'), 'GPUs that it claims']);
+    const names = heldGpus(session).map(({ gpu, share }) =>
+      share < 1 ? `${share} of ${gpu}` : gpu
+    );
+    const title =
+      names.length > 0 ? `GPUs that it holds: ${names.join(', ')}` : 'GPUs that it wants';
+    facts.push([counted(gpus, 'GPU'), title]);
+  }
+  const unused = gpusUnusedS(session, elapsedS);
+  if (unused !== null) {
+    facts.push([`unused for ${duration(unused)}`, 'It holds GPUs, and nothing in it uses them']);
   }
   const cpu = cpuFact(session);
   if (cpu) {
@@ -122,8 +148,8 @@ interface IClockPart {
 
 function clock(session: ISession, elapsedS: number): IClockPart[] {
   const plain = (text: string): IClockPart[] => [{ text, near: false }];
-  if (session.state === 'starting') {
-    return plain(session.waiting || 'starting');
+  if (isComing(session)) {
+    return plain(session.waiting || session.state);
   }
   if (session.state === 'unknown') {
     return plain('the engine does not tell what became of it');
@@ -225,7 +251,7 @@ function Buttons({ session, actions, elapsedS, onMore }: IProps): JSX.Element {
           {state === 'stopped' && button('logs', 'Logs', listIcon, () => actions.logs(session))}
         </>
       )}
-      {state === 'starting'
+      {isComing(session)
         ? button('remove', 'Cancel', deleteIcon, () => actions.cancel(session))
         : button('remove', 'Remove', deleteIcon, () => actions.remove(session))}
       {state === 'running' && (

@@ -3,7 +3,7 @@
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { Api } from './api';
-import { hasKernel, IEngine, ISession } from './session';
+import { hasKernel, IEngine, isComing, ISession } from './session';
 import { Link, Stream } from './stream';
 
 export class Sessions {
@@ -88,6 +88,35 @@ export class Sessions {
     return this._list
       .filter(session => session.notebooks.includes(path) || session.opened_by === path)
       .sort((a, b) => b.created_at - a.created_at)[0];
+  }
+
+  /** A session once it is no longer on its way; undefined if it is gone by then. */
+  async arrival(id: string): Promise<ISession | undefined> {
+    for (;;) {
+      await this.until(() => {
+        const session = this.byId(id);
+        return this.fresh && !(session && isComing(session));
+      });
+      // What was told may have been on its way since before it was made
+      const session = await this.api.session(id);
+      if (!session || !isComing(session)) {
+        return session;
+      }
+      this.put(session);
+    }
+  }
+
+  private async until(holds: () => boolean): Promise<void> {
+    return new Promise(resolve => {
+      const look = (): void => {
+        if (holds()) {
+          this.changed.disconnect(look);
+          resolve();
+        }
+      };
+      this.changed.connect(look);
+      look();
+    });
   }
 
   /** Take in what a call answered before the stream tells it. */
