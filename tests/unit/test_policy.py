@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring import policy
+from mooring import blueprint, policy
 from mooring.doctor import examine
 from mooring.engines.fake import FakeEngine
 from mooring.errors import PolicyError, SpecError
@@ -336,6 +336,46 @@ def test_every_mount_is_held_against_it(
         flags[key] = [str(tmp_path / "other")]
     error = refusal(lambda: service.create(declare(**flags)))
     assert error.message.startswith(key)
+
+
+def test_what_changes_after_the_check_is_checked_again(
+    service: Mooring,
+    engine: FakeEngine,
+    declare: Any,
+    plant: Plant,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A link that is swapped in, and a policy that is written, while a session is made, count."""
+    (tmp_path / "other").mkdir()
+    (project / "data").mkdir()
+    plant(f"host_paths: [{project}]")
+    reserve = blueprint.reserve
+    turns: list[Callable[[], object]] = [
+        lambda: ((project / "data").rmdir(), (project / "data").symlink_to(tmp_path / "other")),
+        lambda: plant("images: [python]"),
+    ]
+
+    def after_the_turn(*arguments: Any, **options: Any) -> Any:
+        turns.pop(0)()
+        return reserve(*arguments, **options)
+
+    monkeypatch.setattr(blueprint, "reserve", after_the_turn)
+    error = refusal(lambda: service.create(declare(inputs=["data"])))
+    assert f"{tmp_path / 'other'} lies outside" in error.message
+    assert "image host" in refusal(lambda: service.create(declare())).message
+    assert not engine.containers
+
+
+def test_a_file_can_be_allowed_before_its_flags_are_said(
+    service: Mooring, declare: Any, plant: Plant
+) -> None:
+    """`trust` is about what a file reaches; the policy judges the whole, with the flags."""
+    plant("require_max_duration: true")
+    resolved = declare("home: true")
+    assert [grant.key for grant in service.allow(resolved, resolved.project)] == ["home"]
+    refusal(lambda: service.grants(resolved, resolved.project))
 
 
 def test_update_and_start_ask_it(

@@ -460,10 +460,12 @@ def test_schema_describes_every_key() -> None:
         {"record": "off"},
         {"command": ["sleep", 5], "env": {"A": 1, "B": True}},
         {"secrets": {"A": {"file": "a"}}, "inputs": [{"source": "a"}]},
+        {"extends": "gpu"},
+        {"extends": ["../base.yml", "gpu"], "image": None, "env": None, "memory": None},
     ],
 )
 def test_schema_accepts(keys: dict[str, Any]) -> None:
-    """The schema accepts what the model accepts."""
+    """The schema accepts what a file may hold."""
     jsonschema.validate(keys, json_schema())
 
 
@@ -478,6 +480,8 @@ def test_schema_accepts(keys: dict[str, Any]) -> None:
         {"pull": "often"},
         {"inputs": [{"name": "x"}]},
         {"home": "yes"},
+        {"extends": 5},
+        {"env": {"A": None}},
     ],
 )
 def test_schema_refuses(keys: dict[str, Any]) -> None:
