@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.errors import SessionNotFound, SessionTimeout
+from mooring.errors import SessionNotFound, SessionTimeout, SpecError
 from mooring_cli import options as opt
-from mooring_cli.joining import forwarding, interruptible, join
+from mooring_cli.joining import Shown, forwarding, interruptible, join
 from mooring_cli.output import note
 from mooring_cli.waiting import Wait, steps
 
@@ -34,6 +34,7 @@ class Launch:
         max_wait_s: give up when it does not run by then; None for as long as it takes.
         enqueue: leave it to itself, also when it has to wait; with ``max_wait_s`` only then.
         files: copied into its private home before it starts.
+        tmux: be in the image's tmux, beside its command, or in its terminal if there is no tmux.
     """
 
     detach: bool = False
@@ -42,6 +43,7 @@ class Launch:
     max_wait_s: float | None = None
     enqueue: bool = False
     files: Sequence[Path] = ()
+    tmux: bool = False
     detach_keys: str = opt.DETACH_KEYS
 
 
@@ -53,19 +55,22 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         MooringError: as ``Mooring.create``.
     """
     from mooring.service import Mooring
+    from mooring.session import State
     from mooring.terminals import is_interactive, terminal_size
 
     # what needs no GPU has nothing to queue for
     enqueue = how.enqueue and resolved.spec.gpus != 0
     background = how.detach or (how.enqueue and how.max_wait_s is None)
-    tty = (background or is_interactive()) if how.tty is None else how.tty
+    if background and how.tmux:
+        raise SpecError("--tmux attaches, and -d and --enqueue-only do not", "keep one of them")
+    tty = (background or how.tmux or is_interactive()) if how.tty is None else how.tty
     mooring = Mooring()
     with interruptible(), steps() as progress:
         wait = Wait(how.max_wait_s, progress)
         created = mooring.create(
             resolved,
             cwd=cwd,
-            attach=not (background or enqueue),
+            attach=not (background or enqueue or how.tmux),
             tty=tty,
             size=terminal_size(),
             remove=how.remove,
@@ -82,6 +87,12 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
     if background:
         _tell_background(session)
         return 0
+    if how.tmux and session.state is State.RUNNING:
+        from mooring_cli.attaching import in_tmux
+
+        code = in_tmux(mooring, session, how.detach_keys)
+        note(f"{session.name} goes on; come back with: mooring attach --tmux {session.name}")
+        return code
     if tty:
         note(f"session {session.name}; leave it running with {how.detach_keys}")
     if stream is None:
@@ -140,7 +151,7 @@ def _join_late(mooring: Mooring, session: Session, how: Launch, tty: bool) -> in
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         return _ended(mooring, session, _code_of(mooring, session), how.remove)
-    code = join(stream, detach_keys=how.detach_keys)
+    code = join(stream, detach_keys=how.detach_keys, shown=Shown(replay=None))
     return _ended(mooring, session, code, how.remove)
 
 

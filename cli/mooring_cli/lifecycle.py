@@ -38,6 +38,10 @@ def create(
     remove: Annotated[
         bool, typer.Option("--rm", help="Remove it when its command has ended.")
     ] = False,
+    tmux: Annotated[
+        bool,
+        typer.Option("--tmux", help="Be in the image's tmux, or in a terminal that mooring keeps."),
+    ] = False,
     max_wait: opt.MaxWait = None,
     enqueue: opt.Enqueue = False,
     values: opt.Values = opt.NO_VALUES,
@@ -62,6 +66,7 @@ def create(
         remove=remove,
         max_wait_s=longest,
         enqueue=enqueue,
+        tmux=tmux,
         detach_keys=detach_keys,
     )
     raise typer.Exit(launch(resolved, cwd, how))

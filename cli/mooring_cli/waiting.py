@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 SHOWN_AFTER_S = 0.5
+STARTING = "starting the container"
 # How far a pull is changes all the time; that it goes on does not
 _PULL = re.compile(r"(pulling [^ ]+): .*")
 
@@ -37,10 +38,14 @@ def steps() -> Iterator[Callable[[str], None]]:
 
 
 class _Lines:
-    """Writes a line for each step that is another than the last one, and lasts."""
+    """Writes a line for each step that is another than the last one, and lasts.
+
+    That a container is starting is told only to one who has waited for that.
+    """
 
     def __init__(self) -> None:
         self._step = ""
+        self._told = False
         self._timer: threading.Timer | None = None
 
     def __call__(self, text: str) -> None:
@@ -49,8 +54,12 @@ class _Lines:
             return
         self.close()
         self._step = step
-        if step:
-            self._timer = _later(lambda: note(step))
+        if step and (self._told or step != STARTING):
+            self._timer = _later(self._tell)
+
+    def _tell(self) -> None:
+        self._told = True
+        note(self._step)
 
     def close(self) -> None:
         if self._timer is not None:
