@@ -12,7 +12,18 @@ import typer
 
 import mooring
 from mooring.errors import MooringError
-from mooring_cli import editors, gpus, inside, kernel, lifecycle, look, settings, telling, top
+from mooring_cli import (
+    editors,
+    gpus,
+    inside,
+    kernel,
+    lifecycle,
+    look,
+    settings,
+    telling,
+    top,
+    transfer,
+)
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -51,6 +62,7 @@ def _main(
 
 lifecycle.register(app)
 inside.register(app)
+transfer.register(app)
 editors.register(app)
 look.register(app)
 telling.register(app)
