@@ -51,6 +51,8 @@ class Ticket:
         since: the order among equal priorities: nanoseconds, no two alike.
         granted: what it may take; empty while it waits.
         enqueued: its installation's dispatcher answers for it, not the process that drew it.
+        orphaned: when it was granted, of one that nobody answers for any more, seconds since the
+            epoch; else 0.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Ticket:
     since: int
     granted: tuple[Claim, ...] = ()
     enqueued: bool = False
+    orphaned: float = 0.0
 
     @property
     def order(self) -> tuple[int, int]:
@@ -152,8 +155,10 @@ class Gate:
                 if ticket.installation not in dispatchers:
                     dispatchers[ticket.installation] = self.dispatched(ticket.installation)
                 live = dispatchers[ticket.installation] or _age_s(path) < GRACE_S
-            if live or (ticket.granted and _age_s(path) < START_S):
+            if live:
                 found.append(ticket)
+            elif ticket.granted and _age_s(path) < START_S:
+                found.append(replace(ticket, orphaned=time.time() - _age_s(path)))
         return sorted(found, key=lambda ticket: ticket.order)
 
     def forsaken(self, installation: str) -> bool:

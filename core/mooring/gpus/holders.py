@@ -93,7 +93,7 @@ def look(
             holders.setdefault(claim.gpu, []).append(holder)
     known = {one.session_id for several in holders.values() for one in several}
     for ticket in tickets:
-        if ticket.id in known:
+        if ticket.id in known or (ticket.orphaned and not _about_to_run(engine, ticket)):
             continue
         for claim in ticket.granted:
             holders.setdefault(claim.gpu, []).append(
@@ -146,6 +146,21 @@ def _of_container(
         mine=labels.get(LABEL_INSTALLATION) == installation,
     )
     return [(claim, _with_share(holder, claim.share)) for claim in claims]
+
+
+def _about_to_run(engine: Engine, ticket: Ticket) -> bool:
+    """Whether a container has what was granted, or may be given it yet, though its maker is dead.
+
+    Not if there is none, for the engine starts only what was made before, nor if it has ended
+    since. One that began to run after the listing of those that do counts too.
+    """
+    for row in engine.list({LABEL_ID: ticket.id}):
+        detail = engine.inspect(row.id)
+        if detail is not None and (
+            detail.state not in ("exited", "dead") or detail.started_at < ticket.orphaned
+        ):
+            return True
+    return False
 
 
 def _with_share(holder: Holder, share: float) -> Holder:
