@@ -1,25 +1,21 @@
-"""attach, exec, logs: what goes on inside a session."""
+"""exec, logs: what goes on inside a session."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mooring.errors import MooringError, SessionNotFound
+from mooring.errors import MooringError
 from mooring_cli import options as opt
+from mooring_cli.attaching import attach_to, in_new_terminal, told_why
 from mooring_cli.joining import forwarding, join
 from mooring_cli.later import Rank
-from mooring_cli.output import explain, note
-
-if TYPE_CHECKING:
-    from mooring.service import Mooring
+from mooring_cli.output import explain
 
 
 def exec_(
@@ -34,18 +30,29 @@ def exec_(
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", "-n", help="Leave standard input alone.")
     ] = False,
+    again: Annotated[
+        str,
+        typer.Option(
+            metavar="LABEL",
+            hidden=True,
+            help="Take up a terminal opened with the same label that nobody is attached to.",
+        ),
+    ] = "",
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
     rank: Rank = None,
 ) -> None:
     """Run a command or a new shell in a session.
 
     Options come before NAME. Standard input is passed on and its end too, and Ctrl-C; the exit
-    code is the command's. Leaving it leaves the session running.
+    code is the command's. Leaving it leaves the session running. At a terminal it is a terminal of
+    the session, which outlives this one: mooring terminals, mooring attach.
     """
     if command and command[0].startswith("-") and command[0] != "--":
         raise typer.BadParameter(f"{command[0]} stands after NAME; options come before it")
     try:
-        code = _exec(name, opt.after_dashes(command), workdir, env, tty, no_stdin, detach_keys)
+        code = _exec(
+            name, opt.after_dashes(command), workdir, env, tty, no_stdin, detach_keys, again
+        )
     except MooringError as error:
         explain(error)
         code = opt.FAILED
@@ -60,106 +67,51 @@ def _exec(
     tty: bool | None,
     no_stdin: bool,
     detach_keys: str,
+    label: str,
 ) -> int:
     from mooring.service import Mooring
-    from mooring.terminals import is_interactive, raw, terminal_size
+    from mooring.terminals import is_interactive
 
     opt.check_keys(detach_keys)
     variables = dict(opt.variable(text) for text in env or [])
-    terminal = is_interactive() if tty is None else tty
-    if terminal:
-        variables.setdefault("TERM", os.environ.get("TERM", "xterm-256color"))
     mooring = Mooring()
     session = mooring.running(name)
-    mark, began = secrets.token_hex(4), time.time()
-    # raw from the start: a Ctrl-C that comes while the command starts is the command's
-    with raw(0) if terminal and not no_stdin else contextlib.nullcontext():
-        try:
-            stream = mooring.exec(
-                session,
-                command,
-                tty=terminal,
-                stdin=not no_stdin,
-                size=terminal_size() if terminal else None,
-                env=variables,
-                workdir=workdir,
-                detach_keys=detach_keys if terminal else "",
-                mark=mark,
-            )
-        except KeyboardInterrupt:
-            mooring.signal(session, "INT", mark)
-            raise
-        try:
-            with forwarding(mooring, session, stream, mark):
-                code = join(stream, stdin=None if no_stdin else 0, detach_keys=detach_keys)
-        except BrokenPipeError:  # as `mooring exec NAME -- yes | head -1` does
-            return 128 + signal.SIGPIPE
-    if code is None:
-        note(f"left it running in {session.name}")
-        return 0
-    if code == 128 + signal.SIGKILL and (why := mooring.why_killed(session, began)):
-        note(f"killed in {session.name}: {why}")
-    return code
+    if is_interactive() if tty is None else tty:
+        from mooring.terminalkeeper import unattached
 
-
-def attach(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="A session; without: your only running one.", autocompletion=opt.complete_names
-        ),
-    ] = None,
-    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
-    rank: Rank = None,
-) -> None:
-    """Attach to a session's main process.
-
-    It is the terminal as you left it. The exit code is the main process's if it ends meanwhile.
-    """
-    try:
-        code = _attach(name, detach_keys)
-    except MooringError as error:
-        explain(error)
-        code = opt.FAILED
-    raise typer.Exit(code)
-
-
-def _attach(name: str | None, detach_keys: str) -> int:
-    from mooring.service import Mooring
-    from mooring.terminals import terminal_size
-
-    opt.check_keys(detach_keys)
-    mooring = Mooring()
-    session = mooring.running(name or _only_running(mooring))
-    stream = mooring.attach(session, detach_keys=detach_keys)
-    if stream is None:
-        note(f"{session.name} has kernels and no main terminal; this is a new shell in it")
-        return _exec(session.name, [], None, None, None, False, detach_keys)
-    if stream.tty:
-        rows, columns = terminal_size()
-        stream.resize(rows, max(1, columns - 1))  # a change of size makes programs draw anew
-        note(f"session {session.name}; leave it running with {detach_keys}")
-    with forwarding(mooring, session, stream):
-        code = join(stream, detach_keys=detach_keys)
-    if code is None:
-        note(f"left {session.name} running; come back with: mooring attach {session.name}")
-        return 0
-    mooring.sessions()  # writes the end down
-    return code
-
-
-def _only_running(mooring: Mooring) -> str:
-    from mooring.session import State
-
-    live = [session.name for session in mooring.sessions() if session.state is State.RUNNING]
-    if not live:
-        raise SessionNotFound("no session is running", "make one: mooring create")
-    if len(live) > 1:
-        raise SessionNotFound(
-            f"{len(live)} sessions are running: {', '.join(live)}",
-            f"name one, as in: mooring attach {live[0]}",
+        known = unattached(mooring.terminals(session), label) if label else ""
+        if known:
+            return attach_to(mooring, session, known, detach_keys)
+        return in_new_terminal(
+            mooring,
+            session,
+            command,
+            detach_keys,
+            workdir=workdir,
+            variables=variables,
+            no_stdin=no_stdin,
+            label=label,
         )
-    return live[0]
+    mark, began = secrets.token_hex(4), time.time()
+    try:
+        stream = mooring.exec(
+            session,
+            command,
+            tty=False,
+            stdin=not no_stdin,
+            env=variables,
+            workdir=workdir,
+            mark=mark,
+        )
+    except KeyboardInterrupt:
+        mooring.signal(session, "INT", mark)
+        raise
+    try:
+        with forwarding(mooring, session, stream, mark):
+            code = join(stream, stdin=None if no_stdin else 0, detach_keys="")
+    except BrokenPipeError:  # as `mooring exec NAME -- yes | head -1` does
+        return 128 + signal.SIGPIPE
+    return told_why(mooring, session, code or 0, began)
 
 
 def logs(
@@ -203,5 +155,4 @@ def logs(
 def register(app: typer.Typer) -> None:
     """Put these commands on the command line."""
     app.command("exec", context_settings={"allow_interspersed_args": False})(exec_)
-    app.command()(attach)
     app.command()(logs)

@@ -7,30 +7,76 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from mooring.errors import MooringError
+from mooring_cli.output import note
 
 if TYPE_CHECKING:
     from mooring.engines.base import Stream
     from mooring.service import Mooring
     from mooring.session import Session
+    from mooring.terminalkeeper import Kept
+
+# Of what a terminal printed, so much is shown to one who comes back: some thousand lines
+REPLAY_BYTES = 256 << 10
 
 
-def join(stream: Stream, *, stdin: int | None = 0, detach_keys: str) -> int | None:
+@dataclass(frozen=True)
+class Shown:
+    """What of a terminal's output is shown to one who comes back: bytes from the end, or from
+    the byte of that number on; None for everything there is, and for nothing special.
+    """
+
+    replay: int | None = REPLAY_BYTES
+    since: int | None = None
+
+
+def join(
+    stream: Stream, *, stdin: int | None = 0, detach_keys: str, shown: Shown | None = None
+) -> int | None:
     """Be the process's terminal or pipes until it ends or is left.
+
+    A terminal that is kept is joined anew whenever the connection to it breaks.
+
+    Args:
+        shown: of a terminal that is kept; a new one is shown from its first byte.
 
     Returns:
         Its exit code; None if the user typed the detach keys.
     """
+    from mooring.terminalkeeper import Kept
     from mooring.terminals import connect, exit_code, terminal_size
 
+    if isinstance(stream, Kept):
+        return _join_kept(stream, stdin, detach_keys, shown or Shown())
     size = terminal_size if stream.tty else None
     if connect(stream, stdin=stdin, size=size, detach_keys=detach_keys):
         print(file=sys.stderr)  # the cursor stands behind what the program wrote last
         return None
     return exit_code(stream)
+
+
+def _join_kept(terminal: Kept, stdin: int | None, detach_keys: str, shown: Shown) -> int | None:
+    from mooring.terminalclient import Joined
+    from mooring.terminals import terminal_size
+
+    here = sys.stdout.isatty()
+    code = Joined(
+        terminal,
+        stdin=stdin,
+        size=terminal_size,
+        detach_keys=detach_keys,
+        offset=0 if terminal.new else shown.since,
+        replay=shown.replay,
+        exact=not here or terminal.new,
+        told=lambda text: note(f"\r\n{text}\r") if here else note(text),
+    ).run()
+    if code is None:
+        print("\r", file=sys.stderr)  # the cursor stands behind what the program wrote last
+    return code
 
 
 @contextlib.contextmanager

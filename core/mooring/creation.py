@@ -24,6 +24,7 @@ from mooring.gpus.gate import Ticket
 from mooring.history import History
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION
 from mooring.session import is_own
+from mooring.terminalkeeper import MainTerminal
 from mooring.users import caller
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Creation:
         """
         spec, folder, engine = self._resolved.spec, self._folder, self._engine
         user = caller()
-        container, asked, stream = "", False, None
+        container, asked = "", False
+        stream: Stream | None = None
         try:
             facts = blueprint.image_facts(engine, spec.image, spec.pull, user, self._step)
             if spec.kernel and not facts.python:
@@ -131,8 +133,12 @@ class Creation:
                 )
                 self._step("starting the container")
                 asked = True
+                main = MainTerminal(engine, folder) if self._main_has_terminal else None
                 container = engine.create(config)
-                if attach:
+                if main is not None:
+                    terminal = main.keep(container, detach_keys if attach else None)
+                    stream = terminal if attach else None
+                elif attach:
                     stream = engine.attach(container, tty=self._manner.tty, detach_keys=detach_keys)
                 ports.start(engine, container)
                 blueprint.await_check(engine, folder, container)
@@ -159,6 +165,12 @@ class Creation:
         finally:
             folder.release()
         return stream
+
+    @property
+    def _main_has_terminal(self) -> bool:
+        """Not one that has its clock alone."""
+        spec = self._resolved.spec
+        return self._manner.tty and bool(spec.argv or not spec.kernel)
 
     def enqueue(self) -> None:
         """Leave it to wait in the queue, for the dispatcher to go on with.

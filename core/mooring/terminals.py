@@ -156,10 +156,10 @@ def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int, leave: by
                         if not data:
                             return False
                         if demultiplexer is None:
-                            _write_all(stdout, data)
+                            write_all(stdout, data)
                         else:
                             for kind, piece in demultiplexer.feed(data):
-                                _write_all(stderr if kind == STDERR else stdout, piece)
+                                write_all(stderr if kind == STDERR else stdout, piece)
                 elif stdin is not None:
                     try:
                         data = os.read(stdin, CHUNK)
@@ -191,7 +191,7 @@ def _send(far: object, data: bytes) -> bytes:
     return data[sent:]
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:

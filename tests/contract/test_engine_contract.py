@@ -632,6 +632,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "exec": lambda engine: engine.exec("c", ["true"]),
     "exec_detached": lambda engine: engine.exec_detached("c", ["true"]),
     "exec_exit_code": lambda engine: engine.exec_exit_code("e"),
+    "resize": lambda engine: engine.resize("c", 24, 80),
     "out_of_memory": lambda engine: engine.out_of_memory("c", since=0.0),
     "image_id": lambda engine: engine.image_id("i:1"),
     "image_env": lambda engine: engine.image_env("i:1"),

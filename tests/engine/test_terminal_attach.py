@@ -175,7 +175,7 @@ def test_detach_from_an_exec(terminal, mooring) -> None:
     child = terminal("exec", "--detach-keys", "ctrl-a,x", "busy", "--", "sh", "-c", "echo on; cat")
     child.expect("on")
     child.send("\x01x")
-    child.expect("left it running in busy")
+    child.expect("left t1 of busy running; come back with: mooring attach busy t1")
     assert ended(child) == 0
     assert "attach failed" not in child.before
 

@@ -237,10 +237,7 @@ class Engine(Protocol):
         """Start another process in a running container and leave it alone. Returns its exec id."""
 
     def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
-        """Tell a terminal its size: of the main process, or of an exec. Never raises EngineError.
-
-        A process that has just ended, or not quite begun, has no terminal to resize.
-        """
+        """Tell a terminal its size: of the main process, or of an exec."""
 
     def out_of_memory(self, container: str, since: float) -> bool:
         """Whether a process of the container was killed for want of memory since then (epoch)."""

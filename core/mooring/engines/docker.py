@@ -419,7 +419,7 @@ class DockerEngine:
     def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
         if rows < 1 or columns < 1:
             return
-        with contextlib.suppress(EngineError), self._mapped("resizing the terminal"):
+        with self._mapped("resizing the terminal"):
             if exec_id:
                 self._api.exec_resize(exec_id, height=rows, width=columns)
             else:
@@ -575,8 +575,10 @@ class DockerStream:
             self._socket.shutdown(socket.SHUT_WR)
 
     def resize(self, rows: int, columns: int) -> None:
-        if self.tty:
-            self._engine.resize(self._container, rows, columns, exec_id=self.exec_id)
+        # A process that has just ended, or not quite begun, has no terminal to resize
+        with contextlib.suppress(EngineError):
+            if self.tty:
+                self._engine.resize(self._container, rows, columns, exec_id=self.exec_id)
 
     def exit_code(self) -> int | None:
         if self.exec_id:
