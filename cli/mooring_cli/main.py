@@ -13,6 +13,7 @@ import typer
 import mooring
 from mooring.errors import MooringError
 from mooring_cli import (
+    attaching,
     editors,
     gpus,
     inside,
@@ -62,6 +63,7 @@ def _main(
 
 lifecycle.register(app)
 inside.register(app)
+attaching.register(app)
 transfer.register(app)
 editors.register(app)
 look.register(app)
