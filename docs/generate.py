@@ -201,7 +201,7 @@ def spec_page() -> str:
         ),
         "",
         (
-            f"`{spec.EXTENDS}` is a key of the file alone: "
+            f"`{spec.EXTENDS}` is a key of the file alone. "
             f"{schema['properties'][spec.EXTENDS]['description']} "
             "[Profiles and files to build on](../how-to/profiles.md) has the rules. An "
             "administrator may limit all of it by a [policy](../how-to/policy.md)."

@@ -66,9 +66,11 @@ def _is_text(value: object) -> bool:
 
 
 def _prefixes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and None in value:
+        raise ValueError("has an item without a value: ~ alone is that in YAML, write ~/")
     texts = _texts(value)
-    if not all(text.startswith("/") or text == "~" or text.startswith("~/") for text in texts):
-        raise ValueError("must be whole paths, or ~ for each user's home")
+    if not all(text.startswith(("/", "~/")) or text == "~" for text in texts):
+        raise ValueError("must be whole paths, or ~/ for each user's home")
     return texts
 
 

@@ -87,6 +87,7 @@ def test_without_a_policy_all_is_allowed(plant: Plant) -> None:
         ("images: host", "images must be a list of texts", ""),
         ("images: [1]", "images must be a list of texts", ""),
         ("host_paths: [data]", "host_paths must be whole paths, or ~", ""),
+        ("host_paths: [~]", "~ alone is that in YAML, write ~/", ""),
         ("host_paths: [~bob]", "host_paths must be whole paths, or ~", ""),
         ("max_priority: 101", "must be a whole number from -100 to 100", ""),
         ("max_priority: true", "must be a whole number from -100 to 100", ""),
@@ -287,6 +288,9 @@ def test_host_paths(plant: Plant, tmp_path: Path) -> None:
 def test_home_in_a_policy_is_each_users_own(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """`~` is the home that the user database tells, not what the environment says."""
     home = Path(os.path.realpath(caller().home))
+    for whole in ("~/", "'~'"):
+        plant(f"host_paths: [{whole}]")
+        load().check_paths([("home", home), ("inputs", home / "x")])
     plant("host_paths: [~/work]")
     monkeypatch.setenv("HOME", "/")
     load().check_paths([("inputs", home / "work" / "x")])
