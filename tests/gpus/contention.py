@@ -344,8 +344,8 @@ def contest(kind: str, rounds: int, seed: int = 0, say: bool = True) -> Figures:
             total.add(figures)
             if say:
                 print(f"{kind:13} {number + 1:3}/{rounds} {figures}", flush=True)
-                for fault in figures.faults:
-                    print(f"    {fault}", flush=True)
+                for fault in figures.faults[:10]:
+                    print(f"    {' '.join(fault.split())}", flush=True)
     return total
 
 

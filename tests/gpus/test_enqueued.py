@@ -19,8 +19,9 @@ from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.gpus.gate import Gate, open_gate
+from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
-from mooring.session import LABEL_INSTALLATION, State
+from mooring.session import State
 from tests.fakes.gpus import HOOK, FakeGpus
 from tests.faults.conftest import PrivateEngine
 from tests.gpus.observer import Holding, Observer
