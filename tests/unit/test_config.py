@@ -162,6 +162,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "target": ("local", "local"),
     "encrypt": ("always", "always"),
     "record": ("off", 0),
+    "priority": ("-5", -5),
 }
 
 
