@@ -107,7 +107,7 @@ def one_round(herd: Herd, gpus: FakeGpus, places: Sequence[Place], kind: str, se
     chance = random.Random(seed)  # noqa: S311 - a dice, not a secret
     began = time.time()
     calls = [_call(chance, number, places, kind) for number in range(PROCESSES)]
-    with Observer() as observer:
+    with Observer(gpus.uuids) as observer:
         outcomes, turns = herd.run(calls, limit_s=LIMIT_S)
         _until_ended(herd, places)
     figures = Figures(rounds=1, processes=len(calls), double=observer.doubled)

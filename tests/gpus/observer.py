@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,12 @@ class Observer:
     """Follows the engine's events in a thread, from ``with`` to its end.
 
     Attributes:
+        gpus: UUIDs of those it looks at; others on the engine are others' business.
         holdings: every container with GPUs that ran meanwhile, in the order of their starts.
         doubled: a line for each moment at which a GPU was given out more than once.
     """
 
+    gpus: Sequence[str]
     holdings: list[Holding] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -189,7 +191,7 @@ class Observer:
         if not shares and attributes.get(LABEL_GPUS):  # removed since: only its label is left
             claims = (part.partition(":") for part in attributes[LABEL_GPUS].split(","))
             shares = {uuid: round(float(share or 1) * WHOLE) for uuid, _, share in claims}
-        if not shares:
+        if not shares.keys() & set(self.gpus):
             return
         holding = Holding(name, container, shares, at)
         self._running[container] = holding

@@ -109,7 +109,7 @@ def test_twenty_run_in_order_with_their_terminal_closed(
     """One GPU, twenty sessions, no mooring command after the last: all run, one by one."""
     while len(nvml.devices) > 1:
         nvml.lose(-1)
-    with Observer() as observer:
+    with Observer(nvml.uuids) as observer:
         enqueue_and_close_the_terminal()
         until_all_have_run(gpu_engine)
     assert observer.faults + observer.doubled == []
@@ -127,7 +127,7 @@ def test_a_pending_one_that_is_stopped_never_runs(
     """stop cancels one in the middle of the queue; those behind it move up, and all of them run."""
     while len(nvml.devices) > 1:
         nvml.lose(-1)
-    with Observer() as observer:
+    with Observer(nvml.uuids) as observer:
         enqueue_and_close_the_terminal(8, sleep=0.5)
         cli("stop", "q05", check=0)
         until_all_have_run(gpu_engine, 7)
@@ -142,7 +142,7 @@ def test_a_killed_dispatcher_loses_none(
     """kill -9 of the process that starts them: with the next mooring command it goes on."""
     while len(nvml.devices) > 2:
         nvml.lose(-1)
-    with Observer() as observer:
+    with Observer(nvml.uuids) as observer:
         enqueue_and_close_the_terminal()
         for enough in (4, 9, 14):
             eventually(lambda enough=enough: len(containers(gpu_engine)) >= enough, LIMIT_S)
