@@ -64,6 +64,8 @@ GIVE: Giving = (
     ("ACTIVITY", 0),
     ("STATE", 9),
     ("GPUS", 9),
+    ("STOPS IN", 0),
+    ("STATE", 7),
 )
 _BRIEF = {"idle timeout": "idle", "maximum duration": "max", "exit code": "exit"}
 STYLES = {

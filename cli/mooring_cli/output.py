@@ -14,8 +14,8 @@ from mooring.errors import MooringError
 # Of the 256 fixed colours those of middle brightness: each stands out at 3 : 1 or better from
 # white, from black and from what themes have for them. The sixteen others are the theme's, and
 # many a light one has a yellow that nobody can read. No faint text, for the same reason.
-COLOURS = {"good": 28, "busy": 130, "bad": 196, "odd": 133, "quiet": 243, "link": 32}
-_SIXTEEN = {"good": 32, "busy": 35, "bad": 31, "odd": 35, "link": 36}
+COLOURS = {"good": 28, "busy": 130, "bad": 196, "odd": 133, "quiet": 243}
+_SIXTEEN = {"good": 32, "busy": 35, "bad": 31, "odd": 35}
 _TABS = str.maketrans("\n\t", "  ")
 NARROWEST = 20
 _MOST = 1 << 62
@@ -198,12 +198,13 @@ def _squeeze(heads: Sequence[str], widths: list[int], give: Giving, room: int) -
         if over <= 0:
             break
         widths[at] = min(widths[at], max(least, widths[at] - over)) if least else 0
-    while excess() > 0:
-        others = [i for i in range(1, len(widths)) if widths[i] > 8]
-        widest = max(others, key=lambda i: widths[i]) if others else 0
-        if widths[widest] <= 4:
-            return
-        widths[widest] -= 1
+    for least in (8, 3):
+        while excess() > 0:
+            others = [i for i in range(1, len(widths)) if widths[i] > least]
+            widest = max(others, key=lambda i: widths[i]) if others else 0
+            if widths[widest] <= least:
+                break
+            widths[widest] -= 1
     for at, _ in reversed(giving):  # what the last column left was more than was needed
         if widths[at]:
             widths[at] = min(wanted[at], widths[at] - excess())

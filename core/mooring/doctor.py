@@ -137,7 +137,7 @@ def _gpus() -> Iterator[Finding]:
     for (model, memory, driver), count in kinds.items():
         size = f", {format_size(memory)} each" if memory else ""
         told = f", driver {driver}" if driver else ""
-        yield Finding("ok", "gpus", f"{count} × {model}{size}{told}")
+        yield Finding("ok", "gpus", f"{count} x {model}{size}{told}")
     if len(found) > len(whole):
         yield Finding("ok", "gpus", f"{len(found) - len(whole)} MIG instance(s) of them")
     if len(devices) > len(whole):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mooring import lease, paths
+from mooring import lease, moving, paths
 from mooring.engines.base import Container, Engine
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.folder import Folder, boot_id
@@ -24,6 +24,7 @@ from mooring.history import History
 from mooring.inuse import used_for
 from mooring.kernels import KernelHandle
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE
+from mooring.processes import alive, process_mark
 from mooring.session import Session, State, container_name, from_container, from_record, is_own
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
     # here, never a folder and no container, which would look lost.
     folders = {folder.id: folder for folder in Folder.all()}
     rows = engine.list(mine)
-    containers = {row.labels[LABEL_ID]: row for row in rows if is_own(row)}
+    own = {row.id: is_own(row) for row in rows}
+    containers = {row.labels[LABEL_ID]: row for row in rows if own[row.id]}
     probes = _remove_probes(engine, [row for row in rows if LABEL_PROBE in row.labels])
     half_created = []
     for session_id, folder in folders.items():
@@ -68,7 +70,9 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
                 _remove_half_created(engine, history, folder, containers.get(session_id))
             containers.pop(session_id, None)
             half_created.append(session_id)
-    half_created += _remove_late(engine, [row for row in rows if not is_own(row)])
+    strangers = [row for row in rows if not own[row.id]]
+    half_created += _remove_late(engine, strangers)
+    moving.clear(engine, strangers)
     _sweep_drafts()
     boot = boot_id()
     sessions = [from_container(row, boot) for row in containers.values()]
@@ -85,9 +89,10 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
         folder = Folder.open(session.id)
         waiting = folder.record().get("remove")
         # its creator, if it lives, wants to know how it ended before it is removed
-        if waiting and (waiting == process_mark(os.getpid()) or not _alive(waiting)):
+        if waiting and (waiting == process_mark(os.getpid()) or not alive(waiting)):
             with _one_repair(f"session {session.name}"):
                 engine.remove(session.container)
+                moving.forget(engine, folder)
                 folder.remove()
                 history.add(session.id, "removed", "reconciler", "as its creation asked")
     for session_id, folder in folders.items():
@@ -207,7 +212,7 @@ def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
 def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
     """Containers that looked into an image and whose maker is gone: they live for seconds."""
     records = {path.name: path for path in paths.images_dir().glob("mooring-probe-*")}
-    old = [row for row in rows if row.name in records and not _alive(row.labels[LABEL_PROBE])]
+    old = [row for row in rows if row.name in records and not alive(row.labels[LABEL_PROBE])]
     for row in old:
         with _one_repair(f"container {row.name}"):
             engine.remove(row.id)
@@ -217,20 +222,6 @@ def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
             if time.time() - records[name].stat().st_mtime > DRAFT_AGE_S:
                 records[name].unlink()
     return [row.id for row in old]
-
-
-def process_mark(pid: int) -> str:
-    """A process, told apart from a later one with the same number: ``PID:START``."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return f"{pid}:{file.read().rpartition(b')')[2].split()[19].decode()}"
-    except (OSError, IndexError):
-        return f"{pid}:gone"
-
-
-def _alive(mark: str) -> bool:
-    pid = mark.partition(":")[0]
-    return pid.isdigit() and process_mark(int(pid)) == mark
 
 
 def _with_memory(engine: Engine, session: Session) -> Session:

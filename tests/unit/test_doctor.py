@@ -178,7 +178,7 @@ def test_gpus_are_counted(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -
     known += [one, replace(one, uuid="GPU-2", index=1, split=True)]
     known += [replace(one, uuid="MIG-1", parent="GPU-2", memory_bytes=10 << 30)]
     assert [(f.level, f.text) for f in about("gpus", engine)] == [
-        ("ok", "2 × NVIDIA A100, 80 GiB each, driver 550.54"),
+        ("ok", "2 x NVIDIA A100, 80 GiB each, driver 550.54"),
         ("ok", "1 MIG instance(s) of them"),
     ]
     known.clear()
