@@ -90,9 +90,9 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
     if how.tmux and session.state is State.RUNNING:
         from mooring_cli.attaching import in_tmux
 
-        code = in_tmux(mooring, session, how.detach_keys)
+        left = in_tmux(mooring, session, how.detach_keys)
         note(f"{session.name} goes on; come back with: mooring attach --tmux {session.name}")
-        return code
+        return left
     if tty:
         note(f"session {session.name}; leave it running with {how.detach_keys}")
     if stream is None:

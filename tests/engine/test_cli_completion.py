@@ -70,6 +70,24 @@ def test_bash(script) -> None:
         assert sorted(found) == ["bert-1", "bert-2"], command
 
 
+def test_bash_completes_several_names_images_and_resources(script) -> None:
+    """In bash, each name of several is completed, and so are run's image and -r's names."""
+    path = script("bash")
+    for command in (
+        "stop bert-1",
+        "start bert-1",
+        "hold bert-1",
+        "update bert-1",
+        "describe other",
+    ):
+        text = BASH.format(script=path, command=command, typed="be")
+        assert sorted(run("bash", text, script.environ).split()) == ["bert-1", "bert-2"], command
+    said = run("bash", BASH.format(script=path, command="run", typed="ho"), script.environ)
+    assert said.split() == ["host"]
+    said = run("bash", BASH.format(script=path, command="run -r", typed="cuda"), script.environ)
+    assert said.split() == ["cuda.device=", "cuda.shares="]
+
+
 def test_bash_completes_commands_and_options(script) -> None:
     """In bash, commands and options complete too, and what fits nothing stays empty."""
     path = script("bash")

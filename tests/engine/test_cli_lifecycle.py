@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from mooring.engines.base import Engine
 from mooring.service import Mooring
 from mooring.session import State
+from mooring_cli.choosing import choose, each
 from tests.conftest import Cli
 from tests.kernel_clients import eventually
 from tests.registry import SlowRegistry, slow_registry
@@ -76,6 +78,18 @@ def test_several_at_once(cli: Cli, create: Create, mooring: Mooring) -> None:
     assert done.stderr.count("is running") == 2
     assert sorted(cli("rm", "-f", "*-1", check=0).stdout.split()) == ["a-1", "b-1"]
     assert mooring.sessions() == []
+
+
+def test_what_mostly_waits_is_done_to_several_at_a_time(
+    cli: Cli, create: Create, mooring: Mooring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four that each take a second are done within two, and told in their order."""
+    create("a", "b", "c", "d")
+    chosen = choose(mooring, ["c", "a", "d", "b"], verb="stop")
+    began = time.monotonic()
+    each(chosen, lambda session: time.sleep(1), at_once=4)
+    assert time.monotonic() - began < 2.5
+    assert capsys.readouterr().out.split() == ["c", "a", "d", "b"]
 
 
 def test_a_pattern_for_nothing_is_an_error(cli: Cli, create: Create) -> None:
@@ -276,6 +290,26 @@ def test_what_comes_later_is_refused_by_name(cli: Cli, project: Path, what: str)
     (project / "many.yml").write_text("distribution: {type: dask, nodes: 10}\n")
     done = cli("create", "-f", "many.yml", check=2)
     assert done.stderr.startswith("error: distribution is not supported by this version")
+
+
+def test_create_opens_the_images_tmux(project: Path, mooring: Mooring, cli: Cli) -> None:
+    """create --tmux is in the image's tmux, which goes on without us; -d contradicts it."""
+    assert "--tmux attaches" in cli("create", "--tmux", "-d", check=2).stderr
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed on this machine, and so not in its host image")
+    arguments = ["-m", "mooring_cli", "create", "--tmux", "--name", "mux"]
+    child = pexpect.spawn(
+        sys.executable, arguments, encoding="utf-8", timeout=20, env=os.environ | {"TERM": "xterm"}
+    )
+    child.expect(r"\[mooring\] 0:")
+    child.sendline("echo A''B $TMUX")
+    child.expect("AB /")
+    child.send("\x02d")
+    child.expect("mux goes on; come back with: mooring attach --tmux mux")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert mooring.get("mux").state is State.RUNNING
 
 
 def test_starting_what_runs_changes_nothing(cli: Cli, create: Create, mooring: Mooring) -> None:
