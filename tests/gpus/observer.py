@@ -155,16 +155,21 @@ class Observer:
             try:
                 with contextlib.closing(engine_client()) as api:
                     for event in self._events(api, since, until):
-                        self._seen(api, event)
+                        with self._faults_told():
+                            self._seen(api, event)
                 since = until
             except (DockerException, OSError) as error:
                 if last:
                     self.faults.append(f"events were lost: {error}")
-            except AssertionError as error:
-                self.faults.append(str(error))
-                since = until
             if not last:
                 self._done.wait(0.25)
+
+    @contextlib.contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            self.faults.append(str(error))
 
     def _events(self, api: APIClient, since: float, until: float) -> Iterator[dict[str, Any]]:
         found = api.events(
