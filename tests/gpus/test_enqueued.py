@@ -35,7 +35,7 @@ LIMIT_S = 240.0
 
 # Twenty commands at one terminal, one after the other, as a person or a loop types them
 SCRIPT = """
-for number in $(seq -w 1 {count}); do
+for number in $(seq -f %02g {count}); do
     "$0" -m mooring_cli create --enqueue-only --name "q$number" --gpus 1 -- sleep {sleep} ||
         echo "FAILED q$number"
 done
