@@ -28,7 +28,7 @@ from mooring.labels import (
     LABEL_SPEC,
     LABEL_VERSION,
 )
-from mooring.reconcile import process_mark
+from mooring.processes import process_mark
 from mooring.session import container_name
 from mooring.users import User, caller, with_group, with_user
 

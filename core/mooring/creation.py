@@ -19,7 +19,7 @@ from mooring import blueprint, mounts, paths, ports
 from mooring.engines.base import Engine, Stream
 from mooring.errors import Cancelled, EngineError, EngineUnavailable, MooringError, SpecError
 from mooring.folder import Folder
-from mooring.gpus.claims import Claim, Request
+from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket
 from mooring.history import History
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION
@@ -267,11 +267,7 @@ class Creation:
         ) as claims:
             self._folder.unmark_queued()
             self.tell_requested()
-            text = ", ".join(
-                claim.gpu if claim.share >= 1 else f"{claim.share:g} of {claim.gpu}"
-                for claim in claims
-            )
-            self._history.add(self._folder.id, "granted", self._actor, text)
+            self._history.add(self._folder.id, "granted", self._actor, in_words(claims))
             yield claims
 
     def _ticket(self, request: Request, *, enqueued: bool) -> Ticket:

@@ -32,7 +32,7 @@ class Lease:
 
         Args:
             key: who may take it over, told by equality; JSON.
-            holder: the process that holds it, as ``reconcile.process_mark`` names it.
+            holder: the process that holds it, as ``processes.process_mark`` names it.
             kernel: the id of the kernel that it is held for.
 
         Raises:

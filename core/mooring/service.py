@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring import blueprint, consent, guestfiles, mounts, paths, ports
+from mooring import blueprint, consent, guestfiles, mounts, moving, paths, ports
 from mooring.creation import Creation, Manner, Steps, remove_container
 from mooring.engines import open_engine
 from mooring.engines.base import Bind, Container, Engine, Stream
@@ -35,12 +35,13 @@ from mooring.errors import (
     SpecError,
 )
 from mooring.folder import GUEST_RUN, Folder, boot_id
-from mooring.gpus.claims import Request
+from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket
 from mooring.history import Event, History, PastSession
 from mooring.kernels import KernelHandle, host_lives, others_live
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME
-from mooring.reconcile import Repairs, process_mark, reconcile, unknown_sessions
+from mooring.processes import process_mark
+from mooring.reconcile import Repairs, reconcile, unknown_sessions
 from mooring.session import (
     REBOOTED,
     Session,
@@ -461,7 +462,8 @@ class Mooring:
     ) -> Session:
         """Start a stopped session again: same files, same packages, a new clock. Idempotent.
 
-        One with GPUs waits until those that it had are free: a container keeps its devices.
+        One with GPUs waits for as many as it had, and would rather have the same ones; with others
+        its container is made anew, over the same files.
 
         Args:
             progress: called with a line whenever what is waited for changes.
@@ -470,7 +472,7 @@ class Mooring:
 
         Raises:
             SessionNotFound, SessionStateError, EngineError
-            NoCapacity: its GPU is not there any more.
+            NoCapacity: there are no such GPUs any more.
             SessionTimeout: no turn within ``max_wait_s``.
             Cancelled
             PolicyError: the administrator's policy does not allow it any more.
@@ -500,7 +502,11 @@ class Mooring:
             [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
             self.deadlines(session).get("max_duration"),
         )
-        with self._claimed_again(session, progress, cancelled, max_wait_s):
+        with self._claimed_again(session, progress, cancelled, max_wait_s) as claims:
+            container = session.container
+            if set(claims) != set(session.claims):
+                progress("going on with other GPUs")
+                container = moving.move(self.engine, session, claims)
             guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
             for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
                 guestfiles.remove(folder.run, stale)
@@ -508,12 +514,14 @@ class Mooring:
                 boot_id=boot_id(), end_recorded=False, out_of_memory=None, changed_at=time.time()
             )
             if self._main_kind(session) == "terminal":
-                MainTerminal(self.engine, folder).keep(session.container, None)
-            ports.start(self.engine, session.container)
+                MainTerminal(self.engine, folder).keep(container, None)
+            ports.start(self.engine, container)
             try:
-                blueprint.await_check(self.engine, folder, session.container)
+                blueprint.await_check(self.engine, folder, container)
             except PolicyError:
-                self.engine.stop(session.container, grace_s=1.0)
+                self.engine.stop(container, grace_s=1.0)
+                if claims:
+                    self.queue.gate.forget(session.id)
                 raise
         self.history.session_resumed(session.id)
         self.history.add(session.id, "started", self.actor, "again")
@@ -596,6 +604,7 @@ class Mooring:
         ended = session.state in (State.STOPPED, State.LOST)
         remove_container(self.engine, session.id, session.container)
         folder = Folder.open(session.id)
+        moving.forget(self.engine, folder)
         if folder.exists:
             folder.remove()
         self.history.add(session.id, "removed", self.actor)
@@ -913,11 +922,15 @@ class Mooring:
         progress: blueprint.Progress,
         cancelled: Callable[[], bool],
         max_wait_s: float | None,
-    ) -> Iterator[None]:
-        """The GPUs of a stopped session, while the block starts its container."""
-        request = Request.again(session.claims)
-        if request is None:
-            yield
+    ) -> Iterator[tuple[Claim, ...]]:
+        """GPUs for a stopped session that had some, while the block starts its container."""
+        from mooring.spec import SessionSpec
+
+        wanted = session.claims and Request.from_spec(
+            SessionSpec.from_public_dict(session.spec).gpus
+        )
+        if not wanted:
+            yield ()
             return
         folder, last = Folder.open(session.id), ""
 
@@ -938,7 +951,7 @@ class Mooring:
             installation=paths.installation_id(),
             user=caller().name,
             session=session.name,
-            request=request,
+            request=wanted.again(session.claims),
             priority=session.priority,
             since=0,
         )
@@ -948,9 +961,10 @@ class Mooring:
             )
         try:
             (folder.path / "cancel").unlink(missing_ok=True)
-            with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s):
+            with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s) as claims:
                 folder.unmark_queued()
-                yield
+                self.history.add(session.id, "granted", self.actor, in_words(claims))
+                yield claims
         finally:
             folder.unmark_queued()
             (folder.path / "cancel").unlink(missing_ok=True)

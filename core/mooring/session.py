@@ -246,6 +246,8 @@ def from_container(row: Container, boot_id: str) -> Session:
     if not folder.ready:
         # whatever became of it: its creator tells
         state = State.PENDING if folder.queued else State.STARTING
+    elif row.state == "created":
+        state = State.STOPPED  # made anew with other GPUs, and not started since
     end = folder.end() if state is State.STOPPED else None
     rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
     lost = state is State.STOPPED and end is None and rebooted

@@ -16,6 +16,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from mooring.processes import alive
+
 if TYPE_CHECKING:
     from mooring.folder import Folder
     from mooring.service import Mooring
@@ -117,7 +119,7 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
         had_ended = had_ended or ended
         if lease.holder_of(folder) != known["holder"]:
             return  # removed by somebody, or the launcher of a restart has come
-        if not _alive(known["client"]):
+        if not alive(known["client"]):
             break  # nobody is left who could ask for a restart
         time.sleep(LOOK_S)
     held = lease.Lease.take(folder)
@@ -159,9 +161,3 @@ def end_kernel(mooring: Mooring, session_id: str, kernel_id: str) -> None:
         time.sleep(0.005)
     handle.tell_end(mooring.history)
     handle.forget()
-
-
-def _alive(mark: str) -> bool:
-    from mooring.reconcile import process_mark
-
-    return process_mark(int(mark.partition(":")[0])) == mark

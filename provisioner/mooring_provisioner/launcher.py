@@ -84,7 +84,7 @@ class Launcher:
     """
 
     def __init__(self, kernelspec: str, key: bytes, keeper: Keeper) -> None:
-        from mooring.reconcile import process_mark
+        from mooring.processes import process_mark
 
         self._kernelspec, self._key, self._keeper = kernelspec, key, keeper
         self._cwd = os.getcwd()
@@ -227,7 +227,7 @@ class Launcher:
             time.sleep(0.02)
 
     def _lease_key(self, wanted: Wanted) -> dict[str, Any]:
-        from mooring.reconcile import process_mark
+        from mooring.processes import process_mark
 
         return {
             "client": process_mark(self._client),

@@ -616,11 +616,52 @@ def _instance(kind: type[Exception]) -> Exception:
 
 
 CONFIG = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
+
+
+def test_remade_with_its_files(engine: Engine, make: Make) -> None:
+    """A stopped container is made anew with what it wrote, other labels and another environment."""
+    container = make("echo kept >/kept; exit 0", user="0:0", env={"A": "1", "B": "2"})
+    engine.wait(container, timeout_s=DEADLINE_S)
+    image = f"mooring-contract:{secrets.token_hex(4)}"
+    made = engine.remake(
+        container,
+        image=image,
+        name=f"contract-{secrets.token_hex(4)}",
+        labels={"new": "yes"},
+        env={"B": "3"},
+        gpus=(),
+        devices=(),
+    )
+    try:
+        engine.remove(container)
+        engine.rename(made, f"contract-{secrets.token_hex(4)}")
+        (row,) = (row for row in engine.list({"new": "yes"}) if row.id == made)
+        assert "mooring.contract" in row.labels
+        if isinstance(engine, DockerEngine):
+            engine.start(made)
+            assert engine.wait(made, timeout_s=DEADLINE_S) == 0
+            config = engine._api.inspect_container(made)["Config"]
+            assert {"A=1", "B=3"} <= set(config["Env"])
+            assert "B=2" not in config["Env"]
+            kinds = {change["Path"]: change["Kind"] for change in engine._api.diff(made)}
+            assert kinds["/kept"] == 0  # changed, and not added: it was there
+    finally:
+        engine.remove(made)
+        engine.remove_image(image)
+        engine.remove_image(image)
+    assert engine.image_id(image) is None
+
+
 PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "info": lambda engine: engine.info(),
     "list": lambda engine: engine.list({"a": "b"}),
     "inspect": lambda engine: engine.inspect("c"),
     "device_requests": lambda engine: engine.device_requests("c"),
+    "remake": lambda engine: engine.remake(
+        "c", image="i:1", name="n", labels={}, env={}, gpus=(), devices=()
+    ),
+    "rename": lambda engine: engine.rename("c", "n"),
+    "remove_image": lambda engine: engine.remove_image("i:1"),
     "create": lambda engine: engine.create(CONFIG),
     "start": lambda engine: engine.start("c"),
     "attach_network": lambda engine: engine.attach_network("c"),

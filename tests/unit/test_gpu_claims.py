@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooring.gpus.claims import WHOLE, Claim, Request, choose, from_label, to_label
-from mooring.gpus.inventory import Gpu
+from mooring.gpus.machine import Gpu
 from mooring.spec import GpuRequest
 
 GIB = 2**30
@@ -44,7 +44,7 @@ def test_requests(declared: object, request_: Request | None) -> None:
 
 def test_requests_go_through_a_ticket() -> None:
     """What is written on a ticket is read back as it was."""
-    for request in (Request(2, 1.0, 5, "A100"), Request(1, 0.5), Request(1, uuids=("a", "b"))):
+    for request in (Request(2, 1.0, 5, "A100"), Request(1, 0.5), Request(1, before=("a", "b"))):
         assert Request.from_dict(request.to_dict()) == request
 
 
@@ -98,12 +98,19 @@ def test_instances() -> None:
 
 
 def test_the_same_devices_again() -> None:
-    """A session that had devices gets those, and waits while one of them is taken."""
-    again = Request.again((Claim("GPU-2"), Claim("GPU-1")))
-    assert again is not None
+    """A session that had devices gets those if all are free, and else as many others."""
+    again = Request(2).again((Claim("GPU-2"), Claim("GPU-1")))
     assert choose(again, FOUR, free(1000, 1000, 1000, 1000)) == (Claim("GPU-1"), Claim("GPU-2"))
-    assert choose(again, FOUR, free(1000, 500, 1000, 1000)) is None
-    assert Request.again(()) is None
+    assert choose(again, FOUR, free(1000, 500, 1000, 1000)) == (Claim("GPU-0"), Claim("GPU-2"))
+    assert choose(again, FOUR, free(1000, 500, 0, 0)) is None
+    half = Request(1, 0.5).again((Claim("GPU-3", 0.5),))
+    assert choose(half, FOUR, free(1000, 500, 1000, 600)) == (Claim("GPU-3", 0.5),)
+    assert choose(half, FOUR, free(1000, 500, 1000, 400)) == (Claim("GPU-1", 0.5),)
+    part = Gpu("MIG-a", 0, "nvidia", "A100 MIG 3g.20gb", 20 * GIB, "1", parent="GPU-0")
+    split = [gpu(0, split=True), part, gpu(1)]
+    had = Request(1, 0.5).again((Claim("MIG-a"),))
+    assert choose(had, split, {"MIG-a": 1000, "GPU-1": 1000}) == (Claim("MIG-a"),)
+    assert choose(had, split, {"MIG-a": 0, "GPU-1": 1000}) == (Claim("GPU-1", 0.5),)
 
 
 shares = st.sampled_from([1.0, 0.5, 0.25, 0.333, 0.1])

@@ -18,7 +18,7 @@ from mooring.gpus import queue as queues
 from mooring.gpus.claims import Claim, Request
 from mooring.gpus.gate import Gate, Ticket, open_gate
 from mooring.gpus.holders import GpuUse, Holder, look
-from mooring.gpus.inventory import Gpu
+from mooring.gpus.machine import Gpu
 from mooring.gpus.queue import GpuQueue, decide, ordinal
 from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_OWNER, LABEL_SPEC
 
@@ -356,7 +356,7 @@ def test_a_bare_process_takes_its_gpu(engine: FakeEngine, process: Callable[[], 
     """A process outside of every container holds the GPU that it computes on."""
     from dataclasses import replace
 
-    from mooring.gpus.inventory import GpuProcess
+    from mooring.gpus.machine import GpuProcess
 
     pid = process()
     busy = replace(GPUS[0], processes=(GpuProcess(pid, 2**20),))
@@ -370,7 +370,7 @@ def test_a_process_that_is_going_drains(engine: FakeEngine, process: Callable[[]
     """A GPU is free only when its last process has gone, also one that waits to be reaped."""
     from dataclasses import replace
 
-    from mooring.gpus.inventory import GpuProcess
+    from mooring.gpus.machine import GpuProcess
 
     pid = process()
     busy = replace(GPUS[0], processes=(GpuProcess(pid, None),))

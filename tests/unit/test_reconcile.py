@@ -18,7 +18,8 @@ from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.folder import Folder
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE
-from mooring.reconcile import process_mark, reconcile
+from mooring.processes import process_mark
+from mooring.reconcile import reconcile
 from mooring.service import Mooring
 from mooring.session import Session, State, container_name
 

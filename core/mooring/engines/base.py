@@ -184,6 +184,34 @@ class Engine(Protocol):
     def create(self, config: ContainerConfig) -> str:
         """Create and do not start. Returns the id."""
 
+    def remake(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+    ) -> str:
+        """Create a container like one that is stopped, with its files and other GPUs.
+
+        Args:
+            image: the reference under which its files are kept.
+            labels, env: those that are other, beside all that it has.
+            gpus, devices: in place of its own, as in ``ContainerConfig``.
+
+        Returns:
+            The new one's id. The old one is still there.
+        """
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove an image that no container uses. Idempotent."""
+
     def start(self, container: str) -> None:
         """Start a created or exited container.
 

@@ -229,13 +229,7 @@ class DockerEngine:
                 port_bindings=_bindings(config.ports),
                 log_config={"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
             )
-            if config.gpus:
-                host["DeviceRequests"] = [self._device_request(config.gpus)]
-            if config.devices:
-                host["Devices"] = [
-                    {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
-                    for path in config.devices
-                ]
+            host |= self._gpus(config.gpus, config.devices)
             if podman and self.info().rootless:
                 self._refuse_limits(config)
                 host["UsernsMode"] = "keep-id"
@@ -263,7 +257,56 @@ class DockerEngine:
                 ) from error
         return str(made["Id"])
 
-    def _device_request(self, uuids: tuple[str, ...]) -> dict[str, Any]:
+    def remake(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+    ) -> str:
+        repository, _, tag = image.rpartition(":")
+        with self._mapped("making the container anew"):
+            row = self._api.inspect_container(container)
+            self._api.commit(container, repository=repository, tag=tag)
+            config, host = row["Config"], row["HostConfig"]
+            kept = [pair for pair in config["Env"] or [] if pair.partition("=")[0] not in env]
+            host |= {"DeviceRequests": None, "Devices": None} | self._gpus(gpus, devices)
+            if host.get("NetworkMode") == "none":  # it has got one since it was created
+                host["NetworkMode"] = "default"
+            changes = {
+                "Image": image,
+                "Labels": config["Labels"] | labels,
+                "Env": kept + [f"{key}={value}" for key, value in env.items()],
+                "HostConfig": host,
+            }
+            made = self._api.create_container_from_config(config | changes, name)
+        return str(made["Id"])
+
+    def rename(self, container: str, name: str) -> None:
+        with self._mapped("renaming the container"):
+            self._api.rename(container, name)
+
+    def remove_image(self, reference: str) -> None:
+        from docker.errors import ImageNotFound
+
+        with self._mapped("removing an image"), contextlib.suppress(ImageNotFound):
+            self._api.remove_image(reference)
+
+    def _gpus(self, uuids: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
+        """The part of a container's host configuration that gives it GPUs."""
+        nodes = [
+            {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
+            for path in devices
+        ]
+        return ({"DeviceRequests": [self._device_request(uuids)]} if uuids else {}) | (
+            {"Devices": nodes} if nodes else {}
+        )
+
+    def _device_request(self, uuids: Sequence[str]) -> dict[str, Any]:
         """By CDI where the engine has it and the devices are described, else NVIDIA's own way."""
         from mooring.gpus.machine import CDI_KIND, cdi_names
 

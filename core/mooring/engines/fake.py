@@ -293,6 +293,42 @@ class FakeEngine:
             )
             return made
 
+    def remake(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+    ) -> str:
+        with self._call("remake"):
+            old = self._find(container).config
+            self.images[image] = _digest(image.encode())
+            changes = {
+                "image": image,
+                "name": name,
+                "labels": {**old.labels, **labels},
+                "env": {**old.env, **env},
+                "gpus": tuple(gpus),
+                "devices": tuple(devices),
+                "network": True,
+            }
+            return self.create(replace(old, **changes))  # type: ignore[arg-type]
+
+    def rename(self, container: str, name: str) -> None:
+        with self._call("rename"), self._lock:
+            found = self._find(container)
+            if any(one.config.name == name for one in self.containers.values()):
+                raise EngineError(f"renaming the container: the name {name} is taken")
+            found.config = replace(found.config, name=name)
+
+    def remove_image(self, reference: str) -> None:
+        with self._call("remove_image"):
+            self.images.pop(reference, None)
+
     def start(self, container: str) -> None:
         with self._call("start"), self._lock:
             found = self._find(container)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mooring.gpus.machine import Gpu
@@ -41,14 +41,14 @@ class Request:
         share: of each device.
         memory_bytes: at least so much on each device.
         model: text that the model's name contains, in any case.
-        uuids: these devices and no others; for a session that had them before.
+        before: devices that it had before, taken if they are all free.
     """
 
     count: int
     share: float = 1.0
     memory_bytes: int = 0
     model: str = ""
-    uuids: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
     @classmethod
     def from_spec(cls, gpus: Gpus) -> Request | None:
@@ -62,12 +62,9 @@ class Request:
             return cls(1, max(round(gpus * WHOLE), 1) / WHOLE, memory, model)
         return cls(int(gpus), 1.0, memory, model)
 
-    @classmethod
-    def again(cls, claims: tuple[Claim, ...]) -> Request | None:
-        """The devices that a session had before; None if it had none."""
-        if not claims:
-            return None
-        return cls(len(claims), claims[0].share, uuids=tuple(claim.gpu for claim in claims))
+    def again(self, claims: tuple[Claim, ...]) -> Request:
+        """The same for a session that had devices: it would rather have those."""
+        return replace(self, before=tuple(claim.gpu for claim in claims))
 
     @property
     def amount(self) -> float:
@@ -85,8 +82,6 @@ class Request:
             text += f" with {self.model} in the model's name"
         if self.memory_bytes:
             text += f" with {format_size(self.memory_bytes)} or more"
-        if self.uuids:
-            text += f" ({', '.join(self.uuids)})"
         return text
 
     def suits(self, gpu: Gpu) -> bool:
@@ -95,15 +90,15 @@ class Request:
         An instance of a divided GPU is a device like others to who asks for a share, or for
         its model (``1g.5gb``); who asks for whole GPUs does not mean it.
         """
-        if gpu.split or (self.uuids and gpu.uuid not in self.uuids):
+        if gpu.split:
             return False
         if self.model.lower() not in gpu.model.lower() or gpu.memory_bytes < self.memory_bytes:
             return False
-        whole = self.share >= 1 and not self.uuids
+        whole = self.share >= 1
         return not (gpu.parent and whole and "mig" not in self.model.lower() and not _slice(self))
 
     def to_dict(self) -> dict[str, Any]:
-        return vars(self) | {"uuids": list(self.uuids)}
+        return vars(self) | {"before": list(self.before)}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Request:
@@ -113,7 +108,7 @@ class Request:
             float(said["share"]),
             int(said["memory_bytes"]),
             str(said["model"]),
-            tuple(map(str, said["uuids"])),
+            tuple(map(str, said["before"])),
         )
 
 
@@ -130,13 +125,18 @@ def choose(
         gpus: all of the machine.
         free: thousandths that are left of each device, by UUID; 0 for one that is not listed.
 
-    A share goes where it leaves the least unused: to the smallest instance that is as large, then
+    A session that had devices gets those, if all of them are free. A share goes where it leaves
+    the least unused: to the smallest instance that is as large, then
     to a device that others share already, then to a free one.
     """
     everything = list(gpus)
     suitable = [gpu for gpu in everything if request.suits(gpu)]
-    if request.share < 1 and not request.uuids:
-        need = round(request.share * WHOLE)
+    need = round(request.share * WHOLE)
+    had = [gpu for gpu in suitable if gpu.uuid in request.before]
+    wanted = [(gpu, WHOLE if gpu.parent else need) for gpu in had]
+    if len(had) == request.count and all(free.get(gpu.uuid, 0) >= some for gpu, some in wanted):
+        return tuple(Claim(gpu.uuid, some / WHOLE) for gpu, some in wanted)
+    if request.share < 1:
         sizes = {gpu.uuid: gpu.memory_bytes for gpu in everything}
         ranked = []
         for gpu in suitable:
@@ -151,7 +151,6 @@ def choose(
             return None
         best = min(ranked, key=lambda row: (row[0], row[1], row[2].index))
         return (Claim(best[2].uuid, 1.0 if best[2].parent else request.share),)
-    need = round(request.share * WHOLE)
     chosen = [gpu for gpu in suitable if free.get(gpu.uuid, 0) >= need]
     kinds = {gpu.kind: [one for one in chosen if one.kind == gpu.kind] for gpu in chosen}
     enough = [same for same in kinds.values() if len(same) >= request.count]
@@ -164,6 +163,13 @@ def to_label(claims: Iterable[Claim]) -> str:
     """``GPU-a,GPU-b`` or ``GPU-a:0.5``."""
     return ",".join(
         claim.gpu if claim.share >= 1 else f"{claim.gpu}:{claim.share:g}" for claim in claims
+    )
+
+
+def in_words(claims: Iterable[Claim]) -> str:
+    """``GPU-a, GPU-b`` or ``0.5 of GPU-a``."""
+    return ", ".join(
+        claim.gpu if claim.share >= 1 else f"{claim.share:g} of {claim.gpu}" for claim in claims
     )
 
 

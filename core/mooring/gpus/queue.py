@@ -78,7 +78,10 @@ class GpuQueue:
         gpus = inventory()
         everything = {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
         if choose(request, gpus, everything) is None:
-            raise NoCapacity(f"{request}: this machine has {_what_there_is(gpus)}", _hint(request))
+            raise NoCapacity(
+                f"{request}: this machine has {_what_there_is(gpus)}",
+                "see what there is: mooring gpus",
+            )
         if self.most_per_user is not None and request.amount > self.most_per_user:
             raise NoCapacity(
                 f"{request}: one user may hold {self.most_per_user:g} at a time",
@@ -239,9 +242,3 @@ def _what_there_is(gpus: Sequence[Gpu]) -> str:
             memory = f", {format_size(gpu.memory_bytes)}" if gpu.memory_bytes else ""
             kinds[f"{gpu.model}{memory}"] = kinds.get(f"{gpu.model}{memory}", 0) + 1
     return "; ".join(f"{count} of {kind}" for kind, count in kinds.items())
-
-
-def _hint(request: Request) -> str:
-    if request.uuids:
-        return "the session's own GPU is gone: remove the session, and create it anew"
-    return "see what there is: mooring gpus"

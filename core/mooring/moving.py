@@ -1,0 +1,76 @@
+"""A stopped session whose own GPUs are taken goes on with others: the same files, a new container.
+
+A container keeps the devices that it was made with. So another one is made over a picture of its
+files; whatever cuts that off, the reconciler finds one session and removes the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from mooring.engines.base import Container, Engine
+from mooring.errors import MooringError
+from mooring.folder import Folder
+from mooring.gpus.claims import Claim, to_label
+from mooring.gpus.devices import devices_for
+from mooring.labels import LABEL_GPUS, LABEL_ID
+from mooring.processes import alive, process_mark
+from mooring.session import Session, container_name
+
+
+def picture(session_id: str) -> str:
+    """The image that holds a moved session's files."""
+    return f"mooring/moved:{session_id}"
+
+
+def move(engine: Engine, session: Session, claims: Iterable[Claim]) -> str:
+    """Make a stopped session's container anew, with other GPUs.
+
+    Args:
+        claims: granted, and not those that it had.
+
+    Returns:
+        The id of its container now; it has not been started.
+
+    Raises:
+        EngineError
+    """
+    folder, claims = Folder.open(session.id), tuple(claims)
+    name = container_name(session.name, session.id)
+    devices = devices_for(folder, claims)
+    folder.update_record(moving=[f"{name}-next", process_mark(os.getpid())], moved=True)
+    made = engine.remake(
+        session.container,
+        image=picture(session.id),
+        name=f"{name}-next",
+        labels={LABEL_GPUS: to_label(claims)},
+        env=devices.env,
+        gpus=devices.requested,
+        devices=devices.nodes,
+    )
+    folder.update_record(container=made, moved_from=session.container, moving=None)
+    engine.remove(session.container)
+    folder.update_record(moved_from=None)
+    engine.rename(made, name)
+    return made
+
+
+def forget(engine: Engine, folder: Folder) -> None:
+    """Remove the picture of a session's files, if there is one; its containers are gone."""
+    if folder.record().get("moved"):
+        engine.remove_image(picture(folder.id))
+
+
+def clear(engine: Engine, strangers: Iterable[Container]) -> None:
+    """Remove what a move that was cut off has left, on either side of its middle."""
+    for row in strangers:
+        record = Folder.open(row.labels.get(LABEL_ID, "")).record()
+        name, mark = record.get("moving") or ("", "")
+        unfinished = bool(name) and row.name == name and not alive(mark)
+        if unfinished or (record and row.id == record.get("moved_from")):
+            with contextlib.suppress(MooringError):
+                engine.remove(row.id)
+                if unfinished:
+                    Folder.open(record["id"]).update_record(moving=None)

@@ -1,0 +1,92 @@
+"""A stopped session and GPUs: it gives them back, and gets as many again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mooring.config import ResolvedSpec, resolve
+from mooring.engines.fake import FakeEngine
+from mooring.errors import EngineError, SessionTimeout
+from mooring.folder import Folder
+from mooring.gpus.claims import Claim
+from mooring.moving import move, picture
+from mooring.service import Mooring
+from mooring.session import State, container_name
+from tests.conftest import Cli
+from tests.fakes.gpus import FakeGpus
+
+NOTE = 'echo "$MOORING_GPUS" >>/tmp/note; exec sleep 1000'
+
+
+def spec(command: str = NOTE, gpus: int = 1) -> ResolvedSpec:
+    return resolve(flags={"gpus": gpus, "command": command}, environ={})
+
+
+def test_the_same_devices_if_they_are_free(
+    mooring: Mooring, nvml: FakeGpus, project: Path, cli: Cli
+) -> None:
+    """What was stopped holds nothing, and gets its own devices back while nobody has them."""
+    session = mooring.create(spec(), name="a", tty=True).session
+    assert session.claims == (Claim(nvml.uuids[0]),)
+    mooring.stop(session)
+    assert {use.state for use in mooring.gpus()} == {"free"}
+    again = mooring.start("a")
+    assert (again.claims, again.container) == (session.claims, session.container)
+
+
+def test_others_when_those_are_taken(
+    mooring: Mooring, nvml: FakeGpus, project: Path, cli: Cli
+) -> None:
+    """Another's devices are not waited for: it goes on with free ones, and with all its files."""
+    session = mooring.create(spec(), name="a", tty=True).session
+    mooring.stop(session)
+    mooring.create(spec(), name="b", tty=True)
+    told: list[str] = []
+    again = mooring.start("a", progress=told.append)
+    assert again.state is State.RUNNING
+    assert again.claims == (Claim(nvml.uuids[1]),)
+    assert told == ["going on with other GPUs"]
+    said = cli("exec", "a", "--", "sh", "-c", "cat /tmp/note; echo $NVIDIA_VISIBLE_DEVICES")
+    assert said.stdout.split() == [nvml.uuids[0], nvml.uuids[1], nvml.uuids[1]]
+    asked = [request.ids for request in mooring.engine.device_requests(again.container)]
+    assert asked == [(nvml.uuids[1],)]
+    assert mooring.engine.inspect(session.container) is None
+    cli("rm", "-f", "a", check=0)
+    assert mooring.engine.image_id(picture(session.id)) is None
+
+
+def test_waiting_to_start(mooring: Mooring, nvml: FakeGpus, project: Path) -> None:
+    """With none free it waits, no longer than it was told to, and stays as it was."""
+    session = mooring.create(spec(gpus=8), name="a", tty=True).session
+    mooring.stop(session)
+    mooring.create(spec(gpus=1), name="b", tty=True)
+    with pytest.raises(SessionTimeout):
+        mooring.start("a", max_wait_s=0.5)
+    found = mooring.get("a")
+    assert (found.state, found.container) == (State.STOPPED, session.container)
+
+
+@pytest.mark.parametrize("step", ["remake", "remove", "rename"])
+def test_a_move_that_is_cut_off(
+    step: str, nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a move ends, there is one session after the next look, and nothing beside it."""
+    engine = FakeEngine()
+    mooring = Mooring(engine, actor="tester")
+    session = mooring.create(spec(), name="a").session
+    mooring.stop(session)
+    engine.fail(step, EngineError("cut off"), done=step == "remake")
+    with pytest.raises(EngineError):
+        move(engine, session, [Claim(nvml.uuids[3])])
+    monkeypatch.setattr("mooring.moving.alive", lambda mark: False)  # who moved it has died
+    assert [one.name for one in mooring.sessions()] == ["a"]
+    (left,) = [one for one in engine.containers.values() if "mooring.id" in one.config.labels]
+    moved = step != "remake"
+    assert mooring.get("a").claims == (Claim(nvml.uuids[3 if moved else 0]),)
+    assert mooring.start("a").state is State.RUNNING
+    mooring.remove(mooring.get("a"), force=True)
+    assert not Folder.open(session.id).exists
+    assert picture(session.id) not in engine.images
+    assert left.config.name.startswith(container_name("a", session.id))
