@@ -407,6 +407,7 @@ def settings_page() -> str:
 
 
 STATES = {
+    session.State.PENDING: "It waits for its GPUs, or for its turn.",
     session.State.STARTING: "Being created.",
     session.State.RUNNING: "Its container runs.",
     session.State.PAUSED: "Its container was paused outside mooring (`docker pause`).",
@@ -418,6 +419,7 @@ STATES = {
     "is done to it.",
 }
 LABELS = {
+    "LABEL_GPUS": "The GPUs that it holds: their ids, and the share of each that is not held whole.",
     "LABEL_ID": "The session's id, twelve hexadecimal digits.",
     "LABEL_NAME": "Its name.",
     "LABEL_OWNER": "The user who made it.",
