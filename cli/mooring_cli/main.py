@@ -18,8 +18,10 @@ from mooring_cli import (
     gpus,
     inside,
     kernel,
+    later,
     lifecycle,
     look,
+    running,
     settings,
     telling,
     top,
@@ -35,8 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waited too long. An attached create, exec "
-    "and attach return the remote command's own; exec and attach 125 when mooring itself failed.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waited too long, 130 Ctrl-C. An attached "
+    "create, run, exec and attach return the remote command's own; run, exec and attach 125 when "
+    "mooring itself failed.",
 )
 
 
@@ -62,6 +65,7 @@ def _main(
 
 
 lifecycle.register(app)
+running.register(app)
 inside.register(app)
 attaching.register(app)
 transfer.register(app)
@@ -71,6 +75,7 @@ telling.register(app)
 gpus.register(app)
 top.register(app)
 settings.register(app)
+later.register(app)
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(settings.config, name="config")
 
