@@ -20,7 +20,7 @@ from typing import Any
 import typer
 
 import mooring
-from mooring import config, errors, folder, kernelspecs, session, spec
+from mooring import config, errors, folder, kernelspecs, labels, session, spec
 from mooring.errors import MooringError, NotSupported
 from mooring.images import HOST
 from mooring_cli.main import app
@@ -386,7 +386,7 @@ def settings_page() -> str:
         "",
     ]
     lines += _table(
-        ["label", "value"], [[f"`{getattr(session, key)}`", text] for key, text in LABELS.items()]
+        ["label", "value"], [[f"`{getattr(labels, key)}`", text] for key, text in LABELS.items()]
     )
     lines += ["", "## Files of a session", "", *_block(inspect.getdoc(folder) or "")]
     guest = Path(mooring.__file__).parent / "guest"

@@ -21,7 +21,7 @@ from mooring.users import caller
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yml"))
 # What this version reads, checks and refuses, and the word that it refuses by
-REFUSED = {"gpu/session.yml": "gpus", "azureml/distributed-job.yml": "distribution"}
+REFUSED = {"azureml/distributed-job.yml": "distribution"}
 
 
 def name_of(path: Path) -> str:
