@@ -107,8 +107,7 @@ def _tell_background(session: Session) -> None:
 
     print(session.name, flush=True)
     if session.state in (State.PENDING, State.STARTING):
-        waits = f"; it is {session.waiting}" if session.waiting else ""
-        note(f"queued: it starts by itself{waits}")
+        note(f"{session.waiting or 'queued'}; it starts by itself when its turn comes")
         note(f"watch it: mooring events -f {session.name}; cancel it: mooring stop {session.name}")
     else:
         note(f"running; open a shell in it: mooring exec {session.name}")

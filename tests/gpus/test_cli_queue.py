@@ -137,7 +137,7 @@ def test_enqueue_only_returns_at_once_and_runs_by_itself(
     done = cli("run", *flags, "--exec", "python3 s.py", "host", "s.py", check=0)
     assert time.monotonic() - began < 5
     assert done.stdout == "later\n"
-    assert "queued" in done.stderr
+    assert "in the queue for 1 GPU; it starts by itself when its turn comes" in done.stderr
     assert mooring.get("later").state is State.PENDING
     (project / "s.py").unlink()
     cli("stop", "first", check=0)
@@ -183,6 +183,11 @@ def test_start_waits_for_its_gpus_again(
         assert "1st in the queue for " in told(waiting)
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == 130
+    assert mooring.get("old").state is State.STOPPED
+    with background("start", "old") as waiting:
+        eventually(is_pending(mooring, "old"))
+        assert cli("stop", "old", check=0).stdout == "old\n"
+        assert waiting.wait(20) == 1
     assert mooring.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         assert "1st in the queue for " in told(waiting)
