@@ -53,7 +53,7 @@ def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
     with machine(folder, 8) as fake:
         _, container = session("like", "--gpus", "1")
         options, image, command = as_docker_run(container)
-        run(*MOORING, "rm", "--force", "like")
+        run(*MOORING, "stop", "like")  # its folders stay, for the container that is like it
         gpu = fake.uuids[0]
         sides: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds + 1):
