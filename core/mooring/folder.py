@@ -266,7 +266,8 @@ class Folder:
 
     def hold(self, seconds: float) -> None:
         """Keep the session from idling out for that long; 0 ends a hold."""
-        guestfiles.write(self.run, "hold", f"{uptime() + seconds:.2f}\n")
+        until = uptime() + seconds if seconds > 0 else 0.0
+        guestfiles.write(self.run, "hold", f"{until:.2f}\n")
 
     # what the clock writes
 
