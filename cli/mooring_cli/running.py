@@ -41,7 +41,8 @@ def run(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILES]...", help="Files and folders, copied into its working directory."
+            metavar="[FILES]...",
+            help="Files and folders, copied into its working directory; '.' is all that is here.",
         ),
     ] = None,
     code: Annotated[
@@ -80,7 +81,7 @@ def run(
             tty=tty,
             max_wait_s=longest_wait(max_wait),
             enqueue=enqueue,
-            files=[Path(os.path.abspath(file)) for file in files or []],
+            files=[path for file in files or [] for path in _sent(file)],
             detach_keys=detach_keys,
         )
         flags = {
@@ -111,6 +112,12 @@ def _main_process(code: str | None, command: str | None) -> list[str] | None:
     if code is not None:
         return ["/bin/sh", "-c", _PYTHON, code]
     return None if command is None else ["/bin/sh", "-c", command]
+
+
+def _sent(file: Path) -> list[Path]:
+    """What is copied for a file of the command line: ``.`` is all that lies in this folder."""
+    here = Path.cwd()
+    return sorted(here.iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 
 
 def _absolute(texts: list[str] | None) -> list[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -343,6 +344,10 @@ def put_file(file: Path, home: Path) -> None:
     Raises:
         SpecError: it is not there, cannot be read, or something of that name is there already.
     """
+    if Path(os.path.realpath(file)) in Path(os.path.realpath(home)).parents:
+        raise SpecError(
+            f"{file} holds mooring's own folders, and cannot be sent", "send what you need of it"
+        )
     target = home / file.absolute().name
     if target.exists() or target.is_symlink():
         raise SpecError(f"{file}: two files have that name", "give one of them another name")
@@ -353,5 +358,8 @@ def put_file(file: Path, home: Path) -> None:
             shutil.copy2(file, target)
         else:
             raise SpecError(f"{file} is not there, or no file or folder", "correct the path")
-    except (OSError, shutil.Error) as error:
-        raise SpecError(f"{file} cannot be sent: {error}", "can you read all of it?") from error
+    except shutil.Error as error:  # of a folder: each file that it could not copy, and why
+        source, _, why = error.args[0][0]
+        raise SpecError(f"{source} cannot be sent: {why}", "send the folder without it") from error
+    except OSError as error:
+        raise SpecError(f"{file} cannot be sent: {error.strerror}", "can you read it?") from error

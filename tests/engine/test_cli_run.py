@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,20 @@ def test_run_sends_files_and_does_not_mount_the_folder(
     assert (project / "data" / "more.py").exists()
     line = f"cat {project}/secret.txt"
     assert "not sent" not in cli("run", "--rm", "--exec", line, "host", check=1).stdout
+
+
+def test_run_sends_a_whole_folder(cli: Cli, project: Path) -> None:
+    """`.` is all that lies in the current folder; what cannot be copied is named."""
+    (project / "s.py").write_text("print('sent')\n")
+    (project / "link.py").symlink_to("s.py")
+    (project / "sub").mkdir()
+    done = cli("run", "--rm", "--exec", "ls; python3 link.py", "host", ".", check=0)
+    assert done.stdout.split() == ["link.py", "s.py", "sub", "sent"]
+    os.mkfifo(project / "sub" / "pipe")
+    done = cli("run", "--rm", "host", ".", check=2)
+    assert re.fullmatch(r"error: .*/sub/pipe.* cannot be sent: [^\n]+\nhint: .*\n", done.stderr)
+    done = cli("run", "--rm", "host", "/", check=2)
+    assert "holds mooring's own folders" in done.stderr
 
 
 def test_run_takes_inputs_from_where_it_was_called(cli: Cli, project: Path) -> None:
