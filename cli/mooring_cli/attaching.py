@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring.errors import MooringError, SessionNotFound, SpecError
+from mooring.errors import MooringError, SessionNotFound, SessionStateError, SpecError
 from mooring_cli import options as opt
 from mooring_cli.joining import Shown, forwarding, join
 from mooring_cli.later import Rank
@@ -19,7 +19,7 @@ from mooring_cli.output import explain, note
 if TYPE_CHECKING:
     from mooring.service import Mooring
     from mooring.session import Session
-    from mooring.terminalkeeper import TerminalEntry
+    from mooring.terminalkeeper import Kept, TerminalEntry
 
 TMUX = ("tmux", "new-session", "-A", "-s", "mooring")
 
@@ -110,8 +110,15 @@ def attach(
     try:
         opt.check_keys(detach_keys)
         shown = _shown(replay, since)
-        mooring, session = _running(name)
-        if tmux:
+        mooring, session, over = _running(name)
+        if over is not None and not tmux and not terminal:
+            code = _read_to_the_end(session, over, shown, detach_keys)
+        elif over is not None:
+            raise SessionStateError(
+                f"session {session.name} is {session.state}",
+                f"start it again: mooring start {session.name}",
+            )
+        elif tmux:
             code = in_tmux(mooring, session, detach_keys)
         else:
             code = attach_to(mooring, session, terminal or "", detach_keys, shown)
@@ -121,11 +128,26 @@ def attach(
     raise typer.Exit(code)
 
 
-def _running(name: str | None) -> tuple[Mooring, Session]:
+def _running(name: str | None) -> tuple[Mooring, Session, Kept | None]:
+    """A running session; or one that has ended, with the rest of what it printed."""
     from mooring.service import Mooring
 
     mooring = Mooring()
-    return mooring, mooring.running(name or _only_running(mooring))
+    wanted = name or _only_running(mooring)
+    try:
+        return mooring, mooring.running(wanted), None
+    except SessionStateError:
+        session = mooring.get(wanted)
+        over = mooring.last_words(session)
+        if over is None:
+            raise
+        return mooring, session, over
+
+
+def _read_to_the_end(session: Session, terminal: Kept, shown: Shown, detach_keys: str) -> int:
+    note(f"session {session.name} has ended meanwhile; this is what its terminal printed last")
+    code = join(terminal, detach_keys=detach_keys, shown=shown)
+    return code or 0
 
 
 def _shown(replay: str | None, since: int | None) -> Shown:

@@ -841,6 +841,13 @@ class Mooring:
             return self.engine.attach(session.container, tty=False, detach_keys=detach_keys)
         return MainTerminal(self.engine, folder).find(session.container, detach_keys)
 
+    def last_words(self, session: Session) -> Kept | None:
+        """The main terminal of a session that has ended, if nobody has seen its end yet."""
+        folder = Folder.open(session.id)
+        if session.state is not State.STOPPED or not (folder.path / "term" / MAIN).exists():
+            return None
+        return MainTerminal(self.engine, folder).over(session.container)
+
     def _main_kind(self, session: Session) -> str:
         """What the main process reads and prints on: a ``terminal``, ``streams`` or ``none``."""
         if session.spec.get("kernel") and not session.spec.get("command"):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from mooring import terminalwire as wire
 from mooring.errors import EngineError, EngineUnavailable, MooringError, SessionStateError
-from mooring.terminalkeeper import Kept, Link, lives
+from mooring.terminalkeeper import Kept, Link, MainTerminal, lives
 from mooring.terminalmodes import Modes, Replay
 from mooring.terminals import key_codes, raw, write_all
 
@@ -371,7 +371,9 @@ class Joined:
         """No keeper answers: the session is over, or its keeper is, or it is about to serve."""
         try:
             code = self._terminal.exit_code()
-            if code is not None:
+            if code is not None and self._terminal.has_rest():
+                MainTerminal(self._terminal.engine, self._terminal.folder).over("")
+            elif code is not None:
                 self._code, self._over = code, True
             elif not lives(self._terminal.folder):
                 if not self._terminal.folder.exists:

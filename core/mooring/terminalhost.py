@@ -14,8 +14,9 @@ none is there to ask, it starts one for that (``mooring.terminalhelp``).
       main/ t1/ t2/ …       one terminal each: its spool, and `about` with what it is
 
 One keeper a session. It ends when the session has ended and nobody is connected, and when the
-session's folder goes. Clients that print as fast as they can hold a program back, as a terminal
-does; those that are slow, stopped or gone do not.
+session's folder goes. What the main process printed stays then, for one who comes late. Clients
+that print as fast as they can hold a program back, as a terminal does; those that are slow,
+stopped or gone do not.
 
 It is started in an interpreter of its own, without site-packages: 10 MB instead of the 50 MB of a
 process that has spoken to an engine, and safe where the caller has threads.
@@ -55,6 +56,9 @@ TICK_S = 1.0
 # How long clients have to say how a process ended, before a helper is started
 ASKED_S = 2.0
 HELPER_AGAIN_S = 5.0
+# How long it waits for somebody: when the session is over (a client that was cut off comes back
+# sooner), and when there is nothing to keep
+ENDING_S = 3.0
 UNUSED_S = 20.0
 KEPT_ENDED = 20
 KEPT_SENDERS = 64
@@ -153,8 +157,6 @@ class Keeper:
                 self.number = max(self.number, int(name[1:]) if name != wire.MAIN else 0)
                 if not terminal.ended and name != wire.MAIN:
                     about["lost"] = True  # held by an earlier keeper, which was killed
-                elif name == wire.MAIN:
-                    about.pop("code", None)
                 terminal.save()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(wire.SOCKET)
@@ -492,23 +494,23 @@ class Keeper:
             return
         if self.clients:
             self.used_at = now
+        unused_s = now - self.used_at
         held = [one for one in self.terminals.values() if one.stream is not None]
-        if not self.clients and not held and os.path.exists("../run/end"):
-            self.stopped = True
-            return
         unsure = [one for one in self.terminals.values() if one.cut_at]
+        if not held and os.path.exists("../run/end"):
+            self.stopped = unused_s > ENDING_S
+            return
         for terminal in unsure:
             waited = now - terminal.cut_at > (ASKED_S if self._joined(terminal) else 0)
             if waited and not self.helper and now - self.helped_at > HELPER_AGAIN_S:
                 self.helped_at = now
                 self.helper = _start_helper()
-        if held or unsure or self.clients:
+        if held or unsure:
             self.used_at = now
             return
         main = self.terminals.get(wire.MAIN)
         over = main is not None and main.ended
-        if over or (not self.terminals and now - self.used_at > UNUSED_S):
-            self.stopped = True
+        self.stopped = unused_s > (ENDING_S if over else UNUSED_S)
 
     def _reap(self) -> None:
         if self.helper:
@@ -518,7 +520,7 @@ class Keeper:
             self.helper = 0
 
     def close(self) -> None:
-        """Leave nothing."""
+        """Leave nothing but what the main process printed, if nobody has seen its end."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             os.unlink(wire.SOCKET)
@@ -530,7 +532,10 @@ class Keeper:
         for client in self.clients:
             client.socket.close()
         for terminal in self.terminals.values():
-            terminal.remove()
+            if terminal.name == wire.MAIN and not terminal.fetched:
+                terminal.save()
+            else:
+                terminal.remove()
 
 
 def _start_helper() -> int:

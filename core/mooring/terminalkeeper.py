@@ -291,6 +291,14 @@ class Kept:
             keeping.hand_over(stream, MAIN, {"command": command_of(self.folder)})
         return True
 
+    def has_rest(self) -> bool:
+        """Whether there is something left to read of one that has ended, and is not kept now.
+
+        Not of a session that is being removed. Raises EngineError.
+        """
+        left = self.name == MAIN and (self.folder.path / "term" / MAIN).exists()
+        return left and self.engine.inspect(self.container) is not None
+
     def socket(self) -> socket.socket:
         raise MooringError("a kept terminal is joined through its keeper")
 
@@ -345,6 +353,16 @@ class MainTerminal:
         if isinstance(stream, Kept):
             stream.new, stream.taken_up = False, True
         return stream or self._engine.attach(container, tty=True, detach_keys=detach_keys)
+
+    def over(self, container: str) -> Kept:
+        """The terminal of a main process that has ended: for the rest of what it printed.
+
+        Raises:
+            SessionStateError
+        """
+        if self._keeping is not None:
+            self._keeping.connect().close()
+        return Kept(self._engine, container, self._folder, MAIN)
 
     def _hand_over(self, container: str, stream: Stream) -> Kept:
         if self._keeping is None:
