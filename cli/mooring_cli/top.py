@@ -189,9 +189,9 @@ def _screen() -> Iterator[list[bool]]:
         sys.stdout.flush()
 
     def leave() -> None:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
     def pause(number: int, frame: Any) -> None:
         leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -128,12 +129,12 @@ def test_logs_follow_until_the_end(cli, create) -> None:
 def test_describe_events_and_why(cli, create, mooring) -> None:
     """describe, events and why tell of a running, an ended and a removed session."""
     create("told", flags=("--idle-timeout", "30m"), command=("sh", "-c", "read -r x; exit 3"))
-    said = cli("describe", "told", check=0).stdout
-    for part in ("name", "told", "running", "idle timeout  30m", "started"):
-        assert part in said
+    said = " ".join(cli("describe", "told", check=0).stdout.split())
+    for part in ("name told", "state running", "idle timeout 30m", "requested", "started"):
+        assert part in said, part
     document = json.loads(cli("describe", "--json", "told", check=0).stdout)
     assert document["spec"]["idle_timeout"] == 1800
-    assert document["events"][0]["kind"] == "started"
+    assert [event["kind"] for event in document["events"]] == ["requested", "started"]
     assert "told is running" in cli("why", "told", check=0).stdout
     cli("stop", "told", check=0)
     said = cli("why", "told", check=0).stdout
@@ -143,13 +144,41 @@ def test_describe_events_and_why(cli, create, mooring) -> None:
     cli("rm", "told", check=0)
     assert cli("why", "told", check=0).stdout.startswith("told is gone: stopped by ")
     events = json.loads(cli("events", "--json", "told", check=0).stdout)
-    assert [event["kind"] for event in events] == ["started", "stopped", "removed"]
+    kinds = [event["kind"] for event in events]
+    assert kinds == ["requested", "started", "stopped", "removed"]
     assert all(event["actor"] and event["time"] for event in events)
-    assert len(cli("events", "told", check=0).stdout.splitlines()) == 3
+    assert len(cli("events", "told", check=0).stdout.splitlines()) == 4
     assert "removed" in cli("describe", "told", check=0).stdout
     done = cli("logs", "told", check=1)
     assert done.stderr.startswith("error: session told is gone (stopped by ")
     assert "hint: mooring events told tells its history" in done.stderr
+
+
+def test_several_are_told_at_once(cli, create) -> None:
+    """describe, events and why take several names and patterns; one that is not there is told."""
+    create("one", "two")
+    document = json.loads(cli("describe", "--json", "one", "two", check=0).stdout)
+    assert [session["name"] for session in document] == ["one", "two"]
+    said = cli("events", "two", "one", check=0).stdout.splitlines()
+    assert [line.split()[0] for line in said].count("one") == 2
+    assert said == sorted(said, key=lambda line: line.split()[1:3])
+    done = cli("why", "o*", "nobody", check=1)
+    assert "one is running" in done.stdout
+    assert "no session named nobody" in done.stderr
+    assert "two" in cli("describe", "nobody", "two", check=1).stdout
+
+
+def test_a_hold_is_seen_at_once(cli, create) -> None:
+    """why and ps agree about a hold in the moment after it, before the clock has looked."""
+    create("kept", flags=("--idle-timeout", "30m"))
+    cli("hold", "kept", "2h", check=0)
+    said = cli("why", "kept", check=0).stdout
+    assert "last      hold, 0s ago" in said
+    assert "stops in  2h 29m (idle)" in said
+    cli("hold", "kept", "off", check=0)
+    said = cli("why", "kept", check=0).stdout
+    assert "held" not in said
+    assert re.search(r"stops in  (30m|29m) \(idle\)", said), said
 
 
 def test_events_follow(cli, create) -> None:
@@ -158,6 +187,7 @@ def test_events_follow(cli, create) -> None:
     command = [sys.executable, "-m", "mooring_cli", "events", "-f", "live"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        assert "requested" in process.stdout.readline()
         assert "started" in process.stdout.readline()
         cli("hold", "live", "1h", check=0)
         assert "held" in process.stdout.readline()
@@ -200,21 +230,25 @@ def test_update(cli, create, mooring) -> None:
 
 
 def test_ps_chooses_rows_and_columns(cli, create, mooring) -> None:
-    """ps shows the newest first; flags choose among them; --json has the documented fields."""
+    """ps shows the newest change first; flags choose; --json has the documented fields."""
     empty = cli("ps", check=0)
     assert (empty.stdout, empty.stderr) == ("", "no sessions; make one: mooring create\n")
     create("old", "mid", "new")
     cli("stop", "mid", check=0)
     cli("rm", "-f", "old", check=0)
-    assert cli("ps", "-q", check=0).stdout == "new\nmid\n"
+    assert cli("ps", "-q", check=0).stdout == "mid\nnew\n"
+    assert cli("ps", "-q", "-n", "1", check=0).stdout == "mid\n"
+    assert cli("ps", "-q", "--state", "running", check=0).stdout == "new\n"
+    assert cli("ps", "-q", "--filter", "name=[mn]*", check=0).stdout == "mid\nnew\n"
+    assert "no state 'dead'" in cli("ps", "--state", "dead", check=2).stderr
     assert cli("ps", "-q", "--running", check=0).stdout == "new\n"
-    assert cli("ps", "-q", "--dead", check=0).stdout == "mid\nold\n"
+    assert cli("ps", "-q", "--dead", check=0).stdout == "old\nmid\n"
     assert cli("ps", "-q", "--filter", "state=stopped", check=0).stdout == "mid\n"
     assert cli("ps", "-q", "--filter", "state=stopped", "--filter", "name=new").stdout == ""
     said = cli("ps", "--dead", "--format", "name,state,exit", check=0).stdout.splitlines()
-    assert [line.split()[0] for line in said] == ["NAME", "mid", "old"]
+    assert [line.split()[0] for line in said] == ["NAME", "old", "mid"]
     rows = json.loads(cli("ps", "--json", "--dead", check=0).stdout)
-    assert [(row["name"], row["state"]) for row in rows] == [("mid", "stopped"), ("old", "gone")]
+    assert [(row["name"], row["state"]) for row in rows] == [("old", "gone"), ("mid", "stopped")]
     assert all(tuple(row) == FIELDS for row in rows)
 
 
@@ -227,13 +261,16 @@ def test_ps_pages_after_ten(cli, mooring, project, monkeypatch, capsys) -> None:
 
     many = [dataclasses.replace(session, name=f"s{i}") for i in range(12)]
     monkeypatch.setattr(Mooring, "sessions", lambda self: many)
-    look.ps(False, False, False, "name", False, None, False)
+    look.ps(format_="name")
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 11
     assert said.err == "2 more: mooring ps --all\n"
-    look.ps(False, False, True, "name", False, None, False)
+    look.ps(everything=True, format_="name")
     assert len(capsys.readouterr().out.splitlines()) == 13
-    look.ps(False, False, False, None, True, None, False)
+    look.ps(last=11, format_="name")
+    said = capsys.readouterr()
+    assert (len(said.out.splitlines()), said.err) == (12, "")
+    look.ps(quiet=True)
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import secrets
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mooring.engines.base import Engine
+from mooring import paths
+from mooring.engines.base import Container, ContainerConfig, Engine
+from mooring.folder import Folder, boot_id, uptime
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_OWNER, LABEL_SPEC
 from mooring.service import Mooring
+from mooring.session import container_name
 
 pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
@@ -133,3 +142,80 @@ def test_exec_makes_few_requests(cli, mooring, real_engine, project) -> None:
     assert stream.socket().recv(10) == b""
     stream.close()
     assert counting.calls == ["list", "exec"]
+
+
+def test_ps_with_two_hundred_sessions(mooring, real_engine, state: Path) -> None:
+    """With 200 sessions, each with a clock and a kernel to be read, `mooring ps` takes 0.5 s."""
+    images = [images_of_host(mooring)] * 200
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda pair: stored(real_engine, *pair), enumerate(images)))
+    try:
+        taken = []
+        for _ in range(15):
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "mooring_cli", "ps", "--all"], capture_output=True, text=True
+            )
+            taken.append(time.perf_counter() - began)
+            assert done.stdout.count("many-") == 200, done.stderr
+        running = Running(real_engine)
+        began = time.perf_counter()
+        sessions = Mooring(running).sessions()
+        looked = time.perf_counter() - began
+        assert all(one.clock and one.live_kernels for one in sessions)
+        print(f"mooring ps, 200 sessions: {sorted(round(s, 3) for s in taken)}")
+        print(f"a look at 200 running ones, in a process that has begun: {looked:.3f} s")
+        assert min(taken) <= 0.5
+        assert looked <= 0.5
+    finally:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda one: real_engine.remove(one[1]), made))
+        for folder, _ in made:
+            folder.remove()
+
+
+def images_of_host(mooring: Mooring) -> str:
+    from mooring.images import host_image
+
+    return host_image(mooring.engine).reference
+
+
+def stored(engine: Engine, number: int, image: str) -> tuple[Folder, str]:
+    """A session's folder and its container, which is never started: 200 that run take minutes."""
+    now, spec = uptime(), {"image": "host", "memory": 8 << 30, "idle_timeout": 1800}
+    session_id, name = secrets.token_hex(6), f"many-{number}"
+    record = {"id": session_id, "name": name, "owner": "tester", "created_at": time.time()}
+    folder = Folder.create(session_id, record | {"boot_id": boot_id(), "spec": spec})
+    container = engine.create(
+        ContainerConfig(
+            name=container_name(name, session_id),
+            image=image,
+            argv=("true",),
+            user="0:0",
+            labels={
+                LABEL_ID: session_id,
+                LABEL_NAME: name,
+                LABEL_OWNER: "tester",
+                LABEL_INSTALLATION: paths.installation_id(),
+                LABEL_SPEC: json.dumps(spec),
+            },
+        )
+    )
+    folder.update_record(container=container)
+    (folder.run / "status").write_text(
+        f"sampled {now:.2f}\nidle_at {now + 900:.2f}\nmax_at never\nactive kernel\nunknown\n"
+        f"last_signal {now:.2f} kernel\ncpu_percent 3.1\nmemory_bytes 123456789\ncomplete\n"
+    )
+    (folder.run / "k" / "0123456789ab").mkdir()
+    (folder.run / "k" / "0123456789ab" / "busy").write_text("idle 12\n")
+    folder.mark_ready()
+    folder.release()
+    return folder, container
+
+
+class Running(Counting):
+    """An engine whose containers all seem to run."""
+
+    def list(self, *arguments: Any, **options: Any) -> list[Container]:
+        rows = self._engine.list(*arguments, **options)
+        return [dataclasses.replace(row, state="running") for row in rows]
