@@ -148,7 +148,7 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
     _, container = session("crowd", "--gpus", "0.25", "--", "sleep", "infinity")
     like = api.inspect_container(container)
     labels, mounts = like["Config"]["Labels"], like["HostConfig"]["Mounts"]
-    programs = [mount for mount in mounts if not mount["Target"].startswith("/run/mooring")]
+    programs = [mount for mount in mounts if mount["Target"] == "/usr"]
     made: list[str] = []
 
     def one(number: int) -> None:
@@ -160,7 +160,7 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
         host["Mounts"] = programs
         found = api.create_container(
             like["Config"]["Image"],
-            command=["/bin/sleep", "infinity"],
+            command=["/usr/bin/sleep", "infinity"],
             entrypoint=[],
             name=f"{folder_name()}-{number}",
             labels={
