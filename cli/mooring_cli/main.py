@@ -14,6 +14,7 @@ import mooring
 from mooring.errors import MooringError
 from mooring_cli import (
     attaching,
+    describing,
     editors,
     gpus,
     inside,
@@ -71,6 +72,7 @@ attaching.register(app)
 transfer.register(app)
 editors.register(app)
 look.register(app)
+describing.register(app)
 telling.register(app)
 gpus.register(app)
 top.register(app)

@@ -118,6 +118,9 @@ def test_a_pause_gives_the_terminal_back(mooring, screens) -> None:
     screen.process.send_signal(signal.SIGTSTP)
     screen.wait_for(lambda said: said.endswith(LEFT))
     assert termios.tcgetattr(screen.theirs) == screen.before
+    stat = Path(f"/proc/{screen.process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
     drawn = len(screen.written)
     screen.process.send_signal(signal.SIGCONT)
     screen.wait_for(lambda said: b"NAME" in said[drawn:])
