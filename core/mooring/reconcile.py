@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,21 +178,31 @@ def _remove_abandoned(engine: Engine, history: History, session: Session) -> boo
 def _remove_half_created(
     engine: Engine, history: History, folder: Folder, row: Container | None
 ) -> None:
+    name = folder.record().get("name", "")
+    if not folder.exists:
+        return  # another one was quicker
     log.info("session %s was never finished: removing what there is of it", folder.id)
     # Made between the listing and the death of its creator, perhaps: looked for once more
     made = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id}
     rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
     for found in rows:
         engine.remove(found.id)
-    if not rows:  # the engine may still be at work on it
-        name = container_name(folder.record().get("name", ""), folder.id)
-        (paths.swept_dir() / folder.id).write_text(name)
+    if not rows and name:  # the engine may still be at work on it
+        _mark_swept(folder.id, container_name(name, folder.id))
     history.add(folder.id, "removed", "reconciler", "its creation was cut off")
     history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
     )
     with contextlib.suppress(MooringError):
         folder.remove()
+
+
+def _mark_swept(session_id: str, container: str) -> None:
+    """Leave the name of a container that may still come; several do it at once, and each whole."""
+    mark = paths.swept_dir() / session_id
+    draft = paths.state_dir() / f".swept.{session_id}.{os.getpid()}.{threading.get_ident()}"
+    draft.write_text(container)
+    draft.replace(mark)
 
 
 def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
