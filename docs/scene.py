@@ -21,13 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "tests" / "fakes" / "nvml")]
+NVML = ROOT / "tests" / "fakes" / "nvml" / "pynvml.py"
 
 NOW, UPTIME = 1_771_250_700.0, 900_000.0  # 2026-02-16 14:05:00 UTC, a Monday
 MINUTE, HOUR, DAY, GIB = 60.0, 3600.0, 86400.0, 1 << 30
@@ -100,7 +102,7 @@ def scene() -> Iterator[Stage]:
     """Set it up, and take it away again; this process's clocks stand still meanwhile."""
     from mooring import service
     from mooring.engines.fake import FakeEngine
-    from mooring.gpus import holders
+    from mooring.gpus import holders, machine
 
     with tempfile.TemporaryDirectory(prefix="ms-", dir="/var/tmp") as folder:
         nvml = Path(folder) / "nvml.json"
@@ -112,7 +114,9 @@ def scene() -> Iterator[Stage]:
             "LC_ALL": "C",
         }
         with (
-            mock.patch.dict(os.environ, environ),
+            _clock_of(environ),
+            _fake_nvml(),
+            mock.patch.object(machine, "_amd", return_value=()),
             mock.patch("time.time", return_value=NOW),
             mock.patch("time.clock_gettime", return_value=UPTIME),
             mock.patch.object(holders, "_comm", lambda pid: COMMS.get(pid, "")),
@@ -121,7 +125,6 @@ def scene() -> Iterator[Stage]:
         ):
             os.environ.pop("NO_COLOR", None)
             os.environ.pop("COLORTERM", None)
-            time.tzset()
             nvml.write_text(json.dumps({"driver": "550.54.15", "devices": _devices()}))
             engine = FakeEngine(images=["scene"], clock=lambda: NOW)
             user = dataclasses.replace(service.caller(), name="alice")
@@ -132,7 +135,31 @@ def scene() -> Iterator[Stage]:
             ):
                 _people_it(engine)
                 yield Stage(engine)
-    time.tzset()
+
+
+@contextlib.contextmanager
+def _clock_of(environ: dict[str, str]) -> Iterator[None]:
+    """An environment, with its time zone."""
+    try:
+        with mock.patch.dict(os.environ, environ):
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
+
+@contextlib.contextmanager
+def _fake_nvml() -> Iterator[None]:
+    """NVML is the fake one, also where the real one has been asked before."""
+    before = sys.modules.get("pynvml")
+    sys.modules["pynvml"] = fake = ModuleType("pynvml")
+    try:
+        SourceFileLoader("pynvml", str(NVML)).exec_module(fake)
+        yield
+    finally:
+        del sys.modules["pynvml"]
+        if before is not None:
+            sys.modules["pynvml"] = before
 
 
 # the machine

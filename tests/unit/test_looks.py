@@ -33,7 +33,7 @@ def docs() -> Iterator[tuple[ModuleType, ModuleType]]:
         yield scene, svg
     finally:
         sys.path[:] = before
-        for name in ("scene", "svg", "pynvml"):
+        for name in ("scene", "svg"):
             sys.modules.pop(name, None)
 
 
