@@ -23,6 +23,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -355,6 +356,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, action="append", help="default: all but users")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     faults = 0
     for kind in options.kind or KINDS[:3]:
         total = contest(kind, options.rounds, options.seed)

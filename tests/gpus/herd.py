@@ -197,7 +197,7 @@ class _Batch:
 
     def run(self, limit_s: float) -> list[str]:
         """Returns the sessions whose processes had to be killed in the end."""
-        began = time.time()
+        began, parent = time.time(), os.getppid()
         late: list[str] = []
         while self._waiting or self._running:
             now = time.time()
@@ -206,7 +206,7 @@ class _Batch:
             self.tickets.look()
             self._kill(now)
             self._reap()
-            if now - began > limit_s:
+            if now - began > limit_s or os.getppid() != parent:
                 self._waiting.clear()
                 for pid, (outcome, _, _) in self._running.items():
                     late.append(outcome.session)

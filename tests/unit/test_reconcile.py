@@ -97,6 +97,34 @@ def test_half_created_whose_container_came_after_the_listing(
     assert not folder.path.exists()
 
 
+def test_a_late_container_goes_however_many_repair_at_once(
+    service: Mooring, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who repairs what another has just repaired does not forget which container may still come."""
+    folder = half_created(engine, with_container=False)
+    other = Mooring(engine, actor="other")
+    real = engine.list
+
+    def listing(labels, **options):
+        if LABEL_ID in labels:  # the second one comes when the first is about to be done
+            monkeypatch.setattr(engine, "list", real)
+            other.sessions()
+        return real(labels, **options)
+
+    monkeypatch.setattr(engine, "list", listing)
+    name = container_name(folder.record()["name"], folder.id)
+    service.sessions()
+    other.sessions()
+    late = container(
+        engine,
+        name,
+        **{LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id, LABEL_NAME: "late"},
+    )
+    assert late in engine.containers
+    service.sessions()
+    assert late not in engine.containers
+
+
 def test_being_created_is_left_alone(service: Mooring, engine: FakeEngine) -> None:
     """While another process holds its lock, an unfinished session is starting and not touched."""
     folder = half_created(engine, with_container=False)
