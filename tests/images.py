@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,20 +18,27 @@ from mooring.engines.base import Engine
 # What every image of a session has, whatever else it lacks
 SHELL = ("dash", "cat", "stat", "sleep", "rm", "mkdir", "ls")
 Make = Callable[..., str]
+NOTHING: Mapping[str, str] = {}
 
 
 @contextlib.contextmanager
 def image_maker(engine: Engine) -> Iterator[Make]:
     """Makes images of programs of this machine, and what they need; removes them at the end.
 
-    ``make("perl", name="perl", folders=["/usr/lib/x86_64-linux-gnu/perl-base"])``
+    ``make("perl", name="perl", folders=["/usr/lib/x86_64-linux-gnu/perl-base"])``; ``also`` puts
+    programs that need no library elsewhere.
     """
     made: list[str] = []
 
-    def make(*programs: str, name: str, folders: Sequence[str] = ()) -> str:
+    def make(
+        *programs: str,
+        name: str,
+        folders: Sequence[str] = (),
+        also: Mapping[str, str] = NOTHING,
+    ) -> str:
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as tar:
-            _add(tar, [*SHELL, *programs], folders)
+            _add(tar, [*SHELL, *programs], folders, also)
         reference = f"mooring-test/{name}:1"
         engine.import_image(data.getvalue(), reference)
         made.append(reference)
@@ -44,7 +51,9 @@ def image_maker(engine: Engine) -> Iterator[Make]:
             subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
 
 
-def _add(tar: tarfile.TarFile, programs: Sequence[str], folders: Sequence[str]) -> None:
+def _add(
+    tar: tarfile.TarFile, programs: Sequence[str], folders: Sequence[str], also: Mapping[str, str]
+) -> None:
     for folder in ("bin", "usr", "usr/bin", "etc", "tmp", "run", "proc"):
         entry = tarfile.TarInfo(folder)
         entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
@@ -58,6 +67,8 @@ def _add(tar: tarfile.TarFile, programs: Sequence[str], folders: Sequence[str]) 
         _file(tar, real, f"bin/{program}", added)
         for library in _libraries(real):
             _file(tar, library, library.lstrip("/"), added)
+    for program, name in also.items():
+        _file(tar, str(shutil.which(program)), name, added)
     for folder in folders:
         for file in sorted(Path(folder).rglob("*")):
             if file.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import signal
@@ -272,6 +273,15 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path.unlink()
 
 
+def root_of(cli: Cli, name: str) -> Path:
+    """A session's root filesystem, as this machine sees it."""
+    rows = json.loads(cli("ps", "--json", check=0).stdout)
+    (container,) = [row["container"] for row in rows if row["name"] == name]
+    asked = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
+    pid = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return Path(f"/proc/{pid}/root")
+
+
 def peak_kib(pid: int) -> int:
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -310,22 +320,21 @@ def test_an_interrupted_copy_leaves_nothing_half(
     """
     cli("cp", str(big), f"{box}:/tmp/whole", check=0)
     (away / "kept").write_text("before")
-    for words, drafts in (
-        ((str(big), f"{box}:/tmp/half"), "/tmp"),
-        ((f"{box}:/tmp/whole", str(away / "kept")), ""),
+    inside = root_of(cli, box) / "tmp"
+    for words, folder in (
+        ((str(big), f"{box}:/tmp/half"), inside),
+        ((f"{box}:/tmp/whole", str(away / "kept")), away),
     ):
-        process = subprocess.Popen([*MOORING, "cp", *words], stderr=subprocess.PIPE)
+        process = subprocess.Popen([*MOORING, "cp", *words], stderr=subprocess.DEVNULL)
 
-        def begun(folder: str = drafts) -> bool:
-            if folder:
-                return ".mooring-cp" in cli("exec", box, "--", "ls", "-A", folder).stdout
-            return any(each.startswith(".mooring-cp") for each in os.listdir(away))
+        def begun(folder: Path = folder) -> bool:
+            return any(each.startswith(".mooring-cp") for each in os.listdir(folder))
 
         deadline = time.monotonic() + 20
         while not begun() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
+            time.sleep(0.002)
         process.send_signal(how)
-        process.communicate(timeout=20)
+        process.wait(timeout=20)
         expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
         assert process.returncode == expected
     assert (away / "kept").read_text() == "before"
@@ -334,7 +343,6 @@ def test_an_interrupted_copy_leaves_nothing_half(
         left = in_tmp(cli, box)
         if left == ["whole"]:
             break
-        time.sleep(0.2)
     assert left == ["whole"]
     if how != signal.SIGKILL:
         assert os.listdir(away) == ["kept"]
