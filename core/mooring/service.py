@@ -701,8 +701,7 @@ class Mooring:
             EngineError
         """
         if tty:
-            rows, columns = size or (24, 80)
-            command = ["/bin/sh", blueprint.CLOCK, "shell", str(rows), str(columns), "--", *argv]
+            command = _in_terminal(argv, size or (24, 80))
         else:
             mark = mark or secrets.token_hex(4)
             command = ["/bin/sh", blueprint.CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
@@ -783,12 +782,12 @@ class Mooring:
                 workdir=workdir,
                 detach_keys=detach_keys,
             )
-        stream = self.exec(
-            session,
-            argv,
+        # whoever joins it resizes it, too: here that would wait until the process has begun
+        stream = self.engine.exec(
+            session.container,
+            _in_terminal(argv, size),
             tty=True,
             stdin=True,
-            size=size,
             env=env,
             workdir=workdir,
             detach_keys=UNTYPED_KEYS,
@@ -1077,6 +1076,11 @@ class Mooring:
         return SessionNotFound(
             f"no session named {pattern}", f"there is: {names}" if names else "there is none now"
         )
+
+
+def _in_terminal(argv: Sequence[str], size: tuple[int, int]) -> list[str]:
+    """A command, or a shell, that finds its terminal at its size from the first moment."""
+    return ["/bin/sh", blueprint.CLOCK, "shell", *map(str, size), "--", *argv]
 
 
 def _matching(sessions: list[Session], pattern: str) -> list[Session]:

@@ -281,9 +281,10 @@ class Joined:
         self._offset = offset
         if first and not self._exact:
             self._begin(said, offset)
-        if not self._known and self._size is not None:  # before anything that is typed
+        if not self._known and self._size is not None:
             self._sizer.apply(self._size(), anew=first)
-            self._sizer.wait()
+            if not self._terminal.new:  # that has it already, if the image has stty
+                self._sizer.wait()  # before anything that is typed
         if isinstance(taken, int):
             self._forget_taken(taken)
         elif self._known:
