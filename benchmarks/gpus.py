@@ -51,9 +51,9 @@ def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
     if not _possible("gpu_start"):
         return None
     with machine(folder, 8) as fake:
-        _, container = session("like", "--gpus", "1")
+        _, container = session("gpu-like", "--gpus", "1")
         options, image, command = as_docker_run(container)
-        run(*MOORING, "stop", "like")  # its folders stay, for the container that is like it
+        run(*MOORING, "stop", "gpu-like")  # its folders stay, for the container that is like it
         gpu = fake.uuids[0]
         sides: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds + 1):
