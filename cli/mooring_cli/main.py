@@ -28,8 +28,10 @@ from mooring_cli import (
     top,
     transfer,
 )
+from mooring_cli.options import FAILED
 
 USAGE, INTERRUPTED = 2, 130
+REMOTE = ("run", "exec", "attach")  # whose other exit codes are the remote command's
 
 app = typer.Typer(
     name="mooring",
@@ -134,7 +136,8 @@ def _report(error: Exception) -> int:
             f"this is a bug in mooring; its trace: mooring -v {' '.join(sys.argv[1:])}",
         )
     )
-    return 1
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return FAILED if command in REMOTE else 1
 
 
 def _report_usage(error: Exception) -> int:

@@ -88,7 +88,7 @@ FLAGS = {
     "a folder as file": (["-f", "."], 2, "not a regular file"),
     "a negative size": (["--memory", "-1"], 2, "--memory"),
     "a count that is text": (["--gpus", "many"], 2, "--gpus: 'many' is not a number"),
-    "gpus": (["--gpus", "2"], 2, "gpus"),
+    "gpus": (["--gpus", "1000"], 1, "1000 GPUs: this machine has "),
     "another target": (["--target", "k8s://x"], 2, "target"),
     "a policy that is none": (["--pull", "sometimes"], 2, "--pull"),
     "a missing variable": (["--env", "SURELY_NOT_SET"], 2, "the environment has no SURELY_NOT_SET"),

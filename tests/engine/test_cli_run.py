@@ -206,6 +206,21 @@ def test_run_without_an_engine(cli: Cli, project: Path) -> None:
     assert done.stderr.startswith("error: no container engine")
 
 
+def test_a_bug_is_no_exit_code_of_the_commands() -> None:
+    """What nobody foresaw in run, exec and attach is a failure of mooring's, too: 125."""
+    script = (
+        "import mooring.service as s\n"
+        "def broken(*a): raise RuntimeError('odd')\n"
+        "s.Mooring.__init__ = broken\n"
+        "from mooring_cli.main import run\nrun()"
+    )
+    for arguments in (["run", "host"], ["exec", "x", "--", "true"], ["attach", "x"]):
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 125
+        assert done.stderr.startswith("error: internal error: RuntimeError: odd\nhint: ")
+
+
 def test_ctrl_c_belongs_to_the_command(cli: Cli, project: Path, mooring: Mooring) -> None:
     """Once it runs, an interrupt reaches the program, whose exit code comes back."""
     line = "trap 'echo got it; exit 9' INT; echo ready; while :; do sleep 0.1; done"
