@@ -247,7 +247,8 @@ def _people_it(engine: Any) -> None:
     _session(
         engine, "sweep-07", 0x5, image=torch, age=4 * MINUTE + 10, state="pending",
         spec={"gpus": 4, "priority": 10},
-        waiting="1st in the queue for 4 GPUs; held by llama-serve (bob) until 18:20 at the latest",
+        waiting="1st in the queue for 4 GPUs; held by bert-finetune (alice), llama-serve (bob), "
+        "viz (carol), vision-lab (alice) and 1 more; the first must end by 18:20",
     )  # fmt: skip
     _session(
         engine, "genome", 0x6, image="quay.io/jupyter/scipy-notebook:2026-02-02", age=40,
@@ -337,6 +338,8 @@ def _session(
     """One of alice's: its folder, its container, its history."""
     from mooring import paths
     from mooring.folder import Folder, boot_id
+    from mooring.gpus import Request
+    from mooring.gpus.claims import in_words
     from mooring.history import History
     from mooring.session import container_name
 
@@ -351,7 +354,8 @@ def _session(
     )  # fmt: skip
     history = History(paths.state_dir() / "history.db")
     history.session_created(folder.id, name=name, owner="alice", image=image, spec=spec, at=began)
-    history.add(folder.id, "requested", "alice", f"image {image}", at=began)
+    wanted = str(Request.from_spec(spec.get("gpus", 0)) or "")
+    history.add(folder.id, "requested", "alice", wanted, at=began)
     if waiting:
         folder.tell_waiting(waiting)
         if state == "pending":
@@ -359,8 +363,9 @@ def _session(
         _held.append(folder)
         return
     if claims:
-        history.add(folder.id, "queued", "alice", "2nd in the queue for 2 GPUs", at=began + 1)
-        history.add(folder.id, "granted", "alice", "GPUs 0 and 1", at=began + 95)
+        because = f"2nd in the queue for {wanted}; held by llama-serve (bob), sweep-06 (alice)"
+        history.add(folder.id, "queued", "alice", because, at=began + 1)
+        history.add(folder.id, "granted", "alice", in_words(claims), at=began + 95)
     labels = _labels(number, name, "alice", paths.installation_id(), spec, claims)
     container = _started(engine, container_name(name, folder.id), labels, age)
     folder.update_record(container=container)
@@ -368,7 +373,6 @@ def _session(
     for kernel, said in (kernels or {}).items():
         (folder.run / "k" / kernel).mkdir()
         (folder.run / "k" / kernel / "busy").write_text(f"{said}\n")
-        history.add(folder.id, "kernel", "alice", f"{kernel} started", at=began + 120)
     if clock is not None:
         (folder.run / "status").write_text(_status(clock, age))
         if "hold" in clock:

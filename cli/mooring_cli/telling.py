@@ -165,18 +165,24 @@ def print_value(start: str, value: str, style: str = "") -> None:
 
 
 def print_event(event: Event, start: str = "") -> None:
+    """A line; on a terminal as many as it takes, and no word of it is broken."""
     stamp = paint(time.strftime("%F %T", time.localtime(event.time)), "quiet")
     kind = f"{one_line(event.kind):<{_KIND}}"
     head = f"{start}{stamp}  {kind}  {one_line(event.actor):<{_ACTOR}}  "
-    bare = len(start) + 19 + 2 + len(kind) + 2 + max(_ACTOR, len(event.actor)) + 2
+    taken = len(start) + 19 + 2 + len(kind) + 2 + max(_ACTOR, len(event.actor)) + 2
     detail = one_line(event.detail)
-    if sys.stdout.isatty() and bare + width_of(detail) > columns() >= bare + 20:
-        first, *others = textwrap.wrap(detail, columns() - bare)
-        print(head + first, flush=True)
-        for line in others:
-            print(" " * bare + line, flush=True)
-    else:
+    room = columns() - taken
+    if not sys.stdout.isatty() or width_of(detail) <= room:
         print((head + detail).rstrip(), flush=True)
+        return
+    if max(map(width_of, detail.split())) <= room:
+        first, *others = _wrapped(detail, room)
+    else:  # a UUID, say: on lines of its own
+        taken = len(start) + 6
+        first, others = "", _wrapped(detail, columns() - taken)
+    print((head + first).rstrip(), flush=True)
+    for line in others:
+        print(" " * taken + line, flush=True)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

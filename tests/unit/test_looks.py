@@ -169,7 +169,7 @@ def test_describe_tells_all(stage: Any) -> None:
 
 def test_why_tells_what_is_waited_for_and_what_is_unused(stage: Any) -> None:
     """A pending session's wait, a lost GPU, and an unused one."""
-    assert "waits    1st in the queue for 4 GPUs; held by llama-serve (bob)" in stage.said(
+    assert "waits    1st in the queue for 4 GPUs; held by bert-finetune (alice)" in stage.said(
         "mooring why sweep-07", 200
     )
     assert "diffusion-xl is running (gpu lost)" in stage.said("mooring why diffusion-xl", 80)
