@@ -14,6 +14,8 @@ from mooring_server_extension import bodies
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.sessions import named
 
+LABEL = "jupyter"
+
 
 class TerminalsHandler(MooringHandler):
     """Open a terminal in a running session."""
@@ -38,7 +40,8 @@ class TerminalsHandler(MooringHandler):
             )
         # No shell of this machine: the process is the client of one in the session. -m looks for
         # modules in the current folder first, and a notebook's folder holds anything.
-        command = [sys.executable, "-m", "mooring_cli", "exec", session.id]
+        # A shell outlives its tab and this server; the next one takes up one that was left so.
+        command = [sys.executable, "-m", "mooring_cli", "exec", "--again", LABEL, session.id]
         try:
             return str(manager.create(shell_command=command, cwd="/")["name"])
         except OSError as error:

@@ -65,7 +65,8 @@ def read_until(opened: websocket.WebSocket, wanted: str) -> str:
 
 def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> None:
     """What is typed runs in the container, no shell of this machine is around it, and its end
-    ends the terminal; a notebook's folder full of modules is in nobody's way.
+    ends the terminal; a notebook's folder full of modules is in nobody's way. One that is shut
+    down leaves its shell for the next.
     """
     for name in ("typing", "mooring_cli"):  # those that the server itself imports no more
         (project / f"{name}.py").write_text("raise SystemExit('imported from the folder')\n")
@@ -73,11 +74,20 @@ def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> No
     assert status == 201
     status, opened = ask(live, "POST", "/sessions/aa/terminals")
     assert status == 201
-    (pid,) = eventually(lambda: host_pids(f"mooring_cli\0exec\0{made['id']}"))
+    client = f"mooring_cli\0exec\0--again\0jupyter\0{made['id']}"
+    (pid,) = eventually(lambda: host_pids(client))
     with terminal(live, opened["name"]) as shell:
         shell.send(json.dumps(["set_size", 24, 80]))
         shell.send(json.dumps(["stdin", "echo in-$((40 + 2)) $(ls -d /run/mooring)\r"]))
         read_until(shell, "in-42 /run/mooring")
+        shell.send(json.dumps(["stdin", "KEPT=yes\r"]))
+    assert live.ask("DELETE", f"terminals/{opened['name']}")[0] == 204
+    eventually(lambda: not alive(pid))
+    status, opened = ask(live, "POST", "/sessions/aa/terminals")
+    (pid,) = eventually(lambda: host_pids(client))
+    with terminal(live, opened["name"]) as shell:
+        shell.send(json.dumps(["stdin", "echo kept-$KEPT\r"]))
+        read_until(shell, "kept-yes")
         parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         assert int(parent) == live.process.pid
         shell.send(json.dumps(["stdin", "exit\r"]))
