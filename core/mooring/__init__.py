@@ -6,7 +6,7 @@ The names below are the public API; each is imported when it is first used, so t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers have it; a keeper of terminals does without typing
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from mooring.config import resolve
     from mooring.engines.base import Engine
     from mooring.engines.fake import FakeEngine

@@ -15,6 +15,8 @@ _SCREENS = frozenset((47, 1047, 1049))
 _CHANGE = re.compile(rb"\x1b(?:\[\?([0-9;]{1,60})([hl])|(c)|([=>])|\[(!)p)")
 _KEYPAD = 0
 _LONGEST = 64
+_LONGEST_TEXT = 4096
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[P\]X^_][^\x07\x1b]*\x1b?)?\Z")
 
 # What makes a terminal answer, as if its user had typed: for programs that wait for that, never
 # for a replay
@@ -118,9 +120,9 @@ class Replay:
             self._cut = False
             old = _from_a_line(old)
         if self.left:  # a sequence may end in the next piece
-            last = old.rfind(b"\x1b", max(0, len(old) - _LONGEST))
-            if last >= 0:
-                old, self._held = old[:last], old[last:]
+            unfinished = _UNFINISHED.search(old, max(0, len(old) - _LONGEST_TEXT))
+            if unfinished:
+                old, self._held = old[: unfinished.start()], unfinished.group()
         return QUESTIONS.sub(b"", old), new
 
 
