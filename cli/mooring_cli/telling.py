@@ -172,10 +172,10 @@ def print_event(event: Event, start: str = "") -> None:
     taken = len(start) + 19 + 2 + len(kind) + 2 + max(_ACTOR, len(event.actor)) + 2
     detail = one_line(event.detail)
     room = columns() - taken
-    if not sys.stdout.isatty() or width_of(detail) <= room:
+    if not detail or not sys.stdout.isatty() or width_of(detail) <= room:
         print((head + detail).rstrip(), flush=True)
         return
-    if max(map(width_of, detail.split())) <= room:
+    if max(24, *map(width_of, detail.split())) <= room:
         first, *others = _wrapped(detail, room)
     else:  # a UUID, say: on lines of its own
         taken = len(start) + 6
