@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from mooring.engines.docker import DockerEngine
 from mooring.folder import Folder
 from mooring.service import Mooring
 from mooring.session import State
@@ -480,6 +484,78 @@ def test_questions_are_not_asked_again(terminal, cli, project) -> None:
     time.sleep(0.7)
     child = terminal("attach", "asks")
     child.expect("abcd")
+
+
+# Any image
+
+
+@pytest.fixture
+def bare_image(real_engine: DockerEngine) -> Iterator[str]:
+    """An image with busybox's shell: no Python, no bash, no stty, no tmux."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.fail("busybox is not installed: apt install busybox-static")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.add(busybox, "bin/busybox")
+        for tool in ("sh", "cat", "rm", "mv", "sleep", "stat", "date", "seq"):
+            entry = tarfile.TarInfo(f"bin/{tool}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+        for name in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+            archive.addfile(entry)
+    name = f"mooring-test/kept-{os.getpid()}:1"
+    real_engine.import_image(data.getvalue(), name)
+    yield name
+    real_engine._api.remove_image(name, force=True)
+
+
+def test_an_image_with_hardly_anything(terminal, cli, mooring, bare_image) -> None:
+    """Terminals outlive their clients in an image with nothing but a shell, and `--tmux` says
+    that it has none.
+    """
+    child = terminal("create", "--image", bare_image, "--name", "bare")
+    child.sendline("KEPT=yes; echo r''eady")
+    child.expect("ready")
+    other = terminal("exec", "bare")
+    other.sendline("OTHER=1; echo r''eady")
+    other.expect("ready")
+    for client in (child, other):
+        client.kill(signal.SIGKILL)
+        client.expect(pexpect.EOF)
+    again = terminal("attach", "--tmux", "bare")
+    again.expect("the image of bare has no tmux; this is a terminal that mooring keeps")
+    again.expect("ready")
+    again.sendline("echo k''ept $KEPT")
+    again.expect("kept yes")
+    again = terminal("attach", "bare", "t1")
+    again.sendline("echo o''ther $OTHER; exit 6")
+    again.expect("other 1")
+    assert ended(again) == 6
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="the host image has no tmux")
+def test_tmux_of_the_image(terminal, cli, mooring) -> None:
+    """`attach --tmux` joins the image's tmux; a client that was killed leaves none behind that
+    the next one does not take up.
+    """
+    cli("create", "-d", "--name", "mux", check=0)
+    child = terminal("attach", "--tmux", "mux")
+    child.expect(r"\[mooring")
+    child.sendline("KEPT=yes; echo r''eady")
+    child.expect("ready")
+    child.kill(signal.SIGKILL)
+    child.expect(pexpect.EOF)
+    again = terminal("attach", "--tmux", "mux")
+    again.expect("ready")
+    again.sendline("echo k''ept $KEPT")
+    again.expect("kept yes")
+    found = [one.id for one in mooring.terminals(mooring.get("mux"))]
+    assert found == ["main", "t1"]
+    again.send(DETACH)
+    assert ended(again) == 0
 
 
 # The keeper
