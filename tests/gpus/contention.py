@@ -131,7 +131,7 @@ def one_round(herd: Herd, gpus: FakeGpus, places: Sequence[Place], kind: str, se
         if one.code == 0 and one.session not in names
     ]
     figures.overtaken = overtaken(turns, outcomes, observer.holdings, len(gpus.devices))
-    figures.leaked = _leaked(gpus)
+    figures.leaked = leaked(gpus)
     figures.left += _remove_all(herd, places)
     figures.took_s = time.time() - began
     return figures
@@ -235,7 +235,7 @@ def _mooring(herd: Herd, place: Place, *words: str) -> Outcome:
     return outcome
 
 
-def _leaked(gpus: FakeGpus) -> list[str]:
+def leaked(gpus: FakeGpus) -> list[str]:
     """GPUs that are not free, and tickets that somebody answers for, although nobody is there."""
     from mooring.engines import open_engine
     from mooring.gpus.gate import open_gate
