@@ -219,3 +219,24 @@ def test_many_short_commands(cli, name) -> None:
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100)
     assert done.stdout == "".join(f"{i}\n= {i}\n" for i in range(1, 21))
+
+
+def test_output_that_comes_with_the_engines_answer_is_not_lost(mooring, name, monkeypatch) -> None:
+    """A machine under load reads the engine's answer late, with the first output behind it."""
+    from http.client import HTTPResponse
+
+    begin = HTTPResponse.begin
+
+    def late(response: HTTPResponse) -> None:
+        time.sleep(0.5)
+        begin(response)
+
+    session = mooring.get(name)
+    monkeypatch.setattr(HTTPResponse, "begin", late)
+    stream = mooring.exec(session, ["echo", "early"], tty=False, stdin=False)
+    monkeypatch.undo()
+    printed = b""
+    while data := stream.socket().recv(4096):
+        printed += data
+    stream.close()
+    assert printed.endswith(b"early\n")

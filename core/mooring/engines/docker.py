@@ -90,6 +90,7 @@ class DockerEngine:
             self._client = APIClient(
                 base_url=self.address, version="1.41", timeout=self._timeout_s, num_pools=16
             )
+            _leave_streams_alone(self._client)
         return self._client
 
     def close(self) -> None:
@@ -593,6 +594,39 @@ class DockerEngine:
             f"the engine at {path} does not answer",
             "start it (sudo systemctl start docker); its sessions' state is unknown until then",
         )
+
+
+def _leave_streams_alone(client: APIClient) -> None:
+    """Have the heads of answers read byte by byte.
+
+    http.client reads as much as is there; of a stream, whose first bytes may have come with the
+    head where this process had to wait for its turn, they would be lost.
+    """
+    from http.client import HTTPResponse
+
+    class Answer(HTTPResponse):
+        def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
+            super().__init__(connected, *arguments, **options)
+            self.fp.close()
+            self.fp = connected.makefile("rb", 1)
+
+    adapter = client.get_adapter(client.base_url)
+    pool_of = adapter.get_connection
+
+    def get_connection(*arguments: Any, **options: Any) -> Any:
+        pool = pool_of(*arguments, **options)
+        if "_new_conn" not in vars(pool):
+            connect = pool._new_conn
+
+            def new_connection() -> Any:
+                connection = connect()
+                connection.response_class = Answer
+                return connection
+
+            pool._new_conn = new_connection
+        return pool
+
+    adapter.get_connection = get_connection
 
 
 class DockerStream:
