@@ -27,6 +27,7 @@ from mooring.errors import (
     EngineUnavailable,
     ImageError,
     MooringError,
+    PortTaken,
     SessionTimeout,
 )
 from mooring.terminals import Demultiplexer
@@ -804,3 +805,25 @@ def test_an_engine_that_talks_nonsense(tmp_path: Path, answer: bytes) -> None:
                 call()  # type: ignore[operator]
         listening.shutdown(socket.SHUT_RDWR)
         serving.join(DEADLINE_S)
+
+
+def test_a_port_is_published_while_it_runs(engine: Engine, make: Make) -> None:
+    """On 127.0.0.1, with a number of the engine's where any will do; a second holder is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        here = int(listening.getsockname()[1])
+    first = make(ports=((here, 80), (0, 81)), network=True, labels={"mooring.contract.port": "1"})
+
+    def listed() -> tuple[tuple[int, int], ...]:
+        (row,) = [row for row in engine.list({"mooring.contract.port": "1"}) if row.id == first]
+        return row.ports
+
+    numbers = {there: number for number, there in listed()}
+    assert numbers[80] == here
+    assert numbers[81] not in (0, here)
+    second = make(start=False, ports=((here, 80),), network=True)
+    with pytest.raises(PortTaken) as caught:
+        engine.start(second)
+    assert caught.value.port == here
+    engine.stop(first, grace_s=0)
+    assert listed() == ()
+    engine.start(second)

@@ -128,7 +128,7 @@ def inside(cli: Cli, name: str) -> list[str]:
     (container,) = [row["container"] for row in rows if row["name"] == name]
     top = ["docker", "top", container, "-o", "pid,args"]
     lines = subprocess.run(top, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in lines if "port-forward" in line or "relay.py" in line]
+    return [line for line in lines if "port-forward" in line or "forward.sh" in line]
 
 
 def eventually(what: Callable[[], object], timeout_s: float = 30) -> None:
@@ -166,9 +166,9 @@ def test_any_image_will_do(
     folders = ["/usr/lib/x86_64-linux-gnu/perl-base"] if tool == "perl" else []
     with image_maker(real_engine) as make:
         # busybox serves in all of them, under a name by which nothing looks for it
-        image = make(tool, name=f"pf-{tool}", folders=folders, also={"busybox": "serving/box"})
+        image = make(tool, name=f"pf-{tool}", folders=folders, also={"busybox": "serving/busybox"})
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
-        run = "/serving/box nc -ll -p 7001 -e /serving/box cat >/dev/null 2>&1 &"
+        run = "/serving/busybox nc -ll -p 7001 -e /serving/busybox cat >/dev/null 2>&1 &"
         cli("exec", "small", "--", "sh", "-c", run, check=0)
         there = forward("small", "0:7001")
 
@@ -191,9 +191,9 @@ def test_an_image_with_nothing_says_so(
 ) -> None:
     """One line names what could have carried a connection, and the connection is closed."""
     with image_maker(real_engine) as make:
-        image = make(name="pf-nothing", also={"busybox": "serving/box"})
+        image = make(name="pf-nothing", also={"busybox": "serving/busybox"})
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
-        run = "/serving/box nc -ll -p 7001 -e /serving/box cat >/dev/null 2>&1 &"
+        run = "/serving/busybox nc -ll -p 7001 -e /serving/busybox cat >/dev/null 2>&1 &"
         cli("exec", "small", "--", "sh", "-c", run, check=0)
         there = forward("small", "0:7001")
         eventually(lambda: ask(there.ports[0], b"x") == b"" and "none of" in there.complaints())
