@@ -232,9 +232,9 @@ def test_output_that_comes_with_the_engines_answer_is_not_lost(mooring, name, mo
         begin(response)
 
     session = mooring.get(name)
-    monkeypatch.setattr(HTTPResponse, "begin", late)
-    stream = mooring.exec(session, ["echo", "early"], tty=False, stdin=False)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(HTTPResponse, "begin", late)
+        stream = mooring.exec(session, ["echo", "early"], tty=False, stdin=False)
     printed = b""
     while data := stream.socket().recv(4096):
         printed += data

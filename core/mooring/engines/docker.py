@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -386,7 +387,7 @@ class DockerEngine:
 
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        with self._mapped("attaching"):
+        with self._mapped("attaching"), _asking_for_a_stream():
             raw = self._api.attach_socket(
                 container, params=params | ({"detachKeys": detach_keys} if detach_keys else {})
             )
@@ -425,7 +426,8 @@ class DockerEngine:
                 user=user or "",
                 detach_keys=detach_keys or None,
             )["Id"]
-            raw = self._api.exec_start(made, tty=tty, socket=True)
+            with _asking_for_a_stream():
+                raw = self._api.exec_start(made, tty=tty, socket=True)
         return DockerStream(self, raw, tty, exec_id=made)
 
     def exec_detached(
@@ -596,8 +598,21 @@ class DockerEngine:
         )
 
 
+# Set in a thread that asks for a stream
+_asking = threading.local()
+
+
+@contextlib.contextmanager
+def _asking_for_a_stream() -> Iterator[None]:
+    _asking.stream = True
+    try:
+        yield
+    finally:
+        _asking.stream = False
+
+
 def _leave_streams_alone(client: APIClient) -> None:
-    """Have the heads of answers read byte by byte.
+    """Have the heads of answers read byte by byte where a stream follows.
 
     http.client reads as much as is there; of a stream, whose first bytes may have come with the
     head where this process had to wait for its turn, they would be lost.
@@ -607,8 +622,9 @@ def _leave_streams_alone(client: APIClient) -> None:
     class Answer(HTTPResponse):
         def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
             super().__init__(connected, *arguments, **options)
-            self.fp.close()
-            self.fp = connected.makefile("rb", 1)
+            if getattr(_asking, "stream", False):
+                self.fp.close()
+                self.fp = connected.makefile("rb", 1)
 
     adapter = client.get_adapter(client.base_url)
     pool_of = adapter.get_connection
