@@ -264,7 +264,9 @@ def terminals(name: opt.Name, json_: opt.Json = False) -> None:
 def _state_of(one: TerminalEntry) -> str:
     if one.lost:
         return "lost"
-    return f"ended ({one.code})" if one.ended else "running"
+    if not one.ended:
+        return "running"
+    return "ended" if one.code is None else f"ended ({one.code})"
 
 
 def _only_running(mooring: Mooring) -> str:

@@ -806,7 +806,15 @@ class Mooring:
 
         One that has ended is listed until somebody has seen the rest of what it printed.
         """
-        return terminals(Folder.open(session.id))
+        found = terminals(Folder.open(session.id))
+        if session.state is not State.STOPPED:
+            return found
+        return [  # its keeper may have gone with it before anybody asked how they ended
+            dataclasses.replace(one, ended=True, code=session.exit_code)
+            if one.id == MAIN
+            else dataclasses.replace(one, ended=True)
+            for one in found
+        ]
 
     def attach(
         self, session: Session, terminal: str = "", *, detach_keys: str = ""
@@ -966,6 +974,11 @@ class Mooring:
                 f"session {session.name} is being started already", "mooring ps shows its state"
             )
         try:
+            now = self._named(session.id, session.name)
+            if now.state is State.RUNNING or now.container != session.container:
+                raise SessionStateError(
+                    f"session {session.name} was started a moment ago", "mooring ps shows its state"
+                )
             (folder.path / "cancel").unlink(missing_ok=True)
             with self.queue.claim(ticket, tell=tell, max_wait_s=max_wait_s) as claims:
                 folder.unmark_queued()
@@ -1039,14 +1052,17 @@ class Mooring:
                 )
             time.sleep(0.05)
         if folder.enqueued and not folder.ready and folder.take():  # nobody is at work on it
-            remove_container(self.engine, session.id, "")
-            self.queue.gate.forget(session.id)
-            self.history.add(session.id, "cancelled", self.actor)
-            self.history.session_ended(
-                session.id, at=time.time(), reason="cancelled before it ran", exit_code=None
-            )
-            folder.remove()
-            folder.release()
+            try:
+                if not folder.ready:  # its making has not ended a moment ago
+                    remove_container(self.engine, session.id, "")
+                    self.queue.gate.forget(session.id)
+                    self.history.add(session.id, "cancelled", self.actor)
+                    self.history.session_ended(
+                        session.id, at=time.time(), reason="cancelled before it ran", exit_code=None
+                    )
+                    folder.remove()
+            finally:
+                folder.release()
         return not folder.exists
 
     def _fresh(self, session: Session) -> Session:

@@ -242,7 +242,6 @@ class Keeper:
             data = b""
         if not data:
             terminal.close()
-            terminal.typed.clear()
             terminal.cut_at = now
             terminal.save()
             return
@@ -359,7 +358,7 @@ class Keeper:
         terminal = client.terminal
         if terminal is None:
             return
-        if terminal.stream is not None:
+        if not terminal.ended:  # one that the engine has let go of may come back
             terminal.typed += payload
         terminal.taken[client.name] = terminal.taken.pop(client.name, 0) + len(payload)
         while len(terminal.taken) > KEPT_SENDERS:

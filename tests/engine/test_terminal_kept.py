@@ -256,6 +256,8 @@ def test_the_rest_is_there_when_the_session_has_ended_meanwhile(cli, project, mo
     (project / "go").touch()
     until("its end", lambda: mooring.get("late").state is State.STOPPED)
     until("the keeper's", lambda: not keeper_of(folder_of(mooring, "late")))
+    (row,) = cli("terminals", "late", check=0).stdout.splitlines()[1:]
+    assert row.split()[:3] == ["main", "ended", "(7)"]
     done = subprocess.run(
         [*MOORING, "attach", "--replay", "all", "late"],
         stdin=subprocess.DEVNULL,
