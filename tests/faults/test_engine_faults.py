@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +67,8 @@ def test_a_frozen_engine_is_unknown_and_nothing_more(
     assert after.state is State.RUNNING
     assert after.clock is not None
     assert after.clock.age_s < 30
-    assert [event.kind for event in mooring.events(session.id)] == ["started"]
+    kinds = [event.kind for event in mooring.events(session.id)]
+    assert kinds == ["requested", "started"]
 
 
 def test_a_killed_engine_loses_no_session(
@@ -82,6 +85,39 @@ def test_a_killed_engine_loses_no_session(
     rows = json.loads(cli("ps", "--json", check=0).stdout)
     assert [(row["name"], row["state"]) for row in rows] == [("survivor", "running")]
     assert cli("exec", "survivor", "--", "echo", "here", check=0).stdout == "here\n"
+
+
+def test_a_terminal_outlives_its_engine(
+    mooring: Mooring, private_engine: PrivateEngine, cli, project: Path
+) -> None:
+    """With live restore an attached client goes on after its engine's death, and is told that
+    output may be missing; what was typed meanwhile arrives.
+    """
+    script = "echo ready; while read -r word; do echo got $word; done"
+    cli("create", "-d", "--name", "talker", "--", "sh", "-c", script, check=0)
+    command = [sys.executable, "-m", "mooring_cli", "attach", "--replay", "all", "talker"]
+    client = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert client.stdin is not None
+        assert client.stdout is not None
+
+        def heard(word: bytes) -> None:
+            while word not in (line := client.stdout.readline()):
+                assert line, client.stderr.read()
+
+        client.stdin.write(b"one\n")
+        client.stdin.flush()
+        heard(b"got one")
+        private_engine.kill()
+        client.stdin.write(b"two\n")
+        client.stdin.flush()
+        private_engine.start()
+        heard(b"got two")
+    finally:
+        client.kill()
+        client.communicate()
 
 
 def test_a_stopped_engine_is_an_error_and_a_hint(
