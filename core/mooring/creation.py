@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from mooring.gpus.queue import GpuQueue
 
 
+#: How long one that is listed may take to go.
+LISTED_S = 5.0
+
+
 @dataclass(frozen=True)
 class Manner:
     """How a session is made, beside its spec.
@@ -302,8 +306,12 @@ def remove_container(
     while not rows and time.monotonic() < deadline:
         time.sleep(0.05)
         rows = list(filter(is_own, engine.list(mine)))
-    for row in rows:
-        engine.remove(row.id)
+    deadline = time.monotonic() + LISTED_S
+    while rows:
+        for row in rows:
+            engine.remove(row.id)
+        # Docker lists a container a moment before it can remove it, and says that there is none
+        rows = [] if time.monotonic() > deadline else list(filter(is_own, engine.list(mine)))
 
 
 def left_to_wait(folder: Folder) -> tuple[ResolvedSpec, Manner, str]:

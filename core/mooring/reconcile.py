@@ -185,10 +185,10 @@ def _remove_half_created(
     # Made between the listing and the death of its creator, perhaps: looked for once more
     made = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id}
     rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
+    if name:  # the engine may still be at work on it: it lists one before it can remove it
+        _mark_swept(folder.id, container_name(name, folder.id))
     for found in rows:
         engine.remove(found.id)
-    if not rows and name:  # the engine may still be at work on it
-        _mark_swept(folder.id, container_name(name, folder.id))
     history.add(folder.id, "removed", "reconciler", "its creation was cut off")
     history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
@@ -215,7 +215,7 @@ def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
                     engine.remove(row.id)
                     removed.append(mark.name)
         with contextlib.suppress(OSError):
-            if mark.name in removed or time.time() - mark.stat().st_mtime > SWEPT_AGE_S:
+            if time.time() - mark.stat().st_mtime > SWEPT_AGE_S:
                 mark.unlink()
     return removed
 

@@ -125,6 +125,22 @@ def test_a_late_container_goes_however_many_repair_at_once(
     assert late not in engine.containers
 
 
+def test_half_created_that_is_listed_before_it_can_be_removed(
+    service: Mooring, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker lists a container a moment before it knows it: one that outlives its removal so goes
+    with the next look."""
+    folder = half_created(engine)
+    real = engine.remove
+    monkeypatch.setattr(engine, "remove", lambda container: None)
+    service.sessions()
+    assert not folder.path.exists()
+    assert len(engine.containers) == 1
+    monkeypatch.setattr(engine, "remove", real)
+    service.sessions()
+    assert engine.containers == {}
+
+
 def test_being_created_is_left_alone(service: Mooring, engine: FakeEngine) -> None:
     """While another process holds its lock, an unfinished session is starting and not touched."""
     folder = half_created(engine, with_container=False)
