@@ -299,6 +299,7 @@ def field_of_play(kind: str) -> Iterator[tuple[Herd, FakeGpus, list[Place]]]:
             from mooring.gpus.gate import open_gate
 
             places = list(_places(folder, kind, stack))
+            stack.callback(_remove_containers, places)  # of a contest that was cut off
             yield stack.enter_context(Herd(open_gate(address).folder)), gpus, places
     finally:
         os.environ.clear()
@@ -318,6 +319,18 @@ def _places(folder: Path, kind: str, stack: contextlib.ExitStack) -> Iterator[Pl
             yield Place(state, project, user, home)
         else:
             yield Place(state, project)
+
+
+def _remove_containers(places: Sequence[Place]) -> None:
+    from mooring.engines import open_engine
+    from mooring.labels import LABEL_INSTALLATION
+
+    with contextlib.closing(open_engine()) as engine:
+        for place in places:
+            with contextlib.suppress(FileNotFoundError):
+                installation = (place.state / "installation").read_text().strip()
+                for row in engine.list({LABEL_INSTALLATION: installation}):
+                    engine.remove(row.id)
 
 
 @contextlib.contextmanager

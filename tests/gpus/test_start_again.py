@@ -86,6 +86,8 @@ def test_a_move_that_is_cut_off(
     moved = step != "remake"
     assert mooring.get("a").claims == (Claim(nvml.uuids[3 if moved else 0]),)
     assert mooring.start("a").state is State.RUNNING
+    mooring.stop(mooring.get("a"))
+    move(engine, mooring.get("a"), [Claim(nvml.uuids[5])])  # nothing stands in the next one's way
     mooring.remove(mooring.get("a"), force=True)
     assert not Folder.open(session.id).exists
     assert picture(session.id) not in engine.images
