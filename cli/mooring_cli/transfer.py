@@ -14,7 +14,7 @@ from mooring_cli import options as opt
 from mooring_cli.output import note
 
 if TYPE_CHECKING:
-    from mooring.copying import Copier, Place
+    from mooring.copying.copier import Copier, Place
 
 
 def cp(
@@ -32,7 +32,7 @@ def cp(
     and links are kept. What is copied appears whole or not at all. Exit code 1 if something had
     to be left out.
     """
-    from mooring.copying import Copier, CopyError, Place
+    from mooring.copying.copier import Copier, CopyError, Place
     from mooring.service import Mooring
 
     sides = Place.parse(source), Place.parse(target)
@@ -53,7 +53,7 @@ def cp(
 
 
 def _copy(copier: Copier, source: Place, target: Place, follow: bool) -> bool:
-    from mooring.copying import CopyError
+    from mooring.copying.copier import CopyError
 
     if source.is_stream:
         if sys.stdin.isatty():
@@ -73,7 +73,7 @@ def _size(source: Place) -> int | None:
     """How many bytes are going to be copied; None where only the copying tells."""
     if source.session or source.is_stream:
         return None
-    from mooring.packing import measure, opened
+    from mooring.copying.packing import measure, opened
 
     try:
         above, name = opened(source.path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.unpacking import MAX_HEADER_BYTES, HostileArchive, Unpacker
+from mooring.copying.unpacking import MAX_HEADER_BYTES, HostileArchive, Unpacker
 
 Entry = tuple[tarfile.TarInfo, bytes]
 

@@ -128,4 +128,5 @@ def test_history_is_told_all_the_same(run: Run) -> None:
     """What happened is known without an engine."""
     done = run("events", "eval")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[2] for line in done.stdout.splitlines()] == ["requested", "started", "stopped"]
+    kinds = [line.split()[2] for line in done.stdout.splitlines()]
+    assert kinds == ["requested", "started", "stopped"]

@@ -40,7 +40,7 @@ def test_a_machine_without_gpus() -> None:
     [
         (
             "nvidia.yaml",
-            "kind: nvidia.com/gpu\ndevices: [{name: '0'}, {name: GPU-a}, {name: GPU-b}, {name: all}]",
+            "kind: nvidia.com/gpu\ndevices: [{name: 0}, {name: GPU-a}, {name: GPU-b}, {name: all}]",
             ["GPU-a", "GPU-b"],
         ),
         (

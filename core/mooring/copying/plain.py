@@ -13,10 +13,9 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 
-from mooring.errors import MooringError
-from mooring.packing import pieces, regular
-from mooring.streams import CHUNK, Pipe
-from mooring.unpacking import (
+from mooring.copying.packing import pieces, regular
+from mooring.copying.streams import CHUNK, Pipe
+from mooring.copying.unpacking import (
     FOLDER,
     PLAIN_MODE,
     HostileArchive,
@@ -25,6 +24,7 @@ from mooring.unpacking import (
     plain_path,
     shown,
 )
+from mooring.errors import MooringError
 
 MAX_LISTING_BYTES = 64 << 20
 _OCTAL, _SECONDS = re.compile("[0-7]{1,5}"), re.compile("[0-9]{1,11}")

@@ -10,8 +10,8 @@ import contextlib
 import os
 import stat
 
+from mooring.copying.unpacking import FOLDER, PLAIN_MODE, shown
 from mooring.errors import MooringError
-from mooring.unpacking import FOLDER, PLAIN_MODE, shown
 
 
 def place(draft: int, entry: str, folder: int, name: str) -> None:

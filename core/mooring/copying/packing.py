@@ -12,8 +12,8 @@ import stat
 import tarfile
 from collections.abc import Callable, Generator, Iterator
 
+from mooring.copying.unpacking import BLOCK, CHUNK, FOLDER, PLAIN_MODE, shown
 from mooring.errors import MooringError
-from mooring.unpacking import BLOCK, CHUNK, FOLDER, PLAIN_MODE, shown
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, BinaryIO
 
-from mooring import packing, plaincopy
+from mooring.copying import packing, plain
+from mooring.copying.merging import place, removed
+from mooring.copying.streams import CHUNK, Pipe
+from mooring.copying.unpacking import FOLDER, HostileArchive, Path, Unpacker, shown
 from mooring.errors import MooringError
-from mooring.merging import place, removed
-from mooring.streams import CHUNK, Pipe
-from mooring.unpacking import FOLDER, HostileArchive, Path, Unpacker, shown
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
@@ -163,7 +163,7 @@ class Copier:
 
         with _draft(above) as draft:
             if not looked.tar:
-                plaincopy.fetch(
+                plain.fetch(
                     self._run, draft, inside.path, is_folder, told=told, progress=self._progress
                 )
             else:
@@ -254,7 +254,7 @@ class Copier:
             if looked.tar:
                 self._send_tar(above, name, (folder, draft, final), told)
             else:
-                plaincopy.send(
+                plain.send(
                     self._run,
                     above,
                     name,
