@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
-from mooring.errors import Cancelled, EngineError, NoCapacity, SessionTimeout
+from mooring.errors import Cancelled, EngineError, EngineUnavailable, NoCapacity, SessionTimeout
 from mooring.gpus import queue as queues
 from mooring.gpus.claims import Claim, Request
 from mooring.gpus.gate import Gate, Ticket, open_gate
@@ -72,6 +73,12 @@ def test_a_quota_holds_up_only_its_own_user() -> None:
     tickets = [ticket(1, 1, "eve"), ticket(2, 1, "bob"), ticket(3, 1, "bob")]
     assert places(tickets, uses, 1) == [0, ["1"], 2]
     assert "eve may hold 1 at a time" in decide(tickets[0], tickets, uses, 1).because
+
+
+def test_who_cannot_be_served_any_more_holds_nobody_up() -> None:
+    """One that waits for more than is left, since a GPU was lost, is passed by."""
+    uses = [use(gpu) for gpu in GPUS[:3]]
+    assert places([ticket(1, 4), ticket(2, 1)], uses) == [0, ["0"]]
 
 
 def test_why_it_waits_is_told() -> None:
@@ -154,19 +161,91 @@ def test_an_enqueued_ticket_lives_with_its_dispatcher(
     assert gate.tickets() == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 1}', "x" * 20000, '{"id": "a"}'])
+FORGED = (
+    '{{"id": "a", "installation": "i", "user": "u", "session": "s", "priority": {priority}, '
+    '"since": {since}, "granted": "GPU-1", "enqueued": false, "seen": 0, "request": '
+    '{{"count": {count}, "share": {share}, "memory_bytes": 0, "model": "", "before": []}}}}'
+)
+SAID = {"priority": "0", "since": "1", "count": "1", "share": "1.0"}
+
+
+def forged(**said: str) -> str:
+    return FORGED.format(**SAID | said)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", '{"id": 1}', "x" * 20000, '{"id": "a"}', "[" * 9999,
+        forged(priority="Infinity"), forged(since="1e999"), forged(share="NaN"),
+        forged(share="Infinity"), forged(share="-1"), forged(count="-3"),
+    ],
+)  # fmt: skip
 def test_rubbish_is_no_ticket(gate: Gate, content: str) -> None:
-    """A file of somebody's is not waited for."""
+    """What somebody puts there is not waited for, and nobody hangs at it or runs out of files."""
     (gate.folder / "t-rubbish").write_text(content)
     (gate.folder / "t-link").symlink_to("/etc/passwd")
+    (gate.folder / "t-folder").mkdir()
     os.mkfifo(gate.folder / "t-fifo")
+    os.mkfifo(gate.folder / "d-here")
+    before = len(os.listdir("/proc/self/fd"))
     assert gate.tickets() == []
+    assert not gate.forsaken("i")
+    assert not gate.dispatched("here")
+    assert len(os.listdir("/proc/self/fd")) == before
+    (gate.folder / "t-rubbish").write_text(forged())
+    assert gate.forsaken("i")
+
+
+def test_who_is_suspended_holds_nobody_up(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not look any more (Ctrl-Z) is passed over; it keeps its place for later."""
+    monkeypatch.setattr("mooring.gpus.gate.ASLEEP_S", 0.05)
+    with gate.locked():
+        first, second = gate.draw(ticket(1)), gate.draw(ticket(2))
+    time.sleep(0.06)
+    second.look()
+    assert [one.session for one in gate.tickets()] == ["s2"]
+    with gate.locked():
+        gate.sweep("here")
+    first.look()
+    assert [one.session for one in gate.tickets()] == ["s1", "s2"]
+    first.grant((Claim("GPU-0"),))
+    time.sleep(0.06)
+    assert [one.session for one in gate.tickets()] == ["s1"], "what was granted is held"
+    first.leave()
+    second.leave()
+
+
+def test_others_see_a_dispatcher_whatever_its_umask(gate: Gate) -> None:
+    """Who may not read its file would take what it answers for to be nobody's."""
+    before = os.umask(0o077)
+    try:
+        descriptor = gate.become_dispatcher("here")
+    finally:
+        os.umask(before)
+    assert descriptor is not None
+    assert (gate.folder / "d-here").stat().st_mode & 0o777 == 0o640
+    gate.retire("here", descriptor)
+
+
+def test_a_look_does_not_keep_a_dispatcher_from_being_one(gate: Gate) -> None:
+    """Who asks whether there is one locks its file for a moment."""
+    import fcntl
+
+    path = gate.folder / "d-here"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        descriptor = gate.become_dispatcher("here")
+    assert descriptor is not None
+    gate.retire("here", descriptor)
 
 
 def test_one_at_a_time(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody decides, others wait, and say so when it takes too long."""
     monkeypatch.setattr("mooring.gpus.gate.LOCK_PATIENCE_S", 0.05)
-    with gate.locked(), pytest.raises(SessionTimeout), Gate(gate.folder).locked():
+    with gate.locked(), pytest.raises(EngineUnavailable), Gate(gate.folder).locked():
         pass
 
 
@@ -271,6 +350,25 @@ def test_a_wait_that_is_given_up(engine: FakeEngine, gate: Gate, gpus: list[Gpu]
     assert gate.tickets() == []
 
 
+def test_who_was_left_to_wait_keeps_its_place_while_the_engine_is_away(
+    engine: FakeEngine, gate: Gate, gpus: list[Gpu]
+) -> None:
+    """Its ticket stays, for its dispatcher comes back to it; one of a command's goes with that."""
+    from dataclasses import replace
+
+    from mooring.errors import EngineUnavailable
+
+    for one, left in ((replace(ticket(1), enqueued=True), 1), (ticket(2), 0)):
+        engine.fail("list", EngineUnavailable("away"))
+        with (
+            pytest.raises(EngineUnavailable),
+            GpuQueue(engine, gate, "here").claim(one, tell=quiet),
+        ):
+            pass
+        assert len(list(gate.folder.glob("t-*"))) == left
+        gate.forget(one.id)
+
+
 def test_what_can_never_be_had(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
     """More than there are is refused at once, with what there is; so is more than one may have."""
     with pytest.raises(NoCapacity, match=r"9 GPUs: this machine has 3 of A100.*1 of T4"):
@@ -322,14 +420,26 @@ def test_another_container_has_what_it_asked_for(engine: FakeEngine) -> None:
     assert uses[1].holders[0].what == "container web"
 
 
+def test_all_gpus_are_their_instances_too(engine: FakeEngine) -> None:
+    """Who asked the engine for every GPU has the instances of a divided one."""
+    from dataclasses import replace
+
+    from mooring.engines.base import DeviceRequest
+    from mooring.gpus.holders import _resolved
+
+    gpus = [replace(GPUS[0], split=True), replace(GPUS[1], uuid="MIG-1", parent="GPU-0")]
+    for asked in (DeviceRequest(-1, ()), DeviceRequest(1, ()), DeviceRequest(0, ("all",))):
+        assert _resolved([asked], gpus) == ["GPU-0", "MIG-1"]
+
+
 def test_latest_end(engine: FakeEngine) -> None:
     """When a session must end at the latest is told by what it declared."""
     claimed(engine, "GPU-0", **{LABEL_SPEC: '{"max_duration": 3600.0}'})
-    claimed(engine, "GPU-1", "e" * 12, **{LABEL_SPEC: "[rubbish"})
-    uses = look(engine, GPUS, [], "here")
-    first, second = uses[0].holders[0], uses[1].holders[0]
+    for number, rubbish in enumerate(("[rubbish", "[" * 9999, '{"max_duration": 1e300}'), 1):
+        claimed(engine, f"GPU-{number}", f"{number}" * 12, **{LABEL_SPEC: rubbish})
+    first, *others = [one.holders[0] for one in look(engine, GPUS, [], "here")]
     assert first.ends_at == pytest.approx(first.since + 3600)
-    assert second.ends_at is None
+    assert [one.ends_at for one in others] == [None] * 3
 
 
 @pytest.fixture
@@ -380,3 +490,19 @@ def test_a_process_that_is_going_drains(engine: FakeEngine, process: Callable[[]
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
     assert found.free_share == 0
+
+
+def test_the_daemon_that_shares_a_gpu_does_not_hold_it(engine: FakeEngine, tmp_path: Path) -> None:
+    """MPS's server computes for the sessions that share, and stays when they have gone."""
+    from dataclasses import replace
+
+    from mooring.gpus.machine import GpuProcess
+
+    server = tmp_path / "nvidia-cuda-mps-server"
+    server.symlink_to("/bin/sleep")
+    claimed(engine, "GPU-0:0.5")
+    with subprocess.Popen([server, "60"]) as running:
+        busy = replace(GPUS[0], processes=(GpuProcess(running.pid, 2**20),))
+        found = look(engine, [busy], [], "here")[0]
+        running.kill()
+    assert (found.state, found.free_share) == ("shared", 0.5)

@@ -1,8 +1,8 @@
 """GPUs: which there are, who holds them, and whose turn it is.
 
 ``machine`` tells what there is, ``holders`` who holds it, ``claims`` what is asked for
-and how that is written down, ``gate`` and ``queue`` whose turn it is, ``sharing`` how a share is
-kept to, and ``dispatcher`` is the process that starts what was left to wait.
+and how that is written down, ``gate`` and ``queue`` whose turn it is, ``devices`` what a container
+is given for them, and ``dispatcher`` is the process that starts what was left to wait.
 """
 
 from __future__ import annotations

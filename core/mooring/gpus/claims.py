@@ -103,13 +103,16 @@ class Request:
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Request:
         """Raises KeyError, TypeError or ValueError for what ``to_dict`` does not write."""
-        return cls(
+        found = cls(
             int(said["count"]),
             float(said["share"]),
             int(said["memory_bytes"]),
             str(said["model"]),
             tuple(map(str, said["before"])),
         )
+        if found.count < 1 or not 0 < found.share <= 1:
+            raise ValueError(f"no request: {said}")
+        return found
 
 
 def _slice(request: Request) -> bool:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mooring import paths
-from mooring.errors import EngineError, SessionTimeout
+from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus.claims import Claim, Request, from_label, to_label
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ LOCK_PATIENCE_S = 60.0
 GRACE_S = 15.0
 #: A granted one that nobody holds counts so long: its container may be about to run.
 START_S = 60.0
+#: One whose holder has not looked for so long is passed over: it is suspended, and keeps its place.
+ASLEEP_S = 30.0
+#: So often a dispatcher tries to be the one: whoever asks whether there is one locks for a moment.
+TRIES, TRY_S = 20, 0.01
 SHARED_PLACES = ("/run/lock", "/var/lock", "/var/tmp")
 _MODE = 0o3770  # the group's; new files are too; nobody deletes another's
 _MAX_TICKET = 10_000
@@ -53,6 +57,7 @@ class Ticket:
         enqueued: its installation's dispatcher answers for it, not the process that drew it.
         orphaned: when it was granted, of one that nobody answers for any more, seconds since the
             epoch; else 0.
+        seen: when its holder last looked, by the machine's monotonic clock.
     """
 
     id: str
@@ -65,6 +70,7 @@ class Ticket:
     granted: tuple[Claim, ...] = ()
     enqueued: bool = False
     orphaned: float = 0.0
+    seen: float = 0.0
 
     @property
     def order(self) -> tuple[int, int]:
@@ -85,8 +91,11 @@ class Drawn:
 
     def grant(self, claims: tuple[Claim, ...]) -> None:
         """Write down what it may take; within ``Gate.locked``."""
-        self.ticket = replace(self.ticket, granted=claims)
-        _fill(self._descriptor, self.ticket)
+        self._write(replace(self.ticket, granted=claims))
+
+    def look(self) -> None:
+        """Show that somebody waits with it; within ``Gate.locked``."""
+        self._write(replace(self.ticket, seen=time.monotonic()))
 
     def leave(self) -> None:
         """Leave the queue. Idempotent."""
@@ -100,6 +109,10 @@ class Drawn:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _write(self, ticket: Ticket) -> None:
+        _fill(self._descriptor, ticket)
+        self.ticket = ticket
 
 
 class Gate:
@@ -117,8 +130,8 @@ class Gate:
         """Nobody else decides meanwhile. Held for the time of a few small requests.
 
         Raises:
-            SessionTimeout: somebody holds it for a minute.
-            EngineError: the folder is gone, cannot be written to, or its disk is full.
+            EngineUnavailable: somebody holds it for a minute; the folder is gone, cannot be
+                written to, or its disk is full.
         """
         descriptor = -1
         try:
@@ -127,7 +140,7 @@ class Gate:
             pause_s = 0.001
             while not _try_lock(descriptor):
                 if time.monotonic() > deadline:
-                    raise SessionTimeout(
+                    raise EngineUnavailable(
                         f"{self.folder} has been locked for {LOCK_PATIENCE_S:g} s",
                         f"see who holds it: fuser -v {self.folder}",
                     )
@@ -135,7 +148,7 @@ class Gate:
                 pause_s = min(pause_s * 1.5, 0.05)
             yield
         except OSError as error:
-            raise EngineError(
+            raise EngineUnavailable(
                 f"the queue for GPUs at {self.folder} cannot be used: {error.strerror or error}",
                 "try again; without that folder it is made anew",
             ) from error
@@ -144,13 +157,15 @@ class Gate:
                 os.close(descriptor)
 
     def tickets(self) -> list[Ticket]:
-        """Those that somebody answers for, the first to be served first."""
+        """Those that somebody answers for, and who is awake, the first to be served first."""
         found, dispatchers = [], {}
         for path in self.folder.glob("t-*"):
             ticket = _read(path)
             if ticket is None:
                 continue
             live = _is_held(path)
+            if live and not ticket.granted and time.monotonic() - ticket.seen > ASLEEP_S:
+                continue
             if not live and ticket.enqueued:
                 if ticket.installation not in dispatchers:
                     dispatchers[ticket.installation] = self.dispatched(ticket.installation)
@@ -167,8 +182,9 @@ class Gate:
             if _is_held(path) or _age_s(path) >= START_S:
                 continue
             ticket = _read(path)
-            if ticket and ticket.granted and ticket.installation == installation:
-                return not ticket.enqueued
+            own = ticket is not None and ticket.installation == installation
+            if ticket and own and ticket.granted and not ticket.enqueued:
+                return True
         return False
 
     def changed(self) -> int:
@@ -187,6 +203,7 @@ class Gate:
         if not ticket.since:
             newest = max((one.since for one in map(_read, self._files()) if one), default=0)
             ticket = replace(ticket, since=max(time.time_ns(), newest + 1))
+        ticket = replace(ticket, seen=time.monotonic())
         path = self.folder / f"t-{ticket.id}"
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
@@ -195,6 +212,10 @@ class Gate:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _fill(descriptor, ticket)
         return Drawn(path, ticket, descriptor)
+
+    def knows(self, session_id: str) -> bool:
+        """Whether a session has a ticket, whoever answers for it."""
+        return _read(self.folder / f"t-{session_id}") is not None
 
     def forget(self, session_id: str) -> None:
         """Take a session's ticket away, whoever drew it."""
@@ -206,7 +227,8 @@ class Gate:
         live = {ticket.id for ticket in self.tickets()}
         for path in self._files():
             with contextlib.suppress(OSError):
-                if path.stat().st_uid == os.getuid() and path.name[2:] not in live:
+                mine = path.lstat().st_uid == os.getuid()
+                if mine and path.name[2:] not in live and not _is_held(path):
                     ticket = _read(path)
                     if ticket is None or ticket.installation == installation:
                         path.unlink()
@@ -220,10 +242,14 @@ class Gate:
     def become_dispatcher(self, installation: str) -> int | None:
         """The descriptor that makes this process the dispatcher; None if there is one."""
         path = self.folder / f"d-{installation}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        if _try_lock(descriptor):
-            return descriptor
-        os.close(descriptor)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        for _ in range(TRIES):
+            descriptor = os.open(path, flags, 0o640)
+            if _try_lock(descriptor) and os.fstat(descriptor).st_nlink:  # or its last has retired
+                os.fchmod(descriptor, 0o640)  # whatever the umask is: others must see that it lives
+                return descriptor
+            os.close(descriptor)
+            time.sleep(TRY_S)
         return None
 
     def retire(self, installation: str, descriptor: int) -> None:
@@ -243,8 +269,19 @@ def open_gate(address: str) -> Gate:
         address: of its socket, ``unix:///path``; what has none is this installation's alone.
 
     Raises:
-        EngineError: the folder is there and is not what it should be: somebody stands in the way.
+        EngineError: the folder is there and is not what it should be: somebody stands in the way;
+            or it cannot be made.
     """
+    try:
+        return _open_gate(address)
+    except OSError as error:
+        raise EngineError(
+            f"the queue for GPUs cannot be made: {error}",
+            "you must be in the group of the engine's socket, and the disk must not be full",
+        ) from error
+
+
+def _open_gate(address: str) -> Gate:
     socket = address.removeprefix("unix://")
     try:
         found = os.stat(socket)
@@ -297,7 +334,7 @@ def _try_lock(descriptor: int) -> bool:
 
 def _is_held(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = _opened(path)
     except OSError:
         return False
     try:
@@ -308,6 +345,20 @@ def _is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened(path: Path) -> int:
+    """A file to read.
+
+    Raises:
+        OSError: it is not there, or something else than a file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no file")
+    return descriptor
 
 
 def _age_s(path: Path) -> float:
@@ -330,8 +381,7 @@ def _fill(descriptor: int, ticket: Ticket) -> None:
 def _read(path: Path) -> Ticket | None:
     """A ticket as it stands; None for what is none (any more)."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with open(_opened(path), "rb") as file:
             said = json.loads(file.read(_MAX_TICKET))
         return Ticket(
             id=str(said["id"]),
@@ -343,6 +393,7 @@ def _read(path: Path) -> Ticket | None:
             since=int(said["since"]),
             granted=from_label(str(said["granted"])),
             enqueued=bool(said["enqueued"]),
+            seen=float(said["seen"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -29,7 +29,11 @@ FREE, HELD, SHARED, DRAINING, OUTSIDE, SPLIT = (
     "free", "held", "shared", "draining", "outside", "split",
 )  # fmt: skip
 
+#: It computes for others, which NVML lists beside it. (The kernel keeps 15 letters of a name.)
+MPS_SERVER = "nvidia-cuda-mps-server"[:15]
+
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
+_MOST_S = 1e10  # whoever may use the engine may write anything on a container
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,9 @@ def _with_share(holder: Holder, share: float) -> Holder:
 def _latest_end(row: Container) -> float | None:
     try:
         longest = float(json.loads(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    return row.created_at + longest if longest > 0 else None
+    return row.created_at + longest if 0 < longest <= _MOST_S else None
 
 
 def _resolved(asked: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
@@ -182,7 +186,8 @@ def _resolved(asked: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
     for request in asked:
         if request.count:
             some = whole if request.count < 0 else whole[: request.count]
-            found.update(dict.fromkeys(gpu.uuid for gpu in some))
+            for gpu in some:
+                found.update(dict.fromkeys(_with_instances(gpu, gpus)))
         for name in request.ids:
             name = name.rpartition("=")[2]  # nvidia.com/gpu=0
             for gpu in gpus:
@@ -191,9 +196,12 @@ def _resolved(asked: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
                     or name in (gpu.uuid, str(gpu.index))
                     or (len(name) > 8 and gpu.uuid.startswith(name))
                 ):
-                    found[gpu.uuid] = None
-                    found.update(dict.fromkeys(g.uuid for g in gpus if g.parent == gpu.uuid))
+                    found.update(dict.fromkeys(_with_instances(gpu, gpus)))
     return list(found)
+
+
+def _with_instances(gpu: Gpu, gpus: list[Gpu]) -> list[str]:
+    return [gpu.uuid, *(part.uuid for part in gpus if part.parent == gpu.uuid)]
 
 
 def _use(gpu: Gpu, holders: list[Holder], alive: set[str]) -> GpuUse:
@@ -204,6 +212,8 @@ def _use(gpu: Gpu, holders: list[Holder], alive: set[str]) -> GpuUse:
         if container in inside:
             continue
         comm = _comm(process.pid)
+        if comm == MPS_SERVER:
+            continue
         if not comm or (container and container not in alive):
             state = DRAINING
         else:

@@ -76,8 +76,7 @@ class GpuQueue:
             NoCapacity: the machine does not have that, or no user may have so much.
         """
         gpus = inventory()
-        everything = {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
-        if choose(request, gpus, everything) is None:
+        if choose(request, gpus, whole_machine(gpus)) is None:
             raise NoCapacity(
                 f"{request}: this machine has {_what_there_is(gpus)}",
                 "see what there is: mooring gpus",
@@ -140,8 +139,12 @@ class GpuQueue:
             tell("")
             yield verdict.claims
         except BaseException as error:
-            refused = isinstance(error, EngineError) and not isinstance(error, EngineUnavailable)
-            if drawn is not None and drawn.ticket.granted and not refused:
+            away = isinstance(error, EngineUnavailable)
+            refused = isinstance(error, EngineError) and not away
+            if drawn is not None and (
+                (drawn.ticket.granted and not refused)
+                or (drawn.ticket.enqueued and away)  # its dispatcher comes back to it
+            ):
                 drawn.let_go()
             raise
         finally:
@@ -161,6 +164,7 @@ class GpuQueue:
 
     def _decide(self, drawn: Drawn, gpus: Sequence[Gpu]) -> Verdict:
         """Give a ticket its devices if it is its turn; within ``Gate.locked``."""
+        drawn.look()
         tickets = self.gate.tickets()
         uses = look(self.engine, gpus, tickets, self.installation)
         verdict = decide(drawn.ticket, tickets, uses, self.most_per_user)
@@ -174,12 +178,15 @@ def decide(
 ) -> Verdict:
     """What comes of a ticket, when all before it are served first.
 
+    One that cannot be served any more, for a GPU is lost, waits and holds nobody up.
+
     Args:
         tickets: in their order; ``mine`` is one of them.
         most_per_user: who holds more with this ticket is passed over until some of it is back.
     """
     gpus = [use.gpu for use in uses]
     free = free_shares(uses)
+    everything = whole_machine(gpus)
     held = {ticket.user: held_by(uses, ticket.user) for ticket in tickets}
     place = 0
     for ticket in tickets:
@@ -199,9 +206,14 @@ def decide(
             held[ticket.user] += ticket.request.amount
             for claim in picked:
                 free[claim.gpu] -= claim.thousandths
-        elif not over:
+        elif not over and choose(ticket.request, gpus, everything):
             free.update({gpu.uuid: 0 for gpu in gpus if ticket.request.suits(gpu)})
     return Verdict((), place, _because(mine, place, uses))
+
+
+def whole_machine(gpus: Sequence[Gpu]) -> dict[str, int]:
+    """Thousandths of each device that can be claimed, when nobody holds any."""
+    return {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
 
 
 def _because(ticket: Ticket, place: int, uses: Sequence[GpuUse]) -> str:
