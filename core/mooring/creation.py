@@ -190,21 +190,21 @@ class Creation:
             if request is not None:
                 drawn = queue.draw(self._ticket(request, enqueued=True))
                 since = drawn.ticket.since
-            folder.mark_enqueued(
-                {
-                    "spec": spec.model_dump(mode="json", exclude_defaults=True),
-                    "resolved": {
-                        "origins": dict(self._resolved.origins),
-                        "path": self._resolved.path and str(self._resolved.path),
-                        "project": str(self._resolved.project),
-                        "sha256": self._resolved.sha256,
-                        "reaches": list(self._resolved.reaches),
-                        "extended": list(self._resolved.extended),
-                    },
-                    "manner": asdict(self._manner) | {"since": since},
-                    "actor": self._actor,
-                }
-            )
+            how = {
+                "spec": spec.model_dump(mode="json", exclude_defaults=True),
+                "resolved": {
+                    "origins": dict(self._resolved.origins),
+                    "path": self._resolved.path and str(self._resolved.path),
+                    "project": str(self._resolved.project),
+                    "sha256": self._resolved.sha256,
+                    "reaches": list(self._resolved.reaches),
+                    "extended": list(self._resolved.extended),
+                },
+                "manner": asdict(self._manner) | {"since": since},
+                "actor": self._actor,
+            }
+            with queue.gate.locked():  # a dispatcher that is about to go sees it, or is seen to go
+                folder.mark_enqueued(how)
             waits = f"in the queue for {request}" if request else "about to start"
             folder.tell_waiting(waits)
             if request is not None:
@@ -217,6 +217,12 @@ class Creation:
             raise
         finally:
             folder.release()
+
+    def keep_place(self) -> None:
+        """Put one that was left to wait back into the queue, where it was; ``run`` goes on."""
+        request = Request.from_spec(self._resolved.spec.gpus)
+        if request is not None:
+            self._queue().draw(self._ticket(request, enqueued=True)).let_go()
 
     def tell_requested(self) -> None:
         """Write the request into the history, once."""

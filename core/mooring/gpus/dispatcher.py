@@ -7,6 +7,7 @@ knows is in the sessions' folders.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import time
 
 from mooring import paths
 from mooring.creation import Creation, Steps, left_to_wait, remove_container
-from mooring.errors import EngineUnavailable, MooringError
+from mooring.errors import EngineError, EngineUnavailable, MooringError, SpecError
 from mooring.folder import Folder
 from mooring.gpus.gate import Gate
 from mooring.service import Mooring
@@ -49,21 +50,66 @@ def main() -> None:
     if descriptor is None:
         return
     at_work: dict[str, threading.Thread] = {}
+    refused: set[str] = set()
     while True:
-        waiting = [folder for folder in Folder.all() if folder.enqueued and not folder.ready]
-        for folder in waiting:
-            if folder.id not in at_work:
+        new = [folder for folder in _waiting(refused) if folder.id not in at_work]
+        _keep_places(mooring, new, refused)
+        for folder in new:
+            if folder.id not in refused:
                 thread = threading.Thread(target=_start, args=(mooring, folder), daemon=True)
                 at_work[folder.id] = thread
                 thread.start()
         at_work = {one: thread for one, thread in at_work.items() if thread.is_alive()}
         if not at_work:
             with gate.locked():  # nobody is left to wait meanwhile without seeing us go
-                if not any(folder.enqueued and not folder.ready for folder in Folder.all()):
+                if not _waiting(refused):
                     gate.sweep(installation)
                     gate.retire(installation, descriptor)
                     return
         time.sleep(LOOK_S)
+
+
+def _waiting(refused: set[str]) -> list[Folder]:
+    """What was left to wait, but what nobody can start."""
+    waiting = [folder for folder in Folder.all() if folder.enqueued and not folder.ready]
+    return [folder for folder in waiting if folder.id not in refused]
+
+
+def _keep_places(mooring: Mooring, folders: list[Folder], refused: set[str]) -> None:
+    """Have each in the queue at its old place, before one of them can be served.
+
+    Nobody answers for the tickets of a dispatcher that was killed, and none outlives a restart of
+    the machine. What cannot be read joins ``refused``, and says so where it is listed.
+    """
+    for folder in folders:
+        try:
+            creation = _creation(mooring, folder)
+            if not mooring.queue.gate.knows(folder.id):
+                creation.keep_place()
+            if not folder.exists:  # it was cancelled meanwhile
+                mooring.queue.gate.forget(folder.id)
+        except SpecError as error:
+            refused.add(folder.id)
+            log.warning("session %s: %s", folder.id, error)
+            with contextlib.suppress(OSError):
+                folder.tell_waiting(error.message)
+        except MooringError as error:  # of the engine, or of the queue: it is drawn later then
+            log.info("session %s: %s", folder.id, error)
+
+
+def _creation(mooring: Mooring, folder: Folder) -> Creation:
+    resolved, manner, actor = left_to_wait(folder)
+    steps = Steps(folder, lambda text: None, lambda: False)
+    return Creation(
+        mooring.engine,
+        mooring.history,
+        actor,
+        lambda: mooring.queue,
+        folder,
+        resolved,
+        manner,
+        steps,
+    )
 
 
 def _start(mooring: Mooring, folder: Folder) -> None:
@@ -73,25 +119,15 @@ def _start(mooring: Mooring, folder: Folder) -> None:
             time.sleep(RETRY_S)
             continue
         try:
-            if _finish(mooring, folder):
-                return
-            resolved, manner, actor = left_to_wait(folder)
-            Creation(
-                mooring.engine,
-                mooring.history,
-                actor,
-                lambda: mooring.queue,
-                folder,
-                resolved,
-                manner,
-                Steps(folder, lambda text: None, lambda: False),
-            ).run()
+            if not folder.ready and not _finish(mooring, folder):
+                _creation(mooring, folder).run()
             return
         except EngineUnavailable as error:
             log.info("session %s waits for the engine: %s", folder.id, error)
             time.sleep(RETRY_S)
         except MooringError as error:
             log.warning("session %s: %s", folder.id, error)
+            time.sleep(RETRY_S)  # if something of it is left, it is tried again
             return
         finally:
             folder.release()
@@ -108,6 +144,12 @@ def _finish(mooring: Mooring, folder: Folder) -> bool:
     if found.state == "created":
         remove_container(mooring.engine, folder.id, found.id)
         return False
+    try:
+        mooring.engine.attach_network(found.id)
+    except EngineUnavailable:
+        raise
+    except EngineError as error:  # it has got it
+        log.debug("session %s: %s", folder.id, error)
     folder.update_record(container=found.id, changed_at=time.time())
     folder.unmark_queued()
     mooring.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
