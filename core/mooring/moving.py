@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterable
 
 from mooring.engines.base import Container, Engine
@@ -40,11 +41,12 @@ def move(engine: Engine, session: Session, claims: Iterable[Claim]) -> str:
     folder, claims = Folder.open(session.id), tuple(claims)
     name = container_name(session.name, session.id)
     devices = devices_for(folder, claims)
-    folder.update_record(moving=[f"{name}-next", process_mark(os.getpid())], moved=True)
+    draft = f"{name}-{secrets.token_hex(3)}"  # one that was cut off late still has its own
+    folder.update_record(moving=[draft, process_mark(os.getpid())], moved=True)
     made = engine.remake(
         session.container,
         image=picture(session.id),
-        name=f"{name}-next",
+        name=draft,
         labels={LABEL_GPUS: to_label(claims)},
         env=devices.env,
         gpus=devices.requested,

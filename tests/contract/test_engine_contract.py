@@ -653,6 +653,64 @@ def test_remade_with_its_files(engine: Engine, make: Make) -> None:
     assert engine.image_id(image) is None
 
 
+def test_what_a_container_was_given_is_asked_for_once() -> None:
+    """Whoever waits for a GPU looks several times a second, at every container there is."""
+    engine, asked = DockerEngine("unix:///nowhere"), []
+
+    class Api:
+        def inspect_container(self, container: str) -> dict[str, Any]:
+            asked.append(container)
+            return {"HostConfig": {"DeviceRequests": [{"Count": -1}]}}
+
+    engine._client = Api()  # type: ignore[assignment]
+    for container in ("a", "b", "a", "b"):
+        (request,) = engine.device_requests(container)
+        assert request.count == -1
+    assert asked == ["a", "b"]
+
+
+@pytest.mark.engine
+def test_remade_with_its_volumes(real_engine: DockerEngine) -> None:
+    """What was written where the image declares a volume is a file of the container's too."""
+    facts, api = images.host_image(real_engine), real_engine._api
+    mark = f"contract-{secrets.token_hex(4)}"
+    config = ContainerConfig(
+        name=mark,
+        image=facts.reference,
+        argv=("/bin/sh", "-c", "cat /data/kept || echo first >/data/kept"),
+        user="0:0",
+        env=dict(facts.env),
+        binds=facts.binds,
+        network=False,
+    )
+    made = [real_engine.create(config)]
+    tags = [f"{mark}:1", f"{mark}:2", f"{mark}:3"]
+    try:
+        api.commit(made[0], repository=mark, tag="1", changes="VOLUME /data")
+        made.append(real_engine.create(dataclasses.replace(config, name="v" + mark, image=tags[0])))
+        for number, tag in enumerate(tags[1:]):
+            real_engine.start(made[-1])
+            assert real_engine.wait(made[-1], timeout_s=DEADLINE_S) == 0
+            same: dict[str, Any] = {"labels": {}, "env": {}, "gpus": (), "devices": ()}
+            made.append(real_engine.remake(made[-1], image=tag, name=f"v{number}{mark}", **same))
+            real_engine.remove(made[-2])
+        volumes = [
+            one["Name"] for one in api.inspect_container(made[-1])["Mounts"] if "Name" in one
+        ]
+        assert len(volumes) == 1
+        real_engine.start(made[-1])
+        assert real_engine.wait(made[-1], timeout_s=DEADLINE_S) == 0
+        assert b"first" in b"".join(real_engine.logs(made[-1], tty=False, follow=False, tail=None))
+        real_engine.remove(made[-1])
+        left = {one["Name"] for one in api.volumes()["Volumes"] or []}
+        assert not left.intersection(volumes), "they go with the session"
+    finally:
+        for container in made:
+            real_engine.remove(container)
+        for tag in reversed(tags):
+            real_engine.remove_image(tag)
+
+
 PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "info": lambda engine: engine.info(),
     "list": lambda engine: engine.list({"a": "b"}),

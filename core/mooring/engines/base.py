@@ -179,7 +179,10 @@ class Engine(Protocol):
         """One container, or None when it is gone."""
 
     def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
-        """The GPUs that a container, of whoever's, was given; empty for one that is gone."""
+        """The GPUs that a container, of whoever's, was given; empty for one that is gone.
+
+        Asked once: no container's ever change.
+        """
 
     def create(self, config: ContainerConfig) -> str:
         """Create and do not start. Returns the id."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from docker.api.client import APIClient
 
 REQUEST_TIMEOUT_S = 30.0
+MOST_REMEMBERED = 10_000
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 
@@ -81,6 +82,7 @@ class DockerEngine:
         self._timeout_s = timeout_s
         self._client: APIClient | None = None
         self._info: EngineInfo | None = None
+        self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
 
     @property
     def _api(self) -> APIClient:
@@ -173,6 +175,9 @@ class DockerEngine:
     def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
         from docker.errors import NotFound
 
+        known = self._requests.get(container)
+        if known is not None:  # who waits asks again and again, and none ever changes
+            return known
         with self._mapped("inspecting a container"):
             try:
                 row = self._api.inspect_container(container)
@@ -188,6 +193,9 @@ class DockerEngine:
             visible = {key: value for key, _, value in pairs}.get("NVIDIA_VISIBLE_DEVICES", "")
             if visible not in ("", "void", "none"):
                 found.append(DeviceRequest(0, tuple(visible.split(","))))
+        if len(self._requests) >= MOST_REMEMBERED:
+            self._requests.clear()
+        self._requests[container] = tuple(found)
         return tuple(found)
 
     def create(self, config: ContainerConfig) -> str:
@@ -277,6 +285,8 @@ class DockerEngine:
             config, host = row["Config"], row["HostConfig"]
             kept = [pair for pair in config["Env"] or [] if pair.partition("=")[0] not in env]
             host |= {"DeviceRequests": None, "Devices": None} | self._gpus(gpus, devices)
+            if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
+                host["VolumesFrom"] = [container]  # the image's own, which no commit holds
             if host.get("NetworkMode") == "none":  # it has got one since it was created
                 host["NetworkMode"] = "default"
             changes = {
