@@ -569,17 +569,24 @@ def test_there_is_one_keeper_and_it_ends_with_its_session(cli, mooring, project)
     """
     cli("create", "--name", "nb", "--kernel", "python3", check=0)
     folder = folder_of(mooring, "nb")
-    command = [*MOORING, "exec", "-t", "nb", "--", "sh", "-c", "sleep 2"]
+    script = "until [ -e go ]; do sleep 0.1; done"
+    command = [*MOORING, "exec", "-t", "nb", "--", "sh", "-c", script]
     clients = [
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for _ in range(4)
     ]
-    until("all four", lambda: sum(one.clients for one in mooring.terminals(mooring.get("nb"))) == 4)
-    found = subprocess.run(
-        ["pgrep", "-f", f"terminalhost import.*{folder.path}"], capture_output=True, text=True
-    )
-    assert found.stdout.split() == [str(keeper_of(folder))]
-    assert [client.wait(timeout=30) for client in clients] == [0] * 4
+    try:
+        session = mooring.get("nb")
+        until("all four", lambda: sum(one.clients for one in mooring.terminals(session)) == 4, 60)
+        search = ["pgrep", "-f", f"terminalhost import.*{folder.path}"]
+        found = subprocess.run(search, capture_output=True, text=True)
+        assert found.stdout.split() == [str(keeper_of(folder))]
+        (project / "go").touch()
+        assert [client.wait(timeout=60) for client in clients] == [0] * 4
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
     cli("create", "-d", "--name", "shell", check=0)
     folder = folder_of(mooring, "shell")
     assert keeper_of(folder)
