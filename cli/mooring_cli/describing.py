@@ -16,6 +16,7 @@ from mooring_cli.output import clean, explain, one_line, paint, print_json, size
 from mooring_cli.telling import each, moment, print_event, print_value
 
 if TYPE_CHECKING:
+    from mooring.folder import KernelEntry
     from mooring.gpus import Claim, Gpu
     from mooring.history import Event
     from mooring.service import Mooring
@@ -103,7 +104,9 @@ def _facts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
         parts.append(("gpus" if held else "gpus, until it ended", _claims(session)))
     parts.append(("ports", [(str(inside), f"127.0.0.1:{here}") for here, inside in session.ports]))
     parts.append(("spec", _declared(session)))
-    parts.append(("kernels", [(kernel.id, _kernel(session, kernel)) for kernel in session.kernels]))
+    parts.append(
+        ("kernels", [(kernel.id, _kernel(mooring, session, kernel)) for kernel in session.kernels])
+    )
     parts.append(("terminals", [(one.id, _terminal(one)) for one in _terminals(mooring, session)]))
     return [part for part in parts if part[1]]
 
@@ -164,10 +167,15 @@ def _inventory() -> dict[str, Gpu]:
     return {gpu.uuid: gpu for gpu in inventory()}
 
 
-def _kernel(session: Session, kernel: Any) -> str:
-    if kernel.exit is not None or session.state is not State.RUNNING:
-        return f"ended{f' ({kernel.exit})' if kernel.exit else ''}, {kernel.requests} requests"
-    return f"{'busy' if kernel.busy else 'idle'}, {kernel.requests} requests"
+def _kernel(mooring: Mooring, session: Session, kernel: KernelEntry) -> str:
+    """``idle, 3 requests``; ``ended (killed by SIGSEGV), 2 requests``."""
+    if kernel.exit is not None:
+        now = f"ended ({mooring.kernel(session.id, kernel.id).how_it_ended()})"
+    elif session.state is not State.RUNNING:
+        now = "ended"
+    else:
+        now = "busy" if kernel.busy else "idle"
+    return f"{now}, {kernel.requests} request{'s' * (kernel.requests != 1)}"
 
 
 def _terminals(mooring: Mooring, session: Session) -> list[TerminalEntry]:

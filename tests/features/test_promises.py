@@ -94,7 +94,7 @@ def test_exit_codes_are_faithful(cli: Cli, project: Path, remote: SlowRegistry) 
     cli("create", "--rm", "--", "sh", "-c", "exit 42", check=42)
     cli("run", "--rm", "--exec", "kill -KILL $$", "host", check=137)
     cli("create", "-d", "--name", "one", check=0)
-    for code in (1, 2, 3, 125, 255):
+    for code in (3, 125):
         cli("exec", "one", "--", "sh", "-c", f"exit {code}", check=code)
     cli("create", "--max-wait", "1s", "--image", remote.image, check=3)
     cli("create", "--no-such-flag", check=2)
