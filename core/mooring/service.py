@@ -53,7 +53,7 @@ from mooring.session import (
     is_own,
     out_of_memory,
 )
-from mooring.terminalkeeper import (
+from mooring.terminals.keeper import (
     UNTYPED_KEYS,
     Keeping,
     Kept,
@@ -62,7 +62,7 @@ from mooring.terminalkeeper import (
     exec_id_of,
     terminals,
 )
-from mooring.terminalwire import MAIN
+from mooring.terminals.wire import MAIN
 from mooring.users import caller
 
 if TYPE_CHECKING:
@@ -510,9 +510,7 @@ class Mooring:
             guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
             for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
                 guestfiles.remove(folder.run, stale)
-            folder.update_record(
-                boot_id=boot_id(), end_recorded=False, out_of_memory=None, changed_at=time.time()
-            )
+            folder.update_record(boot_id=boot_id())
             if self._main_kind(session) == "terminal":
                 MainTerminal(self.engine, folder).keep(container, None)
             ports.start(self.engine, container)
@@ -523,6 +521,8 @@ class Mooring:
                 if claims:
                     self.queue.gate.forget(session.id)
                 raise
+            # not before it runs: who looks meanwhile would take it to have ended once more
+            folder.update_record(end_recorded=False, out_of_memory=None, changed_at=time.time())
         self.history.session_resumed(session.id)
         self.history.add(session.id, "started", self.actor, "again")
         return self._named(session.id, session.name)
@@ -551,7 +551,8 @@ class Mooring:
             self._end_inside(session, grace_s)
             self.engine.stop(session.container, grace_s=1.0)
             return
-        if session.state in (State.STARTING, State.PENDING):
+        coming = session.state in (State.STARTING, State.PENDING)
+        if coming or Folder.open(session.id).being_created():  # or started: it has its GPUs
             if self._cancel(session):
                 return
             session = self._fresh(session)
@@ -1042,7 +1043,7 @@ class Mooring:
         """Have who makes or starts it give up; False unless it is gone by that."""
         folder = Folder.open(session.id)
         deadline = time.monotonic() + CANCEL_PATIENCE_S
-        while folder.exists and (folder.queued or not folder.ready) and folder.being_created():
+        while folder.exists and folder.being_created():
             if not folder.cancelled():
                 folder.ask_cancel()
             if time.monotonic() > deadline:

@@ -542,3 +542,42 @@ def test_facts_of_an_image_are_the_images(service: Mooring, engine: FakeEngine, 
     del engine.images["one:1"]
     session = service.create(declare(command="x", image="two:2")).session
     assert engine.containers[session.container].config.image == "two:2"
+
+
+def test_stop_waits_for_a_start_that_has_its_gpus(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """A session that is about to run again is not stopped by that: it is when stop returns."""
+    session = service.create(declare(name="s", command="sleep 9")).session
+    service.stop(session)
+    stopped = service.get("s")
+    folder = Folder.open(session.id)
+    assert folder.take()  # as a start does while it has GPUs and its container does not run yet
+    stopping = threading.Thread(target=service.stop, args=(stopped,))
+    stopping.start()
+    stopping.join(0.3)
+    assert stopping.is_alive()
+    engine.start(session.container)
+    folder.release()
+    stopping.join(30)
+    assert service.get("s").state is State.STOPPED
+
+
+def test_who_looks_during_a_start_does_not_see_an_end(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is started again ends once more when it does, and not while it starts."""
+    session = service.create(declare(name="s", command="sleep 9")).session
+    service.stop(session)
+    start = engine.start
+
+    def look_then_start(container: str) -> None:
+        service.sessions()
+        start(container)
+
+    monkeypatch.setattr(engine, "start", look_then_start)
+    service.start("s")
+    assert [event.kind for event in service.events(session.id)].count("ended") == 0
+    engine.stop(session.container, grace_s=1.0)  # by none of mooring's doors
+    service.sessions()
+    assert [event.kind for event in service.events(session.id)].count("ended") == 1
