@@ -19,7 +19,7 @@ from mooring_cli.output import explain, note
 if TYPE_CHECKING:
     from mooring.service import Mooring
     from mooring.session import Session
-    from mooring.terminalkeeper import Kept, TerminalEntry
+    from mooring.terminals.keeper import Kept, TerminalEntry
 
 TMUX = ("tmux", "new-session", "-A", "-s", "mooring")
 
@@ -36,7 +36,7 @@ def in_new_terminal(
     label: str = "",
 ) -> int:
     """Open a terminal that is kept: the exit code of its command, 0 if it was left."""
-    from mooring.terminals import raw, terminal_size
+    from mooring.terminals.pump import raw, terminal_size
 
     began = time.time()
     terminal = {"TERM": os.environ.get("TERM") or "xterm-256color"}
@@ -179,7 +179,7 @@ def attach_to(
     """
     stream = mooring.attach(session, terminal, detach_keys=detach_keys)
     if stream is None:
-        from mooring.terminalkeeper import unattached
+        from mooring.terminals.keeper import unattached
 
         free = unattached(mooring.terminals(session))
         if not free:
@@ -209,8 +209,8 @@ def in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:
     Returns:
         The exit code of this client; 0 if it was left.
     """
-    from mooring.terminalkeeper import unattached
-    from mooring.terminals import exit_code
+    from mooring.terminals.keeper import unattached
+    from mooring.terminals.pump import exit_code
 
     looking = mooring.exec(session, ["sh", "-c", "command -v tmux"], tty=False, stdin=False)
     with contextlib.closing(looking):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mooring.gpus import Claim, Gpu
     from mooring.history import Event
     from mooring.service import Mooring
-    from mooring.terminalkeeper import TerminalEntry
+    from mooring.terminals.keeper import TerminalEntry
 
 RECENT = 10
 

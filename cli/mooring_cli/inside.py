@@ -70,14 +70,14 @@ def _exec(
     label: str,
 ) -> int:
     from mooring.service import Mooring
-    from mooring.terminals import is_interactive
+    from mooring.terminals.pump import is_interactive
 
     opt.check_keys(detach_keys)
     variables = dict(opt.variable(text) for text in env or [])
     mooring = Mooring()
     session = mooring.running(name)
     if is_interactive() if tty is None else tty:
-        from mooring.terminalkeeper import unattached
+        from mooring.terminals.keeper import unattached
 
         known = unattached(mooring.terminals(session), label) if label else ""
         if known:

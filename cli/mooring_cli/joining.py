@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mooring.engines.base import Stream
     from mooring.service import Mooring
     from mooring.session import Session
-    from mooring.terminalkeeper import Kept
+    from mooring.terminals.keeper import Kept
 
 # Of what a terminal printed, so much is shown to one who comes back: some thousand lines
 REPLAY_BYTES = 256 << 10
@@ -47,8 +47,8 @@ def join(
     Returns:
         Its exit code; None if the user typed the detach keys.
     """
-    from mooring.terminalkeeper import Kept
-    from mooring.terminals import connect, exit_code, terminal_size
+    from mooring.terminals.keeper import Kept
+    from mooring.terminals.pump import connect, exit_code, terminal_size
 
     if isinstance(stream, Kept):
         return _join_kept(stream, stdin, detach_keys, shown or Shown())
@@ -60,8 +60,8 @@ def join(
 
 
 def _join_kept(terminal: Kept, stdin: int | None, detach_keys: str, shown: Shown) -> int | None:
-    from mooring.terminalclient import Joined
-    from mooring.terminals import terminal_size
+    from mooring.terminals.client import Joined
+    from mooring.terminals.pump import terminal_size
 
     here = sys.stdout.isatty()
     code = Joined(

@@ -56,7 +56,7 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
     """
     from mooring.service import Mooring
     from mooring.session import State
-    from mooring.terminals import is_interactive, terminal_size
+    from mooring.terminals.pump import is_interactive, terminal_size
 
     # what needs no GPU has nothing to queue for
     enqueue = how.enqueue and resolved.spec.gpus != 0

@@ -403,7 +403,7 @@ def _mounts(text: str) -> list[Any]:
 
 def check_keys(names: str) -> None:
     """Raises SpecError unless they are detach keys."""
-    from mooring.terminals import key_codes
+    from mooring.terminals.pump import key_codes
 
     try:
         key_codes(names)

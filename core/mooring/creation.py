@@ -25,7 +25,7 @@ from mooring.gpus.gate import Ticket
 from mooring.history import History
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION
 from mooring.session import is_own
-from mooring.terminalkeeper import MainTerminal
+from mooring.terminals.keeper import MainTerminal
 from mooring.users import caller
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Steps:
         self._last = ""
 
     def __call__(self, text: str) -> None:
-        if self._cancelled() or self._folder.cancelled():
-            name = self._folder.record().get("name", "")
+        if self._cancelled() or self._folder.cancelled() or not self._folder.exists:
+            name = self._folder.record().get("name", self._folder.id)
             raise Cancelled(f"the creation of session {name} was cancelled")
         if text != self._last:
             self._last = text

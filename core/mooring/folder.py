@@ -15,7 +15,7 @@
       secrets/              one 0400 file a secret, read-only in the container
       etc/                  passwd and group with the caller in them
       run/                  /run/mooring in the container, see guest/clock.sh for its files
-      term/                 the keeper of its terminals and their output, see terminalhost.py
+      term/                 the keeper of its terminals and their output, see terminals/host.py
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Folder:
         Raises:
             MooringError: something inside cannot be deleted by the caller.
         """
-        from mooring.terminalkeeper import end_keeper
+        from mooring.terminals.keeper import end_keeper
 
         end_keeper(self)  # it writes in there
         gone = self.path.with_name(f".{self.id}.gone")

@@ -31,7 +31,7 @@ from mooring.errors import (
 )
 from mooring.peers import is_our_own, owner
 from mooring.session import Session, State
-from mooring.terminals import STDERR, Demultiplexer
+from mooring.terminals.pump import STDERR, Demultiplexer
 
 if TYPE_CHECKING:
     from mooring.service import Mooring

@@ -30,7 +30,7 @@ from mooring.errors import (
     PortTaken,
     SessionTimeout,
 )
-from mooring.terminals import Demultiplexer
+from mooring.terminals.pump import Demultiplexer
 
 DEADLINE_S = 30.0
 SIGTERMED, SIGKILLED = 143, 137

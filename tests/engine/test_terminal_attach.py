@@ -296,7 +296,7 @@ def test_consent_is_asked_for_at_a_terminal(terminal, project, tmp_path, mooring
 
 LATE = """
 import time
-import mooring.terminals as terminals
+import mooring.terminals.pump as terminals
 from mooring.service import Mooring
 ask = terminals.exit_code
 def late(stream):

@@ -26,7 +26,7 @@ from mooring.engines.docker import DockerEngine
 from mooring.folder import Folder
 from mooring.service import Mooring
 from mooring.session import State
-from mooring.terminalkeeper import keeper_of
+from mooring.terminals.keeper import keeper_of
 from tests.invariants import leaks
 
 pytestmark = pytest.mark.engine
@@ -381,7 +381,7 @@ def test_terminals_are_listed_and_found_again(terminal, cli, mooring) -> None:
     folder = folder_of(mooring, "many")
     link = socket.socket(socket.AF_UNIX)
     link.connect(str(folder.path / "term" / "sock"))
-    from mooring import terminalwire as wire
+    from mooring.terminals import wire as wire
 
     link.sendall(wire.said("attach", terminal="t2", client="x", offset=0) + wire.data(b"\r"))
     time.sleep(0.3)
@@ -578,7 +578,7 @@ def test_there_is_one_keeper_and_it_ends_with_its_session(cli, mooring, project)
     try:
         session = mooring.get("nb")
         until("all four", lambda: sum(one.clients for one in mooring.terminals(session)) == 4, 60)
-        search = ["pgrep", "-f", f"terminalhost import.*{folder.path}"]
+        search = ["pgrep", "-f", f"terminals.host import.*{folder.path}"]
         found = subprocess.run(search, capture_output=True, text=True)
         assert found.stdout.split() == [str(keeper_of(folder))]
         (project / "go").touch()

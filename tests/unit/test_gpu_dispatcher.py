@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mooring import paths
 from mooring.creation import Creation, Manner, Steps
 from mooring.engines.fake import FakeEngine
+from mooring.errors import Cancelled
 from mooring.folder import Folder
 from mooring.gpus import dispatcher
 from mooring.gpus.gate import Gate
@@ -91,3 +93,13 @@ def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
         assert dispatcher._waiting(set()) == []
     thread.join(10)
     assert [one.id for one in dispatcher._waiting(set())] == [folder.id]
+
+
+def test_who_waits_gives_up_when_its_folder_is_gone(mooring: Mooring) -> None:
+    """Nobody waits for an installation that was deleted: it would keep others from their turn."""
+    folder = left(1, waiting(1), mooring.queue.gate)
+    steps = Steps(folder, lambda text: None, lambda: False)
+    steps("waiting")
+    shutil.rmtree(folder.path)
+    with pytest.raises(Cancelled):
+        steps("waiting")

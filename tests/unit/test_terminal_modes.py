@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminalclient import LeavingKeys
-from mooring.terminalmodes import Modes, Replay
+from mooring.terminals.client import LeavingKeys
+from mooring.terminals.modes import Modes, Replay
 
 SET = b"\x1b[?1049h\x1b[?25lx\x1b[?1;2004h\x1b="
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring import terminalwire as wire
+from mooring.terminals import wire as wire
 
 FRAMES = st.lists(st.one_of(st.binary(max_size=200), st.text(max_size=50)), max_size=10)
 
@@ -40,10 +40,10 @@ def test_the_keeper_imports_little() -> None:
     from pathlib import Path
 
     script = (
-        "import sys; sys.path[:0] = [sys.argv.pop()]; import mooring.terminalhost; "
+        "import sys; sys.path[:0] = [sys.argv.pop()]; import mooring.terminals.host; "
         "print(*sorted(name for name in sys.modules if '.' not in name))"
     )
-    root = str(Path(wire.__file__).parent.parent)
+    root = str(Path(wire.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script, root], capture_output=True, text=True, check=True
     )

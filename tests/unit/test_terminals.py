@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminals import Demultiplexer, connect, exit_code, key_codes, raw, terminal_size
+from mooring.terminals.pump import Demultiplexer, connect, exit_code, key_codes, raw, terminal_size
 
 DEADLINE_S = 30.0
 MIB = 1 << 20

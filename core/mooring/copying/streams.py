@@ -10,7 +10,7 @@ import selectors
 from types import TracebackType
 
 from mooring.engines.base import Stream
-from mooring.terminals import HEADER, STDERR, exit_code
+from mooring.terminals.pump import HEADER, STDERR, exit_code
 
 CHUNK = 1 << 18
 STDERR_BYTES = 8192

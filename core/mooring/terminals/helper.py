@@ -1,7 +1,7 @@
 """What a keeper of terminals starts when no client is there to ask the engine.
 
-``python -m mooring.terminalhelp FOLDER``: asks how the session's terminals ended, tells the keeper
-and ends; tries again for as long as the engine does not answer.
+``python -m mooring.terminals.helper FOLDER``: asks how the session's terminals ended, tells the
+keeper and ends; tries again for as long as the engine does not answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mooring.errors import MooringError
 from mooring.folder import Folder
-from mooring.terminalkeeper import settle_all
+from mooring.terminals.keeper import settle_all
 
 AGAIN_S = 2.0
 

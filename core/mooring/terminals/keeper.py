@@ -1,6 +1,6 @@
 """A session's terminals from the outside: start their keeper, hand it streams, ask it, join it.
 
-What runs in the keeper is ``mooring.terminalhost``.
+What runs in the keeper is ``mooring.terminals.host``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mooring import terminalwire as wire
 from mooring.errors import EngineError, MooringError, SessionStateError
-from mooring.terminalwire import MAIN
+from mooring.terminals import wire as wire
+from mooring.terminals.wire import MAIN
 
 if TYPE_CHECKING:
     from mooring.engines.base import Engine, Stream
@@ -34,7 +34,9 @@ ANSWERS_WITHIN_S = 30.0
 ENDS_WITHIN_S = 2.0
 # The engine takes detach keys whatever one says; nobody types these, and everything else passes.
 UNTYPED_KEYS = ",".join(["ctrl-@", "ctrl-^"] * 4)
-_RUN = "import sys; sys.path[:0] = [sys.argv.pop()]; from mooring.terminalhost import main; main()"
+_RUN = (
+    "import sys; sys.path[:0] = [sys.argv.pop()]; from mooring.terminals.host import main; main()"
+)
 # All that an engine's client or Python itself looks at; the rest of an environment may be secret
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 _PASSED_PREFIXES = ("MOORING_", "DOCKER_", "CONTAINER_", "XDG_", "PYTHON", "LC_")
@@ -106,7 +108,7 @@ class Keeping:
             for key, value in os.environ.items()
             if key in _PASSED or key.startswith(_PASSED_PREFIXES)
         }
-        root = str(Path(__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         command = [sys.executable, "-I", "-S", "-c", _RUN, sys.executable, str(folder.path), root]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(

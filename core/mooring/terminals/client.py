@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from mooring import terminalwire as wire
 from mooring.errors import EngineError, EngineUnavailable, MooringError, SessionStateError
-from mooring.terminalkeeper import Kept, Link, MainTerminal, lives
-from mooring.terminalmodes import Modes, Replay
-from mooring.terminals import key_codes, raw, write_all
+from mooring.terminals import wire as wire
+from mooring.terminals.keeper import Kept, Link, MainTerminal, lives
+from mooring.terminals.modes import Modes, Replay
+from mooring.terminals.pump import key_codes, raw, write_all
 
 UNTAKEN_BYTES = 64 << 10
 # A key that may be the first of those that leave is passed on after so long

@@ -3,13 +3,13 @@
 It holds the engine's connections to the session's terminals, spools what they print, and passes
 bytes between them and any number of clients over a Unix socket in the session's folder. It knows
 no engine: clients open streams and hand them over, ask how a process ended, and resize; where
-none is there to ask, it starts one for that (``mooring.terminalhelp``).
+none is there to ask, it starts one for that (``mooring.terminals.helper``).
 
 ::
 
     sessions/ID/term/       0700; the keeper's current folder
       lock                  held by the keeper for as long as it lives
-      sock                  its socket; the protocol is mooring.terminalwire's
+      sock                  its socket; the protocol is mooring.terminals.wire's
       log                   what went wrong
       main/ t1/ t2/ …       one terminal each: its spool, and `about` with what it is
 
@@ -36,9 +36,9 @@ import socket
 import sys
 import time
 
-from mooring import terminalwire as wire
-from mooring.spool import Spool
-from mooring.terminalmodes import Modes
+from mooring.terminals import wire as wire
+from mooring.terminals.modes import Modes
+from mooring.terminals.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -545,7 +545,7 @@ def _start_helper() -> int:
         return pid
     try:
         os.chdir("/")
-        command = [interpreter, "-m", "mooring.terminalhelp", folder]
+        command = [interpreter, "-m", "mooring.terminals.helper", folder]
         os.execv(interpreter, command)  # noqa: S606 - no shell is wanted
     finally:
         os._exit(127)
