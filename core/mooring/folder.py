@@ -27,6 +27,7 @@ import math
 import os
 import re
 import shutil
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,7 +157,13 @@ class Folder:
         return found
 
     def update_record(self, **changes: Any) -> None:
-        _write(self.path / "record.json", json.dumps(self.record() | changes))
+        """Change some of it; what others change at the same time, in any process, stays too."""
+        held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            _write(self.path / "record.json", json.dumps(self.record() | changes))
+        finally:
+            os.close(held)
 
     # creation
 
@@ -398,6 +405,6 @@ def _lines(text: str) -> dict[str, str]:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file whole: a reader sees the old text or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     draft.write_text(text)
     draft.replace(path)

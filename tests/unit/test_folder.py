@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -380,3 +381,18 @@ def test_an_end_is_short_and_not_to_come(folder: Folder) -> None:
     assert end is not None
     assert end.time <= time.time()
     assert len(end.detail) <= 1000
+
+
+def test_a_record_keeps_what_others_write_at_the_same_time(folder: Folder) -> None:
+    """A Jupyter server's threads and other commands change records of one session at once."""
+
+    def change(key: str) -> None:
+        for number in range(100):
+            folder.update_record(**{key: number})
+
+    threads = [threading.Thread(target=change, args=(key,)) for key in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert {key: folder.record()[key] for key in "abcd"} == dict.fromkeys("abcd", 99)

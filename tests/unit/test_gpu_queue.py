@@ -261,6 +261,54 @@ def test_an_engine_without_a_socket_has_a_gate_of_its_own(state: Path) -> None:
     assert open_gate("").folder == state / "queue"
 
 
+@pytest.fixture
+def shared(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a socket that a group may use."""
+    monkeypatch.setattr("mooring.gpus.gate.SHARED_PLACES", (str(tmp_path),))
+    tmp_path.chmod(0o1777)
+    made = tmp_path / "docker.sock"
+    made.touch()
+    made.chmod(0o660)
+    # of somebody else, to whom it is not root
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    return f"unix://{made}"
+
+
+def test_a_shared_gate_is_the_groups_alone(shared: str, tmp_path: Path) -> None:
+    """Several make it at once: it is one folder, whatever the umask, and no draft is left."""
+    before = os.umask(0o077)
+    found: list[Path] = []
+    try:
+        threads = [
+            threading.Thread(target=lambda: found.append(open_gate(shared).folder))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    finally:
+        os.umask(before)
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert found[0].stat().st_mode & 0o7777 == 0o3770
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docker.sock", found[0].name]
+
+
+def test_who_may_not_make_the_gate_is_told(
+    shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not being of the socket's group is one clear error, and leaves no folder."""
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.chown", refuse)
+    with pytest.raises(EngineError, match="cannot be made"):
+        open_gate(shared)
+    assert [path.name for path in tmp_path.iterdir()] == ["docker.sock"]
+
+
 # waiting
 
 

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -294,18 +295,16 @@ def _open_gate(address: str) -> Gate:
     name = hashlib.sha256(os.path.realpath(socket).encode()).hexdigest()[:12]
     place = next((path for path in SHARED_PLACES if _is_common(path)), "/tmp")
     folder = Path(place) / f"mooring-{name}"
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     if not folder.exists():
-        with contextlib.suppress(FileExistsError):
-            draft.mkdir(mode=0o700)
-            try:
-                os.chown(draft, -1, found.st_gid)
-                draft.chmod(_MODE)
-                with contextlib.suppress(OSError):  # somebody else was quicker
-                    draft.rename(folder)
-            finally:
-                with contextlib.suppress(OSError):
-                    draft.rmdir()
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=place))
+        try:
+            os.chown(draft, -1, found.st_gid)
+            draft.chmod(_MODE)
+            with contextlib.suppress(OSError):  # somebody else was quicker
+                draft.rename(folder)
+        finally:
+            with contextlib.suppress(OSError):
+                draft.rmdir()
     made = folder.lstat()
     if not stat.S_ISDIR(made.st_mode) or made.st_gid != found.st_gid or made.st_mode & 0o007:
         raise EngineError(
