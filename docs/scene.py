@@ -100,9 +100,9 @@ class _Terminal(io.StringIO):
 @contextlib.contextmanager
 def scene() -> Iterator[Stage]:
     """Set it up, and take it away again; this process's clocks stand still meanwhile."""
-    from mooring import service
     from mooring.engines.fake import FakeEngine
     from mooring.gpus import holders, machine
+    from mooring.service import Mooring, sessions
 
     with tempfile.TemporaryDirectory(prefix="ms-", dir="/var/tmp") as folder:
         nvml = Path(folder) / "nvml.json"
@@ -127,11 +127,11 @@ def scene() -> Iterator[Stage]:
             os.environ.pop("COLORTERM", None)
             nvml.write_text(json.dumps({"driver": "550.54.15", "devices": _devices()}))
             engine = FakeEngine(images=["scene"], clock=lambda: NOW)
-            user = dataclasses.replace(service.caller(), name="alice")
+            user = dataclasses.replace(sessions.caller(), name="alice")
             with (
-                mock.patch.object(service, "caller", return_value=user),
-                mock.patch.object(service, "open_engine", return_value=engine),
-                mock.patch.object(service.Mooring, "_dispatch"),
+                mock.patch.object(sessions, "caller", return_value=user),
+                mock.patch.object(sessions, "open_engine", return_value=engine),
+                mock.patch.object(Mooring, "_dispatch"),
             ):
                 _people_it(engine)
                 yield Stage(engine)

@@ -46,7 +46,8 @@ def somebody() -> User:
 def as_somebody(monkeypatch: pytest.MonkeyPatch, state: Path, project: Path) -> User:
     """Sessions are made for a user who is not root; the folders they see are that user's."""
     user = somebody()
-    monkeypatch.setattr("mooring.service.caller", lambda: user)
+    for module in ("mooring.service.creating", "mooring.creation"):
+        monkeypatch.setattr(f"{module}.caller", lambda: user)
     os.chmod(project, 0o777)
     from mooring.folder import Folder
 

@@ -18,7 +18,7 @@ Serve = Callable[..., InProcess]
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The engine of every ``Mooring`` that is made without one."""
     engine = FakeEngine()
-    monkeypatch.setattr("mooring.service.open_engine", lambda: engine)
+    monkeypatch.setattr("mooring.service.sessions.open_engine", lambda: engine)
     return engine
 
 
