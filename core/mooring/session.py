@@ -285,7 +285,7 @@ def from_foreign(row: Container) -> Session:
     labels = row.labels
     try:
         spec = dict(json.loads(labels.get(LABEL_SPEC, "{}")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         spec = {}
     return Session(
         id=labels.get(LABEL_ID, ""),

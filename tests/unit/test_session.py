@@ -9,13 +9,14 @@ import pytest
 
 from mooring.engines.base import Container
 from mooring.folder import ClockStatus, End, Folder, KernelEntry, boot_id, uptime
-from mooring.labels import LABEL_ID, LABEL_SPEC
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC
 from mooring.session import (
     FIELDS,
     Session,
     State,
     container_name,
     from_container,
+    from_foreign,
     from_record,
     is_own,
 )
@@ -115,7 +116,7 @@ def test_what_does_not_run_has_no_clock(known: State) -> None:
     [
         ("running", State.RUNNING),
         ("paused", State.PAUSED),
-        ("created", State.STARTING),
+        ("created", State.STOPPED),
         ("restarting", State.STARTING),
         ("exited", State.STOPPED),
         ("dead", State.STOPPED),
@@ -176,3 +177,11 @@ def test_not_own_without_a_record(folder: Folder, session_id: str) -> None:
     """An id that is none, or that has no record here, makes no container ours."""
     assert not is_own(row(labels={LABEL_ID: session_id}))
     assert not is_own(row(labels={}))
+
+
+@pytest.mark.parametrize("label", ["", "{", "[1]", "7", "[" * 99999])
+def test_what_anybody_writes_on_a_container_is_shown_as_it_is(state: object, label: str) -> None:
+    """Whoever may use the engine may label a container like a session: nobody's list breaks."""
+    labels = {LABEL_ID: "f" * 12, LABEL_INSTALLATION: "other", LABEL_SPEC: label}
+    row = Container("c", name="n", image="i", state="running", labels=labels, created_at=1.0)
+    assert from_foreign(row).spec == {}
