@@ -419,7 +419,7 @@ STATES = {
     "is done to it.",
 }
 LABELS = {
-    "LABEL_GPUS": "The GPUs that it holds: their ids, and the share of each that is not held whole.",
+    "LABEL_GPUS": "The GPUs that it holds: their ids, each with its share if that is not all.",
     "LABEL_ID": "The session's id, twelve hexadecimal digits.",
     "LABEL_NAME": "Its name.",
     "LABEL_OWNER": "The user who made it.",

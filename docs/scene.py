@@ -341,7 +341,7 @@ def _session(
     from mooring.gpus import Request
     from mooring.gpus.claims import in_words
     from mooring.history import History
-    from mooring.session import container_name
+    from mooring.labels import container_name
 
     spec = {"image": image, **spec}
     began = NOW - age

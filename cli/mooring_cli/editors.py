@@ -69,7 +69,7 @@ def attach_address(session: Session, path: str, *, engine: str) -> str:
 
     Its form is the extension's own: https://github.com/microsoft/vscode-remote-release/issues/8764
     """
-    from mooring.session import container_name
+    from mooring.labels import container_name
 
     said: dict[str, object] = {"containerName": f"/{container_name(session.name, session.id)}"}
     if engine != USUAL_ENGINE:

@@ -27,9 +27,9 @@ from mooring.labels import (
     LABEL_PROBE,
     LABEL_SPEC,
     LABEL_VERSION,
+    container_name,
 )
 from mooring.processes import process_mark
-from mooring.session import container_name
 from mooring.users import User, caller, with_group, with_user
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ goes on, with what stands in the session's folder.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -110,7 +111,8 @@ class Creation:
     ) -> Stream | None:
         """Make the container and start it. Whatever goes wrong, nothing of it is left.
 
-        One that was left to wait stays when the engine does not answer: it will again.
+        One that was left to wait stays when the engine does not answer, or the disk is full: that
+        passes.
 
         Args:
             attach: connect to the main process before it starts.
@@ -158,7 +160,7 @@ class Creation:
             if stream is not None:
                 stream.close()
             cut_off = asked and not container and not isinstance(error, EngineError)
-            kept = folder.enqueued and isinstance(error, EngineUnavailable)
+            kept = folder.enqueued and (isinstance(error, EngineUnavailable) or is_full(error))
             with contextlib.suppress(MooringError):  # what is left then, the reconciler removes
                 remove_container(engine, folder.id, container, 1.0 if cut_off else 0.0)
                 if not kept:
@@ -292,6 +294,11 @@ class Creation:
             since=self._manner.since,
             enqueued=enqueued,
         )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk was full, or its owner's part of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_container(

@@ -1,4 +1,4 @@
-"""Labels: all that must be known of a session, on its container."""
+"""What a session's container is called, and its labels: all that must be known of a session."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ LABEL_SPEC = "mooring.spec"
 LABEL_GPUS = "mooring.gpus"
 LABEL_VERSION = "mooring.version"
 LABEL_PROBE = "mooring.probe"
+
+
+def container_name(name: str, session_id: str) -> str:
+    """What a session's container is called on the engine."""
+    return f"mooring-{name}-{session_id[:4]}"

@@ -16,9 +16,9 @@ from mooring.errors import MooringError
 from mooring.folder import Folder
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import devices_for
-from mooring.labels import LABEL_GPUS, LABEL_ID
+from mooring.labels import LABEL_GPUS, LABEL_ID, container_name
 from mooring.processes import alive, process_mark
-from mooring.session import Session, container_name
+from mooring.session import Session
 
 
 def picture(session_id: str) -> str:

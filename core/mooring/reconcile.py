@@ -24,9 +24,9 @@ from mooring.folder import Folder, boot_id
 from mooring.history import History
 from mooring.inuse import used_for
 from mooring.kernels import KernelHandle
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE, container_name
 from mooring.processes import alive, process_mark
-from mooring.session import Session, State, container_name, from_container, from_record, is_own
+from mooring.session import Session, State, from_container, from_record, is_own
 
 log = logging.getLogger(__name__)
 

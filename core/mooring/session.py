@@ -18,6 +18,7 @@ from mooring.labels import (
     LABEL_NAME,
     LABEL_OWNER,
     LABEL_SPEC,
+    container_name,
 )
 
 
@@ -190,11 +191,6 @@ def out_of_memory(spec: dict[str, Any]) -> str:
 
     limit = spec.get("memory")
     return f"out of memory (limit {format_size(limit)})" if limit else "out of memory"
-
-
-def container_name(name: str, session_id: str) -> str:
-    """What a session's container is called on the engine."""
-    return f"mooring-{name}-{session_id[:4]}"
 
 
 def is_own(row: Container) -> bool:

@@ -37,7 +37,7 @@ SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
 
 #: They tell a GPU runtime what a container sees, and that is what ``gpus`` is for.
-RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPUS"})
+RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPU_UUIDS"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")

@@ -19,9 +19,15 @@ import pytest
 from mooring import paths
 from mooring.engines.base import Container, ContainerConfig, Engine
 from mooring.folder import Folder, boot_id, uptime
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_OWNER, LABEL_SPEC
+from mooring.labels import (
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    LABEL_OWNER,
+    LABEL_SPEC,
+    container_name,
+)
 from mooring.service import Mooring
-from mooring.session import container_name
 
 pytestmark = [pytest.mark.engine, pytest.mark.alone]
 

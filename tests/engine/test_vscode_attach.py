@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mooring.labels import container_name
 from mooring.service import Mooring
-from mooring.session import container_name
 from tests.conftest import Cli
 from tests.kernel_clients import only_session
 

@@ -11,13 +11,14 @@ from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, SessionTimeout
 from mooring.folder import Folder
 from mooring.gpus.claims import Claim
+from mooring.labels import container_name
 from mooring.moving import move, picture
 from mooring.service import Mooring
-from mooring.session import State, container_name
+from mooring.session import State
 from tests.conftest import Cli
 from tests.fakes.gpus import FakeGpus
 
-NOTE = 'echo "$MOORING_GPUS" >>/tmp/note; exec sleep 1000'
+NOTE = 'echo "$MOORING_GPU_UUIDS" >>/tmp/note; exec sleep 1000'
 
 
 def spec(command: str = NOTE, gpus: int = 1) -> ResolvedSpec:

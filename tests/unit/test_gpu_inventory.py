@@ -107,7 +107,7 @@ def test_whole_devices(folder: Folder) -> None:
     """Devices are asked of the engine by UUID, and told in the environment."""
     given = devices.devices_for(folder, [Claim("GPU-a")])
     assert given.requested == ("GPU-a",)
-    assert given.env == {"NVIDIA_VISIBLE_DEVICES": "GPU-a", "MOORING_GPUS": "GPU-a"}
+    assert given.env == {"NVIDIA_VISIBLE_DEVICES": "GPU-a", "MOORING_GPU_UUIDS": "GPU-a"}
     assert given.binds == ()
 
 

@@ -21,7 +21,15 @@ from mooring.gpus.gate import Gate, Ticket, open_gate
 from mooring.gpus.holders import GpuUse, Holder, look
 from mooring.gpus.machine import Gpu
 from mooring.gpus.queue import GpuQueue, decide, ordinal
-from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_OWNER, LABEL_SPEC
+from mooring.labels import (
+    LABEL_GPUS,
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    LABEL_OWNER,
+    LABEL_SPEC,
+    container_name,
+)
 
 GPUS = tuple(Gpu(f"GPU-{n}", n, "nvidia", "A100" if n < 3 else "T4", 2**35, "1") for n in range(4))
 
@@ -335,7 +343,8 @@ def engine() -> FakeEngine:
 
 def claimed(engine: FakeEngine, uuids: str, session: str = "f" * 12, **more: str) -> str:
     labels = {LABEL_ID: session, LABEL_INSTALLATION: "there", LABEL_OWNER: "eve"} | more
-    return run(engine, f"c-{session}-{uuids[:5]}", **labels, **{LABEL_GPUS: uuids})
+    labels |= {LABEL_NAME: "big", LABEL_GPUS: uuids}
+    return run(engine, container_name("big", labels[LABEL_ID]), **labels)
 
 
 def quiet(because: str) -> None:

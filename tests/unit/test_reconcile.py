@@ -17,11 +17,11 @@ from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.folder import Folder
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE, container_name
 from mooring.processes import process_mark
 from mooring.reconcile import reconcile
 from mooring.service import Mooring
-from mooring.session import Session, State, container_name
+from mooring.session import Session, State
 
 HOLD = """
 import fcntl, sys

@@ -321,6 +321,7 @@ def test_a_file_that_is_written_over_meanwhile_is_not_read(
     assert [m.content["text"] for m in Reader(folder, "a").messages()] == ["new"]
 
 
+@pytest.mark.alone  # it measures time
 def test_a_huge_recording_is_read_within_bounds(folder: Folder) -> None:
     """Files of any size, and JSON that would fill the memory, cost little."""
     path = folder.run / "k" / "a"

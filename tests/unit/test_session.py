@@ -9,12 +9,11 @@ import pytest
 
 from mooring.engines.base import Container
 from mooring.folder import ClockStatus, End, Folder, KernelEntry, boot_id, uptime
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC
+from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC, container_name
 from mooring.session import (
     FIELDS,
     Session,
     State,
-    container_name,
     from_container,
     from_foreign,
     from_record,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from docker.api.client import APIClient
 
 REQUEST_TIMEOUT_S = 30.0
+API_VERSION = "1.41"  # Docker 20.10's, which is all that is needed
 MOST_REMEMBERED = 10_000
 DOCKER_SOCKET = "/var/run/docker.sock"
 
@@ -89,11 +90,14 @@ class DockerEngine:
         if self._client is None:
             from docker.api.client import APIClient
 
-            # 1.41 is Docker 20.10's: asking for the newest would cost a request each time.
-            self._client = APIClient(
-                base_url=self.address, version="1.41", timeout=self._timeout_s, num_pools=16
+            client = APIClient(
+                base_url=self.address, version=API_VERSION, timeout=self._timeout_s, num_pools=16
             )
-            _leave_streams_alone(self._client)
+            _leave_streams_alone(client)
+            oldest = client.version(api_version=False).get("MinAPIVersion") or API_VERSION
+            if _numbers(oldest) > _numbers(API_VERSION):
+                client._version = oldest  # Docker 29 and later have let go of ours
+            self._client = client
         return self._client
 
     def close(self) -> None:
@@ -712,6 +716,10 @@ def _bindings(ports: Sequence[tuple[int, int]]) -> dict[int, list[tuple[str, ...
 
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def _exit_code_in(status: str) -> int | None:

@@ -50,7 +50,7 @@ def devices_for(folder: Folder, claims: Sequence[Claim]) -> Devices:
     known = {gpu.uuid: gpu for gpu in inventory()}
     mine = [known[claim.gpu] for claim in claims if claim.gpu in known]
     uuids = tuple(claim.gpu for claim in claims)
-    env = {"MOORING_GPUS": ",".join(uuids)}
+    env = {"MOORING_GPU_UUIDS": ",".join(uuids)}
     binds: tuple[Bind, ...] = ()
     if all(gpu.kind == NVIDIA for gpu in mine):
         env["NVIDIA_VISIBLE_DEVICES"] = ",".join(uuids)

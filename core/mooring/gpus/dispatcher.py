@@ -15,7 +15,7 @@ import threading
 import time
 
 from mooring import paths
-from mooring.creation import Creation, Steps, left_to_wait, remove_container
+from mooring.creation import Creation, Steps, is_full, left_to_wait, remove_container
 from mooring.errors import EngineError, EngineUnavailable, MooringError, SpecError
 from mooring.folder import Folder
 from mooring.gpus.gate import Gate
@@ -124,6 +124,10 @@ def _start(mooring: Mooring, folder: Folder) -> None:
             return
         except EngineUnavailable as error:
             log.info("session %s waits for the engine: %s", folder.id, error)
+            time.sleep(RETRY_S)
+        except OSError as error:
+            if not is_full(error):
+                raise
             time.sleep(RETRY_S)
         except MooringError as error:
             log.warning("session %s: %s", folder.id, error)

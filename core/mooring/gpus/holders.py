@@ -20,6 +20,7 @@ from mooring.labels import (
     LABEL_NAME,
     LABEL_OWNER,
     LABEL_SPEC,
+    container_name,
 )
 
 if TYPE_CHECKING:
@@ -114,7 +115,14 @@ def look(
                 )
             )
     alive = {row.id for row in running}
-    return [_use(gpu, holders[gpu.uuid], alive) for gpu in gpus]
+    uses = [_use(gpu, holders[gpu.uuid], alive) for gpu in gpus]
+    if holders.keys() - {gpu.uuid for gpu in gpus}:
+        # Where the driver does not answer (it was replaced under running sessions) devices have
+        # numbers for names, and nobody can say which of them those sessions hold
+        uses = [
+            use if use.gpu.driver else replace(use, state=OUTSIDE, free_share=0.0) for use in uses
+        ]
+    return uses
 
 
 def free_shares(uses: Iterable[GpuUse]) -> dict[str, int]:
@@ -132,7 +140,9 @@ def _of_container(
 ) -> list[tuple[Claim, Holder]]:
     """What a container has: one of mooring's by its label, another by what it asked the engine."""
     labels = row.labels
-    own = LABEL_INSTALLATION in labels and LABEL_ID in labels
+    name = container_name(labels.get(LABEL_NAME, ""), labels.get(LABEL_ID, ""))
+    # an image that was made of a session's container has its labels, and is none
+    own = LABEL_INSTALLATION in labels and row.name.startswith(name)
     if own:
         claims = from_label(labels.get(LABEL_GPUS, ""))
     else:
