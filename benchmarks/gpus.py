@@ -145,6 +145,8 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
     """So many containers that run, and claim a quarter of a GPU each, as sessions do."""
     from docker.types import DeviceRequest
 
+    from mooring.labels import container_name
+
     _, container = session("crowd", "--gpus", "0.25", "--", "sleep", "infinity")
     like = api.inspect_container(container)
     labels, mounts = like["Config"]["Labels"], like["HostConfig"]["Mounts"]
@@ -162,7 +164,7 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
             like["Config"]["Image"],
             command=["/usr/bin/sleep", "infinity"],
             entrypoint=[],
-            name=f"{folder_name()}-{number}",
+            name=container_name(f"crowd-{number}", f"{number:012x}"),
             labels={
                 **labels,
                 "mooring.id": f"{number:012x}",
@@ -187,7 +189,3 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
             yield
         finally:
             list(pool.map(gone, made))
-
-
-def folder_name() -> str:
-    return Path(os.environ["MOORING_STATE_DIR"]).parent.name

@@ -1,52 +1,53 @@
-"""What GPUs cost, by the benchmarks that anybody can run: ``make bench ARGS='--only gpu_…'``.
-
-The bounds are wider than the goals (1.2 times docker run, 100 ms), as other work on the machine
-disturbs both sides of a pair, but never quite alike.
+"""What claiming a GPU costs. ``make bench ARGS='--only gpu_start,gpu_claim'`` has it all, on the
+real engine: a session beside ``docker run``, and two hundred containers that run.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import statistics
+import time
 from pathlib import Path
 
 import pytest
 
-from mooring.engines.base import Engine
+from mooring.engines.base import ContainerConfig
+from mooring.engines.fake import FakeEngine
+from mooring.gpus.claims import Claim, Request, to_label
+from mooring.gpus.gate import Gate, Ticket
+from mooring.gpus.machine import inventory
+from mooring.gpus.queue import GpuQueue
+from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, container_name
+from tests.fakes.gpus import FakeGpus
+from tests.pace import allowed
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.engine,
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-]
-
-BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "bench.py"
-
-
-def measured(name: str, tmp_path: Path) -> dict[str, float]:
-    out = tmp_path / "bench.json"
-    done = subprocess.run(
-        [sys.executable, str(BENCH), "--only", name, "--rounds", "7", "--out", str(out)],
-        capture_output=True,
-        text=True,
-        timeout=380,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    print(done.stdout)
-    (row,) = json.loads(out.read_text())
-    return row
+pytestmark = pytest.mark.alone
 
 
-def test_a_session_on_a_free_gpu_costs_little_more_than_docker_run(
-    gpu_engine: Engine, tmp_path: Path
-) -> None:
-    """create -d --gpus 1 against docker run -d --gpus with the same options."""
-    assert measured("gpu_start", tmp_path)["ratio"] <= 1.5
-
-
-def test_claiming_among_many_takes_a_moment(gpu_engine: Engine, tmp_path: Path) -> None:
-    """A claim among 64 GPUs and 200 sessions: hardly more than one listing of what runs."""
-    row = measured("gpu_claim", tmp_path)
-    assert row["mooring"] <= 0.15 or row["ratio"] <= 1.5, row
+def test_claiming_among_many_takes_a_moment(nvml: FakeGpus, tmp_path: Path) -> None:
+    """A claim among 64 GPUs, with 200 sessions that hold shares of most, takes at most 0.1 s."""
+    machine = FakeGpus(nvml.file, 64)
+    engine = FakeEngine(["i"], main=lambda process: 0 if process.terminated.wait(300) else 1)
+    for number in range(200):
+        session, name = f"{number:012x}", f"many-{number}"
+        labels = {
+            LABEL_ID: session,
+            LABEL_NAME: name,
+            LABEL_INSTALLATION: "there",
+            LABEL_GPUS: to_label([Claim(machine.uuids[number // 4], 0.25)]),
+        }
+        made = engine.create(
+            ContainerConfig(container_name(name, session), "i", ("sh",), "0:0", labels=labels)
+        )
+        engine.start(made)
+    assert len(inventory()) == 64
+    queue, taken = GpuQueue(engine, Gate(tmp_path), "here"), []
+    for _ in range(7):
+        began = time.perf_counter()
+        ticket = Ticket("f" * 12, "here", "bob", "one-more", Request(1), 0, 0)
+        with queue.claim(ticket, tell=lambda text: None) as claims:
+            taken.append(time.perf_counter() - began)
+        assert claims == (Claim(machine.uuids[50]),)
+    for container in list(engine.containers):
+        engine.remove(container)
+    print(f"a claim among 64 GPUs and 200 sessions: {statistics.median(taken) * 1000:.1f} ms")
+    assert statistics.median(taken) <= allowed(0.1)
