@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
 from mooring.labels import LABEL_INSTALLATION
+
+# A process that was told to end does so within that time
+ENDING_S = 3.0
 
 
 def leaks(engine: Engine, state: Path, installation: str) -> list[str]:
@@ -77,8 +81,16 @@ def _files(state: Path) -> Iterator[str]:
                 yield f"{path} belongs to uid {found.st_uid}"
 
 
-def _processes(state: Path) -> Iterator[str]:
-    """Processes of this machine that still have the state folder in their command line."""
+def _processes(state: Path) -> list[str]:
+    """Processes of this machine that still name the state folder, and do not end just now."""
+    deadline = time.monotonic() + ENDING_S
+    while (found := list(_named(state))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _named(state: Path) -> Iterator[str]:
+    """Processes of this machine that have the state folder in their command line."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
