@@ -371,7 +371,7 @@ try:
     said.sendall(b"let me in")
     said.shutdown(socket.SHUT_WR)
     print(said.recv(100).decode())
-except ConnectionError:
+except OSError:  # reset, or not connected any more
     print("")
 """
 
