@@ -621,7 +621,7 @@ CONFIG = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
 
 def test_remade_with_its_files(engine: Engine, make: Make) -> None:
     """A stopped container is made anew with what it wrote, other labels and another environment."""
-    script = "cat /kept; echo kept >/kept; exit 0"
+    script = "cat /kept; echo treasure >/kept; exit 0"
     container = make(script, user="0:0", env={"A": "1", "B": "2"})
     engine.wait(container, timeout_s=DEADLINE_S)
     image = f"mooring-contract:{secrets.token_hex(4)}"
@@ -645,7 +645,7 @@ def test_remade_with_its_files(engine: Engine, make: Make) -> None:
             config = engine._api.inspect_container(made)["Config"]
             assert {"A=1", "B=3"} <= set(config["Env"])
             assert "B=2" not in config["Env"]
-            assert b"kept" in b"".join(engine.logs(made, tty=False, follow=False, tail=None))
+            assert b"treasure" in b"".join(engine.logs(made, tty=False, follow=False, tail=None))
     finally:
         engine.remove(made)
         engine.remove_image(image)
