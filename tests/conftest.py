@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,10 @@ from mooring.service import Mooring
 from tests.invariants import leaks, suite_leaks
 
 pytest_plugins = ["tests.wheel_env"]
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # These share what there is one of: the environment's kernelspecs, the wheel, the machine's users
