@@ -24,6 +24,9 @@ from tests.invariants import leaks, suite_leaks
 
 pytest_plugins = ["tests.wheel_env"]
 
+# What is measured is what a person has, whose Python keeps what it has compiled
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
