@@ -341,6 +341,8 @@ def _somebody() -> Iterator[tuple[tuple[int, int, list[int]], Path]]:
 
     name = "mt-guest"
     group = os.stat(os.environ["DOCKER_HOST"].removeprefix("unix://")).st_gid
+    # one that was cut off has left its user
+    subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
     subprocess.run(["useradd", "--create-home", "--groups", str(group), name], check=True)
     try:
         found = pwd.getpwnam(name)
