@@ -99,6 +99,9 @@ def test_twenty_kernels_start_at_once_and_the_server_goes_on_answering(
         assert texts == [str(6 * number) for number in range(KERNELS)]
         assert max(watch.took_s) < allowed(ANSWER_WITHIN_S), watch.said()
         assert not watch.wrong, "".join(server.log)
+    except BaseException:
+        print("".join(server.log))
+        raise
     finally:
         with contextlib.suppress(requests.ConnectionError), Watch(server) as watch:
             for kernel_id in ids:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from docker.api.client import APIClient
 
 REQUEST_TIMEOUT_S = 30.0
+_IMPORTING = threading.Lock()
 API_VERSION = "1.41"  # Docker 20.10's, which is all that is needed
 MOST_REMEMBERED = 10_000
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -559,6 +560,9 @@ class DockerEngine:
     @contextlib.contextmanager
     def _mapped(self, doing: str) -> Iterator[None]:
         """The one place where the SDK's exceptions, and its transport's, become mooring's."""
+        with _IMPORTING:  # threads that import parts of it at once may see it half done
+            import docker.api.client
+            import docker.utils.socket  # noqa: F401
         from http.client import HTTPException
 
         import requests
