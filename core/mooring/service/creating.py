@@ -13,17 +13,11 @@ from typing import TYPE_CHECKING
 from mooring import blueprint, consent, mounts, paths
 from mooring.creation import Creation, Manner, Steps
 from mooring.engines.base import Stream
-from mooring.errors import (
-    Cancelled,
-)
+from mooring.errors import Cancelled
 from mooring.gpus.claims import Request
 from mooring.service.inside import Inside
 from mooring.service.lifecycle import disk_errors
-from mooring.session import (
-    Session,
-    State,
-    from_record,
-)
+from mooring.session import Session, State, from_record
 from mooring.users import caller
 
 if TYPE_CHECKING:

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING
 
 from mooring import blueprint, guestfiles
 from mooring.engines.base import Stream
-from mooring.errors import (
-    EngineError,
-    SessionStateError,
-)
+from mooring.errors import EngineError, SessionStateError
 from mooring.folder import GUEST_RUN, Folder
 from mooring.kernels import KernelHandle, host_lives, others_live
 from mooring.processes import process_mark
 from mooring.service.lifecycle import Lifecycle
-from mooring.session import (
-    Session,
-    State,
-    out_of_memory,
-)
+from mooring.session import Session, State, out_of_memory
 from mooring.terminals.keeper import (
     UNTYPED_KEYS,
     Keeping,

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mooring import blueprint, guestfiles, mounts, moving, paths, ports
 from mooring.creation import remove_container
@@ -24,17 +23,9 @@ from mooring.folder import Folder, boot_id
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket
 from mooring.service.sessions import Sessions
-from mooring.session import (
-    Session,
-    State,
-)
-from mooring.terminals.keeper import (
-    MainTerminal,
-)
+from mooring.session import Session, State
+from mooring.terminals.keeper import MainTerminal
 from mooring.users import caller
-
-if TYPE_CHECKING:
-    pass
 
 CANCEL_PATIENCE_S = 30.0
 

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Container, Engine
-from mooring.errors import (
-    MooringError,
-    SessionNotFound,
-    SessionStateError,
-)
+from mooring.errors import MooringError, SessionNotFound, SessionStateError
 from mooring.folder import Folder, boot_id
 from mooring.history import Event, History, PastSession
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME
