@@ -26,6 +26,8 @@ UNTAKEN_BYTES = 64 << 10
 # A key that may be the first of those that leave is passed on after so long
 KEY_PATIENCE_S = 0.5
 AGAIN_S, AGAIN_AT_MOST_S = 0.02, 2.0
+# A size that the engine refuses is told again so many times
+TELLINGS, TOLD_AGAIN_S = 5, 0.5
 # Programs look at the size a moment after they hear of it
 REDRAW_S = 0.05
 APPLIED_WITHIN_S = 2.0
@@ -400,16 +402,16 @@ class Joined:
         """Hear of a change of this terminal's size."""
         self._wake, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-        def tell(number: int, frame: object) -> None:
-            with contextlib.suppress(BlockingIOError):
-                os.write(writing, b"\0")
-
+        # By Python's own handler, which may run in any thread, and not by ours: that one runs in
+        # the main thread, which may wait for something else until then
         changed = self._size is not None
-        before = signal.signal(signal.SIGWINCH, tell) if changed else None
+        before = signal.signal(signal.SIGWINCH, lambda *_: None) if changed else None
+        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False) if changed else -1
         try:
             yield
         finally:
             if changed:
+                signal.set_wakeup_fd(woken)
                 signal.signal(signal.SIGWINCH, before)
             os.close(writing)
             os.close(self._wake)
@@ -446,6 +448,7 @@ class _Sizer:
             self._changed.notify()
 
     def _run(self) -> None:
+        again = 0
         while True:
             with self._changed:
                 while self._wanted is None and not self._closed:
@@ -454,9 +457,17 @@ class _Sizer:
                     return
                 (rows, columns), anew = self._wanted
                 self._wanted = None
-            with contextlib.suppress(MooringError):
+            try:
                 if anew:
                     self._terminal.resize(rows, max(1, columns - 1))
                     time.sleep(REDRAW_S)
                 self._terminal.resize(rows, columns)
+            except MooringError:  # an engine in distress, or a process that has ended
+                with self._changed:
+                    if self._wanted is None and again < TELLINGS:
+                        self._changed.wait(TOLD_AGAIN_S)
+                        self._wanted = self._wanted or ((rows, columns), anew)
+                        again += 1
+                        continue
+            again = 0
             self._done.set()
