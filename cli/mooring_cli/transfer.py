@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mooring.errors import SpecError
 from mooring_cli import options as opt
 from mooring_cli.output import note
 
@@ -32,13 +33,13 @@ def cp(
     and links are kept. What is copied appears whole or not at all. Exit code 1 if something had
     to be left out.
     """
-    from mooring.copying.copier import Copier, CopyError, Place
+    from mooring.copying.copier import Copier, Place
     from mooring.service import Mooring
 
     sides = Place.parse(source), Place.parse(target)
     names = [side.session for side in sides if side.session]
     if len(names) != 1:
-        raise CopyError(
+        raise SpecError(
             "both sides are on this machine" if not names else "both sides are sessions",
             "name a session, as in: mooring cp NAME:results ."
             if not names

@@ -236,16 +236,16 @@ def test_streams(box: str, cli: Cli, away: Path) -> None:
 
 
 def test_what_makes_no_sense_is_one_line(cli: Cli, box: str, away: Path) -> None:
-    """Two sessions, none, an unknown one, a missing file: exit code 1 and a hint."""
-    for words, said in (
-        (("a", "b"), "both sides are on this machine"),
-        (("box:a", "box:b"), "both sides are sessions"),
-        (("nobody:a", "b"), "no session named nobody"),
-        ((f"{away}/missing", "box:"), "No such file"),
-        ((f"{away}/f/", "box:"), "no folder"),
+    """Two sessions or none are misuse; an unknown one or a missing file fails. Each has a hint."""
+    for words, code, said in (
+        (("a", "b"), 2, "both sides are on this machine"),
+        (("box:a", "box:b"), 2, "both sides are sessions"),
+        (("nobody:a", "b"), 1, "no session named nobody"),
+        ((f"{away}/missing", "box:"), 1, "No such file"),
+        ((f"{away}/f/", "box:"), 1, "no folder"),
     ):
         (away / "f").touch()
-        done = cli("cp", *words, check=1)
+        done = cli("cp", *words, check=code)
         assert said in done.stderr
         assert len(done.stderr.splitlines()) <= 2
 
@@ -376,3 +376,22 @@ def test_no_network_is_needed_and_a_socket_is_left_out(cli: Cli, box: str, away:
         listening.bind(str(away / "d" / "s"))
         done = cli("cp", str(away / "d"), f"{box}:/tmp/d", check=1)
     assert "left out: s is" in done.stderr
+
+
+def test_what_a_killed_copy_left_goes_with_the_next(cli: Cli, box: str, tmp_path: Path) -> None:
+    """A draft that nobody holds is deleted by the next copy to its folder; one in use is not."""
+    import fcntl
+
+    for name in ("left", "used", "young"):
+        (tmp_path / f".mooring-cp-{name}").mkdir()
+        (tmp_path / f".mooring-cp-{name}" / "half").write_text("half")
+    for name in ("left", "used"):
+        os.utime(tmp_path / f".mooring-cp-{name}", (1, 1))
+    used = os.open(tmp_path / ".mooring-cp-used", os.O_RDONLY)
+    try:
+        fcntl.flock(used, fcntl.LOCK_EX)
+        cli("cp", f"{box}:/etc/passwd", str(tmp_path / "passwd"), check=0)
+        drafts = sorted(path.name for path in tmp_path.glob(".mooring-cp-*"))
+        assert drafts == [".mooring-cp-used", ".mooring-cp-young"]
+    finally:
+        os.close(used)

@@ -96,15 +96,19 @@ def listening(net: Path, uid: int) -> list[str]:
 
 def test_a_users_sessions_are_nobody_elses(alice: Person, bob: Person) -> None:
     """Another user's mooring lists, finds, stops and removes its own sessions only, also where
-    names are the same."""
+    names are the same; what would end another's says whose it is."""
     for user in (alice, bob):
         user.mooring("create", "--name", "same", "-d", "--", "sleep", "300")
     alice.mooring("create", "--name", "hers", "-d", "--", "sleep", "300")
     assert [row["name"] for row in bob.sessions()] == ["same"]
-    for words in (["describe", "hers"], ["exec", "hers", "--", "id"], ["rm", "-f", "hers"]):
-        done = bob.mooring(*words, check=None)
-        assert done.returncode in (1, 125)
-        assert "no session named hers" in done.stderr
+    for words, code, told in (
+        (["describe", "hers"], 1, "no session named hers"),
+        (["exec", "hers", "--", "id"], 125, "no session named hers"),
+        (["stop", "hers"], 1, f"session hers belongs to {alice.name}"),
+        (["rm", "-f", "hers"], 1, f"session hers belongs to {alice.name}"),
+    ):
+        done = bob.mooring(*words, check=code)
+        assert told in done.stderr
     bob.mooring("stop", "same")
     bob.mooring("rm", "same")
     assert [row["state"] for row in alice.sessions()] == ["running", "running"]

@@ -7,12 +7,14 @@ never through the engine's archives, which read and write as root and follow lin
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import posixpath
 import re
 import secrets
 import stat
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -33,6 +35,10 @@ Progress = Callable[[int], None]
 
 _REMOTE = re.compile(r"(?![./])([^:/]*):(.*)", re.DOTALL)
 _END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+_DRAFT = ".mooring-cp-"
+_DRAFT_AGE_S = 60.0  # a younger one may be about to be locked
 
 
 class CopyError(MooringError):
@@ -250,7 +256,7 @@ class Copier:
                         f"make it first: mooring exec {self._session.name} -- mkdir -p …",
                     )
                 folder, final = inside.split
-            draft = f".mooring-cp-{secrets.token_hex(4)}"
+            draft = f"{_DRAFT}{secrets.token_hex(4)}"
             if looked.tar:
                 self._send_tar(above, name, (folder, draft, final), told)
             else:
@@ -386,8 +392,12 @@ def _local(source: str, follow: bool) -> Iterator[tuple[int, str, bool, str, boo
 
 @contextlib.contextmanager
 def _draft(above: int) -> Iterator[int]:
-    """A private folder beside what it becomes; gone at the end, whatever happens."""
-    name = f".mooring-cp-{secrets.token_hex(4)}"
+    """A private folder beside what it becomes; gone at the end, or with the next copy to there.
+
+    It is locked while it is used: what a copy that was killed has left, nobody holds.
+    """
+    _sweep(above)
+    name = f"{_DRAFT}{secrets.token_hex(4)}"
     try:
         os.mkdir(name, 0o700, dir_fd=above)
     except OSError as error:
@@ -395,6 +405,7 @@ def _draft(above: int) -> Iterator[int]:
     try:
         draft = os.open(name, FOLDER, dir_fd=above)
         try:
+            fcntl.flock(draft, fcntl.LOCK_EX)
             yield draft
         finally:
             os.close(draft)
@@ -404,6 +415,22 @@ def _draft(above: int) -> Iterator[int]:
         )
     finally:
         removed(above, name)
+
+
+def _sweep(above: int) -> None:
+    """Delete this user's drafts in a folder that nobody uses any more."""
+    for name in os.listdir(above):
+        if not name.startswith(_DRAFT):
+            continue
+        with contextlib.suppress(OSError):  # somebody else's, or in use
+            draft = os.open(name, FOLDER, dir_fd=above)
+            try:
+                found = os.fstat(draft)
+                if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFT_AGE_S:
+                    fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    removed(above, name)
+            finally:
+                os.close(draft)
 
 
 def _folder(path: str) -> int:
