@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpus import CLAIM_LIMIT_S, gpu_claim, gpu_start
+from gpus import CLAIM_LIMIT_S, gpu_claim, gpu_create, gpu_start
 from timing import MOORING, in_turn, row, run, session, timed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,7 @@ LIMITS = {
     "record_lines": 1.05,
     "record_cells": 1.05,
     "gpu_start": 1.2,
+    "gpu_create": 1.2,
 }
 # The same in seconds
 LIMITS_S = {"ps": 0.4, "gpu_claim": CLAIM_LIMIT_S}
@@ -70,6 +71,7 @@ def main() -> int:
             ("ps", ps),
             ("session_start", session_start),
             ("gpu_start", gpu_start),
+            ("gpu_create", gpu_create),
             ("gpu_claim", gpu_claim),
         ):
             if not wanted or name in wanted:

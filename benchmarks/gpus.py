@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -48,17 +48,45 @@ def _possible(name: str) -> bool:
 
 def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
     """A session on a free GPU, in the background, against the same container by docker run."""
-    if not _possible("gpu_start"):
+
+    def create(name: str) -> None:
+        run(*MOORING, "create", "-d", "--gpus", "1", "--name", name)
+
+    return _against_docker("gpu_start", rounds, folder, create)
+
+
+def gpu_create(rounds: int, folder: Path) -> dict[str, Any] | None:
+    """The same by a process that is up already, as Jupyter's server is, against docker run."""
+    from mooring.config import resolve
+    from mooring.service import Mooring
+
+    mooring = Mooring()
+
+    def create(name: str) -> None:
+        resolved = resolve(flags={"name": name, "gpus": "1"})
+        mooring.create(resolved, cwd=Path.cwd(), tty=True)
+
+    try:
+        return _against_docker("gpu_create", rounds, folder, create)
+    finally:
+        mooring.engine.close()
+
+
+def _against_docker(
+    what: str, rounds: int, folder: Path, create: Callable[[str], None]
+) -> dict[str, Any] | None:
+    if not _possible(what):
         return None
     with machine(folder, 8) as fake:
-        _, container = session("gpu-like", "--gpus", "1")
+        word = what.replace("_", "-")
+        _, container = session(f"{word}-like", "--gpus", "1")
         options, image, command = as_docker_run(container)
-        run(*MOORING, "stop", "gpu-like")  # its folders stay, for the container that is like it
+        run(*MOORING, "stop", f"{word}-like")  # its folders stay, for the container that is like it
         gpu = fake.uuids[0]
         sides: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds + 1):
-            name, made = f"gpu{number}", []
-            mine = timed(lambda n=name: run(*MOORING, "create", "-d", "--gpus", "1", "--name", n))
+            name, made = f"{word}{number}", []
+            mine = timed(lambda n=name: create(n))
             run(*MOORING, "rm", "--force", name)
             theirs = ["docker", "run", "--detach", *options, "--gpus", f'"device={gpu}"']
             theirs += [image, *command]
@@ -67,7 +95,7 @@ def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
             if number:  # the first warms caches
                 sides[0].append(mine)
                 sides[1].append(took)
-    return row("gpu_start", *sides)
+    return row(what, *sides)
 
 
 def as_docker_run(container: str) -> tuple[list[str], str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -94,9 +95,10 @@ def run() -> None:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        # the reader of our output has gone, as `mooring ps | head -1` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except SystemExit as leaving:
+        # the parser leaves so when the reader of our output has gone: `mooring ps | head -1`
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
         code = 128 + signal.SIGPIPE
     except Exception as error:
         code = _report(error)
@@ -114,6 +116,9 @@ def _keep_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _report(error: Exception) -> int:
@@ -123,6 +128,10 @@ def _report(error: Exception) -> int:
     if isinstance(error, MooringError):
         explain(error)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = error.filename or "the output cannot be written"
+        explain(MooringError(f"{what}: {error.strerror}"))
+        return 1
     if isinstance(error, typer.Abort):  # Ctrl-C or the end of input at a question
         return INTERRUPTED
     if hasattr(error, "format_message"):  # the parser's; its module differs between versions

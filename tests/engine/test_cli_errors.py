@@ -256,3 +256,21 @@ def test_an_internal_error_is_an_error_too(tmp_path: Path) -> None:
     command[-1:] = ["-v", "ps"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "error: the output cannot be written: No space left on device\n"),
+        ("| true", 141, ""),
+        ("<&-", 0, ""),
+    ],
+)
+def test_standard_streams_that_are_closed_full_or_gone(
+    state: Path, project: Path, redirected: str, code: int, told: str
+) -> None:
+    """Nobody who reads is no error of the program's; a full disk is one line, and exit code 1."""
+    command = f"set -o pipefail; {sys.executable} -m mooring_cli ps --json {redirected}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, told)

@@ -83,6 +83,7 @@ class DockerEngine:
         self.address = address
         self._timeout_s = timeout_s
         self._client: APIClient | None = None
+        self._version: dict[str, Any] = {}
         self._info: EngineInfo | None = None
         self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
 
@@ -95,7 +96,8 @@ class DockerEngine:
                 base_url=self.address, version=API_VERSION, timeout=self._timeout_s, num_pools=16
             )
             _leave_streams_alone(client)
-            oldest = client.version(api_version=False).get("MinAPIVersion") or API_VERSION
+            self._version = client.version(api_version=False)
+            oldest = self._version.get("MinAPIVersion") or API_VERSION
             if _numbers(oldest) > _numbers(API_VERSION):
                 client._version = oldest  # Docker 29 and later have let go of ours
             self._client = client
@@ -112,7 +114,8 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         if self._info is None:
             with self._mapped("asking the engine for its version"):
-                said = self._api.version(api_version=False)
+                client = self._api
+                said = self._version or client.version(api_version=False)
             parts = [part.get("Name", "") for part in said.get("Components") or []]
             podman = any("podman" in part.lower() for part in parts)
             self._info = EngineInfo(
