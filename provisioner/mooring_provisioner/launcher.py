@@ -177,9 +177,10 @@ class Launcher:
             if session.state is not State.RUNNING and not self._notebook:
                 lease.release()
                 return None
-            lease.hand_to(self._me, self._short_id)
             if session.state is not State.RUNNING:
-                session = mooring.start(session.id, cancelled=self._orphaned, max_wait_s=GPU_WAIT_S)
+                session = self._started_again(mooring, session, lease)
+            # not before: until it runs, the last launcher's keeper answers for its files
+            lease.hand_to(self._me, self._short_id)
         except SessionNotFound:
             lease.release()
             return None
@@ -189,6 +190,17 @@ class Launcher:
         self._lease = lease
         self._keeper.tell(session=session.id, own=True)
         return session
+
+    def _started_again(self, mooring: Mooring, session: Session, lease: Lease) -> Session:
+        """A session that had ended, running; where it cannot be started its files stay."""
+        try:
+            return mooring.start(session.id, cancelled=self._orphaned, max_wait_s=GPU_WAIT_S)
+        except BaseException:
+            if lease.folder.exists and lease.folder.end() is None:
+                # nothing tells any more that it had ended, for which that keeper keeps it
+                lease.dissolve()
+                mooring.history.add(session.id, "kept", mooring.actor, "it could not be started")
+            raise
 
     def _released(self, key: dict[str, Any]) -> Lease | None:
         """A session of the same client, kernelspec and folder that has no launcher any more.
