@@ -438,6 +438,26 @@ def test_what_can_never_be_had(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) 
         GpuQueue(engine, gate, "here").check(Request(1))
 
 
+def test_who_was_left_to_wait_outlives_a_driver_that_is_away(
+    engine: FakeEngine, gate: Gate, gpus: list[Gpu]
+) -> None:
+    """While the machine shows no GPU (its driver is replaced) it waits, and then has its turn."""
+    from dataclasses import replace
+
+    gpus.clear()
+    told: list[str] = []
+
+    def tell(because: str) -> None:
+        told.append(because)
+        if len(told) == 3:
+            gpus.extend(GPUS)
+
+    queue = GpuQueue(engine, gate, "here")
+    with queue.claim(replace(ticket(1), enqueued=True), tell=tell) as claims:
+        assert claims == (Claim("GPU-0"),)
+    assert told[0] == "1st in the queue for 1 GPU"
+
+
 def test_many_at_once_never_get_the_same(engine: FakeEngine, gate: Gate, gpus: list[Gpu]) -> None:
     """Threads that claim and let go at random never hold a device together."""
     queue = GpuQueue(engine, gate, "here")

@@ -111,11 +111,12 @@ class GpuQueue:
             max_wait_s: give up after so many seconds.
 
         Raises:
-            NoCapacity: it can never be had.
+            NoCapacity: it can never be had; not of one that was left to wait.
             SessionTimeout: the wait was too long.
             EngineUnavailable
         """
-        self.check(ticket.request)
+        if not ticket.enqueued:  # that was checked before; a driver that is away comes back
+            self.check(ticket.request)
         deadline = None if max_wait_s is None else time.monotonic() + max_wait_s
         drawn: Drawn | None = None
         try:
