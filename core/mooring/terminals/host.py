@@ -270,14 +270,19 @@ class Keeper:
             stream.close()
             client.say("refused", why="only the main terminal has a name of its own")
             return
-        if not name:
-            self.number += 1
-            name = f"t{self.number}"
+        number = self.number + (not name)
+        name = name or f"t{number}"
         about = said.get("about")
         terminal = self.terminals.get(name)
         if terminal is None:
             about = about if isinstance(about, dict) else {}
-            terminal = self.terminals[name] = Terminal(name, about | {"since": time.time()})
+            try:
+                terminal = Terminal(name, about | {"since": time.time()})
+            except OSError as error:  # a full disk: the other terminals go on
+                stream.close()
+                client.say("refused", why=str(error))
+                return
+            self.terminals[name], self.number = terminal, number
         elif terminal.stream is not None:
             stream.close()  # somebody was faster
             client.say("opened", terminal=name)
@@ -431,6 +436,9 @@ class Keeper:
                 start = terminal.spool.start
                 client.say("lost", bytes=start - client.position)
                 client.position = start
+            except OSError:  # too many files are open, say: it comes back and asks again
+                self._leave(client)
+                return
             else:
                 client.position += len(data)
                 client.out += wire.data(data)
@@ -503,7 +511,8 @@ class Keeper:
             waited = now - terminal.cut_at > (ASKED_S if self._joined(terminal) else 0)
             if waited and not self.helper and now - self.helped_at > HELPER_AGAIN_S:
                 self.helped_at = now
-                self.helper = _start_helper()
+                with contextlib.suppress(OSError):  # no process can be started now: later
+                    self.helper = _start_helper()
         if held or unsure:
             self.used_at = now
             return

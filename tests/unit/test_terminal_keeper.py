@@ -1,0 +1,142 @@
+"""The keeper of terminals: what fails for one of them ends neither the others nor itself."""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mooring.terminals import host, wire
+from mooring.terminals.host import Keeper
+
+
+class Peer:
+    """The other end of a connection to a keeper."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
+        self.socket, near = socket.socketpair()
+        near.setblocking(False)
+        self.client = host.Client(near)
+        self.frames = wire.Frames()
+        keeper.clients.append(self.client)
+
+    def say(self, op: str, *, fd: int | None = None, **fields: Any) -> None:
+        rights = array.array("i", [fd] if fd is not None else [])
+        extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+        self.socket.sendmsg([wire.said(op, **fields)], extra)
+
+    def type(self, data: bytes) -> None:
+        self.socket.sendall(wire.data(data))
+
+    def hear(self) -> list[Any]:
+        """All that the keeper has to say now: what is said, and a terminal's bytes."""
+        heard: list[Any] = []
+        for _ in range(3):
+            self.keeper._round(time.monotonic())
+            while select.select([self.socket], [], [], 0)[0] and (data := self.socket.recv(65536)):
+                for kind, payload in self.frames.feed(data):
+                    heard.append(payload if kind == wire.DATA else wire.understood(payload))
+        return heard
+
+    def open(self) -> tuple[Any, socket.socket]:
+        """Hand a stream over: the keeper's answer, and the program's end of the stream."""
+        program, stream = socket.socketpair()
+        self.say("open", fd=stream.fileno(), about={"command": ["sh"]})
+        stream.close()
+        return self.hear()[-1], program
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    (tmp_path / "term").mkdir()
+    (tmp_path / "record.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "term")
+    monkeypatch.setattr(host, "TICK_S", 0.0)  # a round waits for nobody
+    made = Keeper()
+    yield made
+    for client in made.clients:
+        client.socket.close()
+    made.clients.clear()
+    made.listener.close()
+    for terminal in made.terminals.values():
+        terminal.remove()
+
+
+@pytest.fixture
+def peer(keeper: Keeper) -> Iterator[Peer]:
+    made = Peer(keeper)
+    yield made
+    made.close()
+
+
+def failing(number: int) -> Any:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_terminal_that_cannot_be_kept_is_refused_alone(
+    keeper: Keeper, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a new terminal is refused, the others go on, and no number is lost."""
+    first, program = peer.open()
+    with program, monkeypatch.context() as full:
+        full.setattr(os, "mkdir", failing(errno.ENOSPC))
+        refused, orphan = peer.open()
+        with orphan:
+            assert refused["op"] == "refused"
+            assert "No space" in refused["why"]
+            assert orphan.recv(1) == b""  # the stream is not held
+        assert first["terminal"] == "t1"
+        assert keeper.terminals["t1"].stream is not None
+        full.undo()
+        again, another = peer.open()
+        with another:
+            assert again["terminal"] == "t2"
+
+
+def test_output_that_cannot_be_read_now_cuts_off_one_client(
+    keeper: Keeper, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While no more files can be opened a client is sent away; it has all when it is back."""
+    _, program = peer.open()
+    with program:
+        program.sendall(b"hello")
+        peer.hear()
+        peer.say("attach", terminal="t1", client="c")
+        with monkeypatch.context() as starved:
+            starved.setattr(os, "open", failing(errno.EMFILE))
+            peer.hear()
+            assert keeper.clients == []
+        back = Peer(keeper)
+        back.say("attach", terminal="t1", client="c", offset=0)
+        assert b"hello" in back.hear()
+        back.close()
+
+
+def test_a_helper_that_cannot_be_started_is_started_later(
+    keeper: Keeper, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no process can be made to ask how a terminal ended, its keeper asks again later."""
+    _, program = peer.open()
+    program.close()
+    peer.hear()
+    with monkeypatch.context() as starved:
+        starved.setattr(os, "fork", failing(errno.EAGAIN))
+        keeper._look_around(time.monotonic() + host.ASKED_S + 1)
+    assert keeper.helper == 0
+    assert not keeper.stopped
+    assert keeper.terminals["t1"].cut_at
