@@ -212,6 +212,17 @@ def test_list_needs_every_label(engine: Engine, make: Make) -> None:
     assert len(engine.list({"one": mark, "two": ""})) == 3
 
 
+def test_list_of_those_that_live(engine: Engine, make: Make) -> None:
+    """A listing of what is alive holds what has processes, and nothing made or ended."""
+    mark = secrets.token_hex(4)
+    running = make(labels={"alive": mark})
+    make(labels={"alive": mark}, start=False)
+    ended = make(EXIT_3, labels={"alive": mark})
+    engine.wait(ended, timeout_s=DEADLINE_S)
+    assert [row.id for row in engine.list({"alive": mark}, alive=True)] == [running]
+    assert running in [row.id for row in engine.list({}, alive=True)]
+
+
 def test_list_tells_the_newest_first(engine: Engine, make: Make) -> None:
     """A listing holds names without a slash, and the newest container first."""
     mark = secrets.token_hex(4)

@@ -6,6 +6,7 @@ import http.server
 import json
 import socketserver
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +20,23 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     daemon_threads = True
     oldest = "1.24"
+    components: tuple[str, ...] = ()
     asked: list[str]
+    states: list[str]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path.partition("?")[0])
-        said = {"MinAPIVersion": self.server.oldest} if self.path == "/version" else []
+        path, _, query = self.path.partition("?")
+        self.server.asked.append(path)
+        said: object = {} if path.endswith("/info") else []
+        if path == "/version":
+            parts = [{"Name": name} for name in self.server.components]
+            said = {"MinAPIVersion": self.server.oldest, "Components": parts}
+        filters = json.loads(dict(urllib.parse.parse_qsl(query)).get("filters", "{}"))
+        self.server.states = filters.get("status", [])
         body = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -64,3 +73,18 @@ def test_no_older_version_than_the_engine_takes(server: _Server, oldest: str, sp
     engine.close()
     listing = f"/v{spoken}/containers/json"
     assert server.asked == ["/version", listing, listing]
+
+
+@pytest.mark.parametrize(
+    ("part", "states"),
+    [("Engine", ["running", "paused", "restarting"]), ("Podman Engine", ["running", "paused"])],
+)
+def test_what_lives_is_asked_for_in_the_engines_own_words(
+    server: _Server, part: str, states: list[str]
+) -> None:
+    """Podman answers 500 to a state that it does not know, and then nobody knows of any GPU."""
+    server.components = (part,)
+    engine = DockerEngine(f"unix://{server.server_address}")
+    assert engine.list({}, alive=True) == []
+    engine.close()
+    assert server.states == states

@@ -140,8 +140,9 @@ class DockerEngine:
         filters: dict[str, list[str]] = {
             "label": [f"{key}={value}" if value else key for key, value in labels.items()]
         }
-        if alive:
-            filters["status"] = ["running", "paused", "restarting"]
+        if alive:  # Podman knows no such state as the last, and refuses to hear of it
+            podman = self.info().kind == "podman"
+            filters["status"] = ["running", "paused"] + ([] if podman else ["restarting"])
         with self._mapped("listing containers"):
             rows = self._api.containers(all=True, filters=filters)
         return [
