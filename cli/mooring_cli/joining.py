@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Of what a terminal printed, so much is shown to one who comes back: some thousand lines
 REPLAY_BYTES = 256 << 10
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _join_kept(terminal: Kept, stdin: int | None, detach_keys: str, shown: Shown
         offset=0 if terminal.new else shown.since,
         replay=shown.replay,
         exact=not here or terminal.new,
-        told=lambda text: note(f"\r\n{text}\r") if here else note(text),
+        told=lambda text: note(text, raw=here),
     ).run()
     if code is None:
         print("\r", file=sys.stderr)  # the cursor stands behind what the program wrote last
@@ -91,8 +92,7 @@ def forwarding(
     if stream.tty:
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in heeded(*ENDING)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -107,7 +107,7 @@ def forwarding(
         with contextlib.suppress(MooringError):  # it has ended meanwhile
             mooring.signal(session, signal.Signals(number).name.removeprefix("SIG"), mark)
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, pass_on)
     try:
         yield
@@ -119,19 +119,23 @@ def forwarding(
         restore()
 
 
+def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those of some signals that whoever started this did not have ignored, as nohup does."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Within, the first Ctrl-C interrupts and the next ones wait for what it takes back."""
 
     def once(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for each in ENDING:
             signal.signal(each, signal.SIG_IGN)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, once) for number in numbers}
+    before = {number: signal.signal(number, once) for number in heeded(*ENDING)}
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ from mooring_cli import (
     top,
     transfer,
 )
+from mooring_cli.joining import heeded
 from mooring_cli.options import FAILED
 
 USAGE, INTERRUPTED = 2, 130
@@ -88,7 +89,7 @@ app.add_typer(settings.config, name="config")
 def run() -> None:
     """The console script: one ``error:`` line and a ``hint:`` for whatever goes wrong."""
     _keep_standard_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in heeded(signal.SIGTERM, signal.SIGHUP):
         # so that what was begun is taken back, and a raw terminal is put right
         signal.signal(number, _leave)
     try:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from mooring.errors import MooringError
@@ -39,25 +38,18 @@ def explain(error: MooringError) -> None:
         print(f"{paint('hint:', 'quiet', sys.stderr)} {clean(error.hint)}", file=sys.stderr)
 
 
-def note(text: str) -> None:
-    """A line for the person, beside the output: on standard error."""
-    print(paint(clean(text), "quiet", sys.stderr), file=sys.stderr)
+def note(text: str, *, raw: bool = False) -> None:
+    """A line for the person, beside the output: on standard error.
+
+    Args:
+        raw: the terminal is, and the cursor stands anywhere: it returns before and after.
+    """
+    line = paint(clean(text), "quiet", sys.stderr)
+    print(f"\r\n{line}\r" if raw else line, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
-
-
-@contextmanager
-def steps() -> Iterator[Any]:
-    """A callable that shows the step that goes on now; a spinner where a person watches."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("looking for the engine") as status:
-        yield lambda text: status.update(clean(text))
 
 
 # colours
