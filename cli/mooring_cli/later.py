@@ -67,7 +67,7 @@ def _no_images(what: str) -> NotSupported:
 
 
 def register(app: typer.Typer) -> None:
-    """Put these commands on the command line, out of sight but for ``save``."""
+    """Put these commands on the command line, out of sight."""
     anything = {"ignore_unknown_options": True}
     for command in (save, build, push):
         app.command(hidden=True, context_settings=anything)(command)

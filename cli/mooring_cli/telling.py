@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mooring.service import Mooring
 
 FOLLOW_S = 0.5
-RECENT = 10
 # Of an event the kind and the actor stand in columns of so many characters
 _KIND, _ACTOR = 9, 10
 _HERE = (State.STARTING, State.PENDING)
@@ -61,7 +60,7 @@ def events(
             for event in mooring.events(session_id, after=after)
         ]
         for event in sorted(found, key=lambda event: (event.time, event.number)):
-            last[event.session] = event.number
+            last[event.session] = max(last[event.session], event.number)
             if not json_:
                 of = f"{names_of[event.session]:<{max(map(len, names_of.values()))}}  "
                 print_event(event, of if several else "")

@@ -1,0 +1,41 @@
+"""events: each thing that happened is told once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mooring import service
+from mooring.history import Event
+from mooring_cli import telling
+
+
+def test_an_event_is_told_once_when_a_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Following goes on behind the newest number, in whatever order times put the events."""
+    happened = [
+        Event(number, "s1", at, kind, "cli", "")
+        for number, at, kind in ((1, 20.0, "requested"), (2, 10.0, "started"))
+    ]
+
+    class Known:
+        def find(self, names: list[str]) -> list[Any]:
+            return [SimpleNamespace(id="s1", name="box")]
+
+        def events(self, session_id: str, after: int = 0) -> list[Event]:
+            return [event for event in happened if event.number > after]
+
+        def sessions(self) -> None:
+            happened.append(Event(3, "s1", 30.0, "removed", "cli", ""))
+
+    monkeypatch.setattr(service, "Mooring", Known)
+    monkeypatch.setattr(telling, "FOLLOW_S", 0.0)
+    telling.events(["box"], follow=True)
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == [
+        "started",
+        "requested",
+        "removed",
+    ]
