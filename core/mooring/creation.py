@@ -22,7 +22,7 @@ from mooring.engines.base import Engine, Stream
 from mooring.errors import Cancelled, EngineError, EngineUnavailable, MooringError, SpecError
 from mooring.folder import Folder
 from mooring.gpus.claims import Claim, Request, in_words
-from mooring.gpus.gate import Ticket
+from mooring.gpus.gate import Ticket, gate_of
 from mooring.history import History
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION
 from mooring.session import is_own
@@ -166,7 +166,8 @@ class Creation:
                 if not kept:
                     self._tell_failed(error)
                     if Request.from_spec(spec.gpus) is not None:
-                        self._queue().gate.forget(folder.id)
+                        with contextlib.suppress(MooringError):
+                            gate_of(engine).forget(folder.id)
                     folder.remove()
             raise
         finally:

@@ -10,6 +10,7 @@
       cancel                somebody asked for its end; the creator looks
       queued                it waits for its GPUs now
       enqueued              how it is to be made, of one that was left to wait; private
+      refused               the version of mooring that cannot read that
       kernels/              which client each kernel belongs to (mooring.kernelrecords)
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one 0400 file a secret, read-only in the container
@@ -33,6 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mooring
 from mooring import guestfiles, paths
 from mooring.errors import MooringError
 
@@ -213,6 +215,24 @@ class Folder:
         """Leave it to wait; ``how`` tells who comes what to do."""
         self.mark_queued()
         _write(self.path / "enqueued", json.dumps(how))
+
+    @property
+    def to_be_made(self) -> bool:
+        """Whether it was left to wait, and this version can make it."""
+        return self.enqueued and not self.ready and not self.refused
+
+    @property
+    def refused(self) -> bool:
+        """Whether this version of mooring cannot read how it is to be made."""
+        try:
+            return (self.path / "refused").read_text() == mooring.__version__
+        except OSError:
+            return False
+
+    def refuse(self, why: str) -> None:
+        """Write down that this version cannot make it; what waits for it shows ``why``."""
+        _write(self.path / "refused", mooring.__version__)
+        self.tell_waiting(why)
 
     def take(self) -> bool:
         """Hold one that was left to wait, until ``release``; False if somebody else does."""

@@ -6,18 +6,21 @@ import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mooring import paths
+from mooring import paths, policy
 from mooring.creation import Creation, Manner, Steps
 from mooring.engines.fake import FakeEngine
-from mooring.errors import Cancelled
+from mooring.errors import Cancelled, PolicyError
 from mooring.folder import Folder
 from mooring.gpus import dispatcher
-from mooring.gpus.gate import Gate
+from mooring.gpus.claims import Request
+from mooring.gpus.gate import Gate, Ticket
 from mooring.service import Mooring
+from mooring.session import State
 
 
 def left(number: int, how: str, gate: Gate) -> Folder:
@@ -45,7 +48,7 @@ def mooring(state: Path) -> Mooring:
 
 def test_all_have_their_places_before_one_is_served(mooring: Mooring) -> None:
     """After the machine's restart no ticket is left; the order is in the sessions' folders."""
-    gate = mooring.queue.gate
+    gate = mooring.gate
     folders = [left(number, waiting(since), gate) for number, since in ((1, 30), (2, 10), (3, 20))]
     descriptor = gate.become_dispatcher(paths.installation_id())
     assert descriptor is not None
@@ -56,13 +59,45 @@ def test_all_have_their_places_before_one_is_served(mooring: Mooring) -> None:
     gate.retire(paths.installation_id(), descriptor)
 
 
-def test_what_cannot_be_read_is_told_and_not_tried_for_ever(mooring: Mooring) -> None:
-    """A session that another version left to wait keeps no dispatcher at work."""
-    folder = left(1, '{"spec": {}}', mooring.queue.gate)
+def test_what_cannot_be_read_is_told_and_not_tried_for_ever(
+    mooring: Mooring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that another version left to wait keeps no dispatcher at work, and has no place in
+    the queue; the version that can read it goes on with it."""
+    started: list[str] = []
+    monkeypatch.setattr(dispatcher, "ensure", lambda gate, installation: started.append("one"))
+    gate = mooring.gate
+    folder = left(1, '{"spec": {}}', gate)
+    ticket = Ticket(folder.id, paths.installation_id(), "bob", "s1", Request(1), 0, 1)
+    with gate.locked():
+        gate.draw(replace(ticket, enqueued=True)).let_go()
     refused: set[str] = set()
     dispatcher._keep_places(mooring, dispatcher._waiting(refused), refused)
-    assert dispatcher._waiting(refused) == []
+    assert dispatcher._waiting(set()) == []
     assert "cannot be read" in folder.waiting()
+    assert not gate.knows(folder.id)
+    assert [one.state for one in mooring.sessions()] == [State.PENDING]
+    assert started == []
+    monkeypatch.setattr("mooring.__version__", "9.9")
+    assert [one.id for one in dispatcher._waiting(set())] == [folder.id]
+    mooring.sessions()
+    assert started == ["one"]
+
+
+def test_without_a_policy_that_can_be_read_what_waits_can_be_seen_and_ended(
+    mooring: Mooring, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An administrator's slip keeps nobody from looking, stopping and removing."""
+    monkeypatch.setattr(policy, "POLICY_FILE", tmp_path / "policy.yml")
+    left(1, waiting(1), mooring.gate)
+    left(2, waiting(2), mooring.gate)
+    policy.POLICY_FILE.write_text("max_gpus_per_user: [")
+    with pytest.raises(PolicyError):
+        policy.load()
+    first, second = mooring.sessions()
+    mooring.stop(first)
+    mooring.remove(second, force=True)
+    assert mooring.sessions() == []
 
 
 def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
@@ -72,7 +107,7 @@ def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
     from mooring.config import ResolvedSpec
     from mooring.spec import SessionSpec
 
-    gate = mooring.queue.gate
+    gate = mooring.gate
     folder = Folder.create("1" * 12, {"id": "1" * 12, "name": "s", "created_at": 1.0})
     resolved = ResolvedSpec(SessionSpec(), {}, None, Path("/"), "")
     steps = Steps(folder, lambda text: None, lambda: False)
@@ -97,7 +132,7 @@ def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
 
 def test_who_waits_gives_up_when_its_folder_is_gone(mooring: Mooring) -> None:
     """Nobody waits for an installation that was deleted: it would keep others from their turn."""
-    folder = left(1, waiting(1), mooring.queue.gate)
+    folder = left(1, waiting(1), mooring.gate)
     steps = Steps(folder, lambda text: None, lambda: False)
     steps("waiting")
     shutil.rmtree(folder.path)

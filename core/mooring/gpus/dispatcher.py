@@ -71,7 +71,7 @@ def main() -> None:
 
 def _waiting(refused: set[str]) -> list[Folder]:
     """What was left to wait, but what nobody can start."""
-    waiting = [folder for folder in Folder.all() if folder.enqueued and not folder.ready]
+    waiting = [folder for folder in Folder.all() if folder.to_be_made]
     return [folder for folder in waiting if folder.id not in refused]
 
 
@@ -84,15 +84,16 @@ def _keep_places(mooring: Mooring, folders: list[Folder], refused: set[str]) -> 
     for folder in folders:
         try:
             creation = _creation(mooring, folder)
-            if not mooring.queue.gate.knows(folder.id):
+            if not mooring.gate.knows(folder.id):
                 creation.keep_place()
             if not folder.exists:  # it was cancelled meanwhile
-                mooring.queue.gate.forget(folder.id)
+                mooring.gate.forget(folder.id)
         except SpecError as error:
-            refused.add(folder.id)
+            refused.add(folder.id)  # also where the disk is too full to write it down
             log.warning("session %s: %s", folder.id, error)
             with contextlib.suppress(OSError):
-                folder.tell_waiting(error.message)
+                folder.refuse(error.message)
+            mooring.gate.forget(folder.id)  # it would stand in everybody's way
         except MooringError as error:  # of the engine, or of the queue: it is drawn later then
             log.info("session %s: %s", folder.id, error)
 
@@ -158,7 +159,7 @@ def _finish(mooring: Mooring, folder: Folder) -> bool:
     folder.unmark_queued()
     mooring.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
     folder.mark_ready()
-    mooring.queue.gate.forget(folder.id)
+    mooring.gate.forget(folder.id)
     return True
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mooring import paths
+from mooring.engines.base import Engine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus.claims import Claim, Request, from_label, to_label
 
@@ -261,6 +262,11 @@ class Gate:
 
     def _files(self) -> list[Path]:
         return list(self.folder.glob("t-*"))
+
+
+def gate_of(engine: Engine) -> Gate:
+    """``open_gate`` of an engine's address, if it has one."""
+    return open_gate(getattr(engine, "address", ""))
 
 
 def open_gate(address: str) -> Gate:

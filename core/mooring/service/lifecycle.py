@@ -112,7 +112,7 @@ class Lifecycle(Sessions):
             except PolicyError:
                 self.engine.stop(container, grace_s=1.0)
                 if claims:
-                    self.queue.gate.forget(session.id)
+                    self.gate.forget(session.id)
                 raise
             # not before it runs: who looks meanwhile would take it to have ended once more
             folder.update_record(end_recorded=False, out_of_memory=None, changed_at=time.time())
@@ -359,7 +359,7 @@ class Lifecycle(Sessions):
             try:
                 if not folder.ready:  # its making has not ended a moment ago
                     remove_container(self.engine, session.id, "")
-                    self.queue.gate.forget(session.id)
+                    self.gate.forget(session.id)
                     self.history.add(session.id, "cancelled", self.actor)
                     self.history.session_ended(
                         session.id, at=time.time(), reason="cancelled before it ran", exit_code=None

@@ -28,6 +28,7 @@ from mooring.session import (
 from mooring.users import caller
 
 if TYPE_CHECKING:
+    from mooring.gpus.gate import Gate
     from mooring.gpus.holders import GpuUse
     from mooring.gpus.queue import GpuQueue
 
@@ -54,6 +55,17 @@ class Sessions:
         return self._engine
 
     @property
+    def gate(self) -> Gate:
+        """Where all who share the engine queue: to leave it nobody needs the policy.
+
+        Raises:
+            EngineError: its folder is not what it should be.
+        """
+        from mooring.gpus.gate import gate_of
+
+        return gate_of(self.engine)
+
+    @property
     def queue(self) -> GpuQueue:
         """The GPUs of the engine's machine, and who waits for them.
 
@@ -61,12 +73,11 @@ class Sessions:
             PolicyError, EngineError: the policy, or the queue's folder, is not what it should be.
         """
         from mooring import policy
-        from mooring.gpus.gate import open_gate
         from mooring.gpus.queue import GpuQueue
 
         return GpuQueue(
             self.engine,
-            open_gate(getattr(self.engine, "address", "")),
+            self.gate,
             paths.installation_id(),
             most_per_user=policy.load().max_gpus_per_user,
             policy=str(policy.POLICY_FILE),
@@ -98,11 +109,12 @@ class Sessions:
         """``sessions``, with what was repaired."""
         sessions, repairs = reconcile(self.engine, self.history)
         gone = [one for one in repairs.half_created if not Folder.open(one).exists]
-        with contextlib.suppress(MooringError):  # a policy that cannot be read is told elsewhere
+        with contextlib.suppress(MooringError):  # what is wrong with the queue is told elsewhere
             for session_id in gone:
-                self.queue.gate.forget(session_id)
+                self.gate.forget(session_id)
         if any(session.state is State.PENDING for session in sessions):
-            self._dispatch()
+            with contextlib.suppress(MooringError):  # and that the policy cannot be read, too
+                self._dispatch()
         return sorted(self._with_gpus(sessions), key=lambda s: s.created_at, reverse=True), repairs
 
     def gpus(self) -> list[GpuUse]:
@@ -213,10 +225,14 @@ class Sessions:
         return "terminal" if tty else "streams"
 
     def _dispatch(self) -> None:
-        """Have somebody start what was left to wait."""
+        """Have somebody start what was left to wait.
+
+        Raises:
+            PolicyError, EngineError: nobody could; as ``queue``.
+        """
         from mooring.gpus.dispatcher import ensure
 
-        if any(folder.enqueued and not folder.ready for folder in Folder.all()):
+        if any(folder.to_be_made for folder in Folder.all()):
             ensure(self.queue.gate, paths.installation_id())
 
     def _with_gpus(self, sessions: list[Session]) -> list[Session]:
