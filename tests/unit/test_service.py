@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
@@ -10,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 
-from mooring import guestfiles
+from mooring import guestfiles, paths
 from mooring.engines.base import PullProgress
 from mooring.engines.fake import FakeEngine, FakeProcess
 from mooring.errors import (
@@ -24,12 +26,13 @@ from mooring.errors import (
     SessionExists,
     SessionNotFound,
     SessionStateError,
+    SessionTimeout,
     SpecError,
 )
 from mooring.folder import Folder, uptime
 from mooring.history import History
-from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC
-from mooring.service import Mooring
+from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC, container_name
+from mooring.service import Mooring, creating
 from mooring.session import State
 
 IMAGE = "python:3.12"
@@ -511,6 +514,51 @@ def test_sessions_are_shared_by_name(service: Mooring, project: Path, declare) -
     assert (again.id, again.state) == (first.id, State.RUNNING)
 
 
+def patience(seconds: float) -> Callable[[], bool]:
+    """Gives up in the end, so that a test that fails does end."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
+
+
+def test_a_wait_for_who_makes_a_shared_session_ends_in_time(
+    service: Mooring, project: Path, declare
+) -> None:
+    """Another that makes the session holds its lock, for GPUs as long as it takes."""
+    lock = paths.state_dir() / f"shared-{hashlib.sha256(b'lab').hexdigest()[:8]}.lock"
+    with (
+        filelock.FileLock(lock),
+        pytest.raises(SessionTimeout, match=r"lab within 0\.1 s"),
+    ):
+        service.find_or_create(
+            declare(command="x"), "lab", cwd=project, max_wait_s=0.1, cancelled=patience(5)
+        )
+    made = service.find_or_create(declare(command="x"), "lab", cwd=project, max_wait_s=0)
+    assert made.state is State.RUNNING
+
+
+def test_what_the_lock_has_taken_is_not_waited_for_again(
+    service: Mooring, project: Path, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for a shared session's lock, and that for GPUs, are one wait."""
+    given: list[object] = []
+
+    @contextlib.contextmanager
+    def slowly(*arguments: object) -> Iterator[None]:
+        time.sleep(0.1)
+        yield
+
+    def create(*arguments: object, **options: object) -> None:
+        given.append(options["max_wait_s"])
+        raise SessionTimeout("no turn")
+
+    monkeypatch.setattr(creating, "_patiently_locked", slowly)
+    monkeypatch.setattr(service, "create", create)
+    for longest in (10.0, 0.05, None):
+        with pytest.raises(SessionTimeout):
+            service.find_or_create(declare(command="x"), "lab", cwd=project, max_wait_s=longest)
+    assert given == [pytest.approx(9.9, abs=0.1), 0.0, None]
+
+
 def test_the_installation_is_on_every_container(
     service: Mooring, engine: FakeEngine, state: Path, declare
 ) -> None:
@@ -561,6 +609,34 @@ def test_stop_waits_for_a_start_that_has_its_gpus(
     folder.release()
     stopping.join(30)
     assert service.get("s").state is State.STOPPED
+
+
+def test_remove_waits_for_a_start_that_has_its_gpus(
+    service: Mooring, engine: FakeEngine, state: Path, declare
+) -> None:
+    """One that is about to run again, perhaps in another container, is refused; or it is made to
+    give up first, and nothing of it is left."""
+    session = service.create(declare(name="s", command="sleep 9")).session
+    service.stop(session)
+    stopped = service.get("s")
+    folder = Folder.open(session.id)
+    assert folder.take()  # as a start does
+    with pytest.raises(SessionStateError, match="s is being started"):
+        service.remove(stopped)
+    removing = threading.Thread(target=service.remove, args=(stopped,), kwargs={"force": True})
+    removing.start()
+    removing.join(0.2)
+    assert removing.is_alive()
+    assert folder.cancelled()
+    moved = engine.remake(
+        session.container, image="m:1", name="draft", labels={}, env={}, gpus=(), devices=()
+    )
+    folder.update_record(container=moved)
+    engine.remove(session.container)
+    engine.rename(moved, container_name("s", session.id))
+    folder.release()
+    removing.join(30)
+    assert left(engine, state) == []
 
 
 def test_who_looks_during_a_start_does_not_see_an_end(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from mooring import blueprint, consent, mounts, paths
 from mooring.creation import Creation, Manner, Steps
 from mooring.engines.base import Stream
-from mooring.errors import Cancelled
+from mooring.errors import Cancelled, SessionTimeout
 from mooring.gpus.claims import Request
 from mooring.service.inside import Inside
 from mooring.service.lifecycle import disk_errors
@@ -34,22 +35,35 @@ class Created:
 
 
 @contextlib.contextmanager
-def _patiently_locked(lock: Path, name: str, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hold a lock that others may hold for as long as a pull takes.
+def _patiently_locked(
+    lock: Path, name: str, cancelled: Callable[[], bool], max_wait_s: float | None
+) -> Iterator[None]:
+    """Hold a lock that others may hold for as long as a pull takes, or a wait for GPUs.
+
+    Args:
+        max_wait_s: give up after so many seconds.
 
     Raises:
         Cancelled: ``cancelled`` said so meanwhile.
+        SessionTimeout: the wait was too long.
     """
     import filelock
 
     held = filelock.FileLock(lock)
+    deadline = None if max_wait_s is None else time.monotonic() + max_wait_s
     while True:
         try:
-            held.acquire(timeout=0.2)
+            left_s = 0.2 if deadline is None else max(0.0, deadline - time.monotonic())
+            held.acquire(timeout=min(0.2, left_s))
             break
         except filelock.Timeout:
             if cancelled():
                 raise Cancelled(f"the wait for session {name} was cancelled") from None
+            if deadline is not None and time.monotonic() >= deadline:
+                raise SessionTimeout(
+                    f"nobody has made or started session {name} within {max_wait_s:g} s",
+                    f"somebody is about to; see what it waits for: mooring why {name}",
+                ) from None
     try:
         yield
     finally:
@@ -194,12 +208,19 @@ class Mooring(Inside):
 
         Several processes may ask at once: they get the same one.
 
+        Args:
+            max_wait_s: for who makes or starts it, and for GPUs, in all.
+
         Raises:
             as ``create`` and ``start``.
         """
+        deadline = None if max_wait_s is None else time.monotonic() + max_wait_s
         lock = paths.state_dir() / f"shared-{hashlib.sha256(name.encode()).hexdigest()[:8]}.lock"
-        with _patiently_locked(lock, name, cancelled):
+        with _patiently_locked(lock, name, cancelled, max_wait_s):
             found = [session for session in self.sessions() if session.name == name]
+            left_s = None  # in tenths, for it is told
+            if deadline is not None:
+                left_s = max(0.0, round(deadline - time.monotonic(), 1))
             if not found:
                 return self.create(
                     resolved,
@@ -207,11 +228,11 @@ class Mooring(Inside):
                     cwd=cwd,
                     cancelled=cancelled,
                     opened_by=opened_by,
-                    max_wait_s=max_wait_s,
+                    max_wait_s=left_s,
                 ).session
             if found[0].state is State.RUNNING:
                 return found[0]
-            return self.start(name, cancelled=cancelled, max_wait_s=max_wait_s)
+            return self.start(name, cancelled=cancelled, max_wait_s=left_s)
 
     def _grants(self, resolved: ResolvedSpec, cwd: Path, *, judged: bool = True) -> list[Grant]:
         from mooring import policy

@@ -23,7 +23,7 @@ from mooring.folder import Folder, boot_id
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket
 from mooring.service.sessions import Sessions
-from mooring.session import Session, State
+from mooring.session import COMING, Session, State
 from mooring.terminals.keeper import MainTerminal
 from mooring.users import caller
 
@@ -75,7 +75,7 @@ class Lifecycle(Sessions):
         session = self.get(name)
         if session.state is State.RUNNING:
             return session
-        if not session.container or session.state in (State.STARTING, State.PENDING):
+        if not session.container or session.state in COMING:
             raise SessionStateError(
                 f"session {session.name} is {session.state} and cannot be started",
                 f"remove what is left: mooring rm {session.name}"
@@ -144,8 +144,8 @@ class Lifecycle(Sessions):
             self._end_inside(session, grace_s)
             self.engine.stop(session.container, grace_s=1.0)
             return
-        coming = session.state in (State.STARTING, State.PENDING)
-        if coming or Folder.open(session.id).being_created():  # or started: it has its GPUs
+        coming = session.state in COMING or Folder.open(session.id).being_created()
+        if coming:  # or being started: it has its GPUs
             if self._cancel(session):
                 return
             session = self._fresh(session)
@@ -174,10 +174,10 @@ class Lifecycle(Sessions):
         Outputs and all else that is mounted stay. History stays.
 
         Args:
-            force: a running one too; one that is being created is cancelled.
+            force: a running one too; one that is being created, or started, is cancelled.
 
         Raises:
-            SessionStateError: it runs.
+            SessionStateError: it runs, or is about to.
             PolicyError: it is another's.
             EngineError, MooringError
         """
@@ -185,13 +185,14 @@ class Lifecycle(Sessions):
             raise PolicyError(
                 f"session {session.name} belongs to {session.owner}", "only they can remove it"
             )
-        live = (State.RUNNING, State.PAUSED, State.STARTING, State.PENDING)
-        if session.state in live and not force:
+        coming = session.state in COMING or Folder.open(session.id).being_created()
+        if (coming or session.state in (State.RUNNING, State.PAUSED)) and not force:
+            ended = session.state in (State.STOPPED, State.LOST)
             raise SessionStateError(
-                f"session {session.name} is {session.state}",
+                f"session {session.name} is {'being started' if ended else session.state}",
                 f"stop it first, or: mooring rm -f {session.name}",
             )
-        if session.state in (State.STARTING, State.PENDING):
+        if coming:
             if self._cancel(session):
                 return
             session = self._fresh(session)
