@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mooring import blueprint, mounts, paths, ports
 from mooring.engines.base import Engine, Stream
 from mooring.errors import Cancelled, EngineError, EngineUnavailable, MooringError, SpecError
-from mooring.folder import Folder
+from mooring.folder import Folder, boot_id
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket, gate_of
 from mooring.history import History
@@ -147,6 +147,8 @@ class Creation:
                     stream = terminal if attach else None
                 elif attach:
                     stream = engine.attach(container, tty=self._manner.tty, detach_keys=detach_keys)
+                if folder.enqueued:  # it may be another boot than the one that it was reserved in
+                    folder.update_record(boot_id=boot_id())
                 ports.start(engine, container)
                 blueprint.await_check(engine, folder, container)
                 if not config.network:
@@ -297,8 +299,14 @@ class Creation:
         )
 
 
+#: What an engine says of its own disk.
+_FULL = ("no space left on device", "disk quota exceeded")
+
+
 def is_full(error: BaseException) -> bool:
-    """Whether a disk was full, or its owner's part of it."""
+    """Whether a disk was full, or its owner's part of it; the engine's, too."""
+    if isinstance(error, EngineError):
+        return any(words in error.message.lower() for words in _FULL)
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -14,7 +14,7 @@ import pytest
 from mooring import paths, policy
 from mooring.creation import Creation, Manner, Steps
 from mooring.engines.fake import FakeEngine
-from mooring.errors import Cancelled, PolicyError
+from mooring.errors import Cancelled, EngineError, PolicyError
 from mooring.folder import Folder
 from mooring.gpus import dispatcher
 from mooring.gpus.claims import Request
@@ -34,10 +34,10 @@ def left(number: int, how: str, gate: Gate) -> Folder:
     return folder
 
 
-def waiting(since: int) -> str:
-    resolved = {"origins": {}, "path": None, "project": "/", "sha256": "", "reaches": []}
-    manner = {"cwd": "/", "tty": False, "size": [24, 80], "since": since}
-    said = {"spec": {"gpus": 1}, "resolved": resolved | {"extended": []}, "manner": manner}
+def waiting(since: int, project: str = "/", **spec: object) -> str:
+    resolved = {"origins": {}, "path": None, "project": project, "sha256": "", "reaches": []}
+    manner = {"cwd": project, "tty": False, "size": [24, 80], "since": since}
+    said = {"spec": spec or {"gpus": 1}, "resolved": resolved | {"extended": []}, "manner": manner}
     return json.dumps(said | {"actor": "bob"})
 
 
@@ -138,3 +138,35 @@ def test_who_waits_gives_up_when_its_folder_is_gone(mooring: Mooring) -> None:
     shutil.rmtree(folder.path)
     with pytest.raises(Cancelled):
         steps("waiting")
+
+
+def test_one_that_outlives_the_machines_restart_runs_in_this_boot(
+    mooring: Mooring, project: Path
+) -> None:
+    """It was reserved in another boot; what ends it later is no restart of the machine."""
+    folder = left(1, waiting(1, str(project), command="x"), mooring.gate)
+    folder.update_record(boot_id="another")
+    dispatcher._start(mooring, folder)
+    session = mooring.get("s1")
+    assert session.state is State.RUNNING
+    mooring.engine.stop(session.container, grace_s=1.0)
+    assert mooring.get("s1").state is State.STOPPED
+
+
+@pytest.mark.parametrize("method", ["create", "start"])
+def test_one_whose_engine_has_a_full_disk_waits(
+    mooring: Mooring, project: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The engine's disk is as good a reason to try again as mooring's own."""
+    monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
+    why = "creating a container: mkdir /var/lib/docker/overlay2/a: no space left on device"
+    mooring.engine.fail(method, EngineError(why))  # type: ignore[attr-defined]
+    folder = left(1, waiting(1, str(project), command="x"), mooring.gate)
+    dispatcher._start(mooring, folder)
+    assert folder.to_be_made
+    dispatcher._start(mooring, folder)
+    assert mooring.get("s1").state is State.RUNNING
+    mooring.engine.fail(method, EngineError("no"))  # type: ignore[attr-defined]
+    folder = left(2, waiting(1, str(project), command="x"), mooring.gate)
+    dispatcher._start(mooring, folder)
+    assert not folder.exists
