@@ -72,7 +72,7 @@ def clear(engine: Engine, strangers: Iterable[Container]) -> None:
         name, mark = record.get("moving") or ("", "")
         unfinished = bool(name) and row.name == name and not alive(mark)
         if unfinished or (record and row.id == record.get("moved_from")):
-            with contextlib.suppress(MooringError):
+            with contextlib.suppress(MooringError, OSError):
                 engine.remove(row.id)
                 if unfinished:
                     Folder.open(record["id"]).update_record(moving=None)

@@ -104,6 +104,7 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
             continue
         if folder.record().get("abandoned"):  # its removal was cut off
             with _one_repair(f"session {session_id}, that nobody answers for,"):
+                moving.forget(engine, folder)
                 folder.remove()
             continue
         session = from_record(folder, State.LOST, "its container was removed outside mooring")
@@ -115,12 +116,13 @@ def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]
 
 @contextlib.contextmanager
 def _one_repair(what: str) -> Iterator[None]:
-    """One that the engine refuses is tried again next time, and keeps nobody from looking."""
+    """One that the engine refuses, or a full disk, is tried again next time, and keeps nobody from
+    looking."""
     try:
         yield
     except EngineUnavailable:
         raise
-    except MooringError as error:
+    except (MooringError, OSError) as error:
         log.warning("%s cannot be removed now: %s", what, error)
 
 
@@ -163,11 +165,13 @@ def _remove_abandoned(engine: Engine, history: History, session: Session) -> boo
                 history.add(session.id, "kept", "reconciler", why)
                 return False
             engine.remove(session.container)
-            folder.update_record(abandoned=True)
+            with contextlib.suppress(OSError):  # a full disk, in which the rest is to make room
+                folder.update_record(abandoned=True)
             history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
             history.session_ended(
                 session.id, at=time.time(), reason="its launcher was killed", exit_code=None
             )
+            moving.forget(engine, folder)
             folder.remove()
             removed.append(session.id)
     finally:
@@ -185,10 +189,11 @@ def _remove_half_created(
     # Made between the listing and the death of its creator, perhaps: looked for once more
     made = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id}
     rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
-    if name:  # the engine may still be at work on it: it lists one before it can remove it
-        _mark_swept(folder.id, container_name(name, folder.id))
     for found in rows:
         engine.remove(found.id)
+    if name:  # the engine may still be at work on it: it lists one before it can remove it
+        with contextlib.suppress(OSError):  # a full disk: the folder is to make room
+            _mark_swept(folder.id, container_name(name, folder.id))
     history.add(folder.id, "removed", "reconciler", "its creation was cut off")
     history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
@@ -201,8 +206,11 @@ def _mark_swept(session_id: str, container: str) -> None:
     """Leave the name of a container that may still come; several do it at once, and each whole."""
     mark = paths.swept_dir() / session_id
     draft = paths.state_dir() / f".swept.{session_id}.{os.getpid()}.{threading.get_ident()}"
-    draft.write_text(container)
-    draft.replace(mark)
+    try:
+        draft.write_text(container)
+        draft.replace(mark)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:

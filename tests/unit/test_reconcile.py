@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
+from mooring import moving, paths
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.folder import Folder
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE, container_name
+from mooring.lease import Lease
 from mooring.processes import process_mark
 from mooring.reconcile import reconcile
 from mooring.service import Mooring
@@ -295,6 +296,75 @@ def test_a_full_disk_does_not_keep_from_looking(
     assert kinds(service, session.id) == ["requested", "started"]
     service.sessions()
     assert kinds(service, session.id) == ["requested", "started", "ended"]
+
+
+def test_a_full_disk_does_not_keep_what_is_half_created(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its removal makes room: it needs none."""
+    folder = half_created(engine)
+
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert [seen.id for seen in service.sessions()] == [session.id]
+    assert not folder.path.exists()
+    assert list(engine.containers) == [session.container]
+    assert not list(paths.state_dir().glob(".swept*"))
+
+
+def test_a_repair_that_the_disk_refuses_hides_nothing(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a full disk does to one repair, the others are made, and all sessions are told."""
+    folder = half_created(engine)
+
+    def refuse(container: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "remove", refuse)
+        assert [seen.id for seen in service.sessions()] == [session.id]
+    service.sessions()
+    assert not folder.path.exists()
+
+
+# Of a launcher that nobody answers for
+
+
+@pytest.fixture
+def abandoned(service: Mooring, engine: FakeEngine, session: Session) -> Folder:
+    """A launcher's, moved to other GPUs once, whose launcher and keeper were killed."""
+    service.stop(session)
+    moving.move(engine, service.get("train"), ())
+    folder = Folder.open(session.id)
+    Lease.make(folder, key={}, holder="1:2").release()
+    assert moving.picture(session.id) in engine.images
+    return folder
+
+
+def test_abandoned_goes_with_the_picture_of_its_files(
+    service: Mooring, engine: FakeEngine, abandoned: Folder
+) -> None:
+    """What a move has made for a session goes when that does, whoever removes it."""
+    assert service.sessions() == []
+    assert not abandoned.exists
+    assert moving.picture(abandoned.id) not in engine.images
+
+
+def test_abandoned_whose_removal_was_cut_off(
+    service: Mooring, engine: FakeEngine, abandoned: Folder
+) -> None:
+    """Where the picture was still in use it goes with the next look, and the folder after it."""
+    engine.fail("remove_image", EngineError("image is being used"))
+    service.sessions()
+    assert abandoned.exists
+    assert service.sessions() == []
+    assert not abandoned.exists
+    assert moving.picture(abandoned.id) not in engine.images
 
 
 # An engine that does not tell
