@@ -26,48 +26,58 @@ kind() {
     fi
 }
 
-# Folders on both sides are merged; all else takes the place of what is there.
-merge() {
-    for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+is_folder() { [ -d "$1" ] && ! [ -h "$1" ]; }
+
+# each DO NEW OLD: DO, of all that is in folder NEW and what has its name in folder OLD
+each() {
+    for entry in "$2"/* "$2"/.[!.]* "$2"/..?*; do
         [ -e "$entry" ] || [ -h "$entry" ] || continue
-        replace "$entry" "$2/${entry##*/}" || return 1
+        "$1" "$entry" "$3/${entry##*/}" || return 1
     done
 }
 
-replace() {
-    if [ -h "$2" ]; then
-        rm -f -- "$2" || return 1 # mv would follow a link to a folder
-    elif [ -d "$2" ]; then
-        if [ -d "$1" ] && ! [ -h "$1" ]; then merge "$1" "$2"; return; fi
-        printf '%s is a folder, and a file was to take its place\n' "$2" >&2
-        return 1
-    elif [ -e "$2" ] && [ -d "$1" ] && ! [ -h "$1" ]; then
+# Folders on both sides are merged, and a link gives way; no file takes a folder's place, and no
+# folder a file's.
+agree() {
+    if [ -h "$2" ] || ! [ -e "$2" ]; then return 0; fi
+    if is_folder "$1"; then
+        [ -d "$2" ] && return 0
         printf '%s is no folder, and one was to take its place\n' "$2" >&2
         return 1
     fi
-    if [ -w "$1" ] || [ -h "$1" ] || ! [ -d "$1" ]; then mv -f -- "$1" "$2"; return; fi
+    [ -d "$2" ] || return 0
+    printf '%s is a folder, and a file was to take its place\n' "$2" >&2
+    return 1
+}
+
+# Whether all agree, before the first is put in place
+fits() {
+    agree "$1" "$2" || return 1
+    if is_folder "$1" && is_folder "$2"; then each fits "$1" "$2"; fi
+}
+
+replace() {
+    agree "$1" "$2" || return 1
+    if is_folder "$1" && is_folder "$2"; then each replace "$1" "$2"; return; fi
+    if [ -h "$2" ]; then rm -f -- "$2" || return 1; fi # mv would follow a link to a folder
+    if [ -w "$1" ] || ! is_folder "$1"; then mv -f -- "$1" "$2"; return; fi
     # a folder that its owner cannot write to stays where it is
     chmod u+w "$1" && mv -f -- "$1" "$2" && chmod u-w "$2"
 }
 
-# shellcheck disable=SC2329 # it is called below
 place() {
-    if [ -h "$2" ]; then
-        rm -f -- "$2" || return 1 # mv would follow a link to a folder
-    elif [ -d "$2" ]; then
-        if [ -d "$1" ] && ! [ -h "$1" ]; then merge "$1" "$2"; return; fi
-        printf '%s is a folder, and a file was to take its place\n' "$2" >&2
-        return 1
-    elif [ -e "$2" ] && [ -d "$1" ] && ! [ -h "$1" ]; then
-        printf '%s is no folder, and one was to take its place\n' "$2" >&2
-        return 1
+    if [ "$3" = . ]; then
+        each fits "$1/$2/x" "$1" && each replace "$1/$2/x" "$1"
+    else
+        fits "$1/$2/x" "$1/$3" && replace "$1/$2/x" "$1/$3"
     fi
-    mv -f -- "$1" "$2"
 }
 
-# shellcheck disable=SC2329 # it is called below
-place() {
-    if [ "$3" = . ]; then merge "$1/$2/x" "$1"; else replace "$1/$2/x" "$1/$3"; fi
+# A draft for x; what copies that were killed have left beside it goes a day later.
+begin() {
+    find "$1/." -maxdepth 1 -name '.mooring-cp-????????' -type d -mmin +1440 \
+        -exec rm -rf {} \; </dev/null 2>/dev/null
+    (umask 077; mkdir "$1/$2")
 }
 
 drop() {
@@ -117,7 +127,7 @@ look)
 pack) cd "$1" || exit 2; exec tar -cf - "./$2" ;;
 follow) cd "$1" || exit 2; exec tar -chf - "./$2" ;;
 unpack)
-    (umask 077; mkdir "$1/$2") || exit 1
+    begin "$@" || exit 1
     if tar -xpf - -C "$1/$2" && [ -e "$1/$2/done" ]; then
         place "$@"
         code=$?
@@ -127,7 +137,7 @@ unpack)
     drop "$@" || code=1
     exit $code
     ;;
-begin) (umask 077; mkdir "$1/$2") ;;
+begin) begin "$@" ;;
 place) place "$@"; code=$?; drop "$@"; exit $code ;;
 drop) drop "$@" ;;
 list) list "$1" ;;
