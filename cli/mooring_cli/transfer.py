@@ -30,8 +30,9 @@ def cp(
 
     One side is NAME:PATH; a relative PATH starts at the session's working directory. A folder
     becomes TARGET, or goes into it if that is there; SOURCE/. means what is in it. Modes, times
-    and links are kept. What is copied appears whole or not at all. Exit code 1 if something had
-    to be left out.
+    and links are kept. Each file appears whole or not at all; nothing is put in place where a
+    file would take a folder's place, or a folder a file's. Exit code 1 if something had to be
+    left out.
     """
     from mooring.copying.copier import Copier, Place
     from mooring.service import Mooring

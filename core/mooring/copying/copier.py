@@ -140,22 +140,20 @@ class Copier:
         self._must_be_there(source, looked, inside, is_folder)
         if not os.path.isdir(target) and target.endswith("/"):
             raise CopyError(f"{shown(target)} is no folder", "make it first")
-        if os.path.isdir(target):
-            if inside.contents:
-                above, name = _folder(target), "."
-            else:
-                above, name = _folder(target), inside.name
-        else:
-            if is_folder and os.path.lexists(target):
+        with _told_plainly(target, "is there space, and may you read and write there?"):
+            if os.path.isdir(target):
+                above, name = _folder(target), "." if inside.contents else inside.name
+            elif is_folder and os.path.lexists(target):
                 raise CopyError(
                     f"{shown(target)} is a file, and {shown(source)} is a folder",
                     "copy it into a folder",
                 )
-            above, name = _parent(target)
-        try:
-            return self._fetch_to(above, name, inside, looked, is_folder, follow)
-        finally:
-            os.close(above)
+            else:
+                above, name = _parent(target)
+            try:
+                return self._fetch_to(above, name, inside, looked, is_folder, follow)
+            finally:
+                os.close(above)
 
     def _fetch_to(
         self, above: int, name: str, inside: _Inside, looked: Looked, is_folder: bool, follow: bool
@@ -234,7 +232,10 @@ class Copier:
             clean = False
             self._told(line)
 
-        with _local(source, follow) as (above, name, is_folder, base, contents):
+        with (
+            _told_plainly(source, "is it still there, and may you read it?"),
+            _local(source, follow) as (above, name, is_folder, base, contents),
+        ):
             inside = _Inside.of(target)
             looked = self._look(inside.path)
             if looked.where == "folder":
@@ -258,7 +259,7 @@ class Copier:
                 folder, final = inside.split
             draft = f"{_DRAFT}{secrets.token_hex(4)}"
             if looked.tar:
-                self._send_tar(above, name, (folder, draft, final), told)
+                self._send_tar(above, name, (folder, draft, final), told, looked)
             else:
                 plain.send(
                     self._run,
@@ -270,7 +271,9 @@ class Copier:
                 )
         return clean
 
-    def _send_tar(self, above: int, name: str, where: Sequence[str], told: Told) -> None:
+    def _send_tar(
+        self, above: int, name: str, where: Sequence[str], told: Told, looked: Looked
+    ) -> None:
         with self._run("unpack", *where) as pipe:
             chunks = packing.pack(above, name, "x", told=told, progress=self._progress)
             with contextlib.closing(chunks):
@@ -279,9 +282,11 @@ class Copier:
                 done = packing.header("done", tarfile.REGTYPE, os.stat(os.devnull))
                 pipe.write(done + _END)
             if pipe.finish():
+                merged = looked.where == "folder"  # perhaps: then some of it may be in place
                 raise CopyError(
                     f"the session did not take it: {_last_line(pipe.complaint)}",
-                    "nothing was left half; is there space, and may you write there?",
+                    ("" if merged else "nothing was left half; ")
+                    + "is there space, and may you write there?",
                 )
 
     def send_tar(self, source: BinaryIO, target: str) -> None:
@@ -296,7 +301,10 @@ class Copier:
             raise CopyError(f"{shown(target)} is no folder of the session", "make it first")
         if not looked.tar:
             raise CopyError("the image has no tar, and so takes no stream", "copy from a path")
-        with self._run("take", inside.path) as pipe:
+        with (
+            _told_plainly("standard input", "pipe a tar stream in"),
+            self._run("take", inside.path) as pipe,
+        ):
             while (data := source.read(CHUNK)) and pipe.write(data):
                 self._progress(len(data))
             if pipe.finish():
@@ -391,12 +399,27 @@ def _local(source: str, follow: bool) -> Iterator[tuple[int, str, bool, str, boo
 
 
 @contextlib.contextmanager
+def _told_plainly(path: str, hint: str) -> Iterator[None]:
+    """What this machine's files refuse is no fault of mooring's: an error with their name.
+
+    Args:
+        path: named where the system names none.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else path
+        raise CopyError(f"{shown(name)}: {error.strerror or error}", hint) from None
+
+
+@contextlib.contextmanager
 def _draft(above: int) -> Iterator[int]:
     """A private folder beside what it becomes; gone at the end, or with the next copy to there.
 
     It is locked while it is used: what a copy that was killed has left, nobody holds.
     """
-    _sweep(above)
+    with contextlib.suppress(OSError):
+        _sweep(above)
     name = f"{_DRAFT}{secrets.token_hex(4)}"
     try:
         os.mkdir(name, 0o700, dir_fd=above)
@@ -409,12 +432,9 @@ def _draft(above: int) -> Iterator[int]:
             yield draft
         finally:
             os.close(draft)
-    except OSError as error:
-        raise CopyError(f"cannot write: {error}", "is there space, and may you write there?") from (
-            error
-        )
     finally:
-        removed(above, name)
+        with contextlib.suppress(OSError):  # it goes with the next copy to there
+            removed(above, name)
 
 
 def _sweep(above: int) -> None:
