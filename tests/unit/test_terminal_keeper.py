@@ -16,6 +16,7 @@ import pytest
 
 from mooring.terminals import host, wire
 from mooring.terminals.host import Keeper
+from mooring.terminals.keeper import TerminalEntry, unattached
 
 
 class Peer:
@@ -81,6 +82,11 @@ def peer(keeper: Keeper) -> Iterator[Peer]:
     made.close()
 
 
+def hello(peer: Peer, name: str = "c") -> Any:
+    peer.say("attach", terminal="t1", client=name)
+    return next(each for each in peer.hear() if each["op"] == "hello")
+
+
 def failing(number: int) -> Any:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -140,3 +146,59 @@ def test_a_helper_that_cannot_be_started_is_started_later(
     assert keeper.helper == 0
     assert not keeper.stopped
     assert keeper.terminals["t1"].cut_at
+
+
+def test_a_client_that_comes_back_is_known_before_it_has_typed(keeper: Keeper, peer: Peer) -> None:
+    """Whose first keys were lost on the way is told that none were taken, and sends them again;
+    to one that another keeper knew nothing is said.
+    """
+    _, program = peer.open()
+    with program:
+        assert hello(peer)["taken"] is None
+        peer.close()
+        back = Peer(keeper)
+        assert hello(back)["taken"] == 0
+        back.type(b"keys")
+        back.hear()
+        assert program.recv(100) == b"keys"
+        assert hello(back)["taken"] == 4
+        back.close()
+
+
+def test_many_clients_make_none_of_those_attached_unknown(
+    keeper: Keeper, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many have come and gone, what one that stays has typed is counted on."""
+    monkeypatch.setattr(host, "KEPT_SENDERS", 3)
+    _, program = peer.open()
+    with program:
+        hello(peer, "stays")
+        peer.type(b"abc")
+        for number in range(6):
+            other = Peer(keeper)
+            hello(other, f"other{number}")
+            other.close()
+            peer.hear()
+        assert len(keeper.terminals["t1"].taken) == 3
+        assert hello(peer, "stays")["taken"] == 3
+
+
+def entry(name: str, **facts: Any) -> TerminalEntry:
+    values: dict[str, Any] = {
+        "command": (), "since": 0.0, "size": (24, 80), "clients": 0, "bytes": 0,
+        "ended": False, "code": None, "lost": False, "label": "",
+    }  # fmt: skip
+    return TerminalEntry(id=name, **values | facts)
+
+
+def test_a_terminal_that_has_ended_is_not_one_to_work_in() -> None:
+    """By its label only one that goes on is found; without, the rest of one that ended, at last."""
+    ended = entry("t2", ended=True, code=0, label="panel")
+    going = entry("t1", label="panel")
+    assert unattached([ended], "panel") == ""
+    assert unattached([going, ended], "panel") == "t1"
+    assert unattached([going, ended]) == "t1"
+    assert unattached([ended]) == "t2"
+    assert unattached([entry("t1", clients=1), entry("t2", ended=True, lost=True)]) == ""
+    assert unattached([going, entry("t3")], "panel") == "t1"
+    assert unattached([going, entry("t3")]) == "t3"

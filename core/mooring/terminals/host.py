@@ -365,9 +365,17 @@ class Keeper:
             return
         if not terminal.ended:  # one that the engine has let go of may come back
             terminal.typed += payload
-        terminal.taken[client.name] = terminal.taken.pop(client.name, 0) + len(payload)
-        while len(terminal.taken) > KEPT_SENDERS:
-            terminal.taken.pop(next(iter(terminal.taken)))
+        self._count(client, terminal, len(payload))
+
+    def _count(self, client: Client, terminal: Terminal, more: int) -> None:
+        """What a client has typed; of those that are gone the last ones are remembered."""
+        taken = terminal.taken
+        taken[client.name] = taken.pop(client.name, 0) + more
+        if len(taken) > KEPT_SENDERS:
+            here = {one.name for one in self._joined(terminal)}
+            gone = [name for name in taken if name not in here]
+            for name in gone[: len(taken) - KEPT_SENDERS]:
+                del taken[name]
 
     def _understand(self, client: Client, said: dict[str, Any], now: float) -> None:
         op = said["op"]
@@ -415,6 +423,7 @@ class Keeper:
             modes=terminal.modes.changed,
             about=terminal.about,
         )
+        self._count(client, terminal, 0)  # it comes back to this keeper, whatever it typed
         if "rows" in said:
             client.size = [int(said["rows"]), int(said["columns"])]
             self._fit(client)

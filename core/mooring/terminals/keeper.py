@@ -470,14 +470,13 @@ def unattached(found: Sequence[TerminalEntry], label: str | None = None) -> str:
     """The newest terminal that nobody is attached to; empty for none.
 
     Args:
-        label: only those that were opened with it.
+        label: only those that were opened with it, to work in. Without, one that has ended is
+            taken where there is no other, for the rest of what it printed.
     """
-    free = [
-        one.id
-        for one in found
-        if not one.clients and not one.lost and (label is None or one.label == label)
-    ]
-    return free[-1] if free else ""
+    free = [one for one in found if not one.clients and not one.lost and label in (None, one.label)]
+    going = [one for one in free if not one.ended]
+    newest = (going or (free if label is None else []))[-1:]
+    return newest[0].id if newest else ""
 
 
 def settle_all(engine: Engine, container: str, folder: Folder) -> bool:
