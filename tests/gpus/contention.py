@@ -253,7 +253,9 @@ def leaked(gpus: FakeGpus) -> list[str]:
         if use.free_share < 1
     ]
     files = [
-        path for path in gate.folder.iterdir() if path.name[2:] not in {one.id for one in tickets}
+        path
+        for path in gate.folder.glob("[td]-*")
+        if path.name[2:] not in {one.id for one in tickets}
     ]
     return [
         *taken,

@@ -306,10 +306,12 @@ def _open_gate(address: str) -> Gate:
         try:
             os.chown(draft, -1, found.st_gid)
             draft.chmod(_MODE)
+            (draft / "made").touch()  # a folder takes an empty one's place, and locks go with that
             with contextlib.suppress(OSError):  # somebody else was quicker
                 draft.rename(folder)
         finally:
             with contextlib.suppress(OSError):
+                (draft / "made").unlink(missing_ok=True)
                 draft.rmdir()
     made = folder.lstat()
     if not stat.S_ISDIR(made.st_mode) or made.st_gid != found.st_gid or made.st_mode & 0o007:
