@@ -18,7 +18,7 @@ from mooring.errors import Cancelled, EngineError, EngineUnavailable, NoCapacity
 from mooring.gpus import queue as queues
 from mooring.gpus.claims import Claim, Request
 from mooring.gpus.gate import Gate, Ticket, open_gate
-from mooring.gpus.holders import GpuUse, Holder, look
+from mooring.gpus.holders import GpuUse, Holder, look, lost
 from mooring.gpus.machine import Gpu
 from mooring.gpus.queue import GpuQueue, decide, ordinal
 from mooring.labels import (
@@ -303,6 +303,21 @@ def test_a_shared_gate_is_the_groups_alone(shared: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docker.sock", found[0].name]
 
 
+def test_a_gate_that_somebody_has_made_is_never_replaced(
+    shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was slower at the first use after a boot takes the lock that the other may hold."""
+    first = open_gate(shared)
+    with first.locked():
+        before = first.folder.stat().st_ino
+        exists = Path.exists
+        monkeypatch.setattr(
+            Path, "exists", lambda path: path != first.folder and exists(path)
+        )  # as it was when both looked
+        assert open_gate(shared).folder.stat().st_ino == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docker.sock", first.folder.name]
+
+
 def test_who_may_not_make_the_gate_is_told(
     shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,6 +522,16 @@ def test_all_gpus_are_their_instances_too(engine: FakeEngine) -> None:
     gpus = [replace(GPUS[0], split=True), replace(GPUS[1], uuid="MIG-1", parent="GPU-0")]
     for asked in (DeviceRequest(-1, ()), DeviceRequest(1, ()), DeviceRequest(0, ("all",))):
         assert _resolved([asked], gpus) == ["GPU-0", "MIG-1"]
+
+
+def test_a_device_that_is_gone() -> None:
+    """It is lost where the driver lists all and not that; who knows only numbers cannot tell."""
+    from dataclasses import replace
+
+    assert lost([Claim("GPU-0"), Claim("GPU-9")], GPUS)
+    assert not lost([Claim("GPU-0")], GPUS)
+    assert not lost([Claim("GPU-0")], [])
+    assert not lost([Claim("GPU-0")], [replace(GPUS[0], uuid="0", driver="")])
 
 
 def test_latest_end(engine: FakeEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -30,6 +31,8 @@ from mooring.errors import (
     SpecError,
 )
 from mooring.folder import Folder, uptime
+from mooring.gpus.claims import Claim
+from mooring.gpus.machine import Gpu
 from mooring.history import History
 from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC, container_name
 from mooring.service import Mooring, creating
@@ -657,3 +660,16 @@ def test_who_looks_during_a_start_does_not_see_an_end(
     engine.stop(session.container, grace_s=1.0)  # by none of mooring's doors
     service.sessions()
     assert [event.kind for event in service.events(session.id)].count("ended") == 1
+
+
+def test_a_driver_that_tells_only_numbers_costs_no_session_its_gpu(
+    service: Mooring, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Degraded is one whose device the driver does not list; without it nobody can tell."""
+    session = service.create(declare(command="x"), name="s").session
+    session = dataclasses.replace(session, claims=(Claim("GPU-a"),))
+    there = Gpu("GPU-b", 0, "nvidia", "A100", 2**35, "550")
+    for gpu, degraded in ((there, "gpu lost"), (dataclasses.replace(there, driver=""), "")):
+        monkeypatch.setattr("mooring.gpus.machine.inventory", lambda gpu=gpu: (gpu,))
+        (seen,) = service._with_gpus([session])
+        assert seen.degraded == degraded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -120,7 +120,7 @@ def look(
         # Where the driver does not answer (it was replaced under running sessions) devices have
         # numbers for names, and nobody can say which of them those sessions hold
         uses = [
-            use if use.gpu.driver else replace(use, state=OUTSIDE, free_share=0.0) for use in uses
+            use if _known(use.gpu) else replace(use, state=OUTSIDE, free_share=0.0) for use in uses
         ]
     return uses
 
@@ -290,6 +290,14 @@ def _user_of(pid: int) -> str:
         return f"uid {uid}"
 
 
-def lost(claims: Iterable[Claim], gpus: Mapping[str, Gpu]) -> bool:
-    """Whether a claimed device is not on this machine any more."""
-    return any(claim.gpu not in gpus for claim in claims)
+def lost(claims: Iterable[Claim], gpus: Collection[Gpu]) -> bool:
+    """Whether a claimed device is not on this machine any more; False where nobody can tell."""
+    if not gpus or not all(map(_known, gpus)):
+        return False
+    here = {gpu.uuid for gpu in gpus}
+    return any(claim.gpu not in here for claim in claims)
+
+
+def _known(gpu: Gpu) -> bool:
+    """Whether its driver answers; of one that does not, the number may be all there is."""
+    return bool(gpu.driver)

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mooring import blueprint, guestfiles
 from mooring.engines.base import Stream
@@ -28,9 +27,6 @@ from mooring.terminals.keeper import (
     terminals,
 )
 from mooring.terminals.wire import MAIN
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

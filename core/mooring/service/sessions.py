@@ -239,18 +239,19 @@ class Sessions:
         """The same, and of each that runs whether its GPUs are still there."""
         if not any(session.claims for session in sessions if session.state is State.RUNNING):
             return sessions
+        from mooring.gpus.holders import lost
         from mooring.gpus.machine import inventory
 
-        here = {gpu.uuid for gpu in inventory()}
+        gpus = inventory()
 
-        def lost(session: Session) -> bool:
+        def degraded(session: Session) -> bool:
             if session.state is not State.RUNNING or not session.claims:
                 return False
-            gone = here and any(claim.gpu not in here for claim in session.claims)
-            return bool(gone or (session.clock is not None and session.clock.gpu_lost))
+            by_clock = session.clock is not None and session.clock.gpu_lost
+            return by_clock or lost(session.claims, gpus)
 
         return [
-            dataclasses.replace(session, degraded=GPU_LOST) if lost(session) else session
+            dataclasses.replace(session, degraded=GPU_LOST) if degraded(session) else session
             for session in sessions
         ]
 
