@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import selectors
 import socket
 import threading
@@ -29,7 +30,7 @@ from mooring.errors import (
     SessionNotFound,
     SpecError,
 )
-from mooring.peers import is_our_own, owner
+from mooring.peers import owner
 from mooring.session import Session, State
 from mooring.terminals.pump import STDERR, Demultiplexer
 
@@ -41,6 +42,8 @@ SPARES = 2
 AT_ONCE = 400  # two descriptors each, of the usual 1024
 RESTART_S = 10.0
 CLOSED_S = 5.0
+# How soon at most the session's side is begun again
+AGAIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +123,7 @@ class Forwarder:
     def serve(self) -> str:
         """Go on until the session ends; a line that says how it did."""
         while True:
+            begun = time.monotonic()
             guard = self._guard
             if guard is not None:
                 with contextlib.suppress(OSError):
@@ -133,6 +137,7 @@ class Forwarder:
             ended = self._wait_for_restart()
             if ended:
                 return ended
+            time.sleep(max(0.0, begun + AGAIN_S - time.monotonic()))
             with contextlib.suppress(EngineError):
                 self._begin()
 
@@ -209,7 +214,9 @@ class Forwarder:
                 selector.register(relay.stream.socket(), selectors.EVENT_READ)
                 if not selector.select(0):
                     return relay
-            relay.stream.close()  # it says something, unasked: it has ended
+            # it says something, unasked: it has ended, and its number may be another's soon
+            self._tell_guard(f"drop {relay.pid}")
+            relay.stream.close()
 
     def _wait_for_restart(self) -> str:
         """Empty once the session runs (again); else how it ended."""
@@ -246,17 +253,20 @@ class Forwarder:
                         near, _ = key.fileobj.accept()  # type: ignore[union-attr]
                     except OSError:
                         continue
+                    user = owner(near)  # at once: one that sends and closes is soon nobody's
                     self._room.acquire()
                     threading.Thread(
-                        target=self._serve_one, args=(near, key.data), daemon=True
+                        target=self._serve_one, args=(near, key.data, user), daemon=True
                     ).start()
 
-    def _serve_one(self, near: socket.socket, there: int) -> None:
+    def _serve_one(self, near: socket.socket, there: int, user: int | None) -> None:
         try:
             near.setblocking(True)
-            if is_our_own(near):
+            if user in (os.getuid(), 0):
                 near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._carry(near, there)
+            elif user is None:
+                self._complain(there, "a connection was closed before its owner could be told")
             else:
                 self._told(f"port {there}: turned away somebody who is not you")
         except (MooringError, OSError) as error:
