@@ -95,7 +95,7 @@ def send(
         where: in the session: a folder, the draft's name in it, and the name that it gets.
 
     Raises:
-        MooringError, OSError: nothing is left of it.
+        MooringError, OSError: nothing is left of it but what a merge had put in place.
     """
     folder, draft, _ = where
     _do(run, "begin", *where)
