@@ -630,10 +630,19 @@ def _instance(kind: type[Exception]) -> Exception:
 CONFIG = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
 
 
-def test_remade_with_its_files(engine: Engine, make: Make) -> None:
-    """A stopped container is made anew with what it wrote, other labels and another environment."""
-    script = "cat /kept; echo treasure >/kept; exit 0"
-    container = make(script, user="0:0", env={"A": "1", "B": "2"})
+def test_remade_with_its_files(engine: Engine, make: Make, tmp_path: Path) -> None:
+    """A stopped container is made anew with what it wrote, other labels and another environment,
+    other binds, and groups beside its own."""
+    script = "cat /kept; echo ${C-none}; id -G; ls /bound/*/mark; echo treasure >/kept; exit 0"
+    (tmp_path / "mark").touch()
+    bound = [Bind(str(tmp_path), f"/bound/{name}") for name in ("a", "b", "c")]
+    container = make(
+        script,
+        user="0:0",
+        env={"A": "1", "B": "2", "C": "3"},
+        groups=(4241,),
+        binds=(*images.host_image(engine).binds, *bound[:2]),
+    )
     engine.wait(container, timeout_s=DEADLINE_S)
     image = f"mooring-contract:{secrets.token_hex(4)}"
     made = engine.remake(
@@ -641,7 +650,9 @@ def test_remade_with_its_files(engine: Engine, make: Make) -> None:
         image=image,
         name=f"contract-{secrets.token_hex(4)}",
         labels={"new": "yes"},
-        env={"B": "3"},
+        env={"B": "3", "C": None},
+        binds={"/bound/a": None, "/bound/c": bound[2]},
+        groups=(4242,),
         gpus=(),
         devices=(),
     )
@@ -651,12 +662,22 @@ def test_remade_with_its_files(engine: Engine, make: Make) -> None:
         (row,) = (row for row in engine.list({"new": "yes"}) if row.id == made)
         assert "mooring.contract" in row.labels
         if isinstance(engine, DockerEngine):
+            with pytest.raises(EngineError):
+                engine.remove_image(image)  # it is in use
             engine.start(made)
             assert engine.wait(made, timeout_s=DEADLINE_S) == 0
             config = engine._api.inspect_container(made)["Config"]
             assert {"A=1", "B=3"} <= set(config["Env"])
             assert "B=2" not in config["Env"]
-            assert b"treasure" in b"".join(engine.logs(made, tty=False, follow=False, tail=None))
+            said = b"".join(engine.logs(made, tty=False, follow=False, tail=None)).split()
+            assert said == b"treasure none 0 4241 4242 /bound/b/mark /bound/c/mark".split()
+        else:
+            config = engine.containers[made].config  # type: ignore[attr-defined]
+            assert config.env.items() >= {("A", "1"), ("B", "3")}
+            assert "C" not in config.env
+            assert config.groups == (4241, 4242)
+            assert config.binds[-2:] == tuple(bound[1:])
+            assert bound[0] not in config.binds
     finally:
         engine.remove(made)
         engine.remove_image(image)
@@ -702,7 +723,8 @@ def test_remade_with_its_volumes(real_engine: DockerEngine) -> None:
         for number, tag in enumerate(tags[1:]):
             real_engine.start(made[-1])
             assert real_engine.wait(made[-1], timeout_s=DEADLINE_S) == 0
-            same: dict[str, Any] = {"labels": {}, "env": {}, "gpus": (), "devices": ()}
+            same: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
+            same |= dict.fromkeys(("groups", "gpus", "devices"), ())
             made.append(real_engine.remake(made[-1], image=tag, name=f"v{number}{mark}", **same))
             real_engine.remove(made[-2])
         volumes = [
@@ -728,7 +750,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "inspect": lambda engine: engine.inspect("c"),
     "device_requests": lambda engine: engine.device_requests("c"),
     "remake": lambda engine: engine.remake(
-        "c", image="i:1", name="n", labels={}, env={}, gpus=(), devices=()
+        "c", image="i:1", name="n", labels={}, env={}, binds={}, groups=(), gpus=(), devices=()
     ),
     "rename": lambda engine: engine.rename("c", "n"),
     "remove_image": lambda engine: engine.remove_image("i:1"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mooring.config import ResolvedSpec, resolve
 from mooring.engines.fake import FakeEngine
-from mooring.errors import EngineError, SessionTimeout
+from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
 from mooring.folder import Folder
 from mooring.gpus.claims import Claim
+from mooring.gpus.devices import GUEST_PIPES, Devices
 from mooring.labels import container_name
 from mooring.moving import move, picture
 from mooring.service import Mooring
@@ -93,3 +97,103 @@ def test_a_move_that_is_cut_off(
     assert not Folder.open(session.id).exists
     assert picture(session.id) not in engine.images
     assert left.config.name.startswith(container_name("a", session.id))
+
+
+@pytest.fixture
+def mps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], socket.socket]:
+    """Starts what answers as an MPS daemon does, until it is closed."""
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+
+    def start() -> socket.socket:
+        (tmp_path / "control").unlink(missing_ok=True)
+        daemon = socket.socket(socket.AF_UNIX)
+        daemon.bind(str(tmp_path / "control"))
+        daemon.listen()
+        return daemon
+
+    return start
+
+
+def test_what_limits_a_share_goes_with_its_daemon_and_comes_back(
+    mps: Callable[[], socket.socket], nvml: FakeGpus, state: Path, project: Path
+) -> None:
+    """A session that is started again is held to its share by what is there now, and its record
+    says so; while that has not changed its container stays the same."""
+    engine = FakeEngine()
+    mooring = Mooring(engine, actor="tester")
+    flags = {"gpus": 0.5, "command": NOTE, "env": {"CUDA_MPS_PIPE_DIRECTORY": "/mine"}}
+
+    def limits() -> tuple[str, str, bool, str]:
+        session = mooring.get("a")
+        config = engine.containers[session.container].config
+        (statement,) = Folder.open(session.id).record()["gpu_sharing"].values()
+        return (
+            config.env.get("CUDA_MPS_PIPE_DIRECTORY", ""),
+            config.env.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", ""),
+            GUEST_PIPES in [bind.target for bind in config.binds],
+            statement.rpartition(" ")[2] if "by agreement" not in statement else "nothing",
+        )
+
+    def again() -> str:
+        mooring.stop(mooring.get("a"))
+        return mooring.start("a", progress=told.append).container
+
+    told: list[str] = []
+    by_mps, by_nothing = (GUEST_PIPES, "50", True, "MPS"), ("/mine", "", False, "nothing")
+    with mps():
+        first = mooring.create(resolve(flags=flags, environ={}), name="a").session.container
+        assert limits() == by_mps
+        assert again() == first
+    second = again()
+    assert second != first
+    assert limits() == by_nothing
+    assert again() == second
+    assert told == ["going on with other limits of its GPUs"]
+    with mps():
+        third = again()
+        assert limits() == by_mps
+        mooring.stop(mooring.get("a"))
+        move(engine, mooring.get("a"), [Claim(nvml.uuids[3], 0.5)])  # to another GPU, too
+        assert limits() == by_mps
+    assert len({first, second, third}) == 3
+    mooring.remove(mooring.get("a"), force=True)
+    assert not [name for name in engine.images if name.startswith("mooring/moved")]
+
+
+def test_the_groups_of_other_devices_come_with_them(
+    nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AMD's devices are files of a group: who goes on with others is in it."""
+    engine = FakeEngine()
+    mooring = Mooring(engine, actor="tester")
+    session = mooring.create(spec(), name="a").session
+    mooring.stop(session)
+    before = engine.containers[session.container].config.groups
+    given = Devices(nodes=("/dev/kfd",), groups=(4242,))
+    monkeypatch.setattr("mooring.moving.devices_of", lambda claims: given)
+    config = engine.containers[move(engine, session, [Claim("amd-1")])].config
+    assert (config.groups, config.devices) == (tuple(sorted((*before, 4242))), ("/dev/kfd",))
+
+
+def test_a_move_that_was_cut_off_leaves_no_second_picture(
+    nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try would fill the disk with all of the session's files: the last one's goes first."""
+    engine = FakeEngine()
+    mooring = Mooring(engine, actor="tester")
+    session = mooring.create(spec(), name="a").session
+    mooring.stop(session)
+    engine.fail("remake", EngineUnavailable("did not answer"))
+    with pytest.raises(EngineUnavailable):
+        move(engine, session, [Claim(nvml.uuids[3])])
+    engine.images[picture(session.id)] = "sha256:1"  # the engine has kept them all the same
+    seen: list[bool] = []
+    remake = engine.remake
+
+    def look(*arguments: Any, **options: Any) -> str:
+        seen.append(picture(session.id) in engine.images)
+        return remake(*arguments, **options)
+
+    monkeypatch.setattr(engine, "remake", look)
+    move(engine, session, [Claim(nvml.uuids[3])])
+    assert seen == [False]

@@ -1,4 +1,4 @@
-"""Which version of the engine's API is spoken."""
+"""What is asked of the engine, and how: the API's version, its words, how long it may take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 
 from mooring.engines.docker import DockerEngine
 
+CONTAINER = {"Config": {"Env": [], "Labels": {}}, "HostConfig": {}}
+
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """An engine that knows its versions and lists no container."""
 
     daemon_threads = True
     oldest = "1.24"
+    commit_s = 0.0
     components: tuple[str, ...] = ()
     asked: list[str]
     states: list[str]
@@ -31,12 +35,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         self.server.asked.append(path)
-        said: object = {} if path.endswith("/info") else []
+        said: object = [] if path.endswith("/containers/json") else CONTAINER
         if path == "/version":
             parts = [{"Name": name} for name in self.server.components]
             said = {"MinAPIVersion": self.server.oldest, "Components": parts}
         filters = json.loads(dict(urllib.parse.parse_qsl(query)).get("filters", "{}"))
         self.server.states = filters.get("status", [])
+        self._say(said)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.partition("?")[0]
+        self.server.asked.append(path)
+        if path.endswith("/commit"):
+            time.sleep(self.server.commit_s)
+        self._say({"Id": "made", "Warnings": []})
+
+    def _say(self, said: object) -> None:
         body = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -88,3 +103,16 @@ def test_what_lives_is_asked_for_in_the_engines_own_words(
     assert engine.list({}, alive=True) == []
     engine.close()
     assert server.states == states
+
+
+def test_many_files_may_take_their_time(server: _Server) -> None:
+    """Keeping a container's files is no plain request: the engine would do it all the same, and
+    with each try once more."""
+    server.commit_s = 0.5
+    engine = DockerEngine(f"unix://{server.server_address}", timeout_s=0.2)
+    made = engine.remake(
+        "c", image="i:1", name="n", labels={}, env={}, binds={}, groups=(), gpus=(), devices=()
+    )
+    engine.close()
+    assert made == "made"
+    assert server.asked[-2:] == ["/v1.41/commit", "/v1.41/containers/create"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from mooring import guestfiles, paths
+from mooring import guestfiles, moving, paths
 from mooring.engines.base import PullProgress
 from mooring.engines.fake import FakeEngine, FakeProcess
 from mooring.errors import (
@@ -34,7 +34,7 @@ from mooring.folder import Folder, uptime
 from mooring.gpus.claims import Claim
 from mooring.gpus.machine import Gpu
 from mooring.history import History
-from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC, container_name
+from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC
 from mooring.service import Mooring, creating
 from mooring.session import State
 
@@ -631,12 +631,7 @@ def test_remove_waits_for_a_start_that_has_its_gpus(
     removing.join(0.2)
     assert removing.is_alive()
     assert folder.cancelled()
-    moved = engine.remake(
-        session.container, image="m:1", name="draft", labels={}, env={}, gpus=(), devices=()
-    )
-    folder.update_record(container=moved)
-    engine.remove(session.container)
-    engine.rename(moved, container_name("s", session.id))
+    moving.move(engine, stopped, ())
     folder.release()
     removing.join(30)
     assert left(engine, state) == []

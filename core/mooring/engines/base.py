@@ -194,15 +194,21 @@ class Engine(Protocol):
         image: str,
         name: str,
         labels: Mapping[str, str],
-        env: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
         gpus: Sequence[str],
         devices: Sequence[str],
     ) -> str:
         """Create a container like one that is stopped, with its files and other GPUs.
 
+        It takes as long as there are files.
+
         Args:
             image: the reference under which its files are kept.
-            labels, env: those that are other, beside all that it has.
+            labels, env: those that are other, beside all that it has; None takes one away.
+            binds: the same, by their place in the container.
+            groups: beside those that it has.
             gpus, devices: in place of its own, as in ``ContainerConfig``.
 
         Returns:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import (
+    Bind,
     Container,
     ContainerConfig,
     ContainerDetail,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from docker.api.client import APIClient
 
 REQUEST_TIMEOUT_S = 30.0
+COMMIT_TIMEOUT_S = 3600.0
 _IMPORTING = threading.Lock()
 API_VERSION = "1.41"  # Docker 20.10's, which is all that is needed
 MOST_REMEMBERED = 10_000
@@ -209,7 +211,6 @@ class DockerEngine:
 
     def create(self, config: ContainerConfig) -> str:
         from docker.errors import ImageNotFound
-        from docker.types import Mount
 
         podman = self.info().kind == "podman"
         if self.info().rootless and not podman:
@@ -217,18 +218,7 @@ class DockerEngine:
                 "rootless Docker maps users in a way that this version does not know",
                 "use Docker itself, or rootless Podman",
             )
-        mounts = [
-            Mount(
-                target=bind.target,
-                source=bind.source,
-                type="bind",
-                read_only=bind.read_only,
-                # Podman's default too, and naming it makes its mounts not recursive: the kernel
-                # refuses that for a home with mounts in it, such as Podman's own storage
-                propagation=None if podman else "rprivate",
-            )
-            for bind in config.binds
-        ]
+        mounts = [self._mount(bind) for bind in config.binds]
         # Podman gives a running container no first network: there it has one from the start
         network = config.network or podman
         with self._mapped("creating a container"):
@@ -283,16 +273,29 @@ class DockerEngine:
         image: str,
         name: str,
         labels: Mapping[str, str],
-        env: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
         gpus: Sequence[str],
         devices: Sequence[str],
     ) -> str:
-        repository, _, tag = image.rpartition(":")
         with self._mapped("making the container anew"):
             row = self._api.inspect_container(container)
-            self._api.commit(container, repository=repository, tag=tag)
+            self._commit(container, image)
             config, host = row["Config"], row["HostConfig"]
-            kept = [pair for pair in config["Env"] or [] if pair.partition("=")[0] not in env]
+            pairs = {pair.partition("=")[0]: pair for pair in config["Env"] or []}
+            for key, value in env.items():
+                if value is not None:
+                    pairs[key] = f"{key}={value}"
+                elif key in pairs:
+                    pairs[key] = key  # taken away, also where the image of the files has it
+            mounts = [one for one in host.get("Mounts") or [] if one["Target"] not in binds]
+            host["Mounts"] = mounts + [self._mount(bind) for bind in binds.values() if bind]
+            if host.get("Binds"):  # Podman tells of them so
+                host["Binds"] = [one for one in host["Binds"] if one.split(":")[1] not in binds]
+            if groups and not (self.info().kind == "podman" and self.info().rootless):
+                own = host.get("GroupAdd") or []
+                host["GroupAdd"] = sorted({*own, *map(str, groups)})
             host |= {"DeviceRequests": None, "Devices": None} | self._gpus(gpus, devices)
             if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
                 host["VolumesFrom"] = [container]  # the image's own, which no commit holds
@@ -301,11 +304,21 @@ class DockerEngine:
             changes = {
                 "Image": image,
                 "Labels": config["Labels"] | labels,
-                "Env": kept + [f"{key}={value}" for key, value in env.items()],
+                "Env": list(pairs.values()),
                 "HostConfig": host,
             }
             made = self._api.create_container_from_config(config | changes, name)
         return str(made["Id"])
+
+    def _commit(self, container: str, image: str) -> None:
+        """Keep a container's files as an image: no plain request, it may copy gigabytes."""
+        from docker.api.client import APIClient
+
+        repository, _, tag = image.rpartition(":")
+        version = self._api.api_version
+        patient = APIClient(base_url=self.address, version=version, timeout=COMMIT_TIMEOUT_S)
+        with contextlib.closing(patient):
+            patient.commit(container, repository=repository, tag=tag)
 
     def rename(self, container: str, name: str) -> None:
         with self._mapped("renaming the container"):
@@ -316,6 +329,20 @@ class DockerEngine:
 
         with self._mapped("removing an image"), contextlib.suppress(ImageNotFound):
             self._api.remove_image(reference)
+
+    def _mount(self, bind: Bind) -> dict[str, Any]:
+        from docker.types import Mount
+
+        mount: dict[str, Any] = Mount(
+            target=bind.target,
+            source=bind.source,
+            type="bind",
+            read_only=bind.read_only,
+            # Podman's default too, and naming it makes its mounts not recursive: the kernel
+            # refuses that for a home with mounts in it, such as Podman's own storage
+            propagation=None if self.info().kind == "podman" else "rprivate",
+        )
+        return mount
 
     def _gpus(self, uuids: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
         """The part of a container's host configuration that gives it GPUs."""

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mooring.engines.base import (
+    Bind,
     Container,
     ContainerConfig,
     ContainerDetail,
@@ -300,7 +301,9 @@ class FakeEngine:
         image: str,
         name: str,
         labels: Mapping[str, str],
-        env: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
         gpus: Sequence[str],
         devices: Sequence[str],
     ) -> str:
@@ -311,7 +314,12 @@ class FakeEngine:
                 "image": image,
                 "name": name,
                 "labels": {**old.labels, **labels},
-                "env": {**old.env, **env},
+                "env": {key: one for key, one in {**old.env, **env}.items() if one is not None},
+                "binds": (
+                    *(bind for bind in old.binds if bind.target not in binds),
+                    *filter(None, binds.values()),
+                ),
+                "groups": tuple(sorted({*old.groups, *groups})),
                 "gpus": tuple(gpus),
                 "devices": tuple(devices),
                 "network": True,

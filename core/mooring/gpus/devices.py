@@ -21,6 +21,12 @@ from mooring.gpus.machine import NVIDIA, Gpu, inventory
 PIPES = "/tmp/nvidia-mps"  # the daemon's own default
 GUEST_PIPES = "/run/nvidia-mps"
 ANSWER_S = 1.0
+#: What a container is given beside its devices, and has no more when nothing limits its share.
+MPS_VARIABLES = (
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+    "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Devices:
         requested: of the engine's GPU runtime, by UUID.
         nodes: device files, where no runtime brings them.
         groups: group ids that may open those.
+        sharing: what holds it to its share, of each device where it has one.
     """
 
     requested: tuple[str, ...] = ()
@@ -38,10 +45,19 @@ class Devices:
     groups: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     binds: tuple[Bind, ...] = ()
+    sharing: Mapping[str, str] = field(default_factory=dict)
 
 
 def devices_for(folder: Folder, claims: Sequence[Claim]) -> Devices:
-    """What a session's container gets for its claims; how shares are kept to goes on its record.
+    """``devices_of``; how shares are kept to goes on the session's record."""
+    devices = devices_of(claims)
+    if claims:
+        folder.update_record(gpu_sharing=devices.sharing)
+    return devices
+
+
+def devices_of(claims: Sequence[Claim]) -> Devices:
+    """What a container gets for its session's claims, as the machine is now.
 
     Without claims an image that asks for all GPUs, as CUDA's own do, gets none.
     """
@@ -62,7 +78,6 @@ def devices_for(folder: Folder, claims: Sequence[Claim]) -> Devices:
             binds += sharing.binds
             if sharing.statement:
                 statements[claim.gpu] = sharing.statement
-    folder.update_record(gpu_sharing=statements)
     nodes = tuple(dict.fromkeys(node for gpu in mine for node in gpu.nodes))
     return Devices(
         requested=() if nodes else uuids,
@@ -70,6 +85,7 @@ def devices_for(folder: Folder, claims: Sequence[Claim]) -> Devices:
         groups=tuple({os.stat(node).st_gid for node in nodes if os.path.exists(node)}),
         env=env,
         binds=binds,
+        sharing=statements,
     )
 
 

@@ -97,8 +97,9 @@ class Lifecycle(Sessions):
         )
         with self._claimed_again(session, progress, cancelled, max_wait_s) as claims:
             container = session.container
-            if set(claims) != set(session.claims):
-                progress("going on with other GPUs")
+            others = set(claims) != set(session.claims)
+            if others or moving.limits_changed(session, claims):
+                progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
                 container = moving.move(self.engine, session, claims)
             guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
             for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
