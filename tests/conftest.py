@@ -38,12 +38,14 @@ SHARED = ("docs", "packaging", "users")
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares something runs alone, as what measures time does."""
+    """What shares something runs one by one with its like: xdist's groups are the marks'."""
     for item in items:
         if "installed_wheel" in getattr(item, "fixturenames", ()) or (
             item.path.parent.name in SHARED
         ):
-            item.add_marker(pytest.mark.alone)
+            item.add_marker(pytest.mark.shared("machine"))
+        for mark in item.iter_markers("shared"):
+            item.add_marker(pytest.mark.xdist_group(mark.args[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,10 +14,10 @@ from tests.gpus.contention import Figures, contest
 from tests.gpus.observer import why_no_requests
 
 # The suite's conftest clears the environment of what is mooring's, so it is read at once
-ROUNDS = int(os.environ.get("MOORING_TEST_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("MOORING_TEST_ROUNDS", "1"))
 
 pytestmark = [
-    pytest.mark.alone,
+    pytest.mark.shared("gpus"),
     pytest.mark.engine,
     pytest.mark.slow,
     pytest.mark.timeout(120 + 240 * ROUNDS),
