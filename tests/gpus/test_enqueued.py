@@ -29,7 +29,12 @@ from tests.gpus.observer import Holding, Observer
 from tests.invariants import leaks
 from tests.kernel_clients import eventually
 
-pytestmark = [pytest.mark.shared("gpus"), pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.shared("gpus"),
+    pytest.mark.engine,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 MANY = 20
 LIMIT_S = 120.0
