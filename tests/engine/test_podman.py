@@ -23,6 +23,11 @@ pytestmark = pytest.mark.engine
 NEEDED = {"podman": "podman", "newuidmap": "uidmap", "slirp4netns": "slirp4netns"}
 INIT = "/usr/libexec/podman/catatonit"
 TUN = Path("/dev/net/tun")
+# As whoever looks at GPUs asks; Podman refuses words that it does not know
+ALIVE = """
+from mooring.engines import open_engine
+print(len(open_engine().list({}, alive=True)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,9 @@ def test_a_session_on_podman(pat: Person) -> None:
     )
     assert done.stdout == data
     assert pat.mooring("logs", "s").stdout.split() == ["begun"]
+    assert pat.python(ALIVE).stdout == "1\n"
     pat.mooring("stop", "s")
+    assert pat.python(ALIVE).stdout == "0\n"
     (row,) = pat.sessions()
     assert row["state"] == "stopped"
     pat.mooring("start", "s")
