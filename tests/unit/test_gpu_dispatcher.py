@@ -159,11 +159,13 @@ def test_one_whose_engine_has_a_full_disk_waits(
 ) -> None:
     """The engine's disk is as good a reason to try again as mooring's own."""
     monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
+    monkeypatch.setattr(dispatcher, "FULL_S", 0.05)
     why = "creating a container: mkdir /var/lib/docker/overlay2/a: no space left on device"
     mooring.engine.fail(method, EngineError(why))  # type: ignore[attr-defined]
     folder = left(1, waiting(1, str(project), command="x"), mooring.gate)
     dispatcher._start(mooring, folder)
     assert folder.to_be_made
+    assert folder.waiting() == why
     dispatcher._start(mooring, folder)
     assert mooring.get("s1").state is State.RUNNING
     mooring.engine.fail(method, EngineError("no"))  # type: ignore[attr-defined]

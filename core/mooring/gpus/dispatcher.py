@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 RETRY_S = 1.0
+FULL_S = 30.0
 
 
 def ensure(gate: Gate, installation: str) -> None:
@@ -132,10 +133,22 @@ def _start(mooring: Mooring, folder: Folder) -> None:
             time.sleep(RETRY_S)
         except MooringError as error:
             log.warning("session %s: %s", folder.id, error)
+            folder.release()
+            if is_full(error):  # the engine's: each try may fetch an image
+                with contextlib.suppress(OSError):
+                    folder.tell_waiting(error.message)
+                _pause(folder, FULL_S)
             time.sleep(RETRY_S)  # if something of it is left, it is tried again
             return
         finally:
             folder.release()
+
+
+def _pause(folder: Folder, seconds: float) -> None:
+    """Let time pass, while the session is there."""
+    until = time.monotonic() + seconds
+    while folder.exists and time.monotonic() < until:
+        time.sleep(RETRY_S)
 
 
 def _finish(mooring: Mooring, folder: Folder) -> bool:
