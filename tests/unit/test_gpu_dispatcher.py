@@ -172,3 +172,23 @@ def test_one_whose_engine_has_a_full_disk_waits(
     folder = left(2, waiting(1, str(project), command="x"), mooring.gate)
     dispatcher._start(mooring, folder)
     assert not folder.exists
+
+
+def test_one_waits_while_the_policy_cannot_be_read(
+    mooring: Mooring, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator's slip costs nobody a place in the queue; its reason is told meanwhile."""
+    monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
+    monkeypatch.setattr(policy, "POLICY_FILE", project / "policy.yml")
+    policy.POLICY_FILE.write_text("max_gpus_per_user: [")
+    folder = left(1, waiting(1, str(project), command="x"), mooring.gate)
+    thread = threading.Thread(target=dispatcher._start, args=(mooring, folder))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while "policy.yml" not in folder.waiting() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "policy.yml" in folder.waiting()
+    assert folder.to_be_made
+    policy.POLICY_FILE.unlink()
+    thread.join(10)
+    assert mooring.get("s1").state is State.RUNNING

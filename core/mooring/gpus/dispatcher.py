@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 
-from mooring import paths
+from mooring import paths, policy
 from mooring.creation import Creation, Steps, is_full, left_to_wait, remove_container
-from mooring.errors import EngineError, EngineUnavailable, MooringError, SpecError
+from mooring.errors import EngineError, EngineUnavailable, MooringError, PolicyError, SpecError
 from mooring.folder import Folder
 from mooring.gpus.gate import Gate
 from mooring.service import Mooring
@@ -115,8 +115,18 @@ def _creation(mooring: Mooring, folder: Folder) -> Creation:
 
 
 def _start(mooring: Mooring, folder: Folder) -> None:
-    """Make one session; again when the engine was away, or its last dispatcher was killed."""
+    """Make one session; again when the engine was away, or its last dispatcher was killed.
+
+    It waits while the administrator's policy cannot be read.
+    """
     while folder.exists and not folder.ready:
+        try:
+            policy.load()
+        except PolicyError as error:
+            with contextlib.suppress(OSError):
+                folder.tell_waiting(error.message)
+            time.sleep(RETRY_S)
+            continue
         if not folder.take():
             time.sleep(RETRY_S)
             continue
