@@ -34,7 +34,13 @@ class Keeper:
 
     def __init__(self) -> None:
         reading, self._pipe = os.pipe()
-        if os.fork():
+        # what a signal's handler raises is lost in the hooks that Python calls around a fork
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            child = os.fork()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if child:
             os.close(reading)
             os.wait()
             return

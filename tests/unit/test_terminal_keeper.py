@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,7 @@ def test_a_helper_that_cannot_be_started_is_started_later(
     peer.hear()
     with monkeypatch.context() as starved:
         starved.setattr(os, "fork", failing(errno.EAGAIN))
+        starved.setattr(sys, "argv", ["keeper", sys.executable, "/"])
         keeper._look_around(time.monotonic() + host.ASKED_S + 1)
     assert keeper.helper == 0
     assert not keeper.stopped
