@@ -33,19 +33,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 # These share what there is one of: the environment's kernelspecs, the wheel, the machine's users
-SHARED = ("docs", "packaging", "users")
+MACHINE = ("docs", "packaging", "users")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares something runs one by one with its like: xdist's groups are the marks'."""
+    """What shares the machine runs one by one."""
     for item in items:
         if "installed_wheel" in getattr(item, "fixturenames", ()) or (
-            item.path.parent.name in SHARED
+            item.path.parent.name in MACHINE
         ):
-            item.add_marker(pytest.mark.shared("machine"))
-        for mark in item.iter_markers("shared"):
-            item.add_marker(pytest.mark.xdist_group(mark.args[0]))
+            item.add_marker(pytest.mark.machine)
 
 
 @pytest.fixture(scope="session", autouse=True)

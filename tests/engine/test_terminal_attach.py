@@ -110,7 +110,7 @@ def test_the_size_is_right_at_once_and_after_each_resize(terminal, cli, how) -> 
     # which may not be called while it runs
     program = (
         "import os, signal, time; "
-        "show = lambda *_: os.write(1, b\"%d %d\\n\" % tuple(os.get_terminal_size())[::-1]); "
+        'show = lambda *_: os.write(1, b"%d %d\\n" % tuple(os.get_terminal_size())[::-1]); '
         "signal.signal(signal.SIGWINCH, show); show(); time.sleep(1000)"
     )
     if how == "create":

@@ -17,7 +17,7 @@ from tests.gpus.observer import why_no_requests
 ROUNDS = int(os.environ.get("MOORING_TEST_ROUNDS", "1"))
 
 pytestmark = [
-    pytest.mark.shared("gpus"),
+    pytest.mark.gpus,
     pytest.mark.engine,
     pytest.mark.slow,
     pytest.mark.timeout(120 + 240 * ROUNDS),

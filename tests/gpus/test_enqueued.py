@@ -30,7 +30,7 @@ from tests.invariants import leaks
 from tests.kernel_clients import eventually
 
 pytestmark = [
-    pytest.mark.shared("gpus"),
+    pytest.mark.gpus,
     pytest.mark.engine,
     pytest.mark.slow,
     pytest.mark.timeout(400),
