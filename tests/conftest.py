@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from mooring import paths
@@ -20,6 +21,7 @@ from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
 from mooring.service import Mooring
+from tests.images import busybox_image
 from tests.invariants import leaks, suite_leaks
 
 pytest_plugins = ["tests.wheel_env"]
@@ -137,3 +139,58 @@ def cli(mooring: Mooring) -> Cli:
         return done
 
     return run
+
+
+Terminal = Callable[..., "pexpect.spawn[str]"]
+
+
+@pytest.fixture
+def terminal(mooring: Mooring, project: Path) -> Iterator[Terminal]:
+    """Starts the command line at a terminal of 31 rows and 97 columns."""
+    opened: list[pexpect.spawn[str]] = []
+
+    def open_terminal(*arguments: str, size: tuple[int, int] = (31, 97)) -> pexpect.spawn[str]:
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "mooring_cli", *arguments],
+            encoding="utf-8",
+            timeout=20,
+            dimensions=size,
+            env=os.environ | {"TERM": "xterm"},
+        )
+        child.delaybeforesend = None
+        opened.append(child)
+        return child
+
+    yield open_terminal
+    for child in opened:
+        child.close(force=True)
+
+
+Background = Callable[..., "contextlib.AbstractContextManager[subprocess.Popen[str]]"]
+
+
+@pytest.fixture
+def background(mooring: Mooring, project: Path) -> Background:
+    """Starts the command line without a terminal, and does not wait."""
+
+    @contextlib.contextmanager
+    def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [sys.executable, "-m", "mooring_cli", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    return start
+
+
+@pytest.fixture
+def bare_image(real_engine: Engine) -> Iterator[str]:
+    """An image with busybox's shell: no Python, no bash, no tmux."""
+    with busybox_image(real_engine) as reference:
+        yield reference

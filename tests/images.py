@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from mooring.engines.base import Engine
 
 # What every image of a session has, whatever else it lacks
 SHELL = ("dash", "cat", "stat", "sleep", "rm", "mkdir", "ls")
+BUSYBOX = ("sh", "cat", "ls", "rm", "mv", "sleep", "stat", "tail", "date", "seq")
 Make = Callable[..., str]
 NOTHING: Mapping[str, str] = {}
 
@@ -49,6 +51,31 @@ def image_maker(engine: Engine) -> Iterator[Make]:
     finally:
         for reference in made:
             subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def busybox_image(engine: Engine) -> Iterator[str]:
+    """An image with busybox's shell and few of its programs; removed at the end."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.fail("busybox is not installed: apt install busybox-static")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(busybox, "bin/busybox")
+        for tool in BUSYBOX:
+            entry = tarfile.TarInfo(f"bin/{tool}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+        for folder in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(entry)
+    reference = f"mooring-test/busybox-{os.getpid()}:1"
+    engine.import_image(data.getvalue(), reference)
+    try:
+        yield reference
+    finally:
+        subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
 
 
 def _add(

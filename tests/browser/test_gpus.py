@@ -5,28 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
-from mooring.config import resolve
 from mooring.service import Mooring
 from mooring.session import State
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.fakes.gpus import FakeGpus
-from tests.gpus.conftest import _requests_taken, nvml, real_engine
+from tests.gpus.conftest import _requests_taken, nvml, real_engine, taken
 from tests.kernel_clients import eventually
 
-__all__ = ["_requests_taken", "nvml", "real_engine"]
+__all__ = ["_requests_taken", "nvml", "real_engine", "taken"]
 
 WAITS = re.compile(r"1st in the queue for 1 GPU; held by big")
-
-
-@pytest.fixture
-def taken(mooring: Mooring, project: Path) -> str:
-    """The name of a session that holds all eight GPUs."""
-    made = mooring.create(resolve(flags={"name": "big", "gpus": 8}), cwd=project)
-    return made.session.name
 
 
 def names(mooring: Mooring) -> list[str]:

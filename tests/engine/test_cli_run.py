@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from mooring.engines.docker import DockerEngine
 from mooring.service import Mooring
 from mooring.session import State
 from tests.conftest import Cli
 from tests.kernel_clients import eventually
 
 pytestmark = pytest.mark.engine
-
-BARE = "mooring-test/bare:1"
-
-
-@pytest.fixture
-def bare_image(real_engine: DockerEngine) -> Iterator[str]:
-    """An image with a shell and no Python."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.fail("busybox is not installed: apt install busybox-static")
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.add(busybox, "bin/busybox")
-        for tool in ("sh", "cat", "ls", "rm", "mv", "sleep", "stat", "tail", "date"):
-            entry = tarfile.TarInfo(f"bin/{tool}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(entry)
-        for name in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
-            archive.addfile(entry)
-    real_engine.import_image(data.getvalue(), BARE)
-    yield BARE
-    real_engine._api.remove_image(BARE, force=True)
 
 
 def test_run_code_in_a_session_and_remove_it(cli: Cli, project: Path, mooring: Mooring) -> None:

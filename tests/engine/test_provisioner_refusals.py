@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +9,11 @@ import pytest
 from jupyter_client.manager import KernelManager
 from tornado.web import HTTPError
 
-from mooring.engines.docker import DockerEngine
 from mooring.service import Mooring
 from tests.kernel_clients import Server, install, jupyter, only_session, own_kernelspec
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
-
-PLAIN_IMAGE = "mooring-test-plain:1"
 
 
 @pytest.fixture
@@ -28,28 +22,6 @@ def server(mooring: Mooring, jupyter: Path) -> Iterator[Server]:
     running = Server()
     yield running
     running.stop()
-
-
-@pytest.fixture
-def plain_image(real_engine: DockerEngine) -> Iterator[str]:
-    """An image with a shell and no Python."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.fail("busybox is not installed: apt install busybox-static")
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.add(busybox, "bin/busybox")
-        for tool in ("sh", "cat", "rm", "mv", "sleep", "stat", "tail", "date"):
-            entry = tarfile.TarInfo(f"bin/{tool}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(entry)
-        for name in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
-            archive.addfile(entry)
-    real_engine.import_image(data.getvalue(), PLAIN_IMAGE)
-    yield PLAIN_IMAGE
-    real_engine._api.remove_image(PLAIN_IMAGE, force=True)
 
 
 def refusals(server: Server, name: str) -> list[str]:
@@ -66,7 +38,7 @@ def refusals(server: Server, name: str) -> list[str]:
 
 
 def test_what_a_server_says_when_a_kernel_cannot_start(
-    server: Server, mooring: Mooring, project: Path, plain_image: str
+    server: Server, mooring: Mooring, project: Path, bare_image: str
 ) -> None:
     """Reason and remedy reach POST /api/kernels and POST /api/sessions, and nothing stays."""
     (project / "bad.yml").write_text("imagee: host\n")
@@ -74,8 +46,8 @@ def test_what_a_server_says_when_a_kernel_cannot_start(
     (project / "breaks").mkdir()
     (project / "breaks" / "sitecustomize.py").write_text("raise SystemExit('the plant is broken')")
     cases = {
-        install("no-ipykernel", flags={"image": plain_image, "pull": "never"}): (
-            f"image {plain_image} cannot run a Jupyter kernel",
+        install("no-ipykernel", flags={"image": bare_image, "pull": "never"}): (
+            f"image {bare_image} cannot run a Jupyter kernel",
             "pip install ipykernel",
         ),
         install("no-image", flags={"image": "mooring-test-none:1", "pull": "never"}): (
@@ -99,10 +71,10 @@ def test_what_a_server_says_when_a_kernel_cannot_start(
 
 
 def test_a_shared_session_that_cannot_be_started_is_named(
-    server: Server, mooring: Mooring, project: Path, plain_image: str, cli
+    server: Server, mooring: Mooring, project: Path, bare_image: str, cli
 ) -> None:
     """A kernel for a session that has no ipykernel, or whose container is gone, is refused so."""
-    cli("create", "--name", "plain", "--image", plain_image, "--pull", "never", "-d", check=0)
+    cli("create", "--name", "plain", "--image", bare_image, "--pull", "never", "-d", check=0)
     install("into-plain", session="plain")
     for message in refusals(server, "into-plain"):
         assert "cannot run a Jupyter kernel" in message

@@ -8,42 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from mooring.service import Mooring
 from mooring.session import State
 
 pytestmark = pytest.mark.engine
 
 DETACH = "\x10\x11"  # ctrl-p,ctrl-q
-Terminal = Callable[..., "pexpect.spawn[str]"]
-
-
-@pytest.fixture
-def terminal(mooring: Mooring, project: Path) -> Iterator[Terminal]:
-    """Starts the command line at a terminal of 31 rows and 97 columns."""
-    opened: list[pexpect.spawn[str]] = []
-
-    def open_terminal(*arguments: str, size: tuple[int, int] = (31, 97)) -> pexpect.spawn[str]:
-        child = pexpect.spawn(
-            sys.executable,
-            ["-m", "mooring_cli", *arguments],
-            encoding="utf-8",
-            timeout=20,
-            dimensions=size,
-            env=os.environ | {"TERM": "xterm"},
-        )
-        child.delaybeforesend = None
-        opened.append(child)
-        return child
-
-    yield open_terminal
-    for child in opened:
-        child.close(force=True)
 
 
 def ended(child: pexpect.spawn[str]) -> int | None:

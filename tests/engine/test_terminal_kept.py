@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import random
 import re
@@ -13,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,6 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.engines.docker import DockerEngine
 from mooring.folder import Folder
 from mooring.service import Mooring
 from mooring.session import State
@@ -35,30 +32,6 @@ MOORING = [sys.executable, "-m", "mooring_cli"]
 DETACH = "\x10\x11"  # ctrl-p,ctrl-q
 SIZE = 100 << 20
 KEEPER_KIB, CLIENT_KIB = 24 << 10, 100 << 10
-Terminal = Callable[..., "pexpect.spawn[str]"]
-
-
-@pytest.fixture
-def terminal(mooring: Mooring, project: Path) -> Iterator[Terminal]:
-    """Starts the command line at a terminal of 31 rows and 97 columns."""
-    opened: list[pexpect.spawn[str]] = []
-
-    def open_terminal(*arguments: str, size: tuple[int, int] = (31, 97)) -> pexpect.spawn[str]:
-        child = pexpect.spawn(
-            MOORING[0],
-            [*MOORING[1:], *arguments],
-            encoding="utf-8",
-            timeout=20,
-            dimensions=size,
-            env=os.environ | {"TERM": "xterm"},
-        )
-        child.delaybeforesend = None
-        opened.append(child)
-        return child
-
-    yield open_terminal
-    for child in opened:
-        child.close(force=True)
 
 
 def ended(child: pexpect.spawn[str]) -> int | None:
@@ -489,29 +462,6 @@ def test_questions_are_not_asked_again(terminal, cli, project) -> None:
 
 
 # Any image
-
-
-@pytest.fixture
-def bare_image(real_engine: DockerEngine) -> Iterator[str]:
-    """An image with busybox's shell: no Python, no bash, no stty, no tmux."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.fail("busybox is not installed: apt install busybox-static")
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.add(busybox, "bin/busybox")
-        for tool in ("sh", "cat", "rm", "mv", "sleep", "stat", "date", "seq"):
-            entry = tarfile.TarInfo(f"bin/{tool}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(entry)
-        for name in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
-            archive.addfile(entry)
-    name = f"mooring-test/kept-{os.getpid()}:1"
-    real_engine.import_image(data.getvalue(), name)
-    yield name
-    real_engine._api.remove_image(name, force=True)
 
 
 def test_an_image_with_hardly_anything(terminal, cli, mooring, bare_image) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pexpect
@@ -76,28 +75,6 @@ def terminal(mooring: Mooring, project: Path) -> Iterator[Open]:
     yield start
     for child in opened:
         child.close(force=True)
-
-
-Background = Callable[..., AbstractContextManager["subprocess.Popen[str]"]]
-
-
-@pytest.fixture
-def background(mooring: Mooring, project: Path) -> Background:
-    """Starts the command line without a terminal, and does not wait."""
-
-    @contextmanager
-    def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            [sys.executable, "-m", "mooring_cli", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.kill()
-
-    return start
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import pytest
 
 from mooring.service import Mooring
 from mooring.session import State
-from tests.conftest import Cli
+from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
-from tests.features.conftest import Background
 from tests.gpus.conftest import _requests_taken, nvml, real_engine
 from tests.kernel_clients import eventually, install, jupyter, kernel, run
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mooring.service import Mooring
-from tests.conftest import Cli
-from tests.features.conftest import Background
+from tests.conftest import Background, Cli
 from tests.kernel_clients import install, jupyter, kernel
 
 __all__ = ["jupyter"]

@@ -15,8 +15,8 @@ import pytest
 from mooring.engines.docker import DockerEngine
 from mooring.service import Mooring
 from mooring.session import State
-from tests.conftest import Cli
-from tests.features.conftest import Background, Open
+from tests.conftest import Background, Cli
+from tests.features.conftest import Open
 from tests.kernel_clients import eventually
 from tests.registry import SlowRegistry, slow_registry
 

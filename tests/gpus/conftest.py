@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException
 
+from mooring.config import resolve
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
+from mooring.service import Mooring
 from tests.fakes.gpus import HOOK, NVML, FakeGpus
 from tests.gpus.observer import own_socket, why_no_requests
 
@@ -73,3 +75,10 @@ def real_engine(
 def gpu_engine(real_engine: Engine) -> Engine:
     """``real_engine``, by the name that says what it is used for."""
     return real_engine
+
+
+@pytest.fixture
+def taken(mooring: Mooring, project: Path) -> str:
+    """The name of a session that holds all eight GPUs."""
+    made = mooring.create(resolve(flags={"name": "big", "gpus": 8}), cwd=project)
+    return made.session.name

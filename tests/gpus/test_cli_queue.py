@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
@@ -16,7 +15,7 @@ import pytest
 
 from mooring.service import Mooring
 from mooring.session import State
-from tests.conftest import Cli
+from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
 from tests.kernel_clients import eventually
 from tests.pace import allowed
@@ -32,19 +31,6 @@ def full(cli: Cli, nvml: FakeGpus, project: Path) -> None:
     cli("create", "-d", "--name", "first", "--gpus", "8", "--max-duration", "8h", check=0)
 
 
-@contextmanager
-def background(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "mooring_cli", *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
 def is_pending(mooring: Mooring, name: str) -> Callable[[], bool]:
     def ask() -> bool:
         found = {session.name: session for session in mooring.sessions()}
@@ -54,7 +40,7 @@ def is_pending(mooring: Mooring, name: str) -> Callable[[], bool]:
 
 
 def test_create_waits_its_turn_and_tells_for_what(
-    cli: Cli, mooring: Mooring, full: None, nvml: FakeGpus
+    cli: Cli, mooring: Mooring, full: None, nvml: FakeGpus, background: Background
 ) -> None:
     """Its place, who holds the GPUs and until when: a line when that changes; then it runs."""
     with background("create", "--rm", "--gpus", "2", "--name", "second", *SHOW) as waiting:
@@ -71,7 +57,7 @@ def test_create_waits_its_turn_and_tells_for_what(
 
 
 def test_a_place_in_the_queue_is_told_again_when_it_changes(
-    cli: Cli, mooring: Mooring, full: None
+    cli: Cli, mooring: Mooring, full: None, background: Background
 ) -> None:
     """Who was second is told when they become first."""
     with background("create", "--gpus", "1", "--name", "second") as second:
@@ -100,7 +86,9 @@ def test_max_wait_exits_with_3_and_leaves_nothing(cli: Cli, mooring: Mooring, fu
     cli("create", "--gpus", "1", "--max-wait", "0", check=3)
 
 
-def test_ctrl_c_in_the_queue_leaves_nothing(cli: Cli, mooring: Mooring, full: None) -> None:
+def test_ctrl_c_in_the_queue_leaves_nothing(
+    cli: Cli, mooring: Mooring, full: None, background: Background
+) -> None:
     """An interrupt is exit code 130; the place in the queue is given up with the session."""
     with background("run", "--gpus", "1", "--name", "second", "host") as waiting:
         eventually(is_pending(mooring, "second"))
@@ -111,7 +99,9 @@ def test_ctrl_c_in_the_queue_leaves_nothing(cli: Cli, mooring: Mooring, full: No
     cli("create", "-d", "--gpus", "8", "--max-wait", "5s", check=0)
 
 
-def test_stop_cancels_one_that_waits(cli: Cli, mooring: Mooring, full: None) -> None:
+def test_stop_cancels_one_that_waits(
+    cli: Cli, mooring: Mooring, full: None, background: Background
+) -> None:
     """stop from elsewhere ends the wait of a create, and of one that was left to wait."""
     with background("create", "--gpus", "1", "--name", "second") as waiting:
         eventually(is_pending(mooring, "second"))
@@ -147,7 +137,7 @@ def test_enqueue_only_returns_at_once_and_runs_by_itself(
 
 
 def test_max_wait_with_enqueue_only_leaves_it_in_the_queue(
-    cli: Cli, mooring: Mooring, full: None
+    cli: Cli, mooring: Mooring, full: None, background: Background
 ) -> None:
     """Both together wait so long; then it is exit code 3, and the session keeps its place."""
     flags = ["--enqueue-only", "--max-wait", "1s", "--gpus", "1", "--name", "later"]
@@ -166,7 +156,7 @@ def test_max_wait_with_enqueue_only_leaves_it_in_the_queue(
 
 
 def test_start_waits_for_its_gpus_again(
-    cli: Cli, mooring: Mooring, nvml: FakeGpus, project: Path
+    cli: Cli, mooring: Mooring, nvml: FakeGpus, project: Path, background: Background
 ) -> None:
     """A stopped session has given its GPUs back; start gets in line, and may give up."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
-from mooring.config import resolve
 from mooring.errors import SessionTimeout
 from mooring.service import Mooring
 from mooring.session import State
@@ -18,13 +17,6 @@ from tests.kernel_clients import eventually, install, jupyter
 __all__ = ["jupyter"]
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def taken(mooring: Mooring, project: Path) -> str:
-    """The name of a session that holds all eight GPUs."""
-    made = mooring.create(resolve(flags={"name": "big", "gpus": 8}), cwd=project)
-    return made.session.name
 
 
 def names(mooring: Mooring) -> list[str]:
