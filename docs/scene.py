@@ -133,8 +133,12 @@ def scene() -> Iterator[Stage]:
                 mock.patch.object(sessions, "open_engine", return_value=engine),
                 mock.patch.object(Mooring, "_dispatch"),
             ):
-                _people_it(engine)
-                yield Stage(engine)
+                try:
+                    _people_it(engine)
+                    yield Stage(engine)
+                finally:
+                    while _places:
+                        _places.pop().leave()
 
 
 @contextlib.contextmanager
@@ -360,6 +364,7 @@ def _session(
         folder.tell_waiting(waiting)
         if state == "pending":
             folder.mark_queued()
+            _places.append(_in_line(engine, folder.id, name, spec))
         _held.append(folder)
         return
     if claims:
@@ -391,6 +396,20 @@ def _session(
 
 
 _held: list[Any] = []  # folders in the making: their locks are this process's
+_places: list[Any] = []  # in the queue: so are theirs
+
+
+def _in_line(engine: Any, session_id: str, name: str, spec: dict[str, Any]) -> Any:
+    """A place of alice's in the queue for GPUs."""
+    from mooring import paths
+    from mooring.gpus import Request
+    from mooring.gpus.gate import Ticket, gate_of
+
+    gate, request = gate_of(engine), Request(spec["gpus"])
+    with gate.locked():
+        return gate.draw(
+            Ticket(session_id, paths.installation_id(), "alice", name, request, spec["priority"], 0)
+        )
 
 
 def _status(clock: dict[str, Any], age: float) -> str:

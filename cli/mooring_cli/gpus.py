@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -28,6 +28,7 @@ from mooring_cli.output import (
 
 if TYPE_CHECKING:
     from mooring.gpus import Gpu, GpuUse, Holder
+    from mooring.gpus.queue import Waiting
 
 HEADS = ("GPU", "MODEL", "STATE", "USE", "MEMORY", "HELD BY", "USER", "FOR", "ENDS BY")
 # Several GPUs of one model are told above the table
@@ -42,6 +43,7 @@ GIVE: Giving = (
     ("HELD BY", 8),
     ("USER", 6),
 )
+WAITING = 4  # so many are named
 STYLES = {
     "free": "good",
     "held": "",
@@ -53,29 +55,29 @@ STYLES = {
 
 
 def gpus(json_: opt.Json = False) -> None:
-    """List GPUs: what each is, its use, and who holds it.
+    """List GPUs: what each is, its use, who holds it, and who waits.
 
     Also those that are held by what is not a session: other containers, and processes.
     """
     from mooring.service import Mooring
 
-    uses = Mooring().gpus()
+    uses, waiting = Mooring().gpus_and_waiting()
+    kept = {uuid: one.session for one in waiting for uuid in one.kept}
     if json_:
-        print_json([_document(use) for use in uses])
+        print_json([_document(use, kept) for use in uses])
         return
     if not uses:
         print("no GPUs on this machine")
         note("if there should be: mooring doctor")
         return
     every = [use.gpu for use in uses]
-    told = one_line(summary(uses))
-    if sys.stdout.isatty() and width_of(told) > columns():
-        told = "\n".join(textwrap.wrap(told, columns(), break_on_hyphens=False))
-    print(told)
+    for told in map(one_line, [summary(uses, kept), *in_line(waiting)]):
+        cut = sys.stdout.isatty() and width_of(told) > columns()
+        print("\n".join(textwrap.wrap(told, columns(), break_on_hyphens=False)) if cut else told)
     rows: list[list[str]] = []
     styles: list[str] = []
     for use in uses:
-        for cells in _rows(use, every):
+        for cells in _rows(use, every, kept.get(use.gpu.uuid, "")):
             rows.append(cells)
             styles.append(STYLES.get(use.state, ""))
     same = len({gpu.model for gpu in every}) == 1
@@ -89,8 +91,12 @@ def gpus(json_: opt.Json = False) -> None:
     )
 
 
-def summary(uses: Sequence[GpuUse]) -> str:
-    """``8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 3``."""
+def summary(uses: Sequence[GpuUse], kept: Collection[str] = ()) -> str:
+    """``8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 3, kept for who waits``.
+
+    Args:
+        kept: those that are not given to whoever comes now, by UUID.
+    """
     whole = [use for use in uses if not use.gpu.parent]
     kinds = Counter((use.gpu.model, use.gpu.memory_bytes) for use in whole)
     told = [
@@ -103,7 +109,18 @@ def summary(uses: Sequence[GpuUse]) -> str:
     parts = sum(use.state == "free" and bool(use.gpu.parent) for use in uses)
     left = [f"{free}"] if free else []
     left += [f"{parts} MIG instance{'s' * (parts != 1)}"] if parts else []
-    return f"{', '.join(told)}{driver}; free: {' and '.join(left) or 'none'}"
+    back = sum(use.state == "free" and use.gpu.uuid in kept for use in uses)
+    some = "" if back == free + parts else f"{back} of them "
+    keeps = f", {some}kept for who waits" if back else ""
+    return f"{', '.join(told)}{driver}; free: {' and '.join(left) or 'none'}{keeps}"
+
+
+def in_line(waiting: Sequence[Waiting]) -> list[str]:
+    """``waiting: big (alice, 8 GPUs), small (bob, 1 GPU) and 3 more``; nothing without."""
+    if not waiting:
+        return []
+    more = f" and {len(waiting) - WAITING} more" if len(waiting) > WAITING else ""
+    return [f"waiting: {', '.join(map(str, waiting[:WAITING]))}{more}"]
 
 
 def number_of(gpu: Gpu, every: Sequence[Gpu]) -> str:
@@ -120,8 +137,12 @@ def register(app: typer.Typer) -> None:
     app.command()(gpus)
 
 
-def _rows(use: GpuUse, every: Sequence[Gpu]) -> list[list[str]]:
-    """A GPU's line, and one more for each further holder."""
+def _rows(use: GpuUse, every: Sequence[Gpu], kept: str = "") -> list[list[str]]:
+    """A GPU's line, and one more for each further holder.
+
+    Args:
+        kept: for which session what is free of it is.
+    """
     gpu = use.gpu
     number = number_of(gpu, every)
     head = [
@@ -133,8 +154,9 @@ def _rows(use: GpuUse, every: Sequence[Gpu]) -> list[list[str]]:
     ]
     held = [_holder(holder) for holder in use.holders]
     if use.state == "shared":
-        held.append([f"free ({use.free_share:g})", "", "", ""])
-    nobody = [["-" if use.state == "free" else "", "", "", ""]]
+        held.append([f"{'kept' if kept else 'free'} ({use.free_share:g})", "", "", ""])
+    free = f"kept for {kept}" if kept else "-"
+    nobody = [[free if use.state == "free" else "", "", "", ""]]
     rows = [[*("" for _ in head), *cells] for cells in held or nobody]
     rows[0][: len(head)] = head
     return rows
@@ -170,10 +192,11 @@ def until(at: float | None) -> str:
     return time.strftime("%a %H:%M" if at - time.time() < 6 * 86400 else "%F", then)
 
 
-def _document(use: GpuUse) -> dict[str, Any]:
+def _document(use: GpuUse, kept: Mapping[str, str]) -> dict[str, Any]:
     gpu = dataclasses.asdict(use.gpu)
     return gpu | {
         "state": use.state,
         "free_share": use.free_share,
+        "kept_for": kept.get(use.gpu.uuid, ""),
         "holders": [dataclasses.asdict(holder) for holder in use.holders],
     }

@@ -20,7 +20,7 @@ from mooring.gpus.claims import Claim, Request
 from mooring.gpus.gate import Gate, Ticket, open_gate
 from mooring.gpus.holders import GpuUse, Holder, look, lost
 from mooring.gpus.machine import Gpu
-from mooring.gpus.queue import GpuQueue, decide, ordinal
+from mooring.gpus.queue import GpuQueue, decide, in_line, ordinal
 from mooring.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -96,6 +96,22 @@ def test_why_it_waits_is_told() -> None:
     assert decide(ticket(1, 2), [ticket(1, 2)], uses, None).because == (
         "1st in the queue for 2 GPUs; held by big (alice); the first must end by 14:05"
     )
+
+
+def test_who_could_have_free_ones_is_told_who_is_in_front() -> None:
+    """Where others' places alone keep it, those are named and no holder is; of others, whose."""
+    uses = [use(GPUS[0], held("root")), *map(use, GPUS[1:])]
+    tickets = [ticket(1, Request(3, model="A100")), ticket(2), ticket(3, 1, "eve"), ticket(4)]
+    tickets += [ticket(5, Request(1, model="T4")), ticket(6, Request(1, model="A100"), "eve")]
+    assert places(tickets, uses) == [0, ["3"], 2, 3, 4, 5]
+    because = [decide(one, tickets, uses, None).because for one in tickets]
+    assert because[0].endswith("held by big (root)")
+    assert because[3] == "4th in the queue for 1 GPU; behind s1 (3 GPUs), s2 (1 GPU)"
+    assert because[4].endswith("; behind s2 (1 GPU)")
+    assert because[5].endswith("; behind s1 (bob, 3 GPUs)")
+    assert [(one.session, len(one.kept)) for one in in_line(tickets, uses, None)] == [
+        ("s1", 2), ("s2", 1), ("s3", 0), ("s4", 0), ("s5", 0), ("s6", 0),
+    ]  # fmt: skip
 
 
 def test_ordinals() -> None:

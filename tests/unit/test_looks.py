@@ -14,6 +14,7 @@ import pytest
 
 from mooring.folder import ClockStatus, KernelEntry
 from mooring.gpus import Claim, Gpu, GpuUse, Holder
+from mooring.gpus.queue import Waiting
 from mooring.session import Session, State
 from mooring_cli import cells, gpus, look, output, top
 
@@ -100,7 +101,8 @@ def test_what_matters_is_readable_in_80_columns(stage: Any) -> None:
     said = SGR.sub("", stage.said("mooring gpus", 80))
     for text in (
         "8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 2 MIG instances",
-        "71.2 / 80 GiB", "97%", "vision-lab (0.5)", "viz (0.25)", "free (0.25)", "process 48213",
+        "71.2 / 80 GiB", "97%", "vision-lab (0.5)", "viz (0.25)", "kept (0.25)", "process 48213",
+        "waiting: sweep-07 (alice, 4 GPUs)",
         "dana", "draining", "split", "7:0", "2h 10m", "19:55",
     ):  # fmt: skip
         assert text in said, text
@@ -185,6 +187,7 @@ def test_gpus_as_json(stage: Any) -> None:
     ]  # fmt: skip
     assert rows[0]["holders"][0]["session"] == "bert-finetune"
     assert rows[2]["free_share"] == 0.25
+    assert [row["kept_for"] for row in rows[2:4]] == ["sweep-07", ""]
     assert rows[8]["parent"] == rows[7]["uuid"]
 
 
@@ -331,6 +334,19 @@ def test_gpus_of_which_little_is_known() -> None:
     assert gpus.summary([use]) == "1 x GPU; free: none"
     (row,) = gpus._rows(use, [gpu])
     assert row[3:5] == ["-", "-"]
+
+
+def test_free_gpus_that_are_kept_for_who_waits() -> None:
+    """The summary says how many of the free ones are, their lines for whom, and who waits."""
+    every = [Gpu(f"GPU-{i}", i, "nvidia", "A", 0, "") for i in range(3)]
+    uses = [GpuUse(gpu, "free", 1.0, ()) for gpu in every]
+    assert gpus.summary(uses, ["GPU-0", "GPU-1"]).endswith("free: 3, 2 of them kept for who waits")
+    assert gpus.summary(uses, [gpu.uuid for gpu in every]).endswith("free: 3, kept for who waits")
+    assert gpus._rows(uses[0], every, "big")[0][5] == "kept for big"
+    line = [Waiting(f"s{n}", "bob", "1 GPU", ()) for n in range(6)]
+    assert gpus.in_line(line[:1]) == ["waiting: s0 (bob, 1 GPU)"]
+    assert gpus.in_line(line)[0].endswith("s3 (bob, 1 GPU) and 2 more")
+    assert gpus.in_line([]) == []
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,17 @@ class Request:
         """In devices: what a quota counts."""
         return self.count * self.share
 
+    @property
+    def how_many(self) -> str:
+        """``2 GPUs``, ``0.5 of a GPU``; not of which kind."""
+        if self.share < 1:
+            return f"{self.share:g} of a GPU"
+        return "1 GPU" if self.count == 1 else f"{self.count} GPUs"
+
     def __str__(self) -> str:
         from mooring.quantities import format_size
 
-        if self.share < 1:
-            text = f"{self.share:g} of a GPU"
-        else:
-            text = "1 GPU" if self.count == 1 else f"{self.count} GPUs"
+        text = self.how_many
         if self.model:
             text += f" with {self.model} in the model's name"
         if self.memory_bytes:

@@ -22,15 +22,58 @@ from mooring.gpus.machine import Gpu, inventory
 LOOK_S = 0.3
 LONGEST_LOOK_S = 5.0
 TICK_S = 0.1
+_NAME = 40  # whoever shares the engine may write anything on a ticket
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What comes of a ticket now: claims, or its place (0 for the front) and why it waits."""
+    """What comes of a ticket now: claims, or its place (0 for the front) and why it waits.
+
+    Attributes:
+        behind: whether it would have its devices, were it not for those in front of it.
+    """
 
     claims: tuple[Claim, ...] = ()
     place: int = 0
     because: str = ""
+    behind: bool = False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One that waits, as others may see it.
+
+    Attributes:
+        session, user: whose; ``session`` is its name.
+        wants: how many, in words: ``8 GPUs``.
+        kept: devices with something free that nobody behind it is given, by UUID.
+    """
+
+    session: str
+    user: str
+    wants: str
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.session} ({self.user}, {self.wants})"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is decided of a ticket when its turn to be looked at comes."""
+
+    ticket: Ticket
+    picked: tuple[Claim, ...] | None
+    over: bool
+    kept: tuple[str, ...]
+
+    @property
+    def waiting(self) -> Waiting:
+        ticket = self.ticket
+        return Waiting(
+            ticket.session[:_NAME], ticket.user[:_NAME], ticket.request.how_many, self.kept
+        )
 
 
 class GpuQueue:
@@ -62,12 +105,21 @@ class GpuQueue:
         Raises:
             EngineUnavailable
         """
+        return self.uses_and_waiting()[0]
+
+    def uses_and_waiting(self) -> tuple[list[GpuUse], list[Waiting]]:
+        """Every GPU and who holds it, and those who wait, the first to be served first.
+
+        Raises:
+            EngineUnavailable
+        """
         gpus = inventory()
         if not gpus:
-            return []
+            return [], []
         with self.gate.locked():
             tickets = self.gate.tickets()
-        return look(self.engine, gpus, tickets, self.installation)
+        uses = look(self.engine, gpus, tickets, self.installation)
+        return uses, in_line(tickets, uses, self.most_per_user)
 
     def check(self, request: Request) -> None:
         """Refuse what can never be had.
@@ -128,9 +180,10 @@ class GpuQueue:
                 tell(verdict.because)
                 self._doze(verdict, deadline, tell)
                 if deadline is not None and time.monotonic() >= deadline:
+                    less = "" if verdict.behind else ", ask for less"
                     raise SessionTimeout(
-                        f"no turn within {max_wait_s:g} s: {verdict.because}",
-                        "wait longer (--max-wait), ask for less, or see: mooring gpus",
+                        f"no turn within {round(max_wait_s or 0, 1):g} s: {verdict.because}",
+                        f"wait longer (--max-wait){less}, or see: mooring gpus",
                     )
                 if self.gate.forsaken(self.installation):
                     self._repair()
@@ -185,31 +238,53 @@ def decide(
         tickets: in their order; ``mine`` is one of them.
         most_per_user: who holds more with this ticket is passed over until some of it is back.
     """
+    ahead: list[_Turn] = []
+    for turn in _turns(tickets, uses, most_per_user, mine.id):
+        if turn.ticket.id != mine.id:
+            ahead.append(turn)
+        elif turn.picked:
+            return Verdict(turn.picked)
+        else:
+            return _waits(mine, ahead, uses, most_per_user if turn.over else None)
+    return _waits(mine, ahead, uses, None)
+
+
+def in_line(
+    tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None
+) -> list[Waiting]:
+    """Those that wait, in their order, and what is kept for each; as ``decide``."""
+    return [turn.waiting for turn in _turns(tickets, uses, most_per_user)]
+
+
+def _turns(
+    tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None, mine: str = ""
+) -> Iterator[_Turn]:
+    """Look at each ticket that waits, when all before it are served first.
+
+    Args:
+        mine: the id of one that is looked at also if it was granted something before.
+    """
     gpus = [use.gpu for use in uses]
     free = free_shares(uses)
     everything = whole_machine(gpus)
     held = {ticket.user: held_by(uses, ticket.user) for ticket in tickets}
-    place = 0
     for ticket in tickets:
-        if ticket.granted and ticket.id != mine.id:
+        if ticket.granted and ticket.id != mine:
             continue  # held already
         over = most_per_user is not None and (
             held[ticket.user] + ticket.request.amount > most_per_user
         )
         picked = None if over else choose(ticket.request, gpus, free)
-        if ticket.id == mine.id:
-            if picked:
-                return Verdict(picked)
-            quota = f"; {mine.user} may hold {most_per_user:g} at a time" if over else ""
-            return Verdict((), place, _because(mine, place, uses) + quota)
-        place += 1
+        kept: list[str] = []
         if picked:
             held[ticket.user] += ticket.request.amount
             for claim in picked:
                 free[claim.gpu] -= claim.thousandths
+                kept.append(claim.gpu)
         elif not over and choose(ticket.request, gpus, everything):
-            free.update({gpu.uuid: 0 for gpu in gpus if ticket.request.suits(gpu)})
-    return Verdict((), place, _because(mine, place, uses))
+            kept = [gpu.uuid for gpu in gpus if ticket.request.suits(gpu) and free[gpu.uuid]]
+            free.update(dict.fromkeys(kept, 0))
+        yield _Turn(ticket, picked, over, tuple(kept))
 
 
 def whole_machine(gpus: Sequence[Gpu]) -> dict[str, int]:
@@ -217,25 +292,50 @@ def whole_machine(gpus: Sequence[Gpu]) -> dict[str, int]:
     return {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
 
 
-def _because(ticket: Ticket, place: int, uses: Sequence[GpuUse]) -> str:
-    """Its place, who holds what it wants, and when the first of them must end."""
-    suitable = [use for use in uses if ticket.request.suits(use.gpu)]
+def _waits(
+    mine: Ticket, ahead: Sequence[_Turn], uses: Sequence[GpuUse], quota: float | None
+) -> Verdict:
+    """That it waits: its place, and what for.
+
+    Args:
+        quota: of what its user may hold, if that is what keeps it.
+    """
+    place, because = len(ahead), f"{ordinal(len(ahead) + 1)} in the queue for {mine.request}"
+    if quota is not None:
+        because += f"{_held(mine, uses)}; {mine.user} may hold {quota:g} at a time"
+        return Verdict((), place, because)
+    behind = choose(mine.request, [use.gpu for use in uses], free_shares(uses)) is not None
+    if not behind:
+        return Verdict((), place, because + _held(mine, uses))
+    suitable = {use.gpu.uuid for use in uses if mine.request.suits(use.gpu)}
+    before = [
+        f"{one.session} ({one.wants if one.user == mine.user else f'{one.user}, {one.wants}'})"
+        for one in (turn.waiting for turn in ahead if suitable & {*turn.kept})
+    ]
+    return Verdict((), place, f"{because}; behind {_some(before)}" if before else because, True)
+
+
+def _held(ticket: Ticket, uses: Sequence[GpuUse]) -> str:
+    """Who holds what it wants, and when the first of them must end."""
     names: dict[str, float | None] = {}
-    for use in suitable:
+    for use in uses:
+        if not ticket.request.suits(use.gpu):
+            continue
         for holder in use.holders:
             who = f" ({holder.user})" if holder.user else ""
             names.setdefault(f"{holder.session or holder.what}{who}", holder.ends_at)
         if use.state == "draining":
             names.setdefault(f"processes that are ending on GPU {use.gpu.index}", None)
-    text = f"{ordinal(place + 1)} in the queue for {ticket.request}"
-    if names:
-        shown = list(names)[:4]
-        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        text += f"; held by {', '.join(shown)}{more}"
+    text = f"; held by {_some(list(names))}" if names else ""
     ends = [at for at in names.values() if at is not None]
     if ends:
         text += f"; the first must end by {time.strftime('%H:%M', time.localtime(min(ends)))}"
     return text
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def ordinal(number: int) -> str:

@@ -30,7 +30,7 @@ from mooring.users import caller
 if TYPE_CHECKING:
     from mooring.gpus.gate import Gate
     from mooring.gpus.holders import GpuUse
-    from mooring.gpus.queue import GpuQueue
+    from mooring.gpus.queue import GpuQueue, Waiting
 
 GPU_LOST = "gpu lost"
 
@@ -124,6 +124,14 @@ class Sessions:
             EngineUnavailable
         """
         return self.queue.uses()
+
+    def gpus_and_waiting(self) -> tuple[list[GpuUse], list[Waiting]]:
+        """As ``gpus``, and who waits for some, the first to be served first.
+
+        Raises:
+            EngineUnavailable
+        """
+        return self.queue.uses_and_waiting()
 
     def made(self, session_id: str) -> Container | None:
         """The container of a session of this installation, whatever its state; None without."""
