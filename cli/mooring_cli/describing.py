@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +84,8 @@ def _facts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
         first.append(("exit code", str(session.exit_code)))
     if session.priority:
         first.append(("priority", str(session.priority)))
+    if about := _note(session):
+        first.append(("folder", about))
     if session.opened_by:
         first.append(("opened by", session.opened_by))
     if clock is not None:
@@ -111,6 +112,13 @@ def _facts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
     return [part for part in parts if part[1]]
 
 
+def _note(session: Session) -> str:
+    """What the creator could not expect of the folder that it was created in."""
+    from mooring.folder import Folder
+
+    return "" if session.foreign else str(Folder.open(session.id).record().get("note", ""))
+
+
 def _state(session: Session) -> str:
     because = session.reason or session.degraded
     return f"{session.state} ({because})" if because else str(session.state)
@@ -120,15 +128,10 @@ def _declared(session: Session) -> Facts:
     """The spec without what stands above, and without what was left as it is by default."""
     known = ("name", "image", "idle_timeout", "max_duration", "priority", "ports")
     return [
-        (key.replace("_", " "), _value(key, value))
+        (key.replace("_", " "), value_text(key, value))
         for key, value in session.spec.items()
         if key not in known and value not in (None, [], {}, "")
     ]
-
-
-def _value(key: str, value: object) -> str:
-    """A value of a spec; one with parts in the form in which it may be written in YAML."""
-    return json.dumps(value) if isinstance(value, (dict, list)) else value_text(key, value)
 
 
 def _claims(session: Session) -> Facts:

@@ -35,6 +35,7 @@ class Launch:
         enqueue: leave it to itself, also when it has to wait; with ``max_wait_s`` only then.
         files: copied into its private home before it starts.
         tmux: be in the image's tmux, beside its command, or in its terminal if there is no tmux.
+        folderless: it is not meant to have the current folder, so nothing is said of that.
     """
 
     detach: bool = False
@@ -44,6 +45,7 @@ class Launch:
     enqueue: bool = False
     files: Sequence[Path] = ()
     tmux: bool = False
+    folderless: bool = False
     detach_keys: str = opt.DETACH_KEYS
 
 
@@ -54,9 +56,11 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         SessionTimeout: it did not run within ``how.max_wait_s``.
         MooringError: as ``Mooring.create``.
     """
+    from mooring import mounts
     from mooring.service import Mooring
     from mooring.session import State
     from mooring.terminals.pump import is_interactive, terminal_size
+    from mooring.users import caller
 
     # what needs no GPU has nothing to queue for
     enqueue = how.enqueue and resolved.spec.gpus != 0
@@ -84,6 +88,9 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         session, stream = created.session, created.stream
         if enqueue and how.max_wait_s is not None:
             session = _await_turn(mooring, session, how.max_wait_s, progress)
+    laid_out = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller())
+    if laid_out.note and not how.folderless:
+        note(laid_out.note)
     if background:
         _tell_background(session)
         return 0

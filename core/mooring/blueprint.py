@@ -178,7 +178,7 @@ def container_config(
     policy.load().check(spec, plan.sources, resolved.origins)
     (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
     folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
-    folder.update_record(python=facts.python)
+    folder.update_record(python=facts.python, note=plan.note)
     if spec.kernel:
         (folder.run / "kernelhost").write_text(f"{facts.python}\n")
     folder.write_settings(

@@ -77,6 +77,8 @@ class MountPlan:
         granted: those of the binds that were asked for, which the container checks from inside.
         grants: what needs the user's consent if a file asked for it.
         sources: the real path behind each bind that was asked for, with the key that asks.
+        note: what the caller may not expect of the current folder, in words: it is not mounted,
+            or it is their home. Empty for a folder like any other.
     """
 
     binds: tuple[Bind, ...]
@@ -84,6 +86,7 @@ class MountPlan:
     granted: tuple[Bind, ...]
     grants: tuple[Grant, ...]
     sources: tuple[tuple[str, Path], ...] = ()
+    note: str = ""
 
 
 def plan(
@@ -110,14 +113,19 @@ def plan(
         grants.append(Grant("home", f"your home, {user.home}, writable"))
     here = _resolved(cwd, "working directory")
     workdir = str(here if here == project or project in here.parents else project)
+    note = ""
     if _mountable(project):
         real_home = _resolved(home, "home")
         if not spec.home and (project == real_home or project in real_home.parents):
             grants.append(Grant("working directory", f"your home, {user.home}, writable"))
+            inside = "" if project == real_home else f"lies in {project} and so "
+            note = f"your home, {user.home}, {inside}is mounted, writable: keys, tokens and all"
         if not (spec.home and str(project) == user.home):
             wanted.append(("working directory", project, str(project), False))
     else:
         workdir = user.home
+        whose = "your home" if spec.home else "a home of its own"
+        note = f"{project} is not mounted; the working directory is {user.home}, {whose}"
     for kind, mounts, base in (("inputs", spec.inputs, INPUTS), ("outputs", spec.outputs, OUTPUTS)):
         for mount in mounts:
             source = _real(Path(mount.source), f"{kind}: {mount.name}", project, kind == "outputs")
@@ -137,7 +145,7 @@ def plan(
         _refuse_host(source, key, sockets)
     sources = tuple((key, source) for key, source, _, _ in wanted)
     if folder is None:
-        return MountPlan((), workdir, (), tuple(grants), sources)
+        return MountPlan((), workdir, (), tuple(grants), sources, note)
 
     granted = tuple(Bind(str(source), target, ro) for _, source, target, ro in wanted)
     has_home = any(target == user.home for _, _, target, _ in wanted)  # or it is the project
@@ -154,7 +162,7 @@ def plan(
     if spec.secrets:
         binds.append(Bind(str(folder.secrets), SECRETS))
     binds += [Bind(str(folder.path / "etc" / name), f"/etc/{name}") for name in ("passwd", "group")]
-    return MountPlan(tuple(binds), workdir, granted, tuple(grants), sources)
+    return MountPlan(tuple(binds), workdir, granted, tuple(grants), sources, note)
 
 
 def identities(folder: Folder, granted: Iterable[Bind]) -> str:
