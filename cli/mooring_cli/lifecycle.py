@@ -179,7 +179,7 @@ def hold(
 ) -> None:
     """Keep sessions from idling out for a while.
 
-    The maximum duration stands.
+    The maximum duration stands; where it ends one before the hold is over, that is said.
     """
     from mooring.quantities import format_duration
     from mooring.service import Mooring
@@ -190,6 +190,12 @@ def hold(
 
     def act(session: Session) -> str:
         mooring.hold(session, seconds)
+        ends_in_s = mooring.ends_in_s(session)
+        if ends_in_s is not None and ends_in_s < seconds:
+            note(
+                f"{session.name}: its maximum duration ends it in {format_duration(ends_in_s)} "
+                f"all the same; mooring update {session.name} --max-duration changes that"
+            )
         until = f"held for {format_duration(seconds)}" if seconds else "no longer held"
         return f"{session.name} {until}"
 
@@ -211,7 +217,7 @@ def update(
 ) -> None:
     """Change running sessions' deadlines, at once.
 
-    A maximum that has passed already is refused.
+    One that has passed already is refused.
     """
     from mooring.errors import SpecError
     from mooring.service import Mooring

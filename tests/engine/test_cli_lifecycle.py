@@ -156,6 +156,17 @@ def test_hold_tells_names_from_a_duration(cli: Cli, create: Create, mooring: Moo
     assert [row["held_for_s"] for row in json.loads(cli("ps", "--json").stdout)] == [0, 0]
 
 
+def test_hold_says_what_it_does_not_keep(cli: Cli, create: Create) -> None:
+    """Where the maximum duration ends a session before its hold is over, a note says so."""
+    create("demo")
+    cli("update", "demo", "--max-duration", "1h", check=0)
+    done = cli("hold", "demo", "2h", check=0)
+    assert done.stdout == "demo held for 2h\n"
+    assert done.stderr.startswith("demo: its maximum duration ends it in 59m all the same; ")
+    assert cli("hold", "demo", "30m", check=0).stderr == ""
+    assert cli("hold", "demo", "off", check=0).stderr == ""
+
+
 def test_another_installations_session_is_stopped_by_force_alone(
     cli: Cli, create: Create, mooring: Mooring, installations: set[str]
 ) -> None:

@@ -118,8 +118,12 @@ def test_update_run_is_live(cli: Cli, project: Path, mooring: Mooring) -> None:
     assert "mooring stop one" in done.stderr
     assert "nothing to update" in cli("update", "one", check=2).stderr
     cli("update", "one", "--max-duration", "12", check=2)
-    ends = time.monotonic() + 40
-    cli("update", "one", "--idle-timeout", "2s", check=0)
+    time.sleep(1.5)
+    done = cli("update", "one", "--idle-timeout", "1s", check=2)
+    assert "has been idle for" in done.stderr
+    assert "mooring stop one" in done.stderr
+    ends = time.monotonic() + 60
+    cli("update", "one", "--idle-timeout", "15s", check=0)
     while mooring.get("one").state != "stopped":
         assert time.monotonic() < ends, "the new deadline ended nothing"
         time.sleep(0.2)

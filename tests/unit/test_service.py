@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import filelock
@@ -413,6 +414,43 @@ def test_a_maximum_that_has_passed_is_refused(
     with pytest.raises(SpecError, match="has run for 2m"):
         service.update(session, max_duration_s=60.0)
     assert Folder.open(session.id).settings()["max_duration_s"] == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("said", "held", "refused"),
+    [("", 0, True), ("kernel", 0, False), ("cpu", 0, False), ("", 60, False)],
+)
+def test_an_idle_timeout_that_has_passed_is_refused(
+    service: Mooring, engine: FakeEngine, declare, said: str, held: float, refused: bool
+) -> None:
+    """One below what a session has been idle is refused; one that is at work has not been."""
+    session = service.create(declare(command="x"), name="train").session
+    now = uptime()
+    status = (
+        f"sampled {now}\nstarted {now - 300}\nlast_signal {now - 120} terminal\n"
+        f"active {said}\nunknown\ncomplete\n"
+    )
+    folder = Folder.open(session.id)
+    guestfiles.write(folder.run, "status", status)
+    if held:
+        service.hold(session, held)
+    before = folder.settings()["idle_timeout_s"]
+    with pytest.raises(SpecError, match="has been idle for 2m") if refused else nullcontext():
+        service.update(session, idle_timeout_s=60.0)
+    assert folder.settings()["idle_timeout_s"] == (before if refused else "60")
+    service.update(session, idle_timeout_s=180.0)
+    service.update(session, idle_timeout_s=0.0)
+
+
+def test_when_the_maximum_ends_it(service: Mooring, engine: FakeEngine, declare) -> None:
+    """What is left of the maximum as it stands now, by the clock's own time; None without one."""
+    session = service.create(declare(command="x"), name="train").session
+    now = uptime()
+    status = f"sampled {now}\nstarted {now - 120}\nlast_signal {now} start\ncomplete\n"
+    guestfiles.write(Folder.open(session.id).run, "status", status)
+    assert service.ends_in_s(session) is None
+    service.update(session, max_duration_s=180.0)
+    assert service.ends_in_s(session) == pytest.approx(60, abs=20)
 
 
 @pytest.mark.parametrize("act", ["start", "hold", "update"])

@@ -227,6 +227,12 @@ class Lifecycle(Sessions):
         detail = f"for {format_duration(seconds)}" if seconds else "given up"
         self.history.add(session.id, "held", self.actor, detail)
 
+    def ends_in_s(self, session: Session) -> float | None:
+        """When its maximum duration ends a session, in seconds from now; None for never."""
+        longest = self.deadlines(session).get("max_duration")
+        status = Folder.open(session.id).status()
+        return max(0.0, longest - status.running_for_s) if longest and status else None
+
     @disk_errors()
     def update(
         self,
@@ -238,7 +244,7 @@ class Lifecycle(Sessions):
         """Change the clock of a session, at once; None leaves a value, 0 means never.
 
         Raises:
-            SpecError: the new maximum has passed already.
+            SpecError: the new maximum, or the new idle timeout, has passed already.
             PolicyError: it is longer than the administrator allows.
             SessionStateError: it does not run.
         """
@@ -254,14 +260,19 @@ class Lifecycle(Sessions):
             policy.load().check_duration(max_duration_s)
         folder = Folder.open(session.id)
         settings = folder.settings()
-        if max_duration_s and session.container:
-            status = folder.status()  # the clock's own time: the machine's may have been set
-            elapsed = status.running_for_s if status else 0.0
-            if max_duration_s <= elapsed:
-                raise SpecError(
-                    f"session {session.name} has run for {format_duration(elapsed)} already",
-                    f"to end it now: mooring stop {session.name}",
-                )
+        status = folder.status()  # the clock's own time: the machine's may have been set
+        if status is not None:
+            resting = not (status.active or status.unknown or status.held_for_s)
+            idle_s = status.last_signal_ago_s if resting else 0.0
+            for new_s, passed_s, has in (
+                (max_duration_s, status.running_for_s, "has run"),
+                (idle_timeout_s, idle_s, "has been idle"),
+            ):
+                if new_s and new_s <= passed_s:
+                    raise SpecError(
+                        f"session {session.name} {has} for {format_duration(passed_s)} already",
+                        f"to end it now: mooring stop {session.name}",
+                    )
         changes = []
         for key, value in (("idle_timeout", idle_timeout_s), ("max_duration", max_duration_s)):
             if value is not None:
