@@ -13,6 +13,7 @@ import typer
 from mooring.errors import MooringError
 from mooring_cli import options as opt
 from mooring_cli.attaching import attach_to, in_new_terminal, told_why
+from mooring_cli.habits import Interactive
 from mooring_cli.joining import forwarding, join
 from mooring_cli.later import Rank
 from mooring_cli.output import explain
@@ -27,6 +28,7 @@ def exec_(
         bool | None,
         typer.Option("--tty/--no-tty", "-t/-T", help="A terminal; default: if here is one."),
     ] = None,
+    interactive: Interactive = False,
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", "-n", help="Leave standard input alone.")
     ] = False,

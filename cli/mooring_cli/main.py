@@ -18,6 +18,7 @@ from mooring_cli import (
     describing,
     editors,
     gpus,
+    habits,
     inside,
     kernel,
     later,
@@ -156,9 +157,12 @@ def _report_usage(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()  # type: ignore[attr-defined]
         return USAGE
-    message = error.format_message()  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "mooring"
+    hint = habits.pointer(command.rpartition(" ")[2], getattr(error, "option_name", ""))
+    if hint:
+        error.possibilities = None  # type: ignore[attr-defined]
+    message = error.format_message()  # type: ignore[attr-defined]
     text = " ".join(message.split()).rstrip(".")
-    explain(MooringError(text[:1].lower() + text[1:], f"see: {command} --help"))
+    explain(MooringError(text[:1].lower() + text[1:], hint or f"see: {command} --help"))
     return int(getattr(error, "exit_code", USAGE))

@@ -359,6 +359,8 @@ def _number(flag: str, text: str | None) -> Any:
 
 def _gpus(text: str | None) -> Any:
     """A count, a share, or ``count=1,memory=40GiB,model=A100`` as the mapping of a spec file."""
+    if text is not None and text.strip() == "all":
+        raise SpecError("flag --gpus: 'all' is not a number", _how_many_gpus())
     if text is None or "=" not in text:
         return _number("--gpus", text)
     wanted: dict[str, Any] = {}
@@ -371,6 +373,15 @@ def _gpus(text: str | None) -> Any:
             )
         wanted[key] = _number("--gpus: count", value) if key == "count" else value
     return wanted
+
+
+def _how_many_gpus() -> str:
+    """A hint: what may be asked for here."""
+    from mooring.gpus import Request, inventory
+
+    whole = Request(1)
+    count = sum(whole.suits(gpu) for gpu in inventory())
+    return f"all that this machine has: --gpus {count}" if count else "this machine has none"
 
 
 def _resources(texts: list[str] | None) -> dict[str, tuple[str, Any]]:

@@ -216,7 +216,15 @@ def value_text(key: str, value: object) -> str:
             return format_size(int(value)) if value else "off"
     if value is None or value in ([], {}, ()):
         return "-"
+    if isinstance(value, (bool, list, dict)):  # as it may stand in YAML
+        return json.dumps(_without_nothing(value), ensure_ascii=False)
     return str(value)
+
+
+def _without_nothing(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nothing(one) for key, one in value.items() if one is not None}
+    return [_without_nothing(one) for one in value] if isinstance(value, list) else value
 
 
 def size_text(size_bytes: int | None) -> str:

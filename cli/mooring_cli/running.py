@@ -11,6 +11,7 @@ import typer
 
 from mooring.errors import MooringError, SpecError
 from mooring_cli import options as opt
+from mooring_cli.habits import Interactive
 from mooring_cli.launching import Launch, launch
 from mooring_cli.output import explain
 from mooring_cli.waiting import longest_wait
@@ -62,6 +63,7 @@ def run(
         bool | None,
         typer.Option("--tty/--no-tty", "-t/-T", help="A terminal; default: if here is one."),
     ] = None,
+    interactive: Interactive = False,
     max_wait: opt.MaxWait = None,
     enqueue: opt.Enqueue = False,
     values: opt.Values = opt.NO_VALUES,
@@ -81,7 +83,8 @@ def run(
             tty=tty,
             max_wait_s=longest_wait(max_wait),
             enqueue=enqueue,
-            files=[path for file in files or [] for path in _sent(file)],
+            files=[path for file in files or [] for path in _sent(file, image)],
+            folderless=True,
             detach_keys=detach_keys,
         )
         flags = {
@@ -114,8 +117,17 @@ def _main_process(code: str | None, command: str | None) -> list[str] | None:
     return None if command is None else ["/bin/sh", "-c", command]
 
 
-def _sent(file: Path) -> list[Path]:
-    """What is copied for a file of the command line: ``.`` is all that lies in this folder."""
+def _sent(file: Path, image: str) -> list[Path]:
+    """What is copied for a file of the command line: ``.`` is all that lies in this folder.
+
+    Raises:
+        SpecError: there is none; it may be a command, for other tools have theirs in its place.
+    """
+    if len(file.parts) == 1 and not os.path.lexists(file):
+        raise SpecError(
+            f"there is no {file} here, and what stands after IMAGE are files to send",
+            f"correct it; or, to run a command: mooring run {image} --exec '{file} …'",
+        )
     here = Path.cwd()
     return sorted(here.iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 

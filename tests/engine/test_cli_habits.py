@@ -1,0 +1,98 @@
+"""What newcomers type and expect: it works, or they are told what does instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mooring.service import Mooring
+from mooring.users import caller
+from tests.conftest import Cli
+
+pytestmark = pytest.mark.engine
+
+
+def test_a_folder_that_is_not_mounted_is_told_once(cli: Cli, state: Path, mooring: Mooring) -> None:
+    """In a folder of the system `create` says on stderr what is not there and where one is."""
+    home = caller().home
+    said = f"/tmp is not mounted; the working directory is {home}, a home of its own\n"
+    done = cli("create", "-d", "--name", "astray", cwd="/tmp", check=0)
+    assert done.stdout == "astray\n"
+    assert done.stderr.count("is not mounted") == 1
+    assert said in done.stderr
+    assert cli("exec", "astray", "--", "pwd", check=0).stdout == f"{home}\n"
+    assert said in cli("describe", "astray", check=0).stdout
+    for again in (["exec", "astray", "--", "true"], ["stop", "astray"], ["start", "astray"]):
+        assert "is not mounted" not in cli(*again, cwd="/tmp", check=0).stderr
+
+
+def test_a_folder_that_is_mounted_needs_no_word(cli: Cli, project: Path, mooring: Mooring) -> None:
+    """Where all is as one expects, nothing is said; nor by `run`, which mounts no folder ever."""
+    assert cli("create", "--rm", "--", "pwd", check=0).stderr == ""
+    assert cli("run", "--rm", "host", "--exec", "pwd", cwd="/tmp", check=0).stderr == ""
+
+
+def test_interactive_is_taken_and_means_nothing_new(
+    cli: Cli, project: Path, mooring: Mooring
+) -> None:
+    """-i of exec and run, as fingers type it: standard input is passed on as without it."""
+    cli("create", "-d", "--name", "one", check=0)
+    assert cli("exec", "-i", "one", "--", "cat", input="said", check=0).stdout == "said"
+    done = cli("run", "--rm", "-i", "host", "--exec", "cat", input="said", check=0)
+    assert done.stdout == "said"
+    assert " -i" not in cli("exec", "--help").stdout
+
+
+@pytest.mark.parametrize("command", [["exec", "-it", "one", "tty"], ["run", "--rm", "-it", "host"]])
+def test_it_is_a_terminal(
+    cli: Cli, project: Path, mooring: Mooring, terminal, command: list[str]
+) -> None:
+    """-it opens a terminal, as it does with docker."""
+    cli("create", "-d", "--name", "one", check=0)
+    seen = terminal(*command, *(["--exec", "tty"] if command[0] == "run" else []))
+    seen.expect("/dev/pts/[0-9]+|/dev/console")
+    seen.expect_exact("\n")
+    seen.close(force=True)
+
+
+REFLEXES = {
+    "a volume": (["run", "-v", "/data:/data", "host"], "--input PATH"),
+    "a volume of create": (["create", "--volume", "/data:/data"], "--output PATH"),
+    "a mount": (["create", "--mount", "type=bind,src=/data,dst=/data"], "--input PATH"),
+    "all GPUs": (["create", "--gpus", "all"], "this machine has"),
+    "last lines": (["logs", "-n", "5", "x"], "--tail N"),
+    "a terminal of create": (["create", "-it"], "leave it out"),
+    "a command after the image": (["run", "--rm", "host", "ls"], "mooring run host --exec 'ls …'"),
+    "options of a command": (["run", "--rm", "host", "ls", "-la"], "--exec 'COMMAND …'"),
+}
+
+
+@pytest.mark.parametrize("case", REFLEXES)
+def test_a_reflex_is_pointed_on(cli: Cli, project: Path, mooring: Mooring, case: str) -> None:
+    """What docker takes and mooring does not is one error whose hint names what does it here."""
+    arguments, hint = REFLEXES[case]
+    done = cli(*arguments, check=2)
+    error, _, hinted = done.stderr.partition("\nhint: ")
+    assert error.startswith("error: ")
+    assert "Possible options" not in error
+    assert hint in hinted
+    assert done.stdout == ""
+    assert mooring.sessions() == []
+
+
+def test_config_show_prints_yaml(cli: Cli, project: Path) -> None:
+    """A value with parts, or a truth, is printed as it may stand in a spec file."""
+    (project / "session.yml").write_text(
+        "home: false\nsecrets: {T: {env: HF_TOKEN}}\ninputs: [./data]\ncommand: [echo, ä]\n"
+    )
+    rows = {
+        line.split()[0]: line.split(maxsplit=1)[1]
+        for line in cli("config", "show", "-f", "session.yml", check=0).stdout.splitlines()
+    }
+    assert rows["home"].startswith("false ")
+    assert rows["secrets"].startswith('{"T": {"env": "HF_TOKEN"}} ')
+    assert rows["command"].startswith('["echo", "ä"] ')
+    source = rows["inputs"].rpartition(" file ")[0].strip()
+    assert json.loads(source)[0]["name"]
