@@ -266,6 +266,15 @@ def execs(yard: Yard) -> Session:
     return session
 
 
+def execs_begun(yard: Yard) -> Session:
+    session = yard.sampled(**IDLE, **BACKSTOP)
+    for _ in range(8):
+        session.notes["last"] = uptime()
+        session.write("exec", f"{session.notes['last']}\n")
+        time.sleep(0.8)
+    return session
+
+
 def held(yard: Yard) -> Session:
     session = yard.sampled(**IDLE, **BACKSTOP)
     session.notes["last"] = uptime() + 5.5
@@ -306,6 +315,13 @@ def paused(yard: Yard) -> Session:
 def unsure(yard: Yard) -> Session:
     session = yard.sampled(**IDLE | {"max_duration_s": 7})
     session.write("k/one/busy", "gibberish")
+    session.notes["unknown"] = session.sampled_after(uptime())["unknown"]
+    return session
+
+
+def unsure_of_execs(yard: Yard) -> Session:
+    session = yard.sampled(**IDLE | {"max_duration_s": 7})
+    session.write("exec", "")
     session.notes["unknown"] = session.sampled_after(uptime())["unknown"]
     return session
 
@@ -504,9 +520,9 @@ def drain(terminal: int) -> None:
 
 
 SCENES = (
-    typed, paused, kernel_busy, kernel_counting, kernel_gone, execs, held, burning, burnt,
-    stubborn, unsure, counted_v2, usage_lost, changed, vanished, warned, silent,
-    silent_beside_a_command, cost_plain, cost_with_a_terminal,
+    typed, paused, kernel_busy, kernel_counting, kernel_gone, execs, execs_begun, held, burning,
+    burnt, stubborn, unsure, unsure_of_execs, counted_v2, usage_lost, changed, vanished, warned,
+    silent, silent_beside_a_command, cost_plain, cost_with_a_terminal,
     gpu_in_use, gpu_held_only, gpu_without_a_tool, gpu_split, gpu_failing, gpu_hanging, gpu_lost,
     gpu_asked_seldom, cost_with_gpus,
 )  # fmt: skip
@@ -555,7 +571,9 @@ def test_a_silent_command_ends_too(outcomes: dict[str, Session]) -> None:
     assert session.exit_code == 143
 
 
-@pytest.mark.parametrize("scene", ["kernel_busy", "kernel_counting", "execs", "held", "counted_v2"])
+@pytest.mark.parametrize(
+    "scene", ["kernel_busy", "kernel_counting", "execs", "execs_begun", "held", "counted_v2"]
+)
 def test_activity_keeps_a_session(outcomes: dict[str, Session], scene: str) -> None:
     """Each signal holds a session past its timeout, and lets go of it one timeout later."""
     session = outcomes[scene]
@@ -567,6 +585,7 @@ def test_the_end_names_the_last_signals(outcomes: dict[str, Session]) -> None:
     """The end file says how long ago each signal was seen."""
     assert re.match(r"kernel=[234] terminal=never", outcomes["kernel_busy"].end["signals"])
     assert re.search(r"exec=[234] hold=never", outcomes["execs"].end["signals"])
+    assert re.search(r"exec=[234] hold=never", outcomes["execs_begun"].end["signals"])
     assert re.search(r"hold=[234] cpu", outcomes["held"].end["signals"])
 
 
@@ -616,6 +635,7 @@ def test_a_gap_restarts_the_window(outcomes: dict[str, Session]) -> None:
     ("scene", "probe"),
     [
         ("unsure", "kernel"),
+        ("unsure_of_execs", "exec"),
         ("usage_lost", "cpu"),
         ("gpu_failing", "gpu"),
         ("gpu_hanging", "gpu"),
@@ -755,14 +775,16 @@ def test_the_clock_costs_little(
     ("command", "code", "said"),
     [
         (("-c", "exit 7"), 7, ""),
-        (("/nosuch",), 127, "not found|No such file"),
-        (("/etc",), 126, "."),
+        (("/nosuch",), 127, "^/nosuch: not found$"),
+        (("nosuch",), 127, "^nosuch: not found$"),
+        (("/etc",), 126, "^/etc: is a folder$"),
+        (("/run/mooring/settings",), 126, "^/run/mooring/settings: not executable$"),
     ],
 )
 def test_the_exit_code_passes_at_once(
     yard: Yard, command: tuple[str, ...], code: int, said: str
 ) -> None:
-    """When the command ends the container ends, with its code; sh's own where it cannot run."""
+    """When the command ends the container ends, with its code; as a shell's if it cannot run."""
     session = yard.start(*((yard.sh, *command) if len(command) == 2 else command), sample_s=60)
     assert session.wait(20) == code
     assert re.search(said, docker("logs", session.id).stderr)
@@ -851,6 +873,7 @@ def test_a_new_run_forgets_the_last(yard: Yard) -> None:
     def prepare(session: Session) -> None:
         session.write("end", "reason idle\n")
         session.write("hold", "99999999999\n")
+        session.write("exec", "99.5\n")
         session.write("x/old", "1 1\n")
         session.write("k/one/busy", "busy 4\n")
         session.write("k/one/log", "said\n")
@@ -859,6 +882,7 @@ def test_a_new_run_forgets_the_last(yard: Yard) -> None:
     session = yard.sampled(prepare=prepare, sample_s=60)
     assert not session.end
     assert not (session.run_dir / "hold").exists()
+    assert not (session.run_dir / "exec").exists()
     assert list((session.run_dir / "x").iterdir()) == []
     assert (session.run_dir / "k/one/exit").read_text() == "lost\n"
     assert (session.run_dir / "k/one/log").read_text() == "said\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,24 @@ def test_a_silent_shell_ends_at_its_idle_timeout_and_busy_ones_do_not(
         live.wait()
 
 
+def test_every_exec_starts_the_idle_window_anew(cli, mooring: Mooring, project: Path) -> None:
+    """Execs too short for the clock to meet count, and `why` tells so; mooring's own do not."""
+    make(cli, "used", "--", "sleep", "1000")
+    make(cli, "looked-at", "--", "sleep", "1000")
+    until = time.monotonic() + IDLE_S * 2.5
+    while time.monotonic() < until:
+        cli("exec", "used", "--", "true", check=0)
+        mooring.signal(mooring.get("looked-at"), "CONT")
+        time.sleep(1)
+    wait_for(lambda: ended(mooring, "looked-at"), 60, "a signal keeps a session")
+    assert "exec=never" in cli("why", "looked-at", check=0).stdout
+    assert not ended(mooring, "used")
+    wait_for(lambda: ended(mooring, "used"), 60, "an exec that is over still holds")
+    seen = re.search(r"exec=(\d+)", cli("why", "used", check=0).stdout)
+    assert seen is not None
+    assert IDLE_S - 2 <= int(seen.group(1)) <= IDLE_S + 3
+
+
 def test_the_maximum_duration_ends_everything(cli, mooring: Mooring, project: Path) -> None:
     """The maximum stands against work and holds, and its reason is told."""
     make(cli, "long", "--", "sh", "-c", "while :; do :; done", idle="off", maximum="5s")
@@ -96,7 +115,7 @@ def test_update_changes_a_running_clock(cli, mooring: Mooring, project: Path) ->
     """A new idle timeout holds at once, for a session that was made to live for ever."""
     make(cli, "patient", "--", "sleep", "1000", idle="off")
     assert "never" in cli("ps", "--format", "name,stops_in", check=0).stdout
-    cli("update", "patient", "--idle-timeout", "2s", check=0)
+    cli("update", "patient", "--idle-timeout", "15s", check=0)
     wait_for(lambda: ended(mooring, "patient"), 60, "the updated timeout ended nothing")
 
 

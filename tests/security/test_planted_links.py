@@ -28,7 +28,7 @@ def test_nothing_is_written_through_a_link(cli, mooring: Mooring, project: Path)
     victim.write_text(VICTIM)
     flags = {"command": ["sleep", "1000"], "idle_timeout": "1h"}
     session = mooring.create(resolve(flags=flags), name="planter").session
-    names = ("kernelhost", "settings", "hold", "mounts", "python", "status", "checked")
+    names = ("kernelhost", "settings", "hold", "mounts", "python", "status", "exec", "checked")
     planting = f"cd /run/mooring && for n in {' '.join(names)}; do ln -sf {victim} $n; done"
     run_in(mooring, cli, "planter", planting)
     cli("hold", "planter", "1h", check=0)
@@ -70,6 +70,7 @@ def test_no_file_of_a_session_stops_a_command(cli, mooring: Mooring, project: Pa
         printf 'busy \\302\\262' >k/y/busy && echo '{"code": -50, "oom": 3}' >k/z/exit
         mkfifo k/x/exit && rm -f status && mkfifo status kernelhost.lock
         rm -f settings && mkdir settings && rm -f hold && echo nan >hold
+        rm -f exec && mkdir exec
     """
     run_in(mooring, cli, "odd", planting)
     rows = {row["name"]: row for row in json.loads(cli("ps", "--json", check=0, timeout=20).stdout)}
@@ -77,6 +78,7 @@ def test_no_file_of_a_session_stops_a_command(cli, mooring: Mooring, project: Pa
     for command in ("describe", "why", "events"):
         cli(command, "odd", check=0, timeout=20)
     assert mooring.kernel(mooring.get("odd").id, "x").poll() == -9
+    run_in(mooring, cli, "odd", "true")
     cli("stop", "odd", "even", check=0, timeout=40)
     assert {session.state for session in mooring.sessions()} == {State.STOPPED}
 

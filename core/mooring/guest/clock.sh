@@ -18,6 +18,7 @@
 #   hold         held until this uptime, in seconds
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
+#   exec         another text for every exec that is begun, however short it is
 #   kernelhost   first line: the python that runs R/kernelhost.py (output: kernelhost.log)
 #   mounts       "DEVICE:INODE PATH" of R, then of each mount, as they were granted; empty
 #                where they cannot be told, and without it nothing starts
@@ -227,6 +228,15 @@ probe_kernels() {
 }
 
 probe_execs() {
+    if [ -f "$R/exec" ]; then
+        text=''
+        { read -r text <"$R/exec"; } 2>/dev/null
+        case $text in
+        '') unsure exec ;;
+        "$begun") ;;
+        *) begun=$text; seen exec ;;
+        esac
+    fi
     for file in "$R"/x/*; do
         [ -e "$file" ] || continue
         pid='' start=''
@@ -388,7 +398,7 @@ probe_memory() {
 # --- the loop ----------------------------------------------------------------------------
 
 clock() {
-    kernels=$NL terminals=$NL lister='' idle_warned='' max_warned=''
+    kernels=$NL terminals=$NL begun='' lister='' idle_warned='' max_warned=''
     read_uptime
     read_stat self
     clock_pid=$ID started=$now last=$now last_name=start previous=$now length=0
@@ -666,9 +676,9 @@ start_kernelhost() {
 }
 
 forget_last_run() {
-    for file in "$R"/end "$R"/status "$R"/hold "$R"/gpu "$R"/x/*; do
+    for file in "$R"/end "$R"/status "$R"/hold "$R"/gpu "$R"/exec "$R"/x/*; do
         if [ -e "$file" ]; then
-            rm -f -- "$R/end" "$R/status" "$R/hold" "$R/gpu" "$R"/x/*
+            rm -f -- "$R/end" "$R/status" "$R/hold" "$R/gpu" "$R/exec" "$R"/x/*
             break
         fi
     done
@@ -676,6 +686,20 @@ forget_last_run() {
 } 2>/dev/null
 
 fail() { printf 'mooring: %s\n' "$1" >&2; exit 125; }
+
+# Be that command. What a shell says of one that it cannot be names this script and a line of it.
+become() {
+    case $1 in
+    */*)
+        [ -e "$1" ] || cannot "$1" 'not found' 127
+        ! [ -d "$1" ] || cannot "$1" 'is a folder' 126
+        [ -x "$1" ] || cannot "$1" 'not executable' 126 ;;
+    *) command -v -- "$1" >/dev/null 2>&1 || cannot "$1" 'not found' 127 ;;
+    esac
+    exec "$@"
+}
+
+cannot() { printf '%s: %s\n' "$1" "$2" >&2; exit "$3"; }
 
 mode=${1:-}
 [ $# = 0 ] || shift
@@ -691,7 +715,7 @@ main)
             trap '' HUP INT QUIT TERM TSTP TTIN TTOU USR1 USR2 ALRM PIPE
             clock &
         ) </dev/null >/dev/null 2>&1
-        exec "$@"
+        become "$@"
     fi
     trap '' HUP INT QUIT TSTP TTIN TTOU USR2 ALRM PIPE
     trap '[ -e "$R/end" ] || end_session stopped "asked to stop"' TERM
@@ -712,13 +736,13 @@ exec)
     [ "${2:-}" = -- ] && [ $# -gt 2 ] || fail 'usage: clock.sh exec ID -- CMD ARG…'
     if read_stat self; then { printf '%s\n' "$ID $START" >"$R/x/$1"; } 2>/dev/null; fi
     shift 2
-    exec "$@"
+    become "$@"
     ;;
 shell)
     if is_count "${1:-}" && is_count "${2:-}" && command -v stty >/dev/null 2>&1; then
         stty rows "$1" cols "$2" 2>/dev/null
     fi
-    if [ "${3:-}" = -- ] && [ $# -gt 3 ]; then shift 3; exec "$@"; fi
+    if [ "${3:-}" = -- ] && [ $# -gt 3 ]; then shift 3; become "$@"; fi
     if command -v bash >/dev/null 2>&1; then exec bash; fi
     exec sh
     ;;

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mooring import blueprint, guestfiles
 from mooring.engines.base import Stream
-from mooring.errors import EngineError, SessionStateError
+from mooring.errors import EngineError, EngineUnavailable, SessionStateError
 from mooring.folder import GUEST_RUN, Folder
 from mooring.kernels import KernelHandle, host_lives, others_live
 from mooring.processes import process_mark
@@ -39,6 +39,20 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done 2>/dev/null
 """
 
+# $0 a folder, then a command. Asked in the container: an engine's refusal names its own parts,
+# and comes in the place of the command's output.
+_IN_FOLDER = """
+if ! CDPATH= cd -- "$0" 2>/dev/null; then
+    if [ -d "$0" ]; then printf 'error: no permission to enter %s in the session\\n' "$0"
+    elif [ -e "$0" ]; then printf 'error: %s is no folder in the session\\n' "$0"
+    else printf 'error: there is no folder %s in the session\\n' "$0"
+    fi >&2
+    echo 'hint: make it there first, or choose another --workdir' >&2
+    exit 125
+fi
+exec "$@"
+"""
+
 
 class Inside(Lifecycle):
     """What joins the processes in a session."""
@@ -56,15 +70,19 @@ class Inside(Lifecycle):
         detach_keys: str = "",
         mark: str = "",
     ) -> Stream:
-        """Start a process in a running session; without a terminal it counts as activity.
+        """Start a process in a running session.
+
+        It starts the idle window anew; without a terminal it counts as activity while it lives.
 
         Args:
             argv: the command; empty for a shell.
             size: rows and columns of the terminal, right from its first moment.
+            workdir: where there is no such folder, that is printed and the exit code is 125.
             mark: a plain word of the caller's, by which ``signal`` finds a process without a
                 terminal; one is made up without.
 
         Raises:
+            SessionNotFound, SessionStateError: it has ended meanwhile.
             EngineError
         """
         if tty:
@@ -72,8 +90,8 @@ class Inside(Lifecycle):
         else:
             mark = mark or secrets.token_hex(4)
             command = ["/bin/sh", blueprint.CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
-        stream = self.engine.exec(
-            session.container,
+        stream = self._begin(
+            session,
             command,
             tty=tty,
             stdin=stdin,
@@ -84,6 +102,36 @@ class Inside(Lifecycle):
         if size:
             stream.resize(*size)
         return stream
+
+    def _begin(
+        self,
+        session: Session,
+        command: list[str],
+        *,
+        tty: bool,
+        stdin: bool,
+        env: Mapping[str, str] | None,
+        workdir: str | None,
+        detach_keys: str,
+    ) -> Stream:
+        """Start what a user asked for, and have the session's clock know of it."""
+        Folder.open(session.id).mark_exec()
+        if workdir:
+            command = ["/bin/sh", "-c", _IN_FOLDER, workdir, *command]
+        try:
+            return self.engine.exec(
+                session.container,
+                command,
+                tty=tty,
+                stdin=stdin,
+                env=env,
+                detach_keys=detach_keys,
+            )
+        except EngineUnavailable:
+            raise
+        except EngineError:
+            self.running(session.name)  # says what has become of it
+            raise
 
     def signal(self, session: Session, name: str, mark: str = "") -> None:
         """Send a signal into a session, as a terminal's Ctrl-C would.
@@ -132,6 +180,7 @@ class Inside(Lifecycle):
             A ``Kept``; where no keeper can be started (the disk is full) the stream itself.
 
         Raises:
+            SessionNotFound, SessionStateError: it has ended meanwhile.
             EngineError
         """
         folder = Folder.open(session.id)
@@ -150,8 +199,8 @@ class Inside(Lifecycle):
                 detach_keys=detach_keys,
             )
         # whoever joins it resizes it, too: here that would wait until the process has begun
-        stream = self.engine.exec(
-            session.container,
+        stream = self._begin(
+            session,
             _in_terminal(argv, size),
             tty=True,
             stdin=True,
