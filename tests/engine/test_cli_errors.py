@@ -87,6 +87,7 @@ FLAGS = {
     "a missing file": (["-f", "nosuch.yml"], 2, "nosuch.yml: No such file"),
     "a folder as file": (["-f", "."], 2, "not a regular file"),
     "a negative size": (["--memory", "-1"], 2, "--memory"),
+    "more CPUs than there are": (["--cpus", "4096"], 1, "more CPUs than there are: the engine's"),
     "a count that is text": (["--gpus", "many"], 2, "--gpus: 'many' is not a number"),
     "gpus": (["--gpus", "1000"], 1, "1000 GPUs: this machine has "),
     "another target": (["--target", "k8s://x"], 2, "target"),

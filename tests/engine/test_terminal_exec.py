@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mooring.errors import SessionStateError
 from mooring.service import Mooring
 from mooring.session import State
 
@@ -114,8 +115,10 @@ def test_exit_codes_and_streams_are_the_commands_own(cli, name) -> None:
     done = cli("exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 42", check=42)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
     assert cli("exec", name, "--", "sh", "-c", "kill -9 $$").returncode == 137
-    assert cli("exec", name, "--", "nosuchcommand").returncode == 127
-    assert cli("exec", name, "--", "/etc").returncode == 126
+    done = cli("exec", name, "--", "nosuchcommand", check=127)
+    assert done.stderr == "nosuchcommand: not found\n"
+    done = cli("exec", name, "--", "/etc", check=126)
+    assert done.stderr == "/etc: is a folder\n"
 
 
 def test_a_command_that_closes_its_output_is_waited_for(cli, name) -> None:
@@ -131,6 +134,29 @@ def test_moorings_own_failure_is_125(cli, name) -> None:
     cli("stop", name, check=0)
     done = cli("exec", name, "--", "true", check=125)
     assert "hint: start it again: mooring start pipe" in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_told(cli, name) -> None:
+    """--workdir with no such folder in the session is one error with a hint, and nothing runs."""
+    done = cli("exec", "-w", "/no such", name, "--", "echo", "ran", check=125)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: there is no folder /no such in the session\nhint: ")
+    done = cli("exec", "-w", "/etc/passwd", name, "--", "echo", "ran", check=125)
+    assert "error: /etc/passwd is no folder in the session\nhint: " in done.stderr
+    assert cli("exec", "-w", "/etc", name, "--", "pwd", check=0).stdout == "/etc\n"
+
+
+def test_a_session_that_has_just_stopped_is_told(cli, mooring, name) -> None:
+    """Between the look at a session and its exec it may stop: said as if it had been before."""
+    session = mooring.running(name)
+    cli("stop", name, check=0)
+    for begin in (
+        lambda: mooring.exec(session, ["true"], tty=False, stdin=False),
+        lambda: mooring.open_terminal(session, ["true"], size=(24, 80)),
+    ):
+        with pytest.raises(SessionStateError, match="session pipe is stopped") as raised:
+            begin()
+        assert raised.value.hint == "start it again: mooring start pipe"
 
 
 def test_options_after_the_name_are_not_run(cli, name) -> None:

@@ -609,7 +609,7 @@ class DockerEngine:
             why = _one_line(str(error.explanation or error))
             if error.response is not None:
                 error.response.close()  # the SDK leaves a refused stream's connection open
-            raise EngineError(f"{doing}: {why}", _hint(why)) from error
+            raise _refusal(doing, why) from error
         except (
             DockerException,
             StreamParseError,
@@ -751,6 +751,7 @@ def _bindings(ports: Sequence[tuple[int, int]]) -> dict[int, list[tuple[str, ...
 
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
+_TOO_MANY_CPUS = re.compile(r"Range of CPUs is from [\d.]+ to ([\d.]+)")
 
 
 def _numbers(version: str) -> list[int]:
@@ -774,11 +775,17 @@ def _epoch(stamp: str) -> float:
     return whole.astimezone(timezone.utc).timestamp() + float(found.group(3) or 0)
 
 
-def _hint(why: str) -> str:
-    """What helps against a refusal of the engine's own."""
+def _refusal(doing: str, why: str) -> EngineError:
+    """A refusal of the engine's own, with what helps against it."""
+    if found := _TOO_MANY_CPUS.search(why):
+        most = f"{float(found.group(1)):g}"
+        return EngineError(
+            f"more CPUs than there are: the engine's machine has {most}", f"ask for {most} at most"
+        )
+    hint = ""
     if "could not select device driver" in why:
-        return "it gives no GPUs: install the NVIDIA container toolkit, then restart the engine"
-    return ""
+        hint = "it gives no GPUs: install the NVIDIA container toolkit, then restart the engine"
+    return EngineError(f"{doing}: {why}", hint)
 
 
 def _one_line(text: str) -> str:
