@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 FEWEST_LETTERS = 4
+COMMANDS = {"remove": "rm"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def choose(
     Args:
         everything: all that ``fits``, after a question; ``names`` must be empty.
         yes: ask nothing.
-        verb: what is going to happen to them, for the question: ``stop``.
+        verb: what is going to happen to them, for the question: ``stop``; the command's name, or
+            one of ``COMMANDS``.
         others: a name, but no pattern, may also be another user's session; it is ``foreign``.
 
     Raises:
@@ -51,13 +53,14 @@ def choose(
         SessionNotFound: ``everything``, and there is none.
         typer.Exit: the answer was no.
     """
+    command = COMMANDS.get(verb, verb)
     if everything:
         if names:
             raise SpecError("names and --all are both given", "keep one of them")
         return Chosen(_everything(mooring, yes, verb, fits))
     if not names:
         raise SpecError(
-            f"{verb} needs the name of a session, or a pattern such as 'bert-*'",
+            f"{command} needs the name of a session, or a pattern such as 'bert-*'",
             "mooring ps lists them",
         )
     found: dict[str, Session] = {}
@@ -126,7 +129,8 @@ def _everything(
         return found
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise SpecError(
-            f"{verb} --all asks first, and there is no terminal to ask at", "say --all --yes"
+            f"{COMMANDS.get(verb, verb)} --all asks first, and there is no terminal to ask at",
+            "say --all --yes",
         )
     names = ", ".join(clean(session.name) for session in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -87,11 +87,14 @@ def start(
     from mooring.session import State
 
     longest = longest_wait(max_wait)
-    deadline = None if longest is None else time.monotonic() + longest
     mooring = Mooring()
+    began = 0.0
 
     def act(session: Session) -> None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        nonlocal began
+        began = began or time.monotonic()  # the first one has all of it
+        passed = 0.0 if longest is None else time.monotonic() - began
+        left = None if longest is None else max(0.0, longest - passed)
         with interruptible(), steps() as progress:
             mooring.start(session.id, progress=progress, max_wait_s=left)
 

@@ -172,7 +172,8 @@ def _wanted(filters: Sequence[str], states: Sequence[str]) -> dict[str, list[str
     for text in filters:
         key, equals, value = text.partition("=")
         if not equals or key not in FIELDS:
-            raise SpecError(f"--filter: {text!r} is not KEY=VALUE", f"keys: {', '.join(FIELDS)}")
+            wrong = f"no field {key!r}" if equals else f"{text!r} is not KEY=VALUE"
+            raise SpecError(f"--filter: {wrong}", f"there is: {', '.join(FIELDS)}")
         wanted.setdefault(key, []).append(value)
     for text in states:
         for state in text.split(","):

@@ -291,7 +291,7 @@ def resolve_spec(
     file: Path | None, values: Values, command: list[str] | None = None
 ) -> ResolvedSpec:
     """The spec of a command line: its flags over its file."""
-    from mooring.config import resolve
+    from mooring.config import flag_of, resolve
 
     flags = spec_flags(values)
     if command:
@@ -301,7 +301,7 @@ def resolve_spec(
     }
 
     def flag(key: str) -> str:
-        return given.get(key) or f"flag --{key.replace('_', '-')}"
+        return given.get(key) or flag_of(key)
 
     return resolve(flags=flags, file=file, profile=values.get("profile"), flag=flag)
 

@@ -50,6 +50,7 @@ NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports",
 
 _MERGED = ("env", "secrets")
 _TEXT = frozenset({"name", "image", "pull", "kernel", "command", "target", "encrypt"})
+_FLAGS = {"inputs": "input", "outputs": "output", "ports": "port", "secrets": "secret"}
 _ALTERNATIVES = {"image": "build", "build": "image"}
 
 
@@ -97,6 +98,11 @@ def profiles_dir(user_config: Path | None = None) -> Path:
     return (user_config or user_config_path()).parent / "profiles"
 
 
+def flag_of(key: str) -> str:
+    """What a key is called on the command line: ``flag --idle-timeout``, ``flag --input``."""
+    return f"flag --{_FLAGS.get(key, key).replace('_', '-')}"
+
+
 def resolve(
     *,
     flags: Mapping[str, object],
@@ -105,7 +111,7 @@ def resolve(
     environ: Mapping[str, str] = os.environ,
     user_config: Path | None = None,
     profiles: Path | None = None,
-    flag: Callable[[str], str] = lambda key: f"flag --{key.replace('_', '-')}",
+    flag: Callable[[str], str] = flag_of,
 ) -> ResolvedSpec:
     """Put a spec together from its six sources; every door calls this.
 

@@ -58,13 +58,13 @@ def start(engine: Engine, container: str) -> None:
         raise taken(error.port, holder(engine, error.port)) from error
 
 
-def taken(port: int, held_by: str) -> PortTaken:
+def taken(
+    port: int,
+    held_by: str,
+    hint: str = "use another port, or leave the first number out for any free one",
+) -> PortTaken:
     """The error for a port that somebody holds."""
-    return PortTaken(
-        f"port {port} of {LOOPBACK} is taken by {held_by}",
-        "use another port, or leave the first number out for any free one",
-        port=port,
-    )
+    return PortTaken(f"port {port} of {LOOPBACK} is taken by {held_by}", hint, port=port)
 
 
 def holder(engine: Engine | None, port: int) -> str:
@@ -86,6 +86,8 @@ def _parts(text: str) -> tuple[str, str, str]:
     *before, there = rest.split(":")
     if address is None and len(before) > 1:
         address, before = ":".join(before[:-1]), before[-1:]
+        if re.fullmatch("[0-9]+", address):  # a third number
+            raise ValueError(_FORM)
     if len(before) > 1:
         raise ValueError(_FORM)
     return (LOOPBACK if address is None else address), (before[0] if before else ""), there

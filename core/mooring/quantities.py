@@ -103,11 +103,14 @@ def parse_gpu_count(value: object) -> int | float:
     """Read a number of GPUs: a whole number (int), or a share of one (float below 1).
 
     Raises:
-        ValueError: anything else, and more than 1024; the message reads on from a key's name.
+        ValueError: anything else, a share finer than a thousandth, and more than 1024; the message
+            reads on from a key's name.
     """
     count = _number(value)
     if count is not None and 0 <= count <= 1024:
         if 0 < count < 1:
+            if abs(count * 1000 - round(count * 1000)) > 1e-6:
+                raise ValueError("must be a share in thousandths at the finest, such as 0.333")
             return float(count)
         if count == int(count):
             return int(count)

@@ -226,9 +226,13 @@ class Mount(_Strict):
         if isinstance(value, Mapping) and "name" not in value:
             source = value.get("source")
             if isinstance(source, str):
+                if source and not source.strip("/"):
+                    raise ValueError("would give this machine away; give the folder with your data")
                 name = source.rstrip("/").rpartition("/")[2]
                 if name in ("", ".", "..", "~"):
-                    raise ValueError("has no name of its own: write {name: …, source: …}")
+                    raise ValueError(
+                        "has no name of its own: write NAME=PATH, or {name: …, source: …}"
+                    )
                 value = {**value, "name": name}
         return value
 

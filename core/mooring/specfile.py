@@ -40,6 +40,8 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 #: Under these keys values are text: `VERSION: 1.10`, `MODE: off` and `[sleep, 010]` stay as
 #: written, where YAML 1.1 would make them 1.1, false and 8, and 22:22 a number to base 60.
 _VERBATIM = frozenset({"env", "command", "ports"})
+#: Lists of what is no secret.
+_LISTS = frozenset({"inputs", "outputs", "ports"})
 
 
 @dataclass(frozen=True)
@@ -342,7 +344,8 @@ def validate(
     Args:
         data: keys as a spec file has them, aliases included.
         where: the document, or a function, that says where a key path was written.
-        label: where it all was written, when `where` is None: `flag --image`.
+        label: where it all was written, when `where` is None: `flag --image`. Of a list only the
+            item that is wrong is named.
 
     Raises:
         SpecError: with the first problem in the file's order, in one line, and how many more
@@ -384,10 +387,24 @@ def check(
     elif where is not None:
         place = where(key)
     text, hint = _explain(model, what, key, problem)
-    dotted = one_line(".".join(str(step) for step in key), 100)
+    shown = _item(data, key) if label and where is None else key
+    dotted = one_line(".".join(str(step) for step in shown), 100)
     more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
     parts = f"{dotted} {text}" if dotted else text
     raise SpecError(f"{place}: {parts}{more}" if place else f"{parts}{more}", hint) from None
+
+
+def _item(data: Mapping[str, Any], key: KeyPath) -> KeyPath:
+    """A key in an item of a list as who wrote that list alone knows it: by the item's own text.
+
+    Only where such text may be shown.
+    """
+    index = key[1] if len(key) > 1 and key[0] in _LISTS else None
+    if not isinstance(index, int):
+        return key
+    items = data.get(str(key[0]))
+    item = items[index] if isinstance(items, (list, tuple)) and index < len(items) else None
+    return key[2:] or ((str(item),) if isinstance(item, (str, int)) else ())
 
 
 def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> tuple[str, str]:

@@ -121,7 +121,7 @@ def test_lists_replace() -> None:
     """A higher source's list takes the lower one's place."""
     resolved = go(file="inputs: [a, b]", flags={"inputs": ["c"]})
     assert [mount.name for mount in resolved.spec.inputs] == ["c"]
-    assert resolved.origins["inputs"] == "flag --inputs"
+    assert resolved.origins["inputs"] == "flag --input"
 
 
 def test_image_and_build_replace_each_other() -> None:
@@ -194,6 +194,16 @@ def test_empty_variables_are_absent() -> None:
         ({"environ": {"MOORING_PULL": "12"}}, "environment MOORING_PULL: pull must be always"),
         ({"flags": {"idle_timeout": "soon"}}, "flag --idle-timeout: idle_timeout must be"),
         ({"flags": {"imagge": "x"}}, "flag --imagge: imagge is not a key"),
+        ({"flags": {"ports": ["80", "99999"]}}, "flag --port: 99999 must be a port such as 8080"),
+        ({"flags": {"ports": ["80:80:80"]}}, "flag --port: 80:80:80 must be a port such as 8080"),
+        ({"flags": {"inputs": ["/"]}}, "flag --input: / would give this machine away"),
+        ({"flags": {"inputs": [".."]}}, "flag --input: .. has no name of its own: write NAME="),
+        (
+            {"flags": {"outputs": [{"name": "a/b", "source": "x"}]}},
+            "flag --output: name must be a plain name",
+        ),
+        ({"flags": {"inputs": "a,.."}}, "flag --input: has no name of its own"),
+        ({"flags": {"gpus": "0.0001"}}, "flag --gpus: gpus must be a share in thousandths"),
         ({"file": "gpus: 0\nhome: 5"}, "session.yml:2:1: home must be"),
         ({"user": "gpus: 0\nhome: 5"}, "config.yml:2:1: home must be"),
         ({"user": "- a"}, "config.yml:1:1: not a mapping"),

@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from mooring.engines.fake import FakeEngine
+from mooring.errors import SpecError
 from mooring.folder import ClockStatus, KernelEntry
 from mooring.gpus import Claim, Gpu, GpuUse, Holder
 from mooring.gpus.queue import Waiting
+from mooring.service import Mooring
 from mooring.session import Session, State
 from mooring_cli import cells, gpus, look, output, top
+from mooring_cli.choosing import choose
 
 ROOT = Path(__file__).parents[2]
 SGR = re.compile(r"\033\[[0-9;]*m")
@@ -176,6 +180,24 @@ def test_why_tells_what_is_waited_for_and_what_is_unused(stage: Any) -> None:
     )
     assert "diffusion-xl is running (gpu lost)" in stage.said("mooring why diffusion-xl", 80)
     assert "0.5, unused for 25m" in stage.said("mooring why vision-lab", 80)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("foo=1", "--filter: no field 'foo'"), ("running", "--filter: 'running' is not KEY=VALUE")],
+)
+def test_a_filter_that_is_none(said: str, message: str) -> None:
+    """It is told whether the field or the form is wrong, and which fields there are."""
+    with pytest.raises(SpecError) as caught:
+        look._wanted([said], [])
+    assert caught.value.message == message
+    assert caught.value.hint.startswith("there is: name, id, ")
+
+
+def test_commands_are_called_as_they_are_typed(state: Path) -> None:
+    """What removes is rm."""
+    with pytest.raises(SpecError, match=r"^rm needs the name of a session"):
+        choose(Mooring(FakeEngine()), None, verb="remove")
 
 
 def test_gpus_as_json(stage: Any) -> None:
