@@ -62,7 +62,7 @@ def install(
     path = kernelspecs.install(chosen, content, prefix=root, user=root is None)
     print(chosen)
     note(f"written to {path}")
-    note(f"pick it in JupyterLab, or: jupyter console --kernel {chosen}")
+    note(f"pick it in JupyterLab, or run a script in it: jupyter run --kernel {chosen} FILE.py")
 
 
 @app.command("list")

@@ -99,6 +99,9 @@ def run_steps(began: float) -> None:
     out.print(f"{shown(results / 'summary.json')}     what it computed")
 
     step("The same session in JupyterLab, with its panel: make lab. By hand:")
+    activate = Path(sys.executable).parent / "activate"
+    if activate.exists() and os.environ.get("VIRTUAL_ENV") != sys.prefix:
+        command("source", shown(activate), run=False)
     command(
         "mooring", "kernel", "install", "-f", spec, "--session", NAME, "--sys-prefix", run=False
     )
