@@ -86,6 +86,22 @@ def test_max_wait_exits_with_3_and_leaves_nothing(cli: Cli, mooring: Mooring, fu
     cli("create", "--gpus", "1", "--max-wait", "0", check=3)
 
 
+def test_free_gpus_that_are_kept_for_others_are_told(
+    cli: Cli, nvml: FakeGpus, project: Path
+) -> None:
+    """Who could have free ones is told who is in front; gpus tells for whom they are kept."""
+    cli("create", "-d", "--name", "g3", "--gpus", "3", check=0)
+    cli("create", "--enqueue-only", "--name", "g8", "--gpus", "8", check=0)
+    done = cli("create", "--gpus", "1", "--max-wait", "1", check=3)
+    assert "2nd in the queue for 1 GPU; behind g8 (8 GPUs)\n" in done.stderr
+    assert "ask for less" not in done.stderr
+    said = cli("gpus", check=0).stdout
+    assert "free: 5, kept for who waits" in said
+    assert "waiting: g8 (" in said
+    assert said.count("kept for g8") == 5
+    assert sum(use["kept_for"] == "g8" for use in json.loads(cli("gpus", "--json").stdout)) == 5
+
+
 def test_ctrl_c_in_the_queue_leaves_nothing(
     cli: Cli, mooring: Mooring, full: None, background: Background
 ) -> None:
@@ -168,7 +184,7 @@ def test_start_waits_for_its_gpus_again(
     cli("stop", "old", check=0)
     cli("create", "-d", "--name", "new", "--gpus", "8", check=0)
     done = cli("start", "old", "--max-wait", "1s", check=3)
-    assert "in the queue" in done.stderr
+    assert "no turn within 1 s: 1st in the queue" in done.stderr
     assert mooring.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         assert "1st in the queue for " in told(waiting)
