@@ -212,7 +212,8 @@ def in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:
     from mooring.terminals.keeper import unattached
     from mooring.terminals.pump import exit_code
 
-    looking = mooring.exec(session, ["sh", "-c", "command -v tmux"], tty=False, stdin=False)
+    look = ["sh", "-c", "command -v tmux"]
+    looking = mooring.engine.exec(session.container, look)  # no activity of the user's
     with contextlib.closing(looking):
         while looking.socket().recv(4096):
             pass
