@@ -113,7 +113,7 @@ class Forwarder:
         """
         found = []
         for here, there in self._pairs:
-            number, sockets = _listen(here, self._told)
+            number, sockets = _listen(here, there, self._told)
             self._listening += [(each, there) for each in sockets]
             found.append((number, there))
         self._begin()
@@ -355,8 +355,11 @@ def _received(far: socket.socket) -> bytes:
         return b""
 
 
-def _listen(port: int, told: Callable[[str], None]) -> tuple[int, list[socket.socket]]:
+def _listen(port: int, there: int, told: Callable[[str], None]) -> tuple[int, list[socket.socket]]:
     """Sockets of 127.0.0.1 and ::1 that listen on one port, and its number.
+
+    Args:
+        there: the session's port, for the error.
 
     ::1 too, because ``localhost`` means it first: a stranger who held it there would get what is
     meant for the session.
@@ -366,7 +369,8 @@ def _listen(port: int, told: Callable[[str], None]) -> tuple[int, list[socket.so
     """
     first = _bound(socket.AF_INET, "127.0.0.1", port)
     if first is None:
-        raise ports.taken(port, ports.holder(None, port))
+        hint = f"write another one before the session's, or 0:{there} for any free one"
+        raise ports.taken(port, ports.holder(None, port), hint)
     number = int(first.getsockname()[1])
     sockets = [first]
     try:

@@ -356,6 +356,8 @@ def test_ports_are_checked(cli: Cli, box: str, forward: Start) -> None:
     there = forward(box, "0:7001")
     taken = cli("port-forward", box, f"{there.ports[0]}:7001", check=1).stderr
     assert f"port {there.ports[0]} of 127.0.0.1 is taken by process {there.process.pid}" in taken
+    assert "0:7001 for any free one" in taken
+    assert "leave the first number out" not in taken  # here that means the same number
     for wrong in ("x", "0", "70000", "1:2:3", "-1", "80:", "99999:1"):
         assert "is no port" in cli("port-forward", box, "--", wrong, check=2).stderr
     assert [parse("1:2"), parse(":2"), parse("0:2"), parse("2")] == [(1, 2), (0, 2), (0, 2), (2, 2)]

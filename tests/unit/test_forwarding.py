@@ -65,7 +65,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def listening(forwarder: Forwarder) -> int:
-    number, sockets = forwarding._listen(0, lambda line: None)
+    number, sockets = forwarding._listen(0, PORT, lambda line: None)
     forwarder._listening = [(each, PORT) for each in sockets]
     return number
 
