@@ -10,17 +10,49 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring.errors import SpecError
+from mooring.errors import SessionStateError, SpecError
 from mooring_cli import options as opt
 from mooring_cli.output import note
 
 if TYPE_CHECKING:
-    from mooring.copying.copier import Copier, Place
+    from mooring.copying.copier import Copier
+    from mooring.copying.sides import Place
+    from mooring.copying.stopped import StoppedCopier
+    from mooring.service import Mooring
+
+
+def complete_places(incomplete: str) -> list[str]:
+    """Sessions for the shell, as ``NAME:`` and ``NAME:~/``, with this machine's files beside them.
+
+    Nothing where no session fits: the shell then completes files by itself. Two for each session,
+    so that no shell takes the first colon for the end of the word.
+    """
+    if ":" in incomplete or "/" in incomplete:
+        return []
+    places = [f"{name}:{path}" for name in opt.complete_names(incomplete) for path in ("", "~/")]
+    if places:
+        with contextlib.suppress(OSError):
+            places += sorted(
+                f"{entry.name}/" if entry.is_dir() else entry.name
+                for entry in os.scandir()
+                if entry.name.startswith(incomplete) and entry.name[:1] != "."
+            )
+    return places
 
 
 def cp(
-    source: Annotated[str, typer.Argument(help="PATH, NAME:PATH, or - for a tar stream.")],
-    target: Annotated[str, typer.Argument(help="NAME:PATH, PATH, or - for a tar stream.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="PATH, NAME:PATH, or - for a tar stream.", autocompletion=complete_places
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="NAME:PATH, PATH, or - for a tar stream.", autocompletion=complete_places
+        ),
+    ],
     follow: Annotated[
         bool, typer.Option("--follow-link", "-L", help="If SOURCE is a link, what it leads to.")
     ] = False,
@@ -28,13 +60,14 @@ def cp(
 ) -> None:
     """Copy files and folders to or from a session, by docker cp's rules.
 
-    One side is NAME:PATH; a relative PATH starts at the session's working directory. A folder
+    One side is NAME:PATH; a relative PATH starts at the session's working directory, and ~/ is
+    its home. Of a session that is stopped, its home and its mounts can be copied. A folder
     becomes TARGET, or goes into it if that is there; SOURCE/. means what is in it. Modes, times
     and links are kept. Each file appears whole or not at all; nothing is put in place where a
     file would take a folder's place, or a folder a file's. Exit code 1 if something had to be
     left out.
     """
-    from mooring.copying.copier import Copier, Place
+    from mooring.copying.sides import Place
     from mooring.service import Mooring
 
     sides = Place.parse(source), Place.parse(target)
@@ -47,15 +80,29 @@ def cp(
             else f"copy by a stream: mooring cp {source} - | mooring cp - {target}",
         )
     mooring = Mooring()
-    session = mooring.running(names[0])
     with _progress(quiet, lambda: _size(sides[0])) as progress:
-        whole = _copy(Copier(mooring, session, told=note, progress=progress), *sides, follow)
+        whole = _copy(_copier(mooring, names[0], progress), *sides, follow)
     if not whole:
         raise typer.Exit(1)
 
 
-def _copy(copier: Copier, source: Place, target: Place, follow: bool) -> bool:
-    from mooring.copying.copier import CopyError
+def _copier(mooring: Mooring, name: str, progress: Callable[[int], None]) -> Copier | StoppedCopier:
+    """The one for a session as it is: running, or ended with its files still here."""
+    from mooring.copying.copier import Copier
+
+    try:
+        return Copier(mooring, mooring.running(name), told=note, progress=progress)
+    except SessionStateError:
+        from mooring.copying.stopped import StoppedCopier
+
+        session = mooring.get(name)
+        if not StoppedCopier.takes(session):
+            raise
+        return StoppedCopier(session, told=note, progress=progress)
+
+
+def _copy(copier: Copier | StoppedCopier, source: Place, target: Place, follow: bool) -> bool:
+    from mooring.copying.sides import CopyError
 
     if source.is_stream:
         if sys.stdin.isatty():

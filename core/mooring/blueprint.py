@@ -177,7 +177,14 @@ def container_config(
     consent.require(resolved, plan.grants)  # a link may lead elsewhere by now
     policy.load().check(spec, plan.sources, resolved.origins)
     (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
-    folder.update_record(mounts=[[bind.source, bind.target] for bind in plan.granted])
+    folder.update_record(
+        mounts=[[bind.source, bind.target] for bind in plan.granted],
+        layout={  # for who copies files while it does not run
+            "workdir": plan.workdir,
+            "binds": [[bind.source, bind.target, bind.read_only] for bind in plan.binds],
+            "image": [bind.target for bind in facts.binds],
+        },
+    )
     folder.update_record(python=facts.python, note=plan.note)
     if spec.kernel:
         (folder.run / "kernelhost").write_text(f"{facts.python}\n")

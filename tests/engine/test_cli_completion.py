@@ -98,6 +98,20 @@ def test_bash_completes_commands_and_options(script) -> None:
     assert run("bash", BASH.format(script=path, command="exec", typed="zz"), script.environ) == "\n"
 
 
+def test_bash_completes_the_sides_of_a_copy(script, project: Path) -> None:
+    """In bash, cp's sides are sessions with a colon, or its home, and files of this machine."""
+    (project / "bert-file").touch()
+    (project / "beside").mkdir()
+    sessions = ["bert-1:", "bert-1:~/", "bert-2:", "bert-2:~/"]
+    for command in ("cp", "cp here"):
+        text = BASH.format(script=script("bash"), command=command, typed="be")
+        said = run("bash", text, script.environ).split()
+        assert said == [*sessions, "bert-file", "beside/"], command
+    for typed in ("zz", "./be", "bert-1:x"):  # the shell's own: files
+        text = BASH.format(script=script("bash"), command="cp", typed=typed)
+        assert run("bash", text, script.environ) == "\n", typed
+
+
 def test_zsh(script) -> None:
     """In zsh, the names that fit are offered."""
     text = ZSH.format(script=script("zsh"), command="exec", typed="be", count=2)
@@ -105,6 +119,8 @@ def test_zsh(script) -> None:
     assert "bert-1" in said
     assert "bert-2" in said
     assert "other" not in said
+    text = ZSH.format(script=script("zsh"), command="cp", typed="bert-1", count=2)
+    assert r"bert-1\:" in run("zsh", text, script.environ)  # a bare colon would end the word
 
 
 def test_fish(script) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from mooring.copying import copier as module
-from mooring.copying import packing
-from mooring.copying.copier import Copier, CopyError, Looked
+from mooring.copying import packing, sides
+from mooring.copying.copier import Copier, Looked
 from mooring.copying.packing import header
+from mooring.copying.sides import CopyError
 
 
 class Process:
@@ -88,7 +89,7 @@ def test_a_target_that_cannot_be_opened_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder of another user's, as a target, is one line."""
-    monkeypatch.setattr(module, "_folder", failing(errno.EACCES, str(tmp_path)))
+    monkeypatch.setattr(sides, "_folder", failing(errno.EACCES, str(tmp_path)))
     with pytest.raises(CopyError, match=r"^/.*: Permission denied "):
         Held(FILE).fetch("x", str(tmp_path))
 
@@ -105,7 +106,7 @@ def test_drafts_that_cannot_be_listed_hinder_no_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clearing up after others is no condition of a copy."""
-    monkeypatch.setattr(module, "_sweep", failing(errno.EIO))
+    monkeypatch.setattr(sides, "_sweep", failing(errno.EIO))
     assert Held(FILE, Process(CONTENT)).fetch("x", str(tmp_path / "out"))
     assert (tmp_path / "out").is_file()
 

@@ -10,7 +10,8 @@ import contextlib
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from types import MappingProxyType
 
 from mooring.copying.unpacking import BLOCK, CHUNK, FOLDER, PLAIN_MODE, shown
 from mooring.errors import MooringError
@@ -36,6 +37,7 @@ def pack(
     *,
     told: Callable[[str], None],
     progress: Callable[[int], None],
+    left_out: Mapping[tuple[int, int], str] = MappingProxyType({}),
 ) -> Generator[bytes, None, None]:
     """One file, link or folder with all that is in it, as a tar stream without its end.
 
@@ -46,20 +48,26 @@ def pack(
         root: what it is called in the stream.
         told: called with a line for each file that is left out.
         progress: called with how many bytes of content were read.
+        left_out: what does not go along, by device and inode, and why.
 
     Raises:
         MooringError: a file shrank while it was read.
         OSError: it cannot be read.
     """
     found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    if stat.S_ISDIR(found.st_mode):
+    if (found.st_dev, found.st_ino) in left_out:
+        why = left_out[found.st_dev, found.st_ino]
+        told(f"left out: {shown(root.partition('/')[2] or name)} is {why}")
+    elif stat.S_ISDIR(found.st_mode):
         here = os.open(name, FOLDER, dir_fd=above)
         try:
             yield header(root, tarfile.DIRTYPE, os.fstat(here))
             with os.scandir(here) as entries:
                 names = sorted(entry.name for entry in entries)
             for each in names:
-                yield from pack(here, each, f"{root}/{each}", told=told, progress=progress)
+                yield from pack(
+                    here, each, f"{root}/{each}", told=told, progress=progress, left_out=left_out
+                )
         finally:
             os.close(here)
     elif stat.S_ISLNK(found.st_mode):
