@@ -328,9 +328,29 @@ class Folder:
                 gpu_lost=gpu == "lost",
                 gpu_absent=gpu == "absent",
             )
-            return self._with_hold(status)
+            return self._with_hold(self._with_exec(status))
         except (KeyError, ValueError):
             return None
+
+    def _with_exec(self, status: ClockStatus) -> ClockStatus:
+        """An exec that was begun since the clock's last sample counts at once."""
+        try:
+            ago_s = uptime() - _number(guestfiles.text(self.run, "exec"))
+        except ValueError:
+            return status
+        if not 0 <= ago_s < status.age_s:
+            return status
+        idle_in_s = status.idle_in_s
+        if idle_in_s is not None:
+            idle_in_s = max(idle_in_s, (self.setting_s("idle_timeout_s") or 0.0) - ago_s)
+        others = tuple(signal for signal in status.active if signal != "exec")
+        return replace(
+            status,
+            active=(*others, "exec"),
+            idle_in_s=idle_in_s,
+            last_signal="exec",
+            last_signal_ago_s=ago_s,
+        )
 
     def _with_hold(self, status: ClockStatus) -> ClockStatus:
         """A hold that came or went since the clock's last sample counts at once."""

@@ -178,6 +178,34 @@ def test_a_hold_counts_before_the_clock_has_seen_it(folder: Folder) -> None:
     assert status.idle_in_s is None
 
 
+def test_an_exec_counts_before_the_clock_has_seen_it(folder: Folder) -> None:
+    """Begun since the last sample it starts the window anew; any other text is passed over."""
+    now = uptime()
+    folder.write_settings(idle_timeout_s=600.0)
+    write_status(
+        folder, sampled=now - 3, idle_at=now + 10, active="", last_signal=f"{now - 590:.2f} start"
+    )
+    for odd in ("garbage", "nan", f"{now - 4:.2f}", f"{now + 1000:.2f}"):
+        (folder.run / "exec").write_text(odd)
+        status = folder.status()
+        assert status is not None
+        assert (status.active, status.last_signal) == ((), "start")
+        assert status.idle_in_s == pytest.approx(10, abs=1)
+    folder.mark_exec()
+    status = folder.status()
+    assert status is not None
+    assert (status.active, status.last_signal) == (("exec",), "exec")
+    assert status.idle_in_s == pytest.approx(600, abs=1)
+    assert status.last_signal_ago_s == pytest.approx(0, abs=1)
+
+
+def test_a_name_in_the_way_stops_no_exec(folder: Folder) -> None:
+    """A session that made a folder of the mark's name loses its own activity, nothing else."""
+    (folder.run / "exec").mkdir()
+    folder.mark_exec()
+    assert [path.name for path in folder.run.iterdir() if path.is_file()] == []
+
+
 def test_a_hold_that_has_passed_is_none(folder: Folder) -> None:
     """A hold of the past holds for no time, not for a negative one."""
     write_status(folder, sampled=uptime())
