@@ -96,6 +96,14 @@ def test_pages_are_run() -> None:
     assert {"README.md", "docs/tutorial.md"} <= {name_of(page) for page in RUN}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_a_block_can_be_pasted(page: str) -> None:
+    """No `exec` at a terminal reads the commands that were pasted after it: it has -n there."""
+    for _, block in BLOCK.findall((ROOT / page).read_text()):
+        for command, _ in commands(block)[:-1]:
+            assert not command.startswith("mooring exec") or " -n " in command, command
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "examples/README.md"], ids=name_of)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     """A link to a file of the repository leads to one, and one to a heading to a heading."""
