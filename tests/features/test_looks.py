@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mooring.folder import Folder
 from mooring.service import Mooring
 from tests.conftest import Background, Cli
-from tests.kernel_clients import install, jupyter, kernel
+from tests.kernel_clients import eventually, install, jupyter, kernel
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -118,7 +119,15 @@ def test_update_run_is_live(cli: Cli, project: Path, mooring: Mooring) -> None:
     assert "mooring stop one" in done.stderr
     assert "nothing to update" in cli("update", "one", check=2).stderr
     cli("update", "one", "--max-duration", "12", check=2)
-    time.sleep(1.5)
+    folder = Folder.open(mooring.get("one").id)
+
+    def rests() -> bool:
+        status = folder.status()
+        if status is None or status.active or status.unknown:
+            return False
+        return status.last_signal_ago_s > 1
+
+    eventually(rests)
     done = cli("update", "one", "--idle-timeout", "1s", check=2)
     assert "has been idle for" in done.stderr
     assert "mooring stop one" in done.stderr

@@ -80,7 +80,8 @@ def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> No
         shell.send(json.dumps(["set_size", 24, 80]))
         shell.send(json.dumps(["stdin", "echo in-$((40 + 2)) $(ls -d /run/mooring)\r"]))
         read_until(shell, "in-42 /run/mooring")
-        shell.send(json.dumps(["stdin", "KEPT=yes\r"]))
+        shell.send(json.dumps(["stdin", "KEPT=yes; echo set-$((40 + 3))\r"]))
+        read_until(shell, "set-43")
     assert live.ask("DELETE", f"terminals/{opened['name']}")[0] == 204
     eventually(lambda: not alive(pid))
     status, opened = ask(live, "POST", "/sessions/aa/terminals")

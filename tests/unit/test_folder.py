@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         Folder.create(ID, {"id": ID})
     assert list((state / "sessions").iterdir()) == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # others may be collected
 
 
 def test_remove_takes_everything(folder: Folder, state: Path) -> None:

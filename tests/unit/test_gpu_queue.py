@@ -216,7 +216,7 @@ def test_rubbish_is_no_ticket(gate: Gate, content: str) -> None:
     assert gate.tickets() == []
     assert not gate.forsaken("i")
     assert not gate.dispatched("here")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # others may be collected meanwhile
     (gate.folder / "t-rubbish").write_text(forged())
     assert gate.forsaken("i")
 

@@ -263,7 +263,7 @@ def test_no_descriptor_is_kept(history: History) -> None:
     for _ in range(20):
         history.add("a", "started", "ann")
         history.events("a")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # others may be collected
 
 
 def test_text_that_is_no_utf8_is_kept_as_far_as_it_goes(history: History) -> None:

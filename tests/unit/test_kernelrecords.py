@@ -106,4 +106,4 @@ def test_a_hold_leaves_no_descriptor_behind(folder: Folder) -> None:
         assert held is not None
         assert hold(RECORD) is None
         getattr(held, end)()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # others may be collected
