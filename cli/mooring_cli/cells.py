@@ -215,3 +215,10 @@ _CELLS: dict[str, Callable[[Session], str]] = {
     "container": lambda session: session.container[:12],
     "reason": lambda session: session.reason or session.degraded or "-",
 }
+
+
+def folder_note(session: Session) -> str:
+    """What its user may not expect of the folder that it was made in; known once it has begun."""
+    from mooring.folder import Folder
+
+    return "" if session.foreign else str(Folder.open(session.id).record().get("note", ""))

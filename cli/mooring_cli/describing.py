@@ -84,7 +84,7 @@ def _facts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
         first.append(("exit code", str(session.exit_code)))
     if session.priority:
         first.append(("priority", str(session.priority)))
-    if about := _note(session):
+    if about := cells.folder_note(session):
         first.append(("folder", about))
     if session.opened_by:
         first.append(("opened by", session.opened_by))
@@ -110,13 +110,6 @@ def _facts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
     )
     parts.append(("terminals", [(one.id, _terminal(one)) for one in _terminals(mooring, session)]))
     return [part for part in parts if part[1]]
-
-
-def _note(session: Session) -> str:
-    """What the creator could not expect of the folder that it was created in."""
-    from mooring.folder import Folder
-
-    return "" if session.foreign else str(Folder.open(session.id).record().get("note", ""))
 
 
 def _state(session: Session) -> str:

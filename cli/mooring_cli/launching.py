@@ -56,11 +56,10 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         SessionTimeout: it did not run within ``how.max_wait_s``.
         MooringError: as ``Mooring.create``.
     """
-    from mooring import mounts
     from mooring.service import Mooring
     from mooring.session import State
     from mooring.terminals.pump import is_interactive, terminal_size
-    from mooring.users import caller
+    from mooring_cli.cells import folder_note
 
     # what needs no GPU has nothing to queue for
     enqueue = how.enqueue and resolved.spec.gpus != 0
@@ -88,9 +87,9 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         session, stream = created.session, created.stream
         if enqueue and how.max_wait_s is not None:
             session = _await_turn(mooring, session, how.max_wait_s, progress)
-    laid_out = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller())
-    if laid_out.note and not how.folderless:
-        note(laid_out.note)
+    about = folder_note(session)
+    if about and not how.folderless:
+        note(about)
     if background:
         _tell_background(session)
         return 0

@@ -30,54 +30,45 @@ ln -s /run/mooring/settings own; echo start >>count; echo lost >/tmp/log
 
 
 @pytest.fixture
-def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, and the current one."""
-    folder = tmp_path / "away"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def r1(cli: Cli, away: Path) -> str:
+def r1(cli: Cli, project: Path) -> str:
     """A command that has left files, and has ended."""
     cli("run", "--name", "r1", "--exec", LEAVES, "host", check=0)
     return "r1"
 
 
-def test_what_a_run_left_comes_out(cli: Cli, r1: str, away: Path) -> None:
+def test_what_a_run_left_comes_out(cli: Cli, r1: str, project: Path) -> None:
     """A file and a folder come out of a session that has ended, as they are, without a start."""
     cli("cp", f"{r1}:runs/7/model.bin", ".", check=0)
     cli("cp", f"{r1}:~/runs/7/model.bin", "again", check=0)
-    found = (away / "model.bin").stat()
-    assert (away / "model.bin").read_text() == (away / "again").read_text() == "model\n"
+    found = (project / "model.bin").stat()
+    assert (project / "model.bin").read_text() == (project / "again").read_text() == "model\n"
     assert (found.st_mode & 0o777, int(found.st_mtime)) == (0o640, 10**9)
     done = cli("cp", f"{r1}:runs/7", "seven", check=1)
     assert done.stderr == "left out: pipe is a special file\n"
-    assert sorted(os.listdir(away / "seven")) == ["best", "deep", "model.bin"]
-    assert os.readlink(away / "seven" / "best") == "model.bin"
+    assert sorted(os.listdir(project / "seven")) == ["best", "deep", "model.bin"]
+    assert os.readlink(project / "seven" / "best") == "model.bin"
     cli("cp", "-L", f"{r1}:runs/7/best", ".", check=0)
-    assert (away / "best").read_text() == "model\n"
-    assert not (away / "best").is_symlink()
+    assert (project / "best").read_text() == "model\n"
+    assert not (project / "best").is_symlink()
     cli("cp", f"{r1}:count", ".", check=0)
-    assert (away / "count").read_text() == "start\n"
-    assert not [name for name in os.listdir(away) if name.startswith(".mooring")]
+    assert (project / "count").read_text() == "start\n"
+    assert not [name for name in os.listdir(project) if name.startswith(".mooring")]
     assert cli("ps", "-a", "--json", check=0).stdout.count('"stopped"') == 1
 
 
-def test_links_lead_where_they_lead_in_the_session(cli: Cli, r1: str, away: Path) -> None:
+def test_links_lead_where_they_lead_in_the_session(cli: Cli, r1: str, project: Path) -> None:
     """A link on the way is followed within the session's own folders."""
     cli("cp", f"{r1}:latest/model.bin", "one", check=0)
     cli("cp", f"{r1}:absolute/7/model.bin", "two", check=0)
-    assert (away / "one").read_text() == (away / "two").read_text() == "model\n"
+    assert (project / "one").read_text() == (project / "two").read_text() == "model\n"
     cli("cp", f"{r1}:planted", ".", check=0)  # a link is copied as a link
-    assert os.readlink(away / "planted") == "/etc/passwd"
+    assert os.readlink(project / "planted") == "/etc/passwd"
     assert "circles" in cli("cp", "-L", f"{r1}:round", ".", check=1).stderr
 
 
-def test_no_link_leads_out(cli: Cli, r1: str, away: Path) -> None:
+def test_no_link_leads_out(cli: Cli, r1: str, project: Path) -> None:
     """What is of this machine, of the image, or mooring's own is refused, with what can be had."""
-    (away / "mine").write_text("mine\n")
+    (project / "mine").write_text("mine\n")
     before = Path("/etc/passwd").read_bytes()
     links = ["planted", "climbing", "away/passwd", "own"]
     for path in [*links, "/etc/passwd", "/run/mooring/settings", "/tmp/log", "/usr/bin/env"]:
@@ -87,22 +78,22 @@ def test_no_link_leads_out(cli: Cli, r1: str, away: Path) -> None:
             assert caller().home in done.stderr
             assert f"mooring start {r1}" in done.stderr
             assert len(done.stderr.splitlines()) == 2
-    assert os.listdir(away) == ["mine"]
+    assert os.listdir(project) == ["mine"]
     assert Path("/etc/passwd").read_bytes() == before
 
 
-def test_what_goes_in_is_there_at_the_next_start(cli: Cli, away: Path) -> None:
+def test_what_goes_in_is_there_at_the_next_start(cli: Cli, project: Path) -> None:
     """Files and folders for a stopped session are there when it runs again."""
     cli("create", "-d", "--name", "box", "--", "sh", "-c", "cat ~/in/f; sleep 1000", check=0)
     cli("stop", "box", check=0)
-    (away / "in").mkdir()
-    (away / "in" / "f").write_text("one\n")
-    (away / "in" / "link").symlink_to("f")
+    (project / "in").mkdir()
+    (project / "in" / "f").write_text("one\n")
+    (project / "in" / "link").symlink_to("f")
     cli("cp", "in", "box:~", check=0)  # goes into it
-    (away / "in" / "f").write_text("two\n")
+    (project / "in" / "f").write_text("two\n")
     cli("cp", "in/.", "box:~/in", check=0)  # merged
     cli("cp", "in/f", "box:here", check=0)  # the working directory is this folder
-    assert (away / "here").read_text() == "two\n"
+    assert (project / "here").read_text() == "two\n"
     assert "is a file there" in cli("cp", "in", "box:~/in/f", check=1).stderr
     assert "no folder" in cli("cp", "in/f", "box:~/nix/", check=1).stderr
     assert "there is no" in cli("cp", "in/f", "box:~/nix/deeper/f", check=1).stderr
@@ -110,10 +101,12 @@ def test_what_goes_in_is_there_at_the_next_start(cli: Cli, away: Path) -> None:
     said = cli("exec", "box", "--", "sh", "-c", "cat ~/in/f ~/in/link; ls -A ~/in", check=0)
     assert said.stdout.split() == ["two", "two", "f", "link"]
     cli("cp", "box:~/in/f", "back", check=0)  # and ~ is its home while it runs
-    assert (away / "back").read_text() == "two\n"
+    assert (project / "back").read_text() == "two\n"
 
 
-def test_mounts_can_be_had_and_inputs_stay_read_only(cli: Cli, tmp_path: Path, away: Path) -> None:
+def test_mounts_can_be_had_and_inputs_stay_read_only(
+    cli: Cli, tmp_path: Path, project: Path
+) -> None:
     """Inputs and outputs are reached by their paths in the session; nothing goes into an input."""
     for name in ("in", "out"):
         (tmp_path / name).mkdir()
@@ -125,7 +118,7 @@ def test_mounts_can_be_had_and_inputs_stay_read_only(cli: Cli, tmp_path: Path, a
     cli("stop", "box", check=0)
     cli("cp", "box:/mnt/inputs/in/data", ".", check=0)
     cli("cp", "box:/mnt/inputs/one", ".", check=0)
-    assert (away / "data").read_text() == (away / "one").read_text() == "data\n"
+    assert (project / "data").read_text() == (project / "one").read_text() == "data\n"
     cli("cp", "data", "box:/mnt/outputs/out", check=0)
     assert (tmp_path / "out" / "data").read_text() == "data\n"
     for path in ("in", "in/new", "in/data", "one"):
@@ -137,7 +130,7 @@ def test_mounts_can_be_had_and_inputs_stay_read_only(cli: Cli, tmp_path: Path, a
     (tmp_path / "in").rename(tmp_path / "was")
     (tmp_path / "in").symlink_to("/etc")
     assert "root:" not in cli("cp", "box:/mnt/inputs/in/passwd", "x", check=1).stderr
-    assert not (away / "x").exists()
+    assert not (project / "x").exists()
 
 
 def test_what_others_are_mounted_over_does_not_come_along(
@@ -168,7 +161,7 @@ def test_what_others_are_mounted_over_does_not_come_along(
         project.rmdir()
 
 
-def test_a_stream_comes_out_and_none_goes_in(r1: str, away: Path) -> None:
+def test_a_stream_comes_out_and_none_goes_in(r1: str, project: Path) -> None:
     """- is a tar stream out of a stopped session; one goes into a session that runs."""
     argv = [sys.executable, "-m", "mooring_cli", "cp"]
     out = subprocess.run([*argv, f"{r1}:runs/7/model.bin", "-"], capture_output=True, check=True)

@@ -18,7 +18,7 @@ from mooring.gpus.devices import GUEST_PIPES, Devices
 from mooring.labels import container_name
 from mooring.moving import move, picture
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.session import Session, State
 from tests.conftest import Cli
 from tests.fakes.gpus import FakeGpus
 
@@ -160,14 +160,20 @@ def test_what_limits_a_share_goes_with_its_daemon_and_comes_back(
     assert not [name for name in engine.images if name.startswith("mooring/moved")]
 
 
-def test_the_groups_of_other_devices_come_with_them(
-    nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """AMD's devices are files of a group: who goes on with others is in it."""
+def stopped() -> tuple[FakeEngine, Session]:
+    """A session that can go on with other GPUs, and its engine."""
     engine = FakeEngine()
     mooring = Mooring(engine, actor="tester")
     session = mooring.create(spec(), name="a").session
     mooring.stop(session)
+    return engine, session
+
+
+def test_the_groups_of_other_devices_come_with_them(
+    nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AMD's devices are files of a group: who goes on with others is in it."""
+    engine, session = stopped()
     before = engine.containers[session.container].config.groups
     given = Devices(nodes=("/dev/kfd",), groups=(4242,))
     monkeypatch.setattr("mooring.moving.devices_of", lambda claims: given)
@@ -179,10 +185,7 @@ def test_a_move_that_was_cut_off_leaves_no_second_picture(
     nvml: FakeGpus, state: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each try would fill the disk with all of the session's files: the last one's goes first."""
-    engine = FakeEngine()
-    mooring = Mooring(engine, actor="tester")
-    session = mooring.create(spec(), name="a").session
-    mooring.stop(session)
+    engine, session = stopped()
     engine.fail("remake", EngineUnavailable("did not answer"))
     with pytest.raises(EngineUnavailable):
         move(engine, session, [Claim(nvml.uuids[3])])
