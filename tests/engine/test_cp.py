@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-import re
 import signal
 import socket
 import stat
@@ -22,6 +20,7 @@ import pytest
 
 from mooring.engines.base import Engine
 from tests.images import image_maker
+from tests.memory import peak_kib
 
 pytestmark = pytest.mark.engine
 
@@ -280,13 +279,6 @@ def root_of(cli: Cli, name: str) -> Path:
     asked = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
     pid = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     return Path(f"/proc/{pid}/root")
-
-
-def peak_kib(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found.group(1)) if found else 0
-    return 0
 
 
 def digest(path: Path) -> str:

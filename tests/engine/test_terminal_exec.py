@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from mooring.errors import SessionStateError
 from mooring.service import Mooring
 from mooring.session import State
+from tests.memory import peak_kib
 
 pytestmark = pytest.mark.engine
 
@@ -73,11 +73,6 @@ def started() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.communicate()
 
 
-def peak_kib(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found.group(1)) if found else 0
-
-
 def test_64_mb_in_arrive_whole_and_the_end_of_input_too(name, big, started) -> None:
     """What is piped in arrives byte for byte, then its end; memory does not grow with it."""
     with big.open("rb") as source:
@@ -85,7 +80,7 @@ def test_64_mb_in_arrive_whole_and_the_end_of_input_too(name, big, started) -> N
         assert process.stdout is not None
         peak = 0
         while process.poll() is None:
-            peak = max(peak, peak_kib(process.pid)) if process.poll() is None else peak
+            peak = max(peak, peak_kib(process.pid))
             time.sleep(0.02)
     said = process.stdout.read().decode().split()[0]
     assert process.returncode == 0
@@ -98,12 +93,12 @@ def test_64_mb_out_arrive_whole(name, project, big, started) -> None:
     local = project / "big"
     local.write_bytes(big.read_bytes())
     process = started("exec", "-n", name, "--", "cat", str(local))
-    digest, count = hashlib.sha256(), 0
+    digest, count, peak = hashlib.sha256(), 0, 0
     assert process.stdout is not None
     while chunk := process.stdout.read(1 << 20):
         digest.update(chunk)
         count += len(chunk)
-        peak = peak_kib(process.pid)
+        peak = max(peak, peak_kib(process.pid))
     assert process.wait() == 0
     assert count == SIZE
     assert digest.hexdigest() == hashlib.sha256(local.read_bytes()).hexdigest()

@@ -25,6 +25,7 @@ from mooring.service import Mooring
 from mooring.session import State
 from mooring.terminals.keeper import keeper_of
 from tests.invariants import leaks
+from tests.memory import peak_kib
 
 pytestmark = pytest.mark.engine
 
@@ -49,13 +50,6 @@ def until(what: str, true: Callable[[], object], timeout_s: float = 20) -> None:
 
 def folder_of(mooring: Mooring, name: str) -> Folder:
     return Folder.open(mooring.get(name).id)
-
-
-def peak_kib(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found.group(1)) if found else 0
-    return 0
 
 
 # Nothing is lost
