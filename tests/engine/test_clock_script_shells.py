@@ -24,7 +24,7 @@ import pytest
 
 from tests.pace import allowed
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = [pytest.mark.engine, pytest.mark.timed]
 
 SCRIPT = Path(__file__).parents[2] / "core" / "mooring" / "guest" / "clock.sh"
 UID = os.getuid() or 1000

@@ -19,7 +19,7 @@ from mooring.errors import EngineError
 from mooring.service import Mooring
 from mooring.session import Session, State
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = [pytest.mark.engine, pytest.mark.timed]
 
 IDLE_S = 6
 

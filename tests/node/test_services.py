@@ -28,7 +28,7 @@ from tests.kernel_clients import (
 )
 
 __all__ = ["jupyter"]
-pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.engine, pytest.mark.timed, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 TIMES = 10
