@@ -34,6 +34,7 @@ COLUMNS = {
     "created": "CREATED",
     "ended": "ENDED",
     "exit": "EXIT",
+    "ports": "PORTS",
     "image": "IMAGE",
     "container": "CONTAINER",
 }
@@ -195,6 +196,12 @@ def heads(columns: Sequence[str]) -> list[str]:
     return [COLUMNS[column] for column in columns]
 
 
+def ports(session: Session) -> str:
+    """``127.0.0.1:6006->6006, …``: this machine's, and the session's; ``-`` for none."""
+    told = (f"127.0.0.1:{here}->{inside}" for here, inside in session.ports)
+    return ", ".join(told) or "-"
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}%"
 
@@ -212,6 +219,7 @@ _CELLS: dict[str, Callable[[Session], str]] = {
     "created": lambda session: ago(session.created_at),
     "ended": lambda session: ago(session.end.time if session.end else 0.0),
     "exit": lambda session: "-" if session.exit_code is None else str(session.exit_code),
+    "ports": ports,
     "container": lambda session: session.container[:12],
     "reason": lambda session: session.reason or session.degraded or "-",
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -62,22 +61,21 @@ def gpus(json_: opt.Json = False) -> None:
     from mooring.service import Mooring
 
     uses, waiting = Mooring().gpus_and_waiting()
-    kept = {uuid: one.session for one in waiting for uuid in one.kept}
     if json_:
-        print_json([_document(use, kept) for use in uses])
+        print_json([use.to_dict() for use in uses])
         return
     if not uses:
         print("no GPUs on this machine")
         note("if there should be: mooring doctor")
         return
     every = [use.gpu for use in uses]
-    for told in map(one_line, [summary(uses, kept), *in_line(waiting)]):
+    for told in map(one_line, [summary(uses), *in_line(waiting)]):
         cut = sys.stdout.isatty() and width_of(told) > columns()
         print("\n".join(textwrap.wrap(told, columns(), break_on_hyphens=False)) if cut else told)
     rows: list[list[str]] = []
     styles: list[str] = []
     for use in uses:
-        for cells in _rows(use, every, kept.get(use.gpu.uuid, "")):
+        for cells in _rows(use, every):
             rows.append(cells)
             styles.append(STYLES.get(use.state, ""))
     same = len({gpu.model for gpu in every}) == 1
@@ -91,12 +89,8 @@ def gpus(json_: opt.Json = False) -> None:
     )
 
 
-def summary(uses: Sequence[GpuUse], kept: Collection[str] = ()) -> str:
-    """``8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 3, kept for who waits``.
-
-    Args:
-        kept: those that are not given to whoever comes now, by UUID.
-    """
+def summary(uses: Sequence[GpuUse]) -> str:
+    """``8 x NVIDIA A100-SXM4-80GB (80 GiB), driver 550.54.15; free: 3, kept for who waits``."""
     whole = [use for use in uses if not use.gpu.parent]
     kinds = Counter((use.gpu.model, use.gpu.memory_bytes) for use in whole)
     told = [
@@ -109,7 +103,7 @@ def summary(uses: Sequence[GpuUse], kept: Collection[str] = ()) -> str:
     parts = sum(use.state == "free" and bool(use.gpu.parent) for use in uses)
     left = [f"{free}"] if free else []
     left += [f"{parts} MIG instance{'s' * (parts != 1)}"] if parts else []
-    back = sum(use.state == "free" and use.gpu.uuid in kept for use in uses)
+    back = sum(use.state == "free" and bool(use.kept_for) for use in uses)
     some = "" if back == free + parts else f"{back} of them "
     keeps = f", {some}kept for who waits" if back else ""
     return f"{', '.join(told)}{driver}; free: {' and '.join(left) or 'none'}{keeps}"
@@ -137,12 +131,8 @@ def register(app: typer.Typer) -> None:
     app.command()(gpus)
 
 
-def _rows(use: GpuUse, every: Sequence[Gpu], kept: str = "") -> list[list[str]]:
-    """A GPU's line, and one more for each further holder.
-
-    Args:
-        kept: for which session what is free of it is.
-    """
+def _rows(use: GpuUse, every: Sequence[Gpu]) -> list[list[str]]:
+    """A GPU's line, and one more for each further holder."""
     gpu = use.gpu
     number = number_of(gpu, every)
     head = [
@@ -154,8 +144,8 @@ def _rows(use: GpuUse, every: Sequence[Gpu], kept: str = "") -> list[list[str]]:
     ]
     held = [_holder(holder) for holder in use.holders]
     if use.state == "shared":
-        held.append([f"{'kept' if kept else 'free'} ({use.free_share:g})", "", "", ""])
-    free = f"kept for {kept}" if kept else "-"
+        held.append([f"{'kept' if use.kept_for else 'free'} ({use.free_share:g})", "", "", ""])
+    free = f"kept for {use.kept_for}" if use.kept_for else "-"
     nobody = [[free if use.state == "free" else "", "", "", ""]]
     rows = [[*("" for _ in head), *cells] for cells in held or nobody]
     rows[0][: len(head)] = head
@@ -190,13 +180,3 @@ def until(at: float | None) -> str:
     if then[:3] == now[:3]:
         return time.strftime("%H:%M", then)
     return time.strftime("%a %H:%M" if at - time.time() < 6 * 86400 else "%F", then)
-
-
-def _document(use: GpuUse, kept: Mapping[str, str]) -> dict[str, Any]:
-    gpu = dataclasses.asdict(use.gpu)
-    return gpu | {
-        "state": use.state,
-        "free_share": use.free_share,
-        "kept_for": kept.get(use.gpu.uuid, ""),
-        "holders": [dataclasses.asdict(holder) for holder in use.holders],
-    }

@@ -74,6 +74,7 @@ FIELDS = (
     "foreign",
     "waiting",
     "opened_by",
+    "ports",
     "container",
 )
 
@@ -181,6 +182,7 @@ class Session:
             "foreign": self.foreign,
             "waiting": self.waiting,
             "opened_by": self.opened_by,
+            "ports": [{"session": inside, "local": here} for here, inside in self.ports],
             "container": self.container,
         }
 

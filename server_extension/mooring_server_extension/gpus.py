@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jupyter_server.auth.decorator import authorized
 from tornado import web
@@ -85,13 +84,4 @@ class GpusHandler(MooringHandler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.say({"gpus": [document(use) for use in await self.extension.gpus.look()]})
-
-
-def document(use: GpuUse) -> dict[str, Any]:
-    """A GPU as JSON, as ``mooring gpus --json`` tells it."""
-    return dataclasses.asdict(use.gpu) | {
-        "state": use.state,
-        "free_share": use.free_share,
-        "holders": [dataclasses.asdict(holder) for holder in use.holders],
-    }
+        self.say({"gpus": [use.to_dict() for use in await self.extension.gpus.look()]})

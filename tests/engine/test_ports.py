@@ -65,6 +65,10 @@ def test_a_published_port_answers_on_loopback_alone(
     assert here in published
     assert len(published) == 2
     assert all(said(port) == b"hello" for port in published)
+    (row,) = json.loads(cli("ps", "--json", check=0).stdout)
+    assert {port["local"]: port["session"] for port in row["ports"]} == published
+    told = cli("ps", "--format", "name,ports", check=0).stdout
+    assert f"127.0.0.1:{here}->7001" in told
     asked = ["docker", "inspect", "-f", "{{json .NetworkSettings.Ports}}", session.container]
     bound = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
     assert {row["HostIp"] for rows in bound.values() for row in rows} == {"127.0.0.1"}

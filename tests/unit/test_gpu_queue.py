@@ -405,6 +405,7 @@ def test_a_turn_comes_when_another_ends(engine: FakeEngine, gate: Gate, gpus: li
         told.append(because)
         if len(told) == 3:
             engine.finish(made)
+            assert [one.kept_for for one in queue.uses()] == ["s1", "", "", ""]
 
     with queue.claim(ticket(1), tell=tell) as claims:
         assert claims == (Claim("GPU-0"),)

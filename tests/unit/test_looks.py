@@ -361,10 +361,11 @@ def test_gpus_of_which_little_is_known() -> None:
 def test_free_gpus_that_are_kept_for_who_waits() -> None:
     """The summary says how many of the free ones are, their lines for whom, and who waits."""
     every = [Gpu(f"GPU-{i}", i, "nvidia", "A", 0, "") for i in range(3)]
-    uses = [GpuUse(gpu, "free", 1.0, ()) for gpu in every]
-    assert gpus.summary(uses, ["GPU-0", "GPU-1"]).endswith("free: 3, 2 of them kept for who waits")
-    assert gpus.summary(uses, [gpu.uuid for gpu in every]).endswith("free: 3, kept for who waits")
-    assert gpus._rows(uses[0], every, "big")[0][5] == "kept for big"
+    kept = [GpuUse(gpu, "free", 1.0, (), kept_for="big") for gpu in every]
+    free = GpuUse(every[2], "free", 1.0, ())
+    assert gpus.summary([*kept[:2], free]).endswith("free: 3, 2 of them kept for who waits")
+    assert gpus.summary(kept).endswith("free: 3, kept for who waits")
+    assert gpus._rows(kept[0], every)[0][5] == "kept for big"
     line = [Waiting(f"s{n}", "bob", "1 GPU", ()) for n in range(6)]
     assert gpus.in_line(line[:1]) == ["waiting: s0 (bob, 1 GPU)"]
     assert gpus.in_line(line)[0].endswith("s3 (bob, 1 GPU) and 2 more")

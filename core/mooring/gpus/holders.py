@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import Container, Engine
 from mooring.gpus.claims import WHOLE, Claim, from_label
@@ -70,12 +71,23 @@ class GpuUse:
             something left; ``draining``: nobody's, and its last processes have not gone;
             ``outside``: taken by what is not mooring's; ``split``: its instances are to be had.
         free_share: what can be claimed of it, 0 to 1.
+        kept_for: the session in the queue for which what is free of it is kept; empty for none.
     """
 
     gpu: Gpu
     state: str
     free_share: float
     holders: tuple[Holder, ...]
+    kept_for: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: what ``mooring gpus --json`` and REST tell of a GPU."""
+        return dataclasses.asdict(self.gpu) | {
+            "state": self.state,
+            "free_share": self.free_share,
+            "kept_for": self.kept_for,
+            "holders": [dataclasses.asdict(holder) for holder in self.holders],
+        }
 
 
 def look(

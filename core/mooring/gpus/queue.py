@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mooring.engines.base import Engine
 from mooring.errors import EngineError, EngineUnavailable, NoCapacity, SessionTimeout
@@ -119,7 +119,9 @@ class GpuQueue:
         with self.gate.locked():
             tickets = self.gate.tickets()
         uses = look(self.engine, gpus, tickets, self.installation)
-        return uses, in_line(tickets, uses, self.most_per_user)
+        waiting = in_line(tickets, uses, self.most_per_user)
+        kept = {uuid: one.session for one in waiting for uuid in one.kept}
+        return [replace(use, kept_for=kept.get(use.gpu.uuid, "")) for use in uses], waiting
 
     def check(self, request: Request) -> None:
         """Refuse what can never be had.

@@ -36,6 +36,8 @@ export interface IGpu {
   model: string;
   state: string;
   free_share: number;
+  /** The session in the queue for which what is free of it is kept; or "". */
+  kept_for: string;
 }
 
 /** One execution that a kernel's recorder kept. */

@@ -288,8 +288,10 @@ function gpuHint(gpus: IGpu[] | null, fallback: string): string {
   if (!gpus) {
     return fallback;
   }
-  const free = gpus.filter(({ state }) => state === 'free').length;
-  return `${fallback || '0'}; ${free} of ${counted(gpus.length, 'GPU')} free`;
+  const free = gpus.filter(({ state }) => state === 'free');
+  const kept = free.filter(({ kept_for }) => kept_for).length;
+  const keeps = kept ? `, ${kept === free.length ? '' : `${kept} of them `}kept for who waits` : '';
+  return `${fallback || '0'}; ${free.length} of ${counted(gpus.length, 'GPU')} free${keeps}`;
 }
 
 function told(error: unknown): IProblem {

@@ -52,6 +52,8 @@ export interface ISession {
   waiting: string;
   /** The notebook that it was made for, relative to the server's root; or "". */
   opened_by: string;
+  /** Published on 127.0.0.1 of the server's machine while it runs. */
+  ports: { session: number; local: number }[];
   idle_timeout_s: number | null;
   max_duration_s: number | null;
   can_run_kernels: boolean;

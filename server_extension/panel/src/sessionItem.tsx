@@ -72,7 +72,7 @@ export function SessionItem(props: IProps): JSX.Element {
   );
 }
 
-/** Image, GPUs, CPU, memory, owner. */
+/** Image, GPUs, CPU, memory, published ports, owner. */
 function Facts({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
   const facts: [string, string][] = [[session.image, 'Image']];
   const gpus = gpuCount(session);
@@ -95,6 +95,9 @@ function Facts({ session, elapsedS }: { session: ISession; elapsedS: number }): 
   const memory = memoryFact(session);
   if (memory) {
     facts.push([memory, 'Memory in use, and how much it may use']);
+  }
+  for (const { session: inside, local } of session.ports) {
+    facts.push([`port ${inside}`, `Port ${inside} is 127.0.0.1:${local} on the server's machine`]);
   }
   if (session.owner) {
     facts.push([session.owner, 'Owner']);
