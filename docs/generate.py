@@ -23,6 +23,7 @@ import mooring
 from mooring import config, errors, folder, kernelspecs, labels, session, spec
 from mooring.errors import MooringError, NotSupported
 from mooring.images import HOST
+from mooring.schema import json_schema
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
@@ -130,7 +131,7 @@ def _first(command: Any) -> str:
 
 
 def spec_page() -> str:
-    schema = spec.json_schema()
+    schema = json_schema()
     lines = [
         NOTE,
         "# The spec",

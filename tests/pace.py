@@ -20,9 +20,9 @@ def pace() -> float:
     return max(1.0, counting / USUAL_COUNTING_S, starting / USUAL_START_S)
 
 
-def allowed(usual: float) -> float:
-    """What may take so long on the usual machine may take so long here and now."""
-    return usual * pace()
+def in_time(took: float, usual: float) -> bool:
+    """Whether what may take so long on the usual machine has not taken longer, here and now."""
+    return took <= usual or took <= usual * pace()
 
 
 def _took(act: object) -> float:

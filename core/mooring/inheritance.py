@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SpecError
-from .spec import EXTENDS, SessionSpec, canonical, scheme_of
+from .fields import scheme_of
+from .spec import EXTENDS, SessionSpec, canonical
 from .specfile import KeyPath, SpecDocument, one_line, parse, read, validate
 
 MAX_FILES = 32

@@ -1,206 +1,51 @@
-"""What the user declares: one strict, frozen model, and its JSON Schema.
-
-`python -m mooring.spec` writes `session.schema.json`, which stands beside this file.
-"""
+"""What the user declares: one strict, frozen model."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     Tag,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from .errors import NotSupported, SpecError
-from .ports import canonical as canonical_port
-from .quantities import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
+from .fields import (
+    MIB,
+    Command,
+    Cpus,
+    Duration,
+    EnvName,
+    EnvValue,
+    GpuCount,
+    GpuModel,
+    GpusOfAKind,
+    Image,
+    KernelName,
+    Memory,
+    MountName,
+    PathText,
+    Port,
+    Priority,
+    Record,
+    SessionName,
+    SmallMemory,
+    Target,
+    Truth,
+    by_kind,
+    scheme_of,
+)
 
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: All of it is read at once when a client comes back.
-MAX_RECORD_BYTES = 64 * 2**20
 #: A key of a file, and of no spec: what the file builds on (`mooring.inheritance`).
 EXTENDS = "extends"
-SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
-#: Steps that pydantic adds to an error's place and that no file holds.
-UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
-
 #: They tell a GPU runtime what a container sees, and that is what ``gpus`` is for.
 RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPU_UUIDS"})
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_REFERENCE = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(?::[0-9]+(?=/))?(?:/[A-Za-z0-9._-]+)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?"
-)
-_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
-_SECOND = 1.0
-_MIB = 2**20
-
-_Check = Callable[[Any], Any]
-
-
-def scheme_of(source: str) -> str | None:
-    """The URL scheme of an image or a mount's source, in lower case; None for a plain one."""
-    match = _SCHEME.match(source)
-    return (match.group(1) or match.group(2)).lower() if match else None
-
-
-def _text(pattern: re.Pattern[str] | None, accepts: str, limit: int = 4096) -> _Check:
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise ValueError(f"{accepts}; put it in quotes if it is meant as text")
-        fits = 0 < len(value) <= limit and value.isprintable()
-        if not fits or (pattern is not None and not pattern.fullmatch(value)):
-            raise ValueError(accepts)
-        return value
-
-    return check
-
-
-def _argument(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("must be text without NUL; put numbers in quotes")
-    return value
-
-
-def _variable(value: Any) -> str:
-    if value is None:
-        raise ValueError("has no value; write '' for an empty one")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, (str, int, float)) or "\0" in str(value):
-        raise ValueError("must be text, a number, true or false, without NUL")
-    return str(value)
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _gpus_of_a_kind(value: Any) -> int | float:
-    count = parse_gpu_count(value)
-    if count == 0:
-        raise ValueError("must be above 0; write gpus: 0 for none")
-    return count
-
-
-def _size(minimum: int) -> _Check:
-    def check(value: Any) -> int:
-        size = parse_size(value)
-        if size < minimum:
-            raise ValueError(
-                f"must be at least {format_size(minimum)}; a number without a unit is bytes"
-            )
-        return size
-
-    return check
-
-
-def _record(value: Any) -> int:
-    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
-        return 0
-    size = parse_size(value)
-    if size and not _MIB <= size <= MAX_RECORD_BYTES:
-        raise ValueError("must be from 1 MiB to 64 MiB, or off; a number without a unit is bytes")
-    return size
-
-
-def _priority(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
-        raise ValueError("must be a whole number from -100 to 100")
-    return value
-
-
-def _timeout(value: Any) -> float:
-    seconds = parse_duration(value)
-    if 0 < seconds < _SECOND:
-        raise ValueError("must be at least 1s, or off for never")
-    return seconds
-
-
-def _image(value: Any) -> str:
-    accepts = "must be host or an image such as python:3.12 or docker://quay.io/org/name:tag"
-    image: str = _text(None, accepts, 512)(value)
-    if scheme_of(image) == "docker":
-        image = image[len("docker://") :]
-        # Docker Hub's own image of that name, not this machine.
-        image = "docker.io/library/host" if image == "host" else image
-    elif scheme_of(image):
-        return image
-    if not _REFERENCE.fullmatch(image):
-        raise ValueError(accepts)
-    return image
-
-
-def _mount_name(value: Any) -> str:
-    accepts = "must be a plain name of at most 100 characters: no '/', not '.' or '..'"
-    name: str = _text(None, accepts, 100)(value)
-    if "/" in name or name in (".", "..") or len(name.encode()) > 255:
-        raise ValueError(accepts)
-    return name
-
-
-def _kind(mapping: str, scalar: str, kinds: type | tuple[type, ...]) -> Discriminator:
-    return Discriminator(lambda value: mapping if isinstance(value, kinds) else scalar)
-
-
-def _schema(*alternatives: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": list(alternatives)} if alternatives[1:] else alternatives[0])
-
-
-_TEXT: dict[str, Any] = {"type": "string"}
-_ABOUT = frozenset({"description", "default"})
-_SIZE_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 0})
-_COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
-_CPUS_SCHEMA = _schema({"type": "number", "minimum": 0.01, "maximum": 4096})
-_PORT_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 1, "maximum": 65535})
-_PRIORITY_SCHEMA = _schema({"type": "integer", "minimum": -100, "maximum": 100})
-_NAME_SCHEMA = _schema({**_TEXT, "pattern": f"^{_NAME.pattern}$"})
-_KERNEL_SCHEMA = _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"})
-
-_session_name = _text(_NAME, "must be lower case letters, digits and dashes, at most 40")
-_kernel = _text(_KERNEL, "must be a kernel's name such as python3")
-_target = _text(None, "must be local or the name of an engine", 255)
-_variable_name = _text(
-    ENV_NAME, "is not a variable's name: letters, digits and _, not starting with a digit", 200
-)
-_path = _text(None, "must be a path, without control characters")
-_model = _text(None, "must be a GPU's model such as A100", 100)
-
-Duration = Annotated[
-    float,
-    BeforeValidator(_timeout),
-    _schema(_TEXT, {"type": "number", "minimum": 0}, {"const": False}),
-]
-Memory = Annotated[int, BeforeValidator(_size(6 * _MIB)), _SIZE_SCHEMA]
-SmallMemory = Annotated[int, BeforeValidator(_size(_MIB)), _SIZE_SCHEMA]
-Record = Annotated[
-    int,
-    BeforeValidator(_record),
-    _schema(_TEXT, {"type": "integer", "minimum": 0}, {"const": False}),
-]
-PathText = Annotated[str, BeforeValidator(_path)]
-GpuModel = Annotated[str, BeforeValidator(_model)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-EnvName = Annotated[str, BeforeValidator(_variable_name)]
-EnvValue = Annotated[
-    str, BeforeValidator(_variable), _schema({"type": ["string", "number", "boolean"]})
-]
 
 
 class _Strict(BaseModel):
@@ -210,7 +55,7 @@ class _Strict(BaseModel):
 class Mount(_Strict):
     """A folder or file of the user's, given to the session under a name."""
 
-    name: Annotated[str, BeforeValidator(_mount_name)] = Field(
+    name: MountName = Field(
         description="Its name under /mnt/inputs or /mnt/outputs: one path component, at most "
         "100 characters. Left out: the last component of the source."
     )
@@ -243,7 +88,7 @@ Mounts = tuple[Mount, ...]
 class GpuRequest(_Strict):
     """GPUs of a kind."""
 
-    count: Annotated[int | float, BeforeValidator(_gpus_of_a_kind), _COUNT_SCHEMA] = Field(
+    count: GpusOfAKind = Field(
         default=1, description="How many: a whole number, or a share such as 0.5 of one."
     )
     memory: SmallMemory | None = Field(
@@ -295,31 +140,21 @@ class SecretSource(_Strict):
         return self.env is None and self.file is None
 
 
-Port = Annotated[str, BeforeValidator(canonical_port), _PORT_SCHEMA]
 Gpus = Annotated[
-    Annotated[int | float, BeforeValidator(parse_gpu_count), _COUNT_SCHEMA, Tag("<number>")]
-    | Annotated[GpuRequest, Tag("<mapping>")],
-    _kind("<mapping>", "<number>", (Mapping, GpuRequest)),
-]
-Argument = Annotated[
-    str, BeforeValidator(_argument), _schema({"type": ["string", "number", "boolean"]})
-]
-Command = Annotated[
-    Annotated[str, BeforeValidator(_argument), Tag("<line>")]
-    | Annotated[list[Argument], Tag("<list>")],
-    _kind("<list>", "<line>", (list, tuple)),
+    Annotated[GpuCount, Tag("<number>")] | Annotated[GpuRequest, Tag("<mapping>")],
+    by_kind("<mapping>", "<number>", (Mapping, GpuRequest)),
 ]
 
 
 class SessionSpec(_Strict):
     """A session, declared."""
 
-    name: Annotated[str, BeforeValidator(_session_name), _NAME_SCHEMA] | None = Field(
+    name: SessionName | None = Field(
         default=None,
         description="The session's name: lower case letters, digits and dashes, at most 40. "
         "Left out: one is made up.",
     )
-    image: Annotated[str, BeforeValidator(_image)] = Field(
+    image: Image = Field(
         default="host",
         description="host (this machine's own software, read-only), or an image such as "
         "python:3.12 or docker://quay.io/org/name:tag.",
@@ -330,7 +165,7 @@ class SessionSpec(_Strict):
     pull: Literal["always", "missing", "never"] = Field(
         default="missing", description="When to pull the image."
     )
-    kernel: Annotated[str, BeforeValidator(_kernel), _KERNEL_SCHEMA] | None = Field(
+    kernel: KernelName | None = Field(
         default=None,
         description="The Jupyter kernel: python3, or a kernel's name found in the image. "
         "Left out: a plain shell session.",
@@ -344,7 +179,7 @@ class SessionSpec(_Strict):
         default=0,
         description="GPUs: a count, a share such as 0.5 of one, or {count, memory, model}.",
     )
-    cpus: Annotated[float, BeforeValidator(parse_cpus), _CPUS_SCHEMA] | None = Field(
+    cpus: Cpus | None = Field(
         default=None, description="At most this many cores; 0.5 is half of one. Left out: no limit."
     )
     memory: Memory | None = Field(
@@ -383,11 +218,11 @@ class SessionSpec(_Strict):
     max_duration: Duration = Field(
         default=0.0, description="Stop after this long in any case: seconds or 8h; 0 or off: never."
     )
-    priority: Annotated[int, BeforeValidator(_priority), _PRIORITY_SCHEMA] = Field(
+    priority: Priority = Field(
         default=0,
         description="Its rank among those that wait for GPUs, -100 to 100: higher ones go first.",
     )
-    target: Annotated[str, BeforeValidator(_target)] = Field(
+    target: Target = Field(
         default="local", description="The engine that runs it; local is this machine's."
     )
     encrypt: Literal["auto", "always"] = Field(
@@ -396,7 +231,7 @@ class SessionSpec(_Strict):
         "on this machine too (always).",
     )
     record: Record = Field(
-        default=16 * _MIB,
+        default=16 * MIB,
         description="How much of each kernel's output is kept for when a client comes back, as "
         "bytes or 16MiB, at most 64MiB; the oldest goes first; 0 or off: nothing.",
     )
@@ -552,64 +387,3 @@ def refuse_unsupported(spec: SessionSpec) -> None:
                     f"{key}: {mount.name}: {scheme} sources are not supported by this version",
                     "copy the data to a folder, and give that folder's path",
                 )
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a spec file, for editors.
-
-    It also describes the short forms that the model turns into its own: a path as a mount, a
-    Dockerfile as a build, and the aliases.
-    """
-    schema = SessionSpec.model_json_schema(mode="validation")
-    properties, parts = schema["properties"], schema["$defs"]
-    for part in (schema, *parts.values()):
-        for described in part["properties"].values():
-            described.pop("title", None)
-    parts["Mount"]["required"] = ["source"]
-    parts["SecretSource"]["oneOf"] = [{"required": ["env"]}, {"required": ["file"]}]
-    properties["build"]["anyOf"].insert(0, _TEXT)
-    for key in ("inputs", "outputs"):
-        properties[key].pop("type")
-        items = {"anyOf": [_TEXT, properties[key].pop("items")]}
-        properties[key]["anyOf"] = [{"type": "array", "items": items}, _TEXT]
-    build = {"build": {"$ref": "#/properties/build"}}
-    properties["image"].pop("type")
-    properties["image"]["anyOf"] = [
-        _TEXT,
-        {"type": "object", "properties": build, "required": ["build"],
-         "additionalProperties": False},
-    ]  # fmt: skip
-    properties["environment"] = {**_TEXT, "description": "Azure ML's word for image."}
-    for described in properties.values():
-        _let_be_null(described)
-    properties[EXTENDS] = {
-        "anyOf": [_TEXT, {"type": "array", "items": _TEXT}],
-        "description": "What this file builds on: another file, relative to this one's folder; "
-        "the name of one of your profiles; or a list of them, of which later ones win.",
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:mooring:session",
-        **schema,
-        "title": "mooring session",
-    }
-
-
-def _let_be_null(described: dict[str, Any]) -> None:
-    """In a file, a key without a value has its default, whatever the file builds on."""
-    kinds = {key: described.pop(key) for key in list(described) if key not in _ABOUT}
-    options = kinds["anyOf"] if set(kinds) == {"anyOf"} else [kinds]
-    null = {"type": "null"}
-    described["anyOf"] = options if null in options else [*options, null]
-
-
-def main() -> None:
-    """Write the JSON Schema beside this file; `python -m mooring.spec`."""
-    import json
-
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-    SCHEMA_FILE.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from .errors import SpecError
-from .spec import EXTENDS, UNION_TAGS, SessionSpec
+from .fields import UNION_TAGS
+from .spec import EXTENDS, SessionSpec
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node

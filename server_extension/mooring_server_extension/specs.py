@@ -10,7 +10,8 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from mooring.errors import MooringError
-from mooring.spec import EXTENDS, SCHEMA_FILE, SessionSpec
+from mooring.schema import SCHEMA_FILE
+from mooring.spec import EXTENDS, SessionSpec
 from mooring_server_extension.answers import NotFound
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside

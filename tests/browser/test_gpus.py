@@ -31,12 +31,14 @@ def test_a_session_waits_in_the_panel_until_its_turn_comes(
     sessions = lab.sessions()
     form = lab.page.locator(hook("new-session-form"))
 
-    def create(name: str) -> None:
+    def open_form(free: str) -> None:
         sessions.node.locator(hook("new-session")).click()
-        gpus = form.get_by_label("GPUs")
-        expect(gpus).to_have_attribute("placeholder", re.compile("0 of 8 GPUs free"))
+        expect(form.get_by_label("GPUs")).to_have_attribute("placeholder", re.compile(free))
+
+    def create(name: str, gpus: str = "1", free: str = "0 of 8 GPUs free") -> None:
+        open_form(free)
         form.get_by_label("Name").fill(name)
-        gpus.fill("1")
+        form.get_by_label("GPUs").fill(gpus)
         form.get_by_label("Then open").select_option("a terminal")
         form.locator(hook("create")).click()
 
@@ -54,6 +56,9 @@ def test_a_session_waits_in_the_panel_until_its_turn_comes(
     expect(sessions.session("two", "running")).to_contain_text("1 GPU")
     expect(lab.tab("two")).to_be_visible()  # its terminal
     expect(sessions.session("two").locator(hook("degraded"))).to_have_count(0)
+    create("all", "8", "7 of 8 GPUs free$")
+    expect(sessions.session("all", "pending")).to_contain_text("held by two")
+    open_form("7 of 8 GPUs free, kept for who waits")
     nvml.lose(mooring.get("two").claims[0].gpu)
     expect(sessions.session("two").locator(hook("degraded"))).to_have_text("gpu lost")
 

@@ -154,7 +154,7 @@ def test_a_new_session_by_the_form(
 ) -> None:
     """A preset, what is changed in it, a mistake that is told, and a notebook on the session."""
     (project / "session.yml").write_text(
-        "name: train\nkernel: python3\nmemory: 1GiB\n"
+        "name: train\nkernel: python3\nmemory: 1GiB\nports: [8080]\n"
         "command: for part in 1 2 3; do echo part $part is loaded; done; exec sleep 1000\n"
     )
     page = lab.page
@@ -176,6 +176,7 @@ def test_a_new_session_by_the_form(
     form.locator(hook("create")).click()
     expect(sessions.session("bert", "running")).to_contain_text("1.5 CPU")
     expect(sessions.session("bert")).to_contain_text("512 MiB")
+    expect(sessions.session("bert")).to_contain_text("port 8080")
     expect(form).to_have_count(0)
     notebook = Notebook(page)
     notebook.wait_until_idle()

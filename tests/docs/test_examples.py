@@ -15,7 +15,8 @@ import yaml
 from mooring import mounts
 from mooring.config import resolve
 from mooring.errors import NotSupported
-from mooring.spec import SCHEMA_FILE, refuse_unsupported
+from mooring.schema import SCHEMA_FILE
+from mooring.spec import refuse_unsupported
 from mooring.users import caller
 
 ROOT = Path(__file__).parents[2]

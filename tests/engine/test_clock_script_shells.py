@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pace import allowed
+from tests.pace import in_time
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
 
@@ -712,7 +712,7 @@ def test_asking_for_gpus_costs_little(
     each_ms = float(str(outcomes["cost_with_gpus"].notes["ms"]))
     with capsys.disabled():
         print(f"\n{yard.shell}, cost_with_gpus: {each_ms:.1f} ms a sample")
-    assert each_ms / 5000 * 100 < allowed(0.4)
+    assert in_time(each_ms / 5000 * 100, 0.4)
 
 
 def test_settings_are_live_and_garbled_ones_ignored(outcomes: dict[str, Session]) -> None:
@@ -765,7 +765,7 @@ def test_the_clock_costs_little(
         print(
             f"\n{yard.shell}, {scene}: {each_ms:.1f} ms a sample, {percent:.3f} % of a core at 5 s"
         )
-    assert percent < allowed(0.2)
+    assert in_time(percent, 0.2)
 
 
 # --- one at a time ------------------------------------------------------------------------

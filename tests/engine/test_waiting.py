@@ -78,7 +78,7 @@ def test_a_notebooks_kernel_waits_without_a_limit_and_can_be_cancelled(
             session = only_session(mooring)
             assert session.state is State.STARTING
             assert session.opened_by == str(project / "a.ipynb")
-            assert server.ask("GET", "status", timeout=2)[0] == 200
+            assert server.ask("GET", "status", timeout=10)[0] == 200
             mooring.remove(session, force=True)
             status, said = asked.result(timeout=20)
         assert status == 500

@@ -24,16 +24,8 @@ from mooring.quantities import (
     parse_gpu_count,
     parse_size,
 )
-from mooring.spec import (
-    SCHEMA_FILE,
-    GpuRequest,
-    Mount,
-    SecretSource,
-    SessionSpec,
-    json_schema,
-    main,
-    refuse_unsupported,
-)
+from mooring.schema import SCHEMA_FILE, json_schema, main
+from mooring.spec import GpuRequest, Mount, SecretSource, SessionSpec, refuse_unsupported
 
 FULL = """
 name: bert-finetune
@@ -420,13 +412,13 @@ def test_every_key_has_a_verdict() -> None:
 
 
 def test_shipped_schema_is_current() -> None:
-    """Editors complete what this version accepts; `python -m mooring.spec` writes the file."""
+    """Editors complete what this version accepts; `python -m mooring.schema` writes the file."""
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json_schema()
 
 
 def test_schema_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing the schema again changes nothing."""
-    monkeypatch.setattr("mooring.spec.SCHEMA_FILE", tmp_path / "schema.json")
+    monkeypatch.setattr("mooring.schema.SCHEMA_FILE", tmp_path / "schema.json")
     main()
     assert (tmp_path / "schema.json").read_bytes() == SCHEMA_FILE.read_bytes()
 
