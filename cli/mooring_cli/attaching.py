@@ -19,7 +19,8 @@ from mooring_cli.output import explain, note
 if TYPE_CHECKING:
     from mooring.service import Mooring
     from mooring.session import Session
-    from mooring.terminals.keeper import Kept, TerminalEntry
+    from mooring.terminals.entries import TerminalEntry
+    from mooring.terminals.kept import Kept
 
 TMUX = ("tmux", "new-session", "-A", "-s", "mooring")
 
@@ -179,7 +180,7 @@ def attach_to(
     """
     stream = mooring.attach(session, terminal, detach_keys=detach_keys)
     if stream is None:
-        from mooring.terminals.keeper import unattached
+        from mooring.terminals.entries import unattached
 
         free = unattached(mooring.terminals(session))
         if not free:
@@ -209,7 +210,7 @@ def in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:
     Returns:
         The exit code of this client; 0 if it was left.
     """
-    from mooring.terminals.keeper import unattached
+    from mooring.terminals.entries import unattached
     from mooring.terminals.pump import exit_code
 
     look = ["sh", "-c", "command -v tmux"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mooring.gpus import Claim, Gpu
     from mooring.history import Event
     from mooring.service import Mooring
-    from mooring.terminals.keeper import TerminalEntry
+    from mooring.terminals.entries import TerminalEntry
 
 RECENT = 10
 

@@ -79,7 +79,7 @@ def _exec(
     mooring = Mooring()
     session = mooring.running(name)
     if is_interactive() if tty is None else tty:
-        from mooring.terminals.keeper import unattached
+        from mooring.terminals.entries import unattached
 
         known = unattached(mooring.terminals(session), label) if label else ""
         if known:

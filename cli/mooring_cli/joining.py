@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mooring.engines.base import Stream
     from mooring.service import Mooring
     from mooring.session import Session
-    from mooring.terminals.keeper import Kept
+    from mooring.terminals.kept import Kept
 
 # Of what a terminal printed, so much is shown to one who comes back: some thousand lines
 REPLAY_BYTES = 256 << 10
@@ -48,7 +48,7 @@ def join(
     Returns:
         Its exit code; None if the user typed the detach keys.
     """
-    from mooring.terminals.keeper import Kept
+    from mooring.terminals.kept import Kept
     from mooring.terminals.pump import connect, exit_code, terminal_size
 
     if isinstance(stream, Kept):

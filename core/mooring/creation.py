@@ -26,7 +26,7 @@ from mooring.gpus.gate import Ticket, gate_of
 from mooring.history import History
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION
 from mooring.session import is_own
-from mooring.terminals.keeper import MainTerminal
+from mooring.terminals.kept import MainTerminal
 from mooring.users import caller
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from mooring.terminals import host, wire
+from mooring.terminals.entries import TerminalEntry, unattached
 from mooring.terminals.host import Keeper
-from mooring.terminals.keeper import TerminalEntry, unattached
 
 
 class Peer:

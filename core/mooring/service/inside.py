@@ -17,15 +17,9 @@ from mooring.kernels import KernelHandle, host_lives, others_live
 from mooring.processes import process_mark
 from mooring.service.lifecycle import Lifecycle
 from mooring.session import Session, State, out_of_memory
-from mooring.terminals.keeper import (
-    UNTYPED_KEYS,
-    Keeping,
-    Kept,
-    MainTerminal,
-    TerminalEntry,
-    exec_id_of,
-    terminals,
-)
+from mooring.terminals.entries import TerminalEntry, exec_id_of, terminals
+from mooring.terminals.keeper import Keeping
+from mooring.terminals.kept import UNTYPED_KEYS, Kept, MainTerminal
 from mooring.terminals.wire import MAIN
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.gate import Ticket
 from mooring.service.sessions import Sessions
 from mooring.session import COMING, Session, State
-from mooring.terminals.keeper import MainTerminal
+from mooring.terminals.kept import MainTerminal
 from mooring.users import caller
 
 CANCEL_PATIENCE_S = 30.0

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 
 from mooring.errors import EngineError, EngineUnavailable, MooringError, SessionStateError
 from mooring.terminals import wire as wire
-from mooring.terminals.keeper import Kept, Link, MainTerminal, lives
+from mooring.terminals.keeper import Link, lives
+from mooring.terminals.kept import Kept, MainTerminal
 from mooring.terminals.modes import Modes, Replay
 from mooring.terminals.pump import key_codes, raw, write_all
 

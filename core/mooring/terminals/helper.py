@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mooring.errors import MooringError
 from mooring.folder import Folder
-from mooring.terminals.keeper import settle_all
+from mooring.terminals.kept import settle_all
 
 AGAIN_S = 2.0
 
