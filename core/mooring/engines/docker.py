@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import re
-import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,11 +23,15 @@ from mooring.engines.base import (
     EngineInfo,
     PullProgress,
 )
+from mooring.engines.docker_errors import mapped, one_line
+from mooring.engines.docker_streams import (
+    DockerStream,
+    asking_for_a_stream,
+    leave_streams_alone,
+)
 from mooring.errors import (
     EngineError,
-    EngineUnavailable,
     ImageError,
-    MooringError,
     NotSupported,
     PortTaken,
     SessionTimeout,
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S = 30.0
 COMMIT_TIMEOUT_S = 3600.0
-_IMPORTING = threading.Lock()
 API_VERSION = "1.41"  # Docker 20.10's, which is all that is needed
 MOST_REMEMBERED = 10_000
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -97,7 +98,7 @@ class DockerEngine:
             client = APIClient(
                 base_url=self.address, version=API_VERSION, timeout=self._timeout_s, num_pools=16
             )
-            _leave_streams_alone(client)
+            leave_streams_alone(client)
             self._version = client.version(api_version=False)
             oldest = self._version.get("MinAPIVersion") or API_VERSION
             if _numbers(oldest) > _numbers(API_VERSION):
@@ -110,6 +111,9 @@ class DockerEngine:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return mapped(doing, self.address, self._timeout_s)
 
     # engine
 
@@ -433,7 +437,7 @@ class DockerEngine:
 
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        with self._mapped("attaching"), _asking_for_a_stream():
+        with self._mapped("attaching"), asking_for_a_stream():
             raw = self._api.attach_socket(
                 container, params=params | ({"detachKeys": detach_keys} if detach_keys else {})
             )
@@ -472,7 +476,7 @@ class DockerEngine:
                 user=user or "",
                 detach_keys=detach_keys or None,
             )["Id"]
-            with _asking_for_a_stream():
+            with asking_for_a_stream():
                 raw = self._api.exec_start(made, tty=tty, socket=True)
         return DockerStream(self, raw, tty, exec_id=made)
 
@@ -560,7 +564,7 @@ class DockerEngine:
                 for line in self._api.pull(name, tag=tag or "latest", stream=True, decode=True):
                     if "error" in line:
                         raise ImageError(
-                            f"cannot pull {reference}: {_one_line(line['error'])}", hint
+                            f"cannot pull {reference}: {one_line(line['error'])}", hint
                         )
                     detail = line.get("progressDetail") or {}
                     if line.get("id") and detail.get("total"):
@@ -573,7 +577,7 @@ class DockerEngine:
             except (ImageNotFound, NotFound) as error:
                 raise ImageError(f"No such image: {reference}", hint) from error
             except APIError as error:
-                why = _one_line(str(error.explanation or error))
+                why = one_line(str(error.explanation or error))
                 raise ImageError(f"cannot pull {reference}: {why}", hint) from error
 
     def import_image(self, tar: bytes, reference: str) -> str:
@@ -585,154 +589,6 @@ class DockerEngine:
                 found = str(json.loads(said.split("\n")[0])["status"])
                 self._api.tag(found, repository, tag)
         return found
-
-    # errors
-
-    @contextlib.contextmanager
-    def _mapped(self, doing: str) -> Iterator[None]:
-        """The one place where the SDK's exceptions, and its transport's, become mooring's."""
-        with _IMPORTING:  # threads that import parts of it at once may see it half done
-            import docker.api.client
-            import docker.utils.socket  # noqa: F401
-        from http.client import HTTPException
-
-        import requests
-        from docker.errors import APIError, DockerException, StreamParseError
-        from docker.utils.socket import SocketError
-        from urllib3.exceptions import HTTPError
-
-        try:
-            yield
-        except MooringError:
-            raise
-        except APIError as error:
-            why = _one_line(str(error.explanation or error))
-            if error.response is not None:
-                error.response.close()  # the SDK leaves a refused stream's connection open
-            raise _refusal(doing, why) from error
-        except (
-            DockerException,
-            StreamParseError,
-            SocketError,
-            requests.exceptions.RequestException,
-            # what is read while an answer streams in is not requests' own any more
-            HTTPError,
-            HTTPException,
-            OSError,
-            ValueError,
-        ) as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> EngineUnavailable:
-        path = self.address.removeprefix("unix://")
-        text = str(error)
-        if "PermissionError" in text or "Permission denied" in text:
-            return EngineUnavailable(
-                f"no permission to use the engine at {path}",
-                'add yourself to its group: sudo usermod -aG docker "$USER", then log in again',
-            )
-        if "FileNotFoundError" in text or "No such file" in text:
-            return EngineUnavailable(
-                f"no container engine: {path} does not exist",
-                "install Docker (sudo apt install docker.io) or start it; see: mooring doctor",
-            )
-        if "timed out" in text.lower():
-            return EngineUnavailable(
-                f"the engine at {path} did not answer within {self._timeout_s:g} s",
-                "its sessions go on; try again, or look at the engine's own log",
-            )
-        return EngineUnavailable(
-            f"the engine at {path} does not answer",
-            "start it (sudo systemctl start docker); its sessions' state is unknown until then",
-        )
-
-
-# Set in a thread that asks for a stream
-_asking = threading.local()
-
-
-@contextlib.contextmanager
-def _asking_for_a_stream() -> Iterator[None]:
-    _asking.stream = True
-    try:
-        yield
-    finally:
-        _asking.stream = False
-
-
-def _leave_streams_alone(client: APIClient) -> None:
-    """Have the heads of answers read byte by byte where a stream follows.
-
-    http.client reads as much as is there; of a stream, whose first bytes may have come with the
-    head where this process had to wait for its turn, they would be lost.
-    """
-    from http.client import HTTPResponse
-
-    class Answer(HTTPResponse):
-        def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
-            super().__init__(connected, *arguments, **options)
-            if getattr(_asking, "stream", False):
-                self.fp.close()
-                self.fp = connected.makefile("rb", 1)
-
-    adapter = client.get_adapter(client.base_url)
-    pool_of = adapter.get_connection
-
-    def get_connection(*arguments: Any, **options: Any) -> Any:
-        pool = pool_of(*arguments, **options)
-        if "_new_conn" not in vars(pool):
-            connect = pool._new_conn
-
-            def new_connection() -> Any:
-                connection = connect()
-                connection.response_class = Answer
-                return connection
-
-            pool._new_conn = new_connection
-        return pool
-
-    adapter.get_connection = get_connection
-
-
-class DockerStream:
-    """``mooring.engines.base.Stream`` over a connection that Docker has handed over."""
-
-    def __init__(
-        self, engine: DockerEngine, raw: Any, tty: bool, *, container: str = "", exec_id: str = ""
-    ) -> None:
-        self.tty = tty
-        self._engine = engine
-        self._raw = raw  # keeps the response, and so the connection, alive
-        self._socket: socket.socket = getattr(raw, "_sock", raw)
-        self._container = container
-        self.exec_id = exec_id
-        # the request's timeout is not the stream's
-        self._socket.settimeout(None)
-
-    def socket(self) -> socket.socket:
-        return self._socket
-
-    def close_stdin(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def resize(self, rows: int, columns: int) -> None:
-        # A process that has just ended, or not quite begun, has no terminal to resize
-        with contextlib.suppress(EngineError):
-            if self.tty:
-                self._engine.resize(self._container, rows, columns, exec_id=self.exec_id)
-
-    def exit_code(self) -> int | None:
-        if self.exec_id:
-            return self._engine.exec_exit_code(self.exec_id)
-        detail = self._engine.inspect(self._container)
-        return 137 if detail is None else detail.exit_code
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.close()
-        with contextlib.suppress(OSError, AttributeError):
-            self._raw.close()
 
 
 # By another container, or by another program
@@ -751,7 +607,6 @@ def _bindings(ports: Sequence[tuple[int, int]]) -> dict[int, list[tuple[str, ...
 
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
-_TOO_MANY_CPUS = re.compile(r"Range of CPUs is from [\d.]+ to ([\d.]+)")
 
 
 def _numbers(version: str) -> list[int]:
@@ -773,20 +628,3 @@ def _epoch(stamp: str) -> float:
     zone = (found.group(4) or "Z").replace("Z", "+00:00")
     whole = datetime.fromisoformat(f"{found.group(1)}-{found.group(2)}{zone}")
     return whole.astimezone(timezone.utc).timestamp() + float(found.group(3) or 0)
-
-
-def _refusal(doing: str, why: str) -> EngineError:
-    """A refusal of the engine's own, with what helps against it."""
-    if found := _TOO_MANY_CPUS.search(why):
-        most = f"{float(found.group(1)):g}"
-        return EngineError(
-            f"more CPUs than there are: the engine's machine has {most}", f"ask for {most} at most"
-        )
-    hint = ""
-    if "could not select device driver" in why:
-        hint = "it gives no GPUs: install the NVIDIA container toolkit, then restart the engine"
-    return EngineError(f"{doing}: {why}", hint)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
