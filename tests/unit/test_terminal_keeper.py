@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mooring.terminals import host, wire
+from mooring.terminals import held, host, wire
 from mooring.terminals.entries import TerminalEntry, unattached
 from mooring.terminals.host import Keeper
 
@@ -27,7 +27,7 @@ class Peer:
         self.keeper = keeper
         self.socket, near = socket.socketpair()
         near.setblocking(False)
-        self.client = host.Client(near)
+        self.client = held.Client(near)
         self.frames = wire.Frames()
         keeper.clients.append(self.client)
 
