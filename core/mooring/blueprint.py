@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import mooring
 from mooring import consent, guestfiles, images, mounts, paths, ports
 from mooring.engines.base import ContainerConfig, Engine
-from mooring.errors import EngineError, ImageError, PolicyError, SessionExists, SessionTimeout
+from mooring.errors import (
+    CommandError,
+    EngineError,
+    ImageError,
+    PolicyError,
+    SessionExists,
+    SessionTimeout,
+)
 from mooring.folder import GUEST_RUN, Folder, boot_id
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import devices_for
@@ -253,6 +260,7 @@ def await_check(engine: Engine, folder: Folder, container: str) -> None:
 
     Raises:
         PolicyError: one is not; nothing of the user's has run.
+        CommandError: the session's command cannot be run.
         EngineError, SessionTimeout: it did not come so far.
     """
     began = time.monotonic()
@@ -261,6 +269,12 @@ def await_check(engine: Engine, folder: Folder, container: str) -> None:
         end = folder.end()
         if end is not None and end.reason == "refused":
             raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
+        if end is not None and end.reason == "missing":
+            raise CommandError(
+                f"command {end.detail}",
+                "what runs must be in the image, or in a folder that the session sees",
+                found=not end.detail.endswith("not found"),
+            )
         now = time.monotonic()
         if now - asked > 1.0:
             asked = now

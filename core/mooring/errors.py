@@ -2,6 +2,7 @@
 
 MooringError
 ├── SpecError            the declaration is wrong (exit code 2 on the command line)
+│   └── CommandError         its command is not there, or cannot be run (127 or 126, as a shell's)
 ├── ConsentRequired      the declaration asks for something that its reader must allow first
 ├── PolicyError          refused whatever the user says: by mooring, or by the administrator
 ├── NotSupported         a key or a flag that this version cannot honour yet
@@ -50,6 +51,20 @@ class SpecError(MooringError):
     """The declaration is wrong: a key, a value, a file."""
 
     exit_code = 2
+
+
+class CommandError(SpecError):
+    """The session's command is not there, or is nothing that can be run.
+
+    Args:
+        found: whether there is something of that name.
+    """
+
+    exit_code = 127
+
+    def __init__(self, message: str, hint: str = "", *, found: bool = False) -> None:
+        super().__init__(message, hint)
+        self.exit_code = 126 if found else 127
 
 
 class ConsentRequired(MooringError):

@@ -115,6 +115,43 @@ def test_a_bad_flag_is_one_error(cli: Cli, project: Path, nothing_left: None, ca
     assert message in done.stderr
 
 
+@pytest.mark.parametrize("detach", [("-d",), ()])
+@pytest.mark.parametrize(
+    ("command", "code", "why"),
+    [
+        ("nosuchcommand", 127, "nosuchcommand: not found"),
+        ("./nosuch.sh", 127, "./nosuch.sh: not found"),
+        ("/etc", 126, "/etc: is a folder"),
+        ("./notes.txt", 126, "./notes.txt: not executable"),
+    ],
+)
+def test_a_command_that_cannot_be_run(
+    cli: Cli, project: Path, nothing_left: None, detach: tuple[str, ...], command: str,
+    code: int, why: str,
+) -> None:  # fmt: skip
+    """It is an error at once, with a shell's exit code, whether somebody watches or not."""
+    (project / "notes.txt").write_text("")
+    done = cli("create", *detach, "--", command, "x", check=code)
+    assert ONE_ERROR.fullmatch(done.stderr), done.stderr
+    assert f"command {why}" in done.stderr
+
+
+def test_a_command_that_is_gone_at_the_next_start(cli: Cli, project: Path, mooring) -> None:
+    """start says so and the session stays stopped; with the command back, it runs."""
+    script = project / "run.sh"
+    script.write_text("#!/bin/sh\nexec sleep 1000\n")
+    script.chmod(0o755)
+    cli("create", "-d", "--name", "it", "--", "./run.sh", check=0)
+    cli("stop", "it", check=0)
+    script.rename(project / "away.sh")
+    assert "command ./run.sh: not found" in cli("start", "it", check=127).stderr
+    (session,) = mooring.sessions()
+    assert (str(session.state), session.reason) == ("stopped", "command ./run.sh: not found")
+    (project / "away.sh").rename(script)
+    cli("start", "it", check=0)
+    assert [str(session.state) for session in mooring.sessions()] == ["running"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -604,7 +604,7 @@ def test_execs_pass_their_code_and_leave_no_file(outcomes: dict[str, Session]) -
 def test_cpu_keeps_a_session_until_its_maximum(outcomes: dict[str, Session]) -> None:
     """A session that only computes is active, and the maximum duration ends it."""
     session = outcomes["burning"]
-    assert session.end["reason"] == "max_duration"
+    assert session.end["reason"] == "max_duration", session.end
     assert 9 <= session.age < 10.5
     assert "cpu" in session.status()["active"]
 

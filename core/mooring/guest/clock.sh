@@ -624,7 +624,6 @@ check_mounts() {
             shift
         done
     fi
-    { echo >"$R/checked"; } 2>/dev/null
 }
 
 # The environment is the spec's: the tools that the check asks are to be the image's own.
@@ -689,23 +688,41 @@ fail() { printf 'mooring: %s\n' "$1" >&2; exit 125; }
 
 # Be that command. What a shell says of one that it cannot be names this script and a line of it.
 become() {
-    case $1 in
-    */*)
-        [ -e "$1" ] || cannot "$1" 'not found' 127
-        ! [ -d "$1" ] || cannot "$1" 'is a folder' 126
-        [ -x "$1" ] || cannot "$1" 'not executable' 126 ;;
-    *) command -v -- "$1" >/dev/null 2>&1 || cannot "$1" 'not found' 127 ;;
-    esac
+    can_be "$1" || leave "$1"
     exec "$@"
 }
 
-cannot() { printf '%s: %s\n' "$1" "$2" >&2; exit "$3"; }
+# Whether a command can be run; if not, why and which exit code tells so, as a shell's. By names
+# that no variable of the spec has: where it can, it gets them as they are.
+can_be() {
+    mooring_why='' mooring_code=126
+    case $1 in
+    */*)
+        if ! [ -e "$1" ]; then mooring_why='not found' mooring_code=127
+        elif [ -d "$1" ]; then mooring_why='is a folder'
+        elif ! [ -x "$1" ]; then mooring_why='not executable'
+        fi ;;
+    *) command -v -- "$1" >/dev/null 2>&1 || mooring_why='not found' mooring_code=127 ;;
+    esac
+    [ -z "$mooring_why" ]
+}
+
+leave() { printf '%s: %s\n' "$1" "$mooring_why" >&2; exit "$mooring_code"; }
 
 mode=${1:-}
 [ $# = 0 ] || shift
 case $mode in
 main)
     check_with_own_tools
+    # a terminal's command stands behind a shell of ours that sets its size
+    case ${3:-}:${4:-} in "$0":shell) mooring_named=${8:-} ;; *) mooring_named=${2:-} ;; esac
+    if [ -n "$mooring_named" ] && ! can_be "$mooring_named"; then
+        forget_last_run
+        read_uptime
+        write_end missing "$mooring_named: $mooring_why"
+        leave "$mooring_named"
+    fi
+    { echo >"$R/checked"; } 2>/dev/null
     start_kernelhost
     forget_last_run
     if [ "${1:-}" = -- ] && [ $# -gt 1 ]; then

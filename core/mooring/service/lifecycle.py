@@ -12,6 +12,7 @@ from mooring.creation import remove_container
 from mooring.engines.base import Bind
 from mooring.errors import (
     Cancelled,
+    CommandError,
     EngineError,
     MooringError,
     PolicyError,
@@ -69,6 +70,7 @@ class Lifecycle(Sessions):
             SessionTimeout: no turn within ``max_wait_s``.
             Cancelled
             PolicyError: the administrator's policy does not allow it any more.
+            CommandError: its command is not there any more; it stays stopped.
         """
         from mooring import policy
 
@@ -110,7 +112,7 @@ class Lifecycle(Sessions):
             ports.start(self.engine, container)
             try:
                 blueprint.await_check(self.engine, folder, container)
-            except PolicyError:
+            except (PolicyError, CommandError):
                 self.engine.stop(container, grace_s=1.0)
                 if claims:
                     self.gate.forget(session.id)
