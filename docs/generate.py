@@ -464,8 +464,14 @@ def _exit_codes() -> Iterator[list[str]]:
     by_code: dict[int, list[str]] = {}
     for kind in _errors():
         by_code.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`")
+    texts = {
+        1: "Failed",
+        2: "Usage: a wrong option or a wrong spec",
+        3: "Waited too long",
+        127: "The session's command is not there; 126: it cannot be run",
+    }
     for code in sorted(by_code):
-        text = {1: "Failed", 2: "Usage: a wrong option or a wrong spec", 3: "Waited too long"}[code]
+        text = texts[code]
         yield [str(code), f"{text}: {', '.join(by_code[code])}."]
     yield ["the command's", "An attached `create`, `exec` and `attach`: 128 and N after signal N."]
     yield ["125", "`exec` and `attach`: mooring itself failed."]

@@ -118,6 +118,8 @@ class Yard:
     def __init__(self, shell: str, root: Path) -> None:
         self.shell, self.root, self.ids = shell, root, list[str]()
         self.sh = f"/shells/{shell}/sh"
+        # All at once would leave too little of the processor for those that are to be busy
+        self.starting = threading.Semaphore(4)
 
     def start(
         self,
@@ -146,7 +148,8 @@ class Yard:
         assert made.returncode == 0, made.stderr
         session.id = made.stdout.strip()
         self.ids.append(session.id)
-        started = docker("start", session.id)
+        with self.starting:
+            started = docker("start", session.id)
         session.notes["start_error"] = started.stderr
         return session
 
