@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import unittest
+from collections.abc import Collection
 from pathlib import Path
 
 import jupyter_kernel_test
@@ -48,13 +49,17 @@ SAMPLES = {
 }
 
 
-def outcomes(kernel_name: str) -> dict[str, str]:
-    """What becomes of each test of the suite against a kernel: passed, skipped, failed, error."""
+def outcomes(kernel_name: str, names: Collection[str] = ()) -> dict[str, str]:
+    """What becomes of each test of the suite against a kernel: passed, skipped, failed, error.
+
+    Args:
+        names: of those to run; empty for all.
+    """
     made = type(
         "Suite", (jupyter_kernel_test.KernelTests,), {**SAMPLES, "kernel_name": kernel_name}
     )
-    suite = unittest.defaultTestLoader.loadTestsFromTestCase(made)
-    names = [test.id().rpartition(".")[2] for test in suite]
+    names = sorted(names) or unittest.defaultTestLoader.getTestCaseNames(made)
+    suite = unittest.TestSuite(map(made, names))
     result = unittest.TestResult()
     suite.run(result)
     found = dict.fromkeys(names, "passed")
@@ -72,8 +77,10 @@ def outcomes(kernel_name: str) -> dict[str, str]:
 @pytest.mark.filterwarnings("default")
 def test_the_kernel_suite_finds_no_difference(mooring: Mooring, jupyter: Path) -> None:
     """jupyter_kernel_test's tests come out as they do for a plain python3."""
-    ours = outcomes(install())
-    plain = outcomes("python3")
+    ours, plain = outcomes(install("mk")), outcomes("python3")
+    different = {name for name in ours if ours[name] != plain[name]}
+    if different:  # its patience is short, also with a plain one: what differs is looked at twice
+        ours, plain = ours | outcomes("mk", different), plain | outcomes("python3", different)
     assert ours == plain
     assert sum(outcome == "passed" for outcome in ours.values()) >= 10
 
