@@ -406,6 +406,7 @@ def test_it_listens_on_loopback_alone(box: str, forward: Start) -> None:
     assert found == {"0100007F", "00000000000000000000000001000000"}
 
 
+@pytest.mark.timed
 def test_it_is_no_activity(mooring: Mooring, cli: Cli, project: Path, forward: Start) -> None:
     """An open forward, also one that is used now and then, does not keep an idle session."""
     cli("create", "-d", "--name", "idle", "--idle-timeout", "12s", check=0)
