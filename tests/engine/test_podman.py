@@ -10,11 +10,14 @@ import signal
 import stat
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
+from tests.kernel_clients import eventually
 from tests.users.people import ONE_CELL, Person, foreign_files, person
 from tests.wheel_env import InstalledWheel
 
@@ -262,3 +265,64 @@ def test_doctor_names_podman(pat: Person) -> None:
     """`mooring doctor` says which engine answers."""
     found = json.loads(pat.mooring("doctor", "--json", check=None).stdout or "[]")
     assert "podman" in json.dumps(found)
+
+
+def test_terminals_on_podman_outlive_their_clients(pat: Person) -> None:
+    """A client that was killed leaves its terminal, and the next one finds what it printed."""
+    project = pat.folder("terminals")
+    pat.mooring("create", "--name", "s", "-d", cwd=project)
+    for words, mark in ((("attach", "s"), "of-main"), (("exec", "s"), "of-exec")):
+        with at_terminal(pat, *words) as child:
+            child.sendline(f"mark={mark}; echo got-$mark")
+            child.expect_exact(f"got-{mark}")
+            child.kill(signal.SIGKILL)
+    rows = json.loads(pat.mooring("terminals", "s", "--json").stdout)
+    assert [(row["id"], row["clients"], row["lost"]) for row in rows] == [
+        ("main", 0, False), ("t1", 0, False),
+    ]  # fmt: skip
+    for name, mark in (("t1", "of-exec"), ("main", "of-main")):
+        with at_terminal(pat, "attach", "s", name) as child:
+            child.expect_exact(f"got-{mark}")  # printed for the one before
+            child.sendline("echo again-$mark; exit 3")
+            child.expect_exact(f"again-{mark}")
+            child.expect(pexpect.EOF)
+            child.close()
+            assert child.exitstatus == 3
+
+
+@contextlib.contextmanager
+def at_terminal(user: Person, *words: str) -> Iterator[pexpect.spawn[str]]:
+    """The command line of that user's, at a terminal."""
+    program, *arguments = user.command(user.wheel.mooring, *words)
+    child = pexpect.spawn(
+        program, arguments, env={**user.env, "TERM": "xterm"}, cwd=str(user.home),
+        encoding="utf-8", timeout=30,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.close(force=True)
+
+
+def test_ports_and_files_on_podman(pat: Person) -> None:
+    """A published port answers on 127.0.0.1 alone, a forward too, and cp goes both ways."""
+    project = pat.folder("ports")
+    pat.write(project / "page", "hello")
+    serve = ["python3", "-m", "http.server", "7001", "--bind", "::"]
+    pat.mooring("create", "--name", "s", "-d", "-p", "7001", "--", *serve, cwd=project)
+    (row,) = pat.sessions()
+    ((inside, local),) = [(port["session"], port["local"]) for port in row["ports"]]
+    assert inside == 7001
+    eventually(lambda: asked(local) == "hello")
+    bound = pat.run("podman", "port", row["container"]).stdout.split()
+    assert bound[-1] == f"127.0.0.1:{local}"
+    pat.mooring("cp", str(project / "page"), "s:/tmp/there")
+    pat.mooring("cp", "s:/tmp/there", str(project / "back"))
+    assert (project / "back").read_text() == "hello"
+    assert (project / "back").stat().st_uid == pat.uid
+
+
+def asked(port: int) -> str:
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=5).read().decode()
+    return ""
