@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.errors import SessionNotFound, SessionTimeout, SpecError
+from mooring.errors import SessionNotFound, SessionStateError, SessionTimeout, SpecError
 from mooring_cli import options as opt
 from mooring_cli.joining import Shown, forwarding, interruptible, join
 from mooring_cli.output import note
@@ -137,11 +137,23 @@ def _await_turn(
                     f"cancel it: mooring stop {session.name}",
                 )
             time.sleep(LOOK_S)
-            session = mooring.get(session.id)
+            session = _still(mooring, session)
     except (KeyboardInterrupt, SystemExit):
         mooring.remove(session, force=True)
         raise
     return session
+
+
+def _still(mooring: Mooring, session: Session) -> Session:
+    """What has become of one that waits. Raises SessionStateError: it could not be started."""
+    try:
+        return mooring.get(session.id)
+    except SessionNotFound:
+        past = mooring.past(session.id)
+        why = past.reason if past is not None and past.reason else "nothing tells why"
+        raise SessionStateError(
+            f"session {session.name} did not start: {why}", f"mooring events {session.name}"
+        ) from None
 
 
 def _join_late(mooring: Mooring, session: Session, how: Launch, tty: bool) -> int:

@@ -256,7 +256,7 @@ def container_config(
 
 
 def await_check(engine: Engine, folder: Folder, container: str) -> None:
-    """Wait until the container has found its mounts to be what was granted.
+    """Wait until the container has found its mounts to be what was granted, and its command.
 
     Raises:
         PolicyError: one is not; nothing of the user's has run.
@@ -269,11 +269,11 @@ def await_check(engine: Engine, folder: Folder, container: str) -> None:
         end = folder.end()
         if end is not None and end.reason == "refused":
             raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
-        if end is not None and end.reason == "missing":
+        if end is not None and end.reason in ("missing", "unrunnable"):
             raise CommandError(
                 f"command {end.detail}",
                 "what runs must be in the image, or in a folder that the session sees",
-                found=not end.detail.endswith("not found"),
+                found=end.reason == "unrunnable",
             )
         now = time.monotonic()
         if now - asked > 1.0:

@@ -137,6 +137,7 @@ class Session:
                 "max_duration": "maximum duration",
                 "stopped": self.end.detail or "on request",
                 "missing": f"command {self.end.detail}",
+                "unrunnable": f"command {self.end.detail}",
             }
             return words.get(self.end.reason, self.end.reason)
         if self.out_of_memory:

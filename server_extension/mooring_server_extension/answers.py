@@ -15,6 +15,7 @@ from tornado.web import HTTPError
 from mooring import kernelrecords
 from mooring.errors import (
     Cancelled,
+    CommandError,
     ConsentRequired,
     EngineUnavailable,
     MooringError,
@@ -59,6 +60,7 @@ class NeedsConsent(ConsentRequired):
 
 STATUS: tuple[tuple[type[MooringError], int], ...] = (
     (BadRequest, 400),
+    (CommandError, 409),
     (SpecError, 400),
     (Forbidden, 403),
     (PolicyError, 403),

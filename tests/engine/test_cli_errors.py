@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from mooring import paths
@@ -136,6 +137,16 @@ def test_a_command_that_cannot_be_run(
     assert f"command {why}" in done.stderr
 
 
+def test_a_command_that_cannot_be_run_at_a_terminal(terminal, nothing_left: None) -> None:
+    """Behind the shell that sets a terminal's size, too; and the terminal ends."""
+    child = terminal("create", "--", "nosuchcommand", "x")
+    child.expect("command nosuchcommand: not found\r\n")
+    child.expect("hint: ")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 127
+
+
 def test_a_command_that_is_gone_at_the_next_start(cli: Cli, project: Path, mooring) -> None:
     """start says so and the session stays stopped; with the command back, it runs."""
     script = project / "run.sh"
@@ -147,6 +158,8 @@ def test_a_command_that_is_gone_at_the_next_start(cli: Cli, project: Path, moori
     assert "command ./run.sh: not found" in cli("start", "it", check=127).stderr
     (session,) = mooring.sessions()
     assert (str(session.state), session.reason) == ("stopped", "command ./run.sh: not found")
+    event = mooring.events(session.id)[-1]
+    assert (event.kind, event.detail) == ("failed", "command ./run.sh: not found")
     (project / "away.sh").rename(script)
     cli("start", "it", check=0)
     assert [str(session.state) for session in mooring.sessions()] == ["running"]

@@ -791,6 +791,67 @@ def test_the_exit_code_passes_at_once(
     session = yard.start(*((yard.sh, *command) if len(command) == 2 else command), sample_s=60)
     assert session.wait(20) == code
     assert re.search(said, docker("logs", session.id).stderr)
+    assert (session.run_dir / "checked").exists() == (not said)
+    if said:
+        assert session.end["reason"] == {127: "missing", 126: "unrunnable"}[code]
+        assert re.search(said, session.end["detail"])
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/empty:/home", 127), ("/home:/usr/bin", 126), ("/home:/home/bin", 0)]
+)
+def test_a_command_is_looked_for_as_a_shell_does(yard: Yard, path: str, code: int) -> None:
+    """In all of PATH, and what cannot be executed is passed over; also behind a terminal's shell
+    that sets its size."""
+    for name, mode in {"tool": 0o644 if code else 0o755}.items():
+        folder = yard.root / f"path-{code}"
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        if code != 127:
+            (folder / name).write_text("")
+            (folder / name).chmod(0o644)
+        (folder / "bin" / name).write_text(f"#!{yard.sh}\nexit 0\n")
+        (folder / "bin" / name).chmod(mode)
+    flags = ("-e", f"PATH={path}", "-v", f"{folder}:/home")
+    script = "/run/mooring/clock.sh"
+    for command in (["tool"], ["/bin/sh", script, "shell", "24", "80", "--", "tool"]):
+        session = yard.start(*command, flags=flags, sample_s=60)
+        assert session.wait(20) == code
+        assert (session.run_dir / "checked").exists() == (not code)
+
+
+NAMED = re.compile(r"for mooring_name in \\\n(.*?)\ndo\n", re.S)
+
+
+def test_the_environment_is_handed_on_as_it_was(yard: Yard) -> None:
+    """Whatever names the script uses, a command has its own variables of those names."""
+    found = NAMED.search(SCRIPT.read_text())
+    assert found is not None
+    names = found.group(1).replace("\\", " ").split()
+    flags = [text for name in names for text in ("-e", f"{name}=theirs of {name}")]
+    theirs = {f"{name}=theirs of {name}" for name in names}
+    session = yard.start(yard.sh, "-c", "env; exec sleep 100", flags=tuple(flags), sample_s=60)
+    script = (yard.sh, "/run/mooring/clock.sh")
+    ways = [("exec", "one", "--", "env"), ("shell", "24", "80", "--", "env")]
+    for printed in (
+        *(session.exec(*script, *way).stdout for way in ways),
+        session.exec("/bin/sh", "-c", f"echo env | {' '.join(script)} shell 24 80").stdout,
+        docker("logs", session.id).stdout,
+    ):
+        assert theirs <= set(printed.splitlines())
+
+
+def test_the_script_knows_all_names_that_it_uses() -> None:
+    """A name that is assigned anywhere in it is one of those that are given back."""
+    text = SCRIPT.read_text()
+    found = NAMED.search(text)
+    assert found is not None
+    known = set(found.group(1).replace("\\", " ").split())
+    code = re.sub(r"(^|\s)#.*", "", text, flags=re.M)
+    used = set(re.findall(r"""(?:^|[\s;({&|`"])([A-Za-z_]\w*)=""", code, re.M))
+    used |= set(re.findall(r"\bfor (\w+)\b", code))
+    used |= {name for some in re.findall(r"\bread -r ([\w ]+)", code) for name in some.split()}
+    used -= {"_", "IFS", "PATH", "LD_PRELOAD", "LD_LIBRARY_PATH"}
+    assert {name for name in used if not name.startswith("mooring_")} == known
 
 
 def test_an_attached_client_is_not_kept(yard: Yard) -> None:

@@ -86,6 +86,18 @@ def test_max_wait_exits_with_3_and_leaves_nothing(cli: Cli, mooring: Mooring, fu
     cli("create", "--gpus", "1", "--max-wait", "0", check=3)
 
 
+def test_one_that_was_left_to_wait_and_cannot_be_started_says_why(
+    cli: Cli, mooring: Mooring, nvml: FakeGpus, project: Path
+) -> None:
+    """Who waits for it is told by name; its GPUs are free again, and its events have an end."""
+    words = ["--enqueue-only", "--max-wait", "30s", "--gpus", "1", "--name", "wrong"]
+    done = cli("create", *words, "--", "nosuchcommand", check=1)
+    assert "session wrong did not start: command nosuchcommand: not found" in done.stderr
+    assert mooring.sessions() == []
+    assert {use.state for use in mooring.gpus()} == {"free"}
+    assert "failed" in cli("events", "wrong", check=0).stdout
+
+
 def test_free_gpus_that_are_kept_for_others_are_told(
     cli: Cli, nvml: FakeGpus, project: Path
 ) -> None:

@@ -98,6 +98,15 @@ def test_a_terminal_is_a_shell_in_the_session(live: Server, project: Path) -> No
     assert ask(live, "GET", "/sessions/aa")[1]["state"] == "running"
 
 
+def test_a_command_that_cannot_be_run_is_a_conflict(live: Server) -> None:
+    """It is known once the image has been looked into, and nothing of the session is left."""
+    values = {"command": ["nosuchcommand", "x"]}
+    status, said = ask(live, "POST", "/sessions", {"name": "aa", "values": values})
+    assert (status, said["code"]) == (409, "command_error")
+    assert said["message"] == "command nosuchcommand: not found"
+    assert ask(live, "GET", "/sessions")[1]["sessions"] == []
+
+
 def test_a_kernel_starts_in_the_session(live: Server, project: Path) -> None:
     """It is a kernel of the server, in the folder that was asked for; the session lists it with
     its notebook, and what it printed is recorded.

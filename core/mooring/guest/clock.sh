@@ -26,7 +26,8 @@
 #   status       at every sample; complete if its last line is `complete`, else read again
 #   gpu          what was last said of the GPUs
 #   end          why the session ended, once a run; complete once it has a `signals` line
-#   checked      the mounts are what was granted; nothing of the user's runs before
+#   checked      the mounts are what was granted, and the command can be run; nothing of the
+#                user's runs before
 #   k/*/exit     "lost", for kernels left over from an earlier run
 #
 # The session ends as idle when no kernel, terminal, exec or hold was seen for the idle
@@ -39,6 +40,31 @@
 # shellcheck disable=SC2016 # single quotes: expanded by eval
 # shellcheck disable=SC2034 # NAME_at and NAME_warned are used through eval
 set -u
+
+# The environment is the spec's. What it has of the names that are used below, a command gets as
+# it was (`give_back`): a shell hands on what it has set of an exported variable.
+mooring_kept=''
+for mooring_name in \
+    CS ID NL PARENT PERCENT R SHARE SIGNALS SPAN START STATE TEXT USAGE USED active begun \
+    clock_pid code compare cpu cpu_busy cpu_file cpu_last cpu_window deadline detail epoch every \
+    exec_at file floor found fractions gpu_asked gpu_at gpu_had_node gpu_node gpu_percent \
+    gpu_pid gpu_start gpu_state gpus grace granted hold_at hold_until hung_up identity idle \
+    idle_at idle_warned kept kernel_at kernels key known last last_name left length line \
+    listening lister margin mask max max_at max_warned memory memory_file mode name names newest \
+    node now old_idle others pair part path patience pid previous previous_reading python \
+    reading reason ring sample self signal signals start started step terminal_at terminals text \
+    top unit unknown usage v1 v1_memory v2 value warn whole writers
+do
+    eval "[ -n \"\${$mooring_name+set}\" ]" || continue
+    eval "mooring_own_$mooring_name=\$$mooring_name"
+    mooring_kept="$mooring_kept $mooring_name"
+done
+
+give_back() {
+    for mooring_name in $mooring_kept; do
+        eval "$mooring_name=\$mooring_own_$mooring_name"
+    done
+}
 
 case $0 in */*) R=${0%/*} ;; *) R=. ;; esac
 NL='
@@ -671,7 +697,9 @@ start_kernelhost() {
     [ -e "$R/kernelhost" ] || return 0
     python=''
     { read -r python <"$R/kernelhost"; } 2>/dev/null
-    [ -z "$python" ] || ("$python" "$R/kernelhost.py" </dev/null >>"$R/kernelhost.log" 2>&1 &)
+    [ -n "$python" ] || return 0
+    set -- "$python" "$R/kernelhost.py" "$R/kernelhost.log"
+    (give_back; "$1" "$2" </dev/null >>"$3" 2>&1 &)
 }
 
 forget_last_run() {
@@ -689,21 +717,30 @@ fail() { printf 'mooring: %s\n' "$1" >&2; exit 125; }
 # Be that command. What a shell says of one that it cannot be names this script and a line of it.
 become() {
     can_be "$1" || leave "$1"
+    give_back
     exec "$@"
 }
 
-# Whether a command can be run; if not, why and which exit code tells so, as a shell's. By names
-# that no variable of the spec has: where it can, it gets them as they are.
+# Whether a command can be run; if not, why, and which exit code tells so, as a shell's.
 can_be() {
-    mooring_why='' mooring_code=126
+    mooring_file=$1 mooring_why='' mooring_code=126
     case $1 in
-    */*)
-        if ! [ -e "$1" ]; then mooring_why='not found' mooring_code=127
-        elif [ -d "$1" ]; then mooring_why='is a folder'
-        elif ! [ -x "$1" ]; then mooring_why='not executable'
-        fi ;;
-    *) command -v -- "$1" >/dev/null 2>&1 || mooring_why='not found' mooring_code=127 ;;
+    */*) ;;
+    *)
+        mooring_file='' mooring_rest=${PATH-/usr/local/bin:/usr/bin:/bin}:
+        while [ -n "$mooring_rest" ]; do
+            mooring_next=${mooring_rest%%:*}/$1 mooring_rest=${mooring_rest#*:}
+            [ -f "$mooring_next" ] || continue
+            mooring_file=$mooring_next
+            ! [ -x "$mooring_file" ] || break
+        done
+        # busybox has commands of which no file tells
+        ! { [ -z "$mooring_file" ] && command -v -- "$1" >/dev/null 2>&1; } || return 0 ;;
     esac
+    if ! [ -e "$mooring_file" ]; then mooring_why='not found' mooring_code=127
+    elif [ -d "$mooring_file" ]; then mooring_why='is a folder'
+    elif ! [ -x "$mooring_file" ]; then mooring_why='not executable'
+    fi
     [ -z "$mooring_why" ]
 }
 
@@ -719,7 +756,8 @@ main)
     if [ -n "$mooring_named" ] && ! can_be "$mooring_named"; then
         forget_last_run
         read_uptime
-        write_end missing "$mooring_named: $mooring_why"
+        if [ "$mooring_code" = 127 ]; then reason=missing; else reason=unrunnable; fi
+        write_end "$reason" "$mooring_named: $mooring_why"
         leave "$mooring_named"
     fi
     { echo >"$R/checked"; } 2>/dev/null
@@ -760,6 +798,7 @@ shell)
         stty rows "$1" cols "$2" 2>/dev/null
     fi
     if [ "${3:-}" = -- ] && [ $# -gt 3 ]; then shift 3; become "$@"; fi
+    give_back
     if command -v bash >/dev/null 2>&1; then exec bash; fi
     exec sh
     ;;

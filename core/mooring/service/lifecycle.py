@@ -112,10 +112,12 @@ class Lifecycle(Sessions):
             ports.start(self.engine, container)
             try:
                 blueprint.await_check(self.engine, folder, container)
-            except (PolicyError, CommandError):
+            except (PolicyError, CommandError) as error:
                 self.engine.stop(container, grace_s=1.0)
                 if claims:
                     self.gate.forget(session.id)
+                folder.update_record(changed_at=time.time())
+                self.history.add(session.id, "failed", self.actor, error.message)
                 raise
             # not before it runs: who looks meanwhile would take it to have ended once more
             folder.update_record(end_recorded=False, out_of_memory=None, changed_at=time.time())
