@@ -279,19 +279,30 @@ def _held_for(mooring: Mooring, names: list[str], everything: bool) -> tuple[lis
     from mooring.errors import SpecError
     from mooring.quantities import parse_duration
 
-    if not names or (len(names) == 1 and not everything):
+    if not names:
         return names, HELD_S
     *before, last = names
+    alone = not before and not everything  # then it is a name, and may look like a duration
     try:
-        return before, parse_duration(last)
+        seconds = parse_duration(last)
+        if alone and not _is_there(mooring, last):
+            raise SpecError(f"hold which session for {last}?", f"as in: mooring hold bert {last}")
+        return (names, HELD_S) if alone else (before, seconds)
     except ValueError as error:
-        try:
-            mooring.find([last])
-        except SessionNotFound:
+        if alone:
+            return names, HELD_S
+        if not _is_there(mooring, last):
             raise SpecError(
                 f"duration: {last!r} {error}", "names come first, as in: mooring hold bert 2h"
             ) from None
     return names, HELD_S
+
+
+def _is_there(mooring: Mooring, name: str) -> bool:
+    try:
+        return bool(mooring.find([name]))
+    except SessionNotFound:
+        return False
 
 
 def _duration(what: str, text: str) -> float:

@@ -13,7 +13,7 @@ from mooring.errors import MooringError, SpecError
 from mooring_cli import options as opt
 from mooring_cli.habits import Interactive
 from mooring_cli.launching import Launch, launch
-from mooring_cli.output import explain
+from mooring_cli.output import explain, note
 from mooring_cli.waiting import longest_wait
 
 # $0 the code. Which Python there is only the image knows, and only once it runs.
@@ -75,6 +75,8 @@ def run(
     copied. The exit code is the command's, and 125 when mooring itself failed. Without --rm the
     session stays, stopped, with its files: mooring logs, mooring start.
     """
+    from mooring.terminals.pump import is_interactive
+
     try:
         opt.check_keys(detach_keys)
         how = Launch(
@@ -98,6 +100,8 @@ def run(
             resolved, project=_NOWHERE, spec=resolved.spec.model_copy(update={"kernel": None})
         )
         result = launch(resolved, _NOWHERE, how)
+        if how.files and code is None and command is None and not (detach or is_interactive()):
+            note("a shell read standard input; to run what was sent: --exec 'COMMAND …'")
     except MooringError as error:
         explain(error)
         result = opt.FAILED if error.exit_code == 1 else error.exit_code

@@ -75,7 +75,7 @@ def cp(
     if len(names) != 1:
         raise SpecError(
             "both sides are on this machine" if not names else "both sides are sessions",
-            "name a session, as in: mooring cp NAME:results ."
+            f"a session's side has a colon, as in: mooring cp {source} NAME:"
             if not names
             else f"copy by a stream: mooring cp {source} - | mooring cp - {target}",
         )

@@ -72,6 +72,11 @@ class Steps:
             self._folder.tell_waiting(text)
             self._progress(text)
 
+    def tell(self, text: str) -> None:
+        """Show what goes on once it has been given up."""
+        with contextlib.suppress(Exception):
+            self._progress(text)
+
 
 class Creation:
     """One session in the making.
@@ -161,6 +166,8 @@ class Creation:
         except BaseException as error:
             if stream is not None:
                 stream.close()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self._step.tell("taking back what was begun")
             cut_off = asked and not container and not isinstance(error, EngineError)
             kept = folder.enqueued and (isinstance(error, EngineUnavailable) or is_full(error))
             with contextlib.suppress(MooringError):  # what is left then, the reconciler removes

@@ -337,6 +337,19 @@ _WORDS = {
 }
 
 
+_MOUNTS = "inputs are folders and files to read, outputs are to be written to"
+# What fingers know from other systems' files
+_POINTERS = {
+    "volumes": _MOUNTS,
+    "mounts": _MOUNTS,
+    "mem_limit": "did you mean memory?",
+    "shm_size": "did you mean shm?",
+    "entrypoint": "did you mean command?",
+    "working_dir": "it is the folder that the session is made in",
+    "workdir": "it is the folder that the session is made in",
+}
+
+
 def validate(
     data: Mapping[str, Any], *, where: Where | SpecDocument | None = None, label: str = ""
 ) -> SessionSpec:
@@ -419,10 +432,15 @@ def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> t
         return f"must be {context['expected']}".replace("'", ""), ""
     if kind == "value_error":
         return one_line(str(context["error"])), ""
-    return _WORDS.get(kind, "has a value that is not accepted"), ""
+    if kind == "tuple_type" and key == ("ports",):
+        return "must be a list", "as in: [8080, 6006:6006]"
+    hint = "a line for each, NAME: VALUE" if kind == "dict_type" else ""
+    return _WORDS.get(kind, "has a value that is not accepted"), hint
 
 
 def _nearest(model: type[BaseModel], key: KeyPath) -> str:
+    if model is SessionSpec and len(key) == 1 and key[0] in _POINTERS:
+        return _POINTERS[key[0]]
     valid = _keys_beside(model, key)
     close = difflib.get_close_matches(str(key[-1])[:100].lower(), valid, n=1)
     return f"did you mean {close[0]}?" if close else f"the keys are {', '.join(valid)}"

@@ -151,6 +151,7 @@ def test_hold_tells_names_from_a_duration(cli: Cli, create: Create, mooring: Moo
     assert cli("hold", "keep", "30m", check=0).stdout == "keep held for 30m\n"
     assert cli("hold", "30m", check=0).stdout == "30m held for 2h\n"
     cli("hold", "*", "off", check=0)
+    assert "hold which session for 45m?" in cli("hold", "45m", check=2).stderr
     done = cli("hold", "keep", "soon", check=2)
     assert done.stderr.startswith("error: duration: 'soon' must be a duration")
     assert [row["held_for_s"] for row in json.loads(cli("ps", "--json").stdout)] == [0, 0]

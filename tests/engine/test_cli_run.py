@@ -93,6 +93,11 @@ def test_run_a_shell_when_nothing_is_said(cli: Cli, project: Path) -> None:
     """Without -c and --exec it is a shell, which reads standard input to its end."""
     done = cli("run", "--rm", "host", input="echo in $PWD\nexit 5\n", check=5)
     assert done.stdout == f"in {os.path.expanduser('~')}\n"
+    assert done.stderr == ""
+    (project / "script.py").write_text("print('never run')\n")
+    done = cli("run", "--rm", "host", "script.py", check=0)
+    assert done.stdout == ""
+    assert "to run what was sent: --exec" in done.stderr
 
 
 def test_run_in_any_image(cli: Cli, project: Path, bare_image: str) -> None:

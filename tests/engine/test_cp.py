@@ -237,7 +237,7 @@ def test_streams(box: str, cli: Cli, away: Path) -> None:
 def test_what_makes_no_sense_is_one_line(cli: Cli, box: str, away: Path) -> None:
     """Two sessions or none are misuse; an unknown one or a missing file fails. Each has a hint."""
     for words, code, said in (
-        (("a", "b"), 2, "both sides are on this machine"),
+        (("a", "b"), 2, "both sides are on this machine\nhint: a session's side has a colon"),
         (("box:a", "box:b"), 2, "both sides are sessions"),
         (("nobody:a", "b"), 1, "no session named nobody"),
         ((f"{away}/missing", "box:"), 1, "No such file"),
