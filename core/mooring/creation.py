@@ -73,8 +73,8 @@ class Steps:
             self._progress(text)
 
     def tell(self, text: str) -> None:
-        """Show what goes on once it has been given up."""
-        with contextlib.suppress(Exception):
+        """Show what goes on once it has been given up, whatever the caller raises again."""
+        with contextlib.suppress(BaseException):
             self._progress(text)
 
 
