@@ -803,14 +803,14 @@ def test_the_exit_code_passes_at_once(
 def test_a_command_is_looked_for_as_a_shell_does(yard: Yard, path: str, code: int) -> None:
     """In all of PATH, and what cannot be executed is passed over; also behind a terminal's shell
     that sets its size."""
-    for name, mode in {"tool": 0o644 if code else 0o755}.items():
-        folder = yard.root / f"path-{code}"
-        (folder / "bin").mkdir(parents=True, exist_ok=True)
-        if code != 127:
-            (folder / name).write_text("")
-            (folder / name).chmod(0o644)
-        (folder / "bin" / name).write_text(f"#!{yard.sh}\nexit 0\n")
-        (folder / "bin" / name).chmod(mode)
+    folder = yard.root / f"path-{code}"
+    (folder / "bin").mkdir(parents=True)
+    behind = folder / "bin" / "tool"
+    behind.write_text(f"#!{yard.sh}\nexit 0\n")
+    behind.chmod(0o644 if code else 0o755)
+    if code != 127:  # in front, and nothing that can be run
+        (folder / "tool").write_text("")
+        (folder / "tool").chmod(0o644)
     flags = ("-e", f"PATH={path}", "-v", f"{folder}:/home")
     script = "/run/mooring/clock.sh"
     for command in (["tool"], ["/bin/sh", script, "shell", "24", "80", "--", "tool"]):
