@@ -57,8 +57,8 @@ def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
 
 def gpu_create(rounds: int, folder: Path) -> dict[str, Any] | None:
     """The same by a process that is up already, as Jupyter's server is, against docker run."""
-    from mooring.config import resolve
     from mooring.service import Mooring
+    from mooring.spec.resolve import resolve
 
     mooring = Mooring()
 
@@ -151,9 +151,9 @@ def gpu_claim(rounds: int, folder: Path) -> dict[str, Any] | None:
 
 def claim(mooring: Any) -> None:
     """Draw a ticket and be granted a whole GPU; then give both back."""
-    from mooring import paths
     from mooring.gpus.claims import Request
-    from mooring.gpus.gate import Ticket
+    from mooring.gpus.tickets import Ticket
+    from mooring.host import paths
 
     ticket = Ticket(
         id="0" * 12,

@@ -20,10 +20,15 @@ from typing import Any
 import typer
 
 import mooring
-from mooring import config, errors, folder, kernelspecs, labels, session, spec
+from mooring import errors, labels
 from mooring.errors import MooringError, NotSupported
-from mooring.images import HOST
-from mooring.schema import json_schema
+from mooring.images.images import HOST
+from mooring.kernels import kernelspecs
+from mooring.sessions import model as session
+from mooring.sessions import record
+from mooring.spec import model as spec
+from mooring.spec import resolve as config
+from mooring.spec.schema import json_schema
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
@@ -140,7 +145,7 @@ def spec_page() -> str:
             "A session is declared in a YAML file, usually `session.yml`. Every key may be left "
             "out; a key that does not exist is an error that names the nearest one. "
             "`mooring config schema` prints the JSON Schema; in the repository it is "
-            "[`core/mooring/session.schema.json`](../../core/mooring/session.schema.json)."
+            "[`core/mooring/spec/session.schema.json`](../../core/mooring/spec/session.schema.json)."
         ),
         "",
         (
@@ -149,7 +154,7 @@ def spec_page() -> str:
         ),
         "",
         "```yaml",
-        "# yaml-language-server: $schema=../core/mooring/session.schema.json",
+        "# yaml-language-server: $schema=../core/mooring/spec/session.schema.json",
         "```",
         "",
         "## Keys",
@@ -267,7 +272,7 @@ _PARTS = {
 
 
 def _default(key: str, value: Any) -> str:
-    from mooring.quantities import format_duration
+    from mooring.spec.units import format_duration
 
     if value in (None, (), {}, 0) and not isinstance(value, bool) and key != "max_duration":
         return "none"
@@ -389,7 +394,7 @@ def settings_page() -> str:
     lines += _table(
         ["label", "value"], [[f"`{getattr(labels, key)}`", text] for key, text in LABELS.items()]
     )
-    lines += ["", "## Files of a session", "", *_block(inspect.getdoc(folder) or "")]
+    lines += ["", "## Files of a session", "", *_block(inspect.getdoc(record) or "")]
     guest = Path(mooring.__file__).parent / "guest"
     clock = (guest / "clock.sh").read_text()
     lines += [

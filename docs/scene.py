@@ -101,7 +101,7 @@ class _Terminal(io.StringIO):
 def scene() -> Iterator[Stage]:
     """Set it up, and take it away again; this process's clocks stand still meanwhile."""
     from mooring.engines.fake import FakeEngine
-    from mooring.gpus import holders, machine
+    from mooring.gpus import inventory, usage
     from mooring.service import Mooring, sessions
 
     with tempfile.TemporaryDirectory(prefix="ms-", dir="/var/tmp") as folder:
@@ -116,12 +116,12 @@ def scene() -> Iterator[Stage]:
         with (
             _clock_of(environ),
             _fake_nvml(),
-            mock.patch.object(machine, "_amd", return_value=()),
+            mock.patch.object(inventory, "_amd", return_value=()),
             mock.patch("time.time", return_value=NOW),
             mock.patch("time.clock_gettime", return_value=UPTIME),
-            mock.patch.object(holders, "_comm", lambda pid: COMMS.get(pid, "")),
-            mock.patch.object(holders, "_user_of", return_value="dana"),
-            mock.patch.object(holders, "container_of", return_value=""),
+            mock.patch.object(usage, "_comm", lambda pid: COMMS.get(pid, "")),
+            mock.patch.object(usage, "_user_of", return_value="dana"),
+            mock.patch.object(usage, "container_of", return_value=""),
         ):
             os.environ.pop("NO_COLOR", None)
             os.environ.pop("COLORTERM", None)
@@ -340,12 +340,12 @@ def _session(
     exit_code: int = 0,
 ) -> None:
     """One of alice's: its folder, its container, its history."""
-    from mooring import paths
-    from mooring.folder import Folder, boot_id
     from mooring.gpus import Request
     from mooring.gpus.claims import in_words
-    from mooring.history import History
+    from mooring.host import paths
     from mooring.labels import container_name
+    from mooring.sessions.history import History
+    from mooring.sessions.record import Folder, boot_id
 
     spec = {"image": image, **spec}
     began = NOW - age
@@ -401,9 +401,9 @@ _places: list[Any] = []  # in the queue: so are theirs
 
 def _in_line(engine: Any, session_id: str, name: str, spec: dict[str, Any]) -> Any:
     """A place of alice's in the queue for GPUs."""
-    from mooring import paths
     from mooring.gpus import Request
-    from mooring.gpus.gate import Ticket, gate_of
+    from mooring.gpus.tickets import Ticket, gate_of
+    from mooring.host import paths
 
     gate, request = gate_of(engine), Request(spec["gpus"])
     with gate.locked():

@@ -16,10 +16,10 @@ from typing import Any
 import pexpect
 import pytest
 
-from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
+from mooring.host import paths
 from mooring.service import Mooring
 from tests.images import busybox_image
 from tests.invariants import leaks, suite_leaks

@@ -21,10 +21,10 @@ import websocket
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from mooring import kernelspecs
-from mooring.folder import Folder
+from mooring.kernels import kernelspecs
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
+from mooring.sessions.record import Folder
 
 READY_S = 60.0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
-from mooring.config import resolve
 from mooring.engines.base import ContainerConfig, Engine
-from mooring.folder import Folder
+from mooring.host import paths
 from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
+from mooring.sessions.record import Folder
+from mooring.spec.resolve import resolve
 from tests.invariants import leaks, suite_leaks
 from tests.kernel_clients import eventually
 

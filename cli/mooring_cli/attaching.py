@@ -18,9 +18,9 @@ from mooring_cli.output import explain, note
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
-    from mooring.session import Session
-    from mooring.terminals.entries import TerminalEntry
-    from mooring.terminals.kept import Kept
+    from mooring.sessions.model import Session
+    from mooring.terminals.listing import TerminalEntry
+    from mooring.terminals.terminal import Kept
 
 TMUX = ("tmux", "new-session", "-A", "-s", "mooring")
 
@@ -152,7 +152,7 @@ def _read_to_the_end(session: Session, terminal: Kept, shown: Shown, detach_keys
 
 
 def _shown(replay: str | None, since: int | None) -> Shown:
-    from mooring.quantities import parse_size
+    from mooring.spec.units import parse_size
 
     if replay is None:
         return Shown(since=since)
@@ -180,7 +180,7 @@ def attach_to(
     """
     stream = mooring.attach(session, terminal, detach_keys=detach_keys)
     if stream is None:
-        from mooring.terminals.entries import unattached
+        from mooring.terminals.listing import unattached
 
         free = unattached(mooring.terminals(session))
         if not free:
@@ -210,7 +210,7 @@ def in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:
     Returns:
         The exit code of this client; 0 if it was left.
     """
-    from mooring.terminals.entries import unattached
+    from mooring.terminals.listing import unattached
     from mooring.terminals.pump import exit_code
 
     look = ["sh", "-c", "command -v tmux"]
@@ -272,7 +272,7 @@ def _state_of(one: TerminalEntry) -> str:
 
 
 def _only_running(mooring: Mooring) -> str:
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     live = [session.name for session in mooring.sessions() if session.state is State.RUNNING]
     if not live:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mooring.quantities import format_duration
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.spec.units import format_duration
 from mooring_cli.output import Giving, part_text, size_text
 
 if TYPE_CHECKING:
@@ -227,6 +227,6 @@ _CELLS: dict[str, Callable[[Session], str]] = {
 
 def folder_note(session: Session) -> str:
     """What its user may not expect of the folder that it was made in; known once it has begun."""
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
     return "" if session.foreign else str(Folder.open(session.id).record().get("note", ""))

@@ -14,7 +14,7 @@ from mooring_cli.output import clean, explain
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
-    from mooring.session import Session
+    from mooring.sessions.model import Session
 
 SHOWN = 10
 FEWEST_LETTERS = 4

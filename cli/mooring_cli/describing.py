@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mooring.errors import MooringError, SessionNotFound
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
 from mooring_cli import cells
 from mooring_cli import options as opt
 from mooring_cli.output import clean, explain, one_line, paint, print_json, size_text, value_text
 from mooring_cli.telling import each, moment, print_event, print_value
 
 if TYPE_CHECKING:
-    from mooring.folder import KernelEntry
     from mooring.gpus import Claim, Gpu
-    from mooring.history import Event
     from mooring.service import Mooring
-    from mooring.terminals.entries import TerminalEntry
+    from mooring.sessions.history import Event
+    from mooring.sessions.record import KernelEntry
+    from mooring.terminals.listing import TerminalEntry
 
 RECENT = 10
 
@@ -129,7 +129,7 @@ def _declared(session: Session) -> Facts:
 
 def _claims(session: Session) -> Facts:
     """A line for each GPU that it holds: its number, its model, how much of it, and by what."""
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
     known = _inventory()
     record = {} if session.foreign else Folder.open(session.id).record()
@@ -191,7 +191,7 @@ def _terminal(one: TerminalEntry) -> str:
 def _document(mooring: Mooring, session: Session | None, name: str) -> Any:
     """What ``describe --json`` says of one."""
     if session is None:
-        from mooring.session import from_history
+        from mooring.sessions.model import from_history
 
         past = mooring.past(name)
         if past is None:

@@ -17,7 +17,7 @@ from mooring_cli import options as opt
 from mooring_cli.output import note
 
 if TYPE_CHECKING:
-    from mooring.session import Session
+    from mooring.sessions.model import Session
 
 # Where the Dev Containers extension looks for itself
 USUAL_ENGINE = "unix:///var/run/docker.sock"
@@ -80,8 +80,8 @@ def attach_address(session: Session, path: str, *, engine: str) -> str:
 
 def _folder_of(session: Session) -> str:
     """Its project's folder, which has the same path inside; the home where that is not in it."""
-    from mooring.folder import Folder
-    from mooring.users import caller
+    from mooring.host.users import caller
+    from mooring.sessions.record import Folder
 
     record = Folder.open(session.id).record()
     project = os.path.realpath(str(record.get("project") or "/"))

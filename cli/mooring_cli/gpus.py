@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mooring.quantities import format_duration
+from mooring.spec.units import format_duration
 from mooring_cli import options as opt
 from mooring_cli.output import (
     Giving,

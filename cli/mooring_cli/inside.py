@@ -79,7 +79,7 @@ def _exec(
     mooring = Mooring()
     session = mooring.running(name)
     if is_interactive() if tty is None else tty:
-        from mooring.terminals.entries import unattached
+        from mooring.terminals.listing import unattached
 
         known = unattached(mooring.terminals(session), label) if label else ""
         if known:
@@ -139,7 +139,7 @@ def logs(
     mooring = Mooring()
     session = mooring.get(name)
     if kernel:
-        from mooring.folder import Folder
+        from mooring.sessions.record import Folder
         from mooring_cli.printed import print_kernels
 
         print_kernels(Folder.open(session.id), kernel_id or "", follow=follow)

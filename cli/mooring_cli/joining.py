@@ -17,8 +17,8 @@ from mooring_cli.output import note
 if TYPE_CHECKING:
     from mooring.engines.base import Stream
     from mooring.service import Mooring
-    from mooring.session import Session
-    from mooring.terminals.kept import Kept
+    from mooring.sessions.model import Session
+    from mooring.terminals.terminal import Kept
 
 # Of what a terminal printed, so much is shown to one who comes back: some thousand lines
 REPLAY_BYTES = 256 << 10
@@ -48,8 +48,8 @@ def join(
     Returns:
         Its exit code; None if the user typed the detach keys.
     """
-    from mooring.terminals.kept import Kept
     from mooring.terminals.pump import connect, exit_code, terminal_size
+    from mooring.terminals.terminal import Kept
 
     if isinstance(stream, Kept):
         return _join_kept(stream, stdin, detach_keys, shown or Shown())
@@ -61,7 +61,7 @@ def join(
 
 
 def _join_kept(terminal: Kept, stdin: int | None, detach_keys: str, shown: Shown) -> int | None:
-    from mooring.terminals.client import Joined
+    from mooring.terminals.attach import Joined
     from mooring.terminals.pump import terminal_size
 
     here = sys.stdout.isatty()

@@ -37,12 +37,13 @@ def install(
     values: opt.Values = opt.NO_VALUES,
 ) -> None:
     """Install a kernelspec that starts its kernels in sessions of this spec."""
-    from mooring import consent, kernelspecs
+    from mooring.kernels import kernelspecs
+    from mooring.policy import trust
     from mooring.service import Mooring
 
     resolved = opt.resolve_spec(file, values)
     resolved = opt.ask_for_consent(resolved, resolved.project)
-    consent.require(resolved, Mooring().grants(resolved, resolved.project))
+    trust.require(resolved, Mooring().grants(resolved, resolved.project))
     chosen = name or resolved.spec.name or session
     if not chosen:
         raise SpecError("the kernelspec needs a name", "say --name NAME, or name: in the spec")
@@ -68,7 +69,7 @@ def install(
 @app.command("list")
 def list_(json_: opt.Json = False) -> None:
     """List mooring's kernelspecs."""
-    from mooring import kernelspecs
+    from mooring.kernels import kernelspecs
 
     found = kernelspecs.installed()
     if json_:
@@ -95,7 +96,7 @@ def remove(
     names: Annotated[list[str], typer.Argument(help="Names of mooring's kernelspecs.")],
 ) -> None:
     """Remove kernelspecs; sessions that run go on."""
-    from mooring import kernelspecs
+    from mooring.kernels import kernelspecs
 
     failed = False
     for name in names:

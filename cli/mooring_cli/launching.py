@@ -16,9 +16,9 @@ from mooring_cli.output import note
 from mooring_cli.waiting import Wait, steps
 
 if TYPE_CHECKING:
-    from mooring.config import ResolvedSpec
     from mooring.service import Mooring
-    from mooring.session import Session
+    from mooring.sessions.model import Session
+    from mooring.spec.resolve import ResolvedSpec
 
 LOOK_S = 0.3
 
@@ -57,7 +57,7 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
         MooringError: as ``Mooring.create``.
     """
     from mooring.service import Mooring
-    from mooring.session import State
+    from mooring.sessions.model import State
     from mooring.terminals.pump import is_interactive, terminal_size
     from mooring_cli.cells import folder_note
 
@@ -109,7 +109,7 @@ def launch(resolved: ResolvedSpec, cwd: Path, how: Launch) -> int:
 
 
 def _tell_background(session: Session) -> None:
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     print(session.name, flush=True)
     if session.state in (State.PENDING, State.STARTING):
@@ -123,7 +123,7 @@ def _await_turn(
     mooring: Mooring, session: Session, max_wait_s: float, progress: Callable[[str], None]
 ) -> Session:
     """Wait for an enqueued session to run; what does not run by then stays in the queue."""
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     deadline = time.monotonic() + max_wait_s
     try:
@@ -158,7 +158,7 @@ def _still(mooring: Mooring, session: Session) -> Session:
 
 def _join_late(mooring: Mooring, session: Session, how: Launch, tty: bool) -> int:
     """Be the terminal of a session that came up by itself; what it printed meanwhile is shown."""
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     stream = None
     if session.state is State.RUNNING and tty:
@@ -174,7 +174,7 @@ def _join_late(mooring: Mooring, session: Session, how: Launch, tty: bool) -> in
 
 def _code_of(mooring: Mooring, session: Session) -> int:
     """How a session's command ended; its output ends a moment before the engine knows."""
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     try:
         while (now := mooring.get(session.id)).state is State.RUNNING:

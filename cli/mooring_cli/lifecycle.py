@@ -19,7 +19,7 @@ from mooring_cli.waiting import longest_wait, steps
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
-    from mooring.session import Session
+    from mooring.sessions.model import Session
 
 HELD_S = 2 * 3600.0
 AT_ONCE = 8  # ending a session is mostly waiting
@@ -84,7 +84,7 @@ def start(
     GPUs again, in turn; Ctrl-C meanwhile leaves them stopped.
     """
     from mooring.service import Mooring
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     longest = longest_wait(max_wait)
     mooring = Mooring()
@@ -184,9 +184,9 @@ def hold(
 
     The maximum duration stands; where it ends one before the hold is over, that is said.
     """
-    from mooring.quantities import format_duration
     from mooring.service import Mooring
-    from mooring.session import State
+    from mooring.sessions.model import State
+    from mooring.spec.units import format_duration
 
     mooring = Mooring()
     names, seconds = _held_for(mooring, list(arguments or []), everything)
@@ -224,7 +224,7 @@ def update(
     """
     from mooring.errors import SpecError
     from mooring.service import Mooring
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     if idle_timeout is None and max_duration is None:
         raise SpecError("nothing to update", "say --idle-timeout 1h or --max-duration 12h")
@@ -246,8 +246,8 @@ def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
 
     As it stands now: a changed file asks again.
     """
-    from mooring.config import resolve
     from mooring.service import Mooring
+    from mooring.spec.resolve import resolve
 
     resolved = resolve(flags={}, file=file)
     allowed = Mooring().allow(resolved, resolved.project)
@@ -265,7 +265,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _is_alive(session: Session) -> bool:
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     return session.state in (State.RUNNING, State.PAUSED, State.STARTING, State.PENDING)
 
@@ -277,7 +277,7 @@ def _held_for(mooring: Mooring, names: list[str], everything: bool) -> tuple[lis
         SpecError: what stands last is neither a duration nor a session.
     """
     from mooring.errors import SpecError
-    from mooring.quantities import parse_duration
+    from mooring.spec.units import parse_duration
 
     if not names:
         return names, HELD_S
@@ -307,7 +307,7 @@ def _is_there(mooring: Mooring, name: str) -> bool:
 
 def _duration(what: str, text: str) -> float:
     from mooring.errors import SpecError
-    from mooring.quantities import parse_duration
+    from mooring.spec.units import parse_duration
 
     try:
         return parse_duration(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mooring.errors import EngineUnavailable, SpecError
-from mooring.session import FIELDS, Session, State
+from mooring.sessions.model import FIELDS, Session, State
 from mooring_cli import options as opt
 from mooring_cli.cells import (
     COLUMNS,

@@ -15,7 +15,7 @@ import typer
 from mooring.errors import SpecError
 
 if TYPE_CHECKING:
-    from mooring.config import ResolvedSpec
+    from mooring.spec.resolve import ResolvedSpec
 
 FAILED = 125  # mooring's own failure, where other exit codes are the remote command's
 DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -24,7 +24,7 @@ DETACH_KEYS = "ctrl-p,ctrl-q"
 def complete_names(incomplete: str) -> list[str]:
     """Names of sessions for the shell; read from this machine's folders, without the engine."""
     try:
-        from mooring.folder import Folder
+        from mooring.sessions.record import Folder
 
         names = [str(folder.record().get("name", "")) for folder in Folder.all()]
     except Exception:  # a completion must never print a trace into somebody's prompt
@@ -35,7 +35,7 @@ def complete_names(incomplete: str) -> list[str]:
 def complete_images(incomplete: str) -> list[str]:
     """This machine, and the images of sessions that there are; read without the engine."""
     try:
-        from mooring.folder import Folder
+        from mooring.sessions.record import Folder
 
         specs = [folder.record().get("spec", {}) for folder in Folder.all()]
         images = {"host", *(str(spec.get("image", "host")) for spec in specs)}
@@ -168,8 +168,8 @@ Record = Annotated[
 def complete_profiles(incomplete: str) -> list[str]:
     """Names of the user's profiles for the shell."""
     try:
-        from mooring.config import profiles_dir
-        from mooring.inheritance import profile_names
+        from mooring.spec.extends import profile_names
+        from mooring.spec.resolve import profiles_dir
 
         names = profile_names(profiles_dir())
     except Exception:  # as in complete_names
@@ -291,7 +291,7 @@ def resolve_spec(
     file: Path | None, values: Values, command: list[str] | None = None
 ) -> ResolvedSpec:
     """The spec of a command line: its flags over its file."""
-    from mooring.config import flag_of, resolve
+    from mooring.spec.resolve import flag_of, resolve
 
     flags = spec_flags(values)
     if command:

@@ -207,7 +207,7 @@ def _squeeze(heads: Sequence[str], widths: list[int], give: Giving, room: int) -
 
 def value_text(key: str, value: object) -> str:
     """A value of a spec as a person writes it: ``30m``, ``16 GiB``, ``-`` for nothing."""
-    from mooring.quantities import format_duration, format_size
+    from mooring.spec.units import format_duration, format_size
 
     if isinstance(value, (int, float)) and 0 <= value <= _MOST:  # others' labels hold anything
         if key in ("idle_timeout", "max_duration"):

@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mooring.errors import SessionNotFound
-from mooring.recording import BUNDLES, Message, Reader
+from mooring.kernels.recording import BUNDLES, Message, Reader
 from mooring_cli.output import clean, note
 
 if TYPE_CHECKING:
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
 FOLLOW_S = 0.3
 LONGEST_LINE = 1 << 16

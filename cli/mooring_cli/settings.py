@@ -44,8 +44,8 @@ def schema() -> None:
 @config.command()
 def profiles(json_: opt.Json = False) -> None:
     """List your profiles, for --profile and extends."""
-    from mooring.config import profiles_dir
-    from mooring.inheritance import profile_names
+    from mooring.spec.extends import profile_names
+    from mooring.spec.resolve import profiles_dir
 
     folder = profiles_dir()
     found = {name: str(folder / f"{name}.yml") for name in profile_names(folder)}
@@ -61,7 +61,7 @@ def profiles(json_: opt.Json = False) -> None:
 @config.command()
 def policy(json_: opt.Json = False) -> None:
     """Print the administrator's policy that is in force."""
-    from mooring.policy import POLICY_FILE, load
+    from mooring.policy.limits import POLICY_FILE, load
 
     found = load()
     told = found.told()

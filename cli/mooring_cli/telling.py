@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mooring.errors import EngineUnavailable, MooringError, SessionNotFound
-from mooring.quantities import format_duration
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.spec.units import format_duration
 from mooring_cli import cells
 from mooring_cli import options as opt
 from mooring_cli.output import (
@@ -27,8 +27,8 @@ from mooring_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from mooring.history import Event
     from mooring.service import Mooring
+    from mooring.sessions.history import Event
 
 FOLLOW_S = 0.5
 # Of an event the kind and the actor stand in columns of so many characters
@@ -145,7 +145,7 @@ def _ids_of(mooring: Mooring, name: str) -> dict[str, str]:
 
 def _live(mooring: Mooring, ids: dict[str, int]) -> bool:
     """Whether anything can still happen to one of them: it is here, or has news to be printed."""
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
     return any(
         Folder.open(session_id).exists or mooring.events(session_id, after=after)

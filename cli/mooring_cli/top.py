@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mooring.errors import EngineUnavailable, MooringError, SessionNotFound
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
 from mooring_cli import options as opt
 from mooring_cli.cells import cell, gpu_count, heads, held_by, style
 from mooring_cli.output import (

@@ -15,9 +15,9 @@ from mooring_cli import options as opt
 from mooring_cli.output import note
 
 if TYPE_CHECKING:
-    from mooring.copying.copier import Copier
-    from mooring.copying.sides import Place
-    from mooring.copying.stopped import StoppedCopier
+    from mooring.files.copier import Copier
+    from mooring.files.paths import Place
+    from mooring.files.stopped import StoppedCopier
     from mooring.service import Mooring
 
 
@@ -67,7 +67,7 @@ def cp(
     file would take a folder's place, or a folder a file's. Exit code 1 if something had to be
     left out.
     """
-    from mooring.copying.sides import Place
+    from mooring.files.paths import Place
     from mooring.service import Mooring
 
     sides = Place.parse(source), Place.parse(target)
@@ -88,12 +88,12 @@ def cp(
 
 def _copier(mooring: Mooring, name: str, progress: Callable[[int], None]) -> Copier | StoppedCopier:
     """The one for a session as it is: running, or ended with its files still here."""
-    from mooring.copying.copier import Copier
+    from mooring.files.copier import Copier
 
     try:
         return Copier(mooring, mooring.running(name), told=note, progress=progress)
     except SessionStateError:
-        from mooring.copying.stopped import StoppedCopier
+        from mooring.files.stopped import StoppedCopier
 
         session = mooring.get(name)
         if not StoppedCopier.takes(session):
@@ -102,7 +102,7 @@ def _copier(mooring: Mooring, name: str, progress: Callable[[int], None]) -> Cop
 
 
 def _copy(copier: Copier | StoppedCopier, source: Place, target: Place, follow: bool) -> bool:
-    from mooring.copying.sides import CopyError
+    from mooring.files.paths import CopyError
 
     if source.is_stream:
         if sys.stdin.isatty():
@@ -122,7 +122,7 @@ def _size(source: Place) -> int | None:
     """How many bytes are going to be copied; None where only the copying tells."""
     if source.session or source.is_stream:
         return None
-    from mooring.copying.packing import measure, opened
+    from mooring.files.pack import measure, opened
 
     try:
         above, name = opened(source.path)
@@ -167,7 +167,7 @@ def port_forward(
     of this machine are turned away. It works without a network in the session, and is no
     activity: an idle session still ends, and this command with it.
     """
-    from mooring.forwarding import Forwarder, parse
+    from mooring.forward import Forwarder, parse
     from mooring.service import Mooring
 
     pairs = [parse(text) for text in ports]

@@ -147,7 +147,7 @@ def longest_wait(text: str | None) -> float | None:
     Raises:
         SpecError: it is no duration.
     """
-    from mooring.quantities import parse_duration
+    from mooring.spec.units import parse_duration
 
     if text is None or text.strip().lower() in ("off", "never"):
         return None

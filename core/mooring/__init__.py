@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Mooring": "mooring.service",
-    "Session": "mooring.session",
-    "State": "mooring.session",
+    "Session": "mooring.sessions.model",
+    "State": "mooring.sessions.model",
     "SessionSpec": "mooring.spec",
-    "resolve": "mooring.config",
+    "resolve": "mooring.spec.resolve",
     "MooringError": "mooring.errors",
     "Engine": "mooring.engines.base",
     "FakeEngine": "mooring.engines.fake",
@@ -36,13 +36,13 @@ __all__ = [
 if TYPE_CHECKING:
     from typing import Any
 
-    from mooring.config import resolve
     from mooring.engines.base import Engine
     from mooring.engines.fake import FakeEngine
     from mooring.errors import MooringError
     from mooring.service import Mooring
-    from mooring.session import Session, State
-    from mooring.spec import SessionSpec
+    from mooring.sessions.model import Session, State
+    from mooring.spec.model import SessionSpec
+    from mooring.spec.resolve import resolve
 
 
 def __getattr__(name: str) -> Any:

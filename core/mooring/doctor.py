@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import MooringError
+from mooring.host import paths
 
 # Holes that let a container out, by the first version without them
 _FIXED = {
@@ -103,7 +103,7 @@ def _paths() -> Iterator[Finding]:
 
 
 def _policy() -> Iterator[Finding]:
-    from mooring import policy
+    from mooring.policy import limits as policy
 
     try:
         told = policy.load().told()
@@ -128,7 +128,7 @@ def _python() -> Iterator[Finding]:
 
 def _gpus() -> Iterator[Finding]:
     from mooring.gpus import inventory
-    from mooring.quantities import format_size
+    from mooring.spec.units import format_size
 
     found = inventory()
     whole = [gpu for gpu in found if not gpu.parent]

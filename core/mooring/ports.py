@@ -70,7 +70,7 @@ def taken(
 def holder(engine: Engine | None, port: int) -> str:
     """Who listens on a port of this machine, in a few words: for an error."""
     if engine is not None:
-        from mooring.session import is_own
+        from mooring.sessions.model import is_own
 
         with contextlib.suppress(EngineError):
             for row in engine.list({}):

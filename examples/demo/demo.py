@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from mooring import kernelspecs
 from mooring.engines import open_engine
 from mooring.errors import MooringError
-from mooring.folder import Folder
+from mooring.kernels import kernelspecs
+from mooring.sessions.record import Folder
 
 HERE = Path(__file__).resolve().parent
 SPEC = HERE / "session.yml"

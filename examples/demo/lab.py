@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mooring import kernelspecs
+from mooring.kernels import kernelspecs
 
 HERE = Path(__file__).resolve().parent
 NAME = "lab"

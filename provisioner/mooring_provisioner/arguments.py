@@ -38,7 +38,7 @@ class Ports:
         Raises:
             KernelError: it is no connection file, or one that cannot be served.
         """
-        from mooring.kernels import CHANNELS
+        from mooring.kernels.kernel import CHANNELS
 
         try:
             said = json.loads(Path(file).read_bytes())
@@ -85,7 +85,7 @@ def read_kernelspec(folder: str) -> tuple[Wanted, dict[str, str]]:
     Raises:
         KernelError: there is none, or it is another program's.
     """
-    from mooring.kernelspecs import PROVISIONER
+    from mooring.kernels.kernelspecs import PROVISIONER
     from mooring_provisioner.opening import Wanted
 
     try:

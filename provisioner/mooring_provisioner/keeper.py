@@ -16,11 +16,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mooring.processes import alive
+from mooring.host.processes import alive
 
 if TYPE_CHECKING:
-    from mooring.folder import Folder
     from mooring.service import Mooring
+    from mooring.sessions.record import Folder
 
 # VS Code starts the next process within a second of ending the last
 RESTART_S = 10.0
@@ -84,8 +84,8 @@ def _watch(pipe: int) -> None:
         for line in lines:
             known |= json.loads(line)
             if known.get("own") and not keeping:
-                from mooring import lease
-                from mooring.folder import Folder
+                from mooring.sessions import lease
+                from mooring.sessions.record import Folder
 
                 with contextlib.suppress(OSError):
                     lease.keep(Folder.open(known["session"]))
@@ -99,10 +99,10 @@ def _watch(pipe: int) -> None:
 
 
 def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
-    from mooring import lease
-    from mooring.folder import Folder
-    from mooring.inuse import used_for
-    from mooring.session import State
+    from mooring.sessions import lease
+    from mooring.sessions.model import State
+    from mooring.sessions.record import Folder
+    from mooring.sessions.usage import used_for
 
     if not known.get("session"):
         # it died between the end of the creation and the next word
@@ -148,7 +148,7 @@ def _put_in_order(mooring: Mooring, known: dict[str, Any]) -> None:
 
 def _announce(folder: Folder, holder: str) -> None:
     """What a launcher that was killed could not say."""
-    from mooring import lease
+    from mooring.sessions import lease
 
     held = lease.Lease.take(folder)
     if held is None:

@@ -21,10 +21,10 @@ from mooring_provisioner.keeper import CRASH_S, RESTART_S, Keeper, end_kernel
 from mooring_provisioner.relay import Relay
 
 if TYPE_CHECKING:
-    from mooring.kernels import KernelHandle
-    from mooring.lease import Lease
+    from mooring.kernels.kernel import KernelHandle
     from mooring.service import Mooring
-    from mooring.session import Session
+    from mooring.sessions.lease import Lease
+    from mooring.sessions.model import Session
     from mooring_provisioner.opening import Wanted
 
 START_TIMEOUT_S = 60.0
@@ -84,7 +84,7 @@ class Launcher:
     """
 
     def __init__(self, kernelspec: str, key: bytes, keeper: Keeper) -> None:
-        from mooring.processes import process_mark
+        from mooring.host.processes import process_mark
 
         self._kernelspec, self._key, self._keeper = kernelspec, key, keeper
         self._cwd = os.getcwd()
@@ -152,8 +152,8 @@ class Launcher:
                 raise _not_fetched(mooring, resolved.spec.image, error) from error
             session = opened.session
             if opened.created:
-                from mooring.folder import Folder
-                from mooring.lease import Lease
+                from mooring.sessions.lease import Lease
+                from mooring.sessions.record import Folder
 
                 folder = Folder.open(session.id)
                 self._lease = Lease.make(
@@ -167,7 +167,7 @@ class Launcher:
     def _of_predecessor(self, mooring: Mooring, wanted: Wanted) -> Session | None:
         """The session that the last launcher of a restart has let go of, running."""
         from mooring.errors import SessionNotFound
-        from mooring.session import State
+        from mooring.sessions.model import State
 
         lease = self._released(self._lease_key(wanted))
         if lease is None:
@@ -209,8 +209,8 @@ class Launcher:
         last, a moment ago. While there are such with one, waits a moment: perhaps it is about to
         end.
         """
-        from mooring.folder import Folder, uptime
-        from mooring.lease import Lease, key_of, left_at
+        from mooring.sessions.lease import Lease, key_of, left_at
+        from mooring.sessions.record import Folder, uptime
 
         began = uptime() - _age_s()
         while True:
@@ -239,7 +239,7 @@ class Launcher:
             time.sleep(0.02)
 
     def _lease_key(self, wanted: Wanted) -> dict[str, Any]:
-        from mooring.processes import process_mark
+        from mooring.host.processes import process_mark
 
         return {
             "client": process_mark(self._client),

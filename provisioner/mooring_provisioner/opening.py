@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mooring.errors import SpecError
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
 
 if TYPE_CHECKING:
-    from mooring.config import ResolvedSpec
+    from mooring.spec.resolve import ResolvedSpec
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Wanted:
         Raises:
             SpecError: it is wrong, or ``session`` is no session's name.
         """
-        from mooring.config import resolve
+        from mooring.spec.resolve import resolve
 
         file = Path(self.spec) if self.spec else None
         flags = dict(self.flags) | values
@@ -121,7 +121,7 @@ def _check_name(session: str) -> None:
     Raises:
         SpecError: with what a name is made of.
     """
-    from mooring.config import resolve
+    from mooring.spec.resolve import resolve
 
     try:
         resolve(flags={"name": session})

@@ -26,12 +26,12 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from tornado.web import HTTPError
 from traitlets import Dict, Float, Unicode
 
-from mooring import kernelrecords
 from mooring.errors import KernelError, MooringError, SessionStateError
-from mooring.folder import Folder
-from mooring.kernels import Connection, KernelHandle, host_lives
+from mooring.kernels.kernel import Connection, KernelHandle, host_lives
 from mooring.service import Mooring
-from mooring.session import Session, State, from_record
+from mooring.sessions import kernel_owners
+from mooring.sessions.model import Session, State, from_record
+from mooring.sessions.record import Folder
 from mooring_provisioner.opening import Wanted, open_session
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class MooringProvisioner(KernelProvisionerBase):
     _handle: KernelHandle | None = None
     _taken_up = False
     _alive = False
-    _hold: kernelrecords.Hold | None = None
+    _hold: kernel_owners.Hold | None = None
     _wanted_session = ""  # by the client that starts the kernel: a session's id
     _opened_by = ""
     _asked_for = True  # a person wants this launch, not the restarter
@@ -254,7 +254,7 @@ class MooringProvisioner(KernelProvisionerBase):
         return _mooring()
 
     def _short_id(self) -> str:
-        return kernelrecords.short_id(str(self.kernel_id))
+        return kernel_owners.short_id(str(self.kernel_id))
 
     def _launch(self, cwd: str) -> KernelConnectionInfo:
         given_up = self._given_up
@@ -264,7 +264,7 @@ class MooringProvisioner(KernelProvisionerBase):
             if self._session is not None:
                 self._session = self._again(mooring, self._session, given_up)
                 connection = self._handle.connection() if self._handle else None
-            elif (survivor := kernelrecords.find(str(self.kernel_id))) is not None:
+            elif (survivor := kernel_owners.find(str(self.kernel_id))) is not None:
                 return cast("KernelConnectionInfo", self._take_up(mooring, survivor).info())
             else:
                 connection = self._first_time(mooring, cwd, given_up)
@@ -317,7 +317,7 @@ class MooringProvisioner(KernelProvisionerBase):
         self._forget_file()
         return connection
 
-    def _take_up(self, mooring: Mooring, record: kernelrecords.KernelRecord) -> Connection:
+    def _take_up(self, mooring: Mooring, record: kernel_owners.KernelRecord) -> Connection:
         """A kernel that outlived its server: nothing is started, and the engine is not asked.
 
         One that has died meanwhile is the restarter's, as if it had died now.
@@ -326,7 +326,7 @@ class MooringProvisioner(KernelProvisionerBase):
         connection = handle.connection()
         if connection is None:
             raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")
-        self._hold = kernelrecords.hold(record)
+        self._hold = kernel_owners.hold(record)
         if self._hold is None:
             raise KernelError(f"another server answers for kernel {handle.id}", "use that one")
         self._session = from_record(record.folder, State.RUNNING, "")
@@ -348,8 +348,8 @@ class MooringProvisioner(KernelProvisionerBase):
         root = getattr(manager.parent, "root_dir", "")
         if self._hold is not None or not root:
             return
-        self._hold = kernelrecords.hold(
-            kernelrecords.KernelRecord(
+        self._hold = kernel_owners.hold(
+            kernel_owners.KernelRecord(
                 session=session.id,
                 kernel_id=str(self.kernel_id),
                 kernel_name=manager.kernel_name,

@@ -12,7 +12,7 @@ import contextlib
 import socket
 from collections.abc import Sequence
 
-from mooring.peers import is_our_own
+from mooring.host.peers import is_our_own
 
 CHUNK_BYTES = 256 << 10
 # What may wait in one direction of one connection, beside the kernel's own socket buffers

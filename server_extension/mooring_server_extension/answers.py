@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
-from mooring import kernelrecords
 from mooring.errors import (
     Cancelled,
     CommandError,
@@ -28,12 +27,13 @@ from mooring.errors import (
     SessionTimeout,
     SpecError,
 )
-from mooring.folder import Folder
-from mooring.kernelrecords import short_id
+from mooring.sessions import kernel_owners
+from mooring.sessions.kernel_owners import short_id
+from mooring.sessions.record import Folder
 
 if TYPE_CHECKING:
     from mooring.service import Mooring
-    from mooring.session import Session
+    from mooring.sessions.model import Session
 
 
 class BadRequest(MooringError):
@@ -153,7 +153,7 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterSide) -> di
     def own(short: str) -> tuple[str, str]:
         """A kernel as Jupyter knows it; not what a session says of one that is no kernel of its."""
         kernel_id, name = jupyter.kernels.get(short, ("", ""))
-        record = kernelrecords.find(kernel_id) if kernel_id else None
+        record = kernel_owners.find(kernel_id) if kernel_id else None
         return (kernel_id, name) if record and record.session == session.id else ("", "")
 
     kernels = []

@@ -17,8 +17,8 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from mooring.errors import MooringError
+from mooring.host.users import caller
 from mooring.service import Mooring
-from mooring.users import caller
 from mooring_server_extension import audit
 from mooring_server_extension.answers import (
     BadRequest,
@@ -32,7 +32,7 @@ from mooring_server_extension.answers import (
 from mooring_server_extension.threads import Pool
 
 if TYPE_CHECKING:
-    from mooring.session import Session
+    from mooring.sessions.model import Session
     from mooring_server_extension.app import MooringExtension
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mooring.errors import SpecError
-from mooring.quantities import parse_duration
+from mooring.spec.units import parse_duration
 from mooring_server_extension.answers import BadRequest
 
 

@@ -11,10 +11,12 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring import guestfiles, kernelrecords, kernelspecs
 from mooring.errors import NotSupported
-from mooring.folder import Folder
-from mooring.kernelrecords import short_id
+from mooring.guest import shared
+from mooring.kernels import kernelspecs
+from mooring.sessions import kernel_owners
+from mooring.sessions.kernel_owners import short_id
+from mooring.sessions.record import Folder
 from mooring_server_extension import bodies
 from mooring_server_extension.answers import NotFound
 from mooring_server_extension.base import MooringHandler
@@ -82,7 +84,7 @@ def recording(kernel_id: str) -> dict[str, Any]:
     Raises:
         NotFound: no session has such a kernel.
     """
-    from mooring.recording import read
+    from mooring.kernels.recording import read
 
     folder = folder_of(kernel_id) if _KERNEL_ID.fullmatch(kernel_id) else None
     if folder is None:
@@ -103,7 +105,7 @@ def folder_of(kernel_id: str) -> Folder | None:
     decides. A kernel without one (another client's) is where the only folder for it is.
     """
     short = short_id(kernel_id)
-    record = kernelrecords.find(kernel_id)
+    record = kernel_owners.find(kernel_id)
     if record is not None:
         return record.folder if _has(record.folder, short) else None
     folders = Folder.all()
@@ -117,4 +119,4 @@ def folder_of(kernel_id: str) -> Folder | None:
 
 
 def _has(folder: Folder, short: str) -> bool:
-    return guestfiles.exists(folder.run, f"k/{short}")
+    return shared.exists(folder.run, f"k/{short}")

@@ -20,9 +20,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from mooring.errors import MooringError
-from mooring.history import Event, History
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.history import Event, History
+from mooring.sessions.model import Session, State
 from mooring_server_extension.gpus import STATES, Gpus
 
 if TYPE_CHECKING:

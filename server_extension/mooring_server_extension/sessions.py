@@ -13,14 +13,14 @@ from tornado import web
 
 from mooring.errors import ConsentRequired, SessionNotFound, SessionStateError, SessionTimeout
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
 from mooring_server_extension import bodies
 from mooring_server_extension.answers import BadRequest, NeedsConsent, session_body
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside
 
 if TYPE_CHECKING:
-    from mooring.config import ResolvedSpec
+    from mooring.spec.resolve import ResolvedSpec
 
 MAX_TAIL = 10_000
 MAX_LOG_BYTES = 1 << 20
@@ -71,7 +71,7 @@ class SessionsHandler(MooringHandler):
         await self.answer(session, 202 if session.state is State.PENDING else 201)
 
     def _create(self, mooring: Mooring, body: bodies.Create) -> Session:
-        from mooring.config import resolve
+        from mooring.spec.resolve import resolve
 
         root = self.root
         file = inside(root, body.file) if body.file else None

@@ -10,8 +10,8 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from mooring.errors import MooringError
-from mooring.schema import SCHEMA_FILE
-from mooring.spec import EXTENDS, SessionSpec
+from mooring.spec.model import EXTENDS, SessionSpec
+from mooring.spec.schema import SCHEMA_FILE
 from mooring_server_extension.answers import NotFound
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.inside import inside
@@ -70,8 +70,8 @@ def specs(root: Path, path: str) -> list[dict[str, Any]]:
 
 
 def _spec(file: Path) -> dict[str, Any] | None:
-    from mooring.config import profiles_dir, resolve
-    from mooring.specfile import load
+    from mooring.spec.resolve import profiles_dir, resolve
+    from mooring.spec.yamlfile import load
 
     name, meant = file.stem, file.stem == "session"
     try:

@@ -1,6 +1,6 @@
 """Kernels outlive their server: they are let go of when it ends, and taken up when one starts.
 
-What the next server must know lies beside each session (``mooring.kernelrecords``), written when
+What the next server must know lies beside each session (``mooring.sessions.kernel_owners``), written when
 a kernel starts and whenever a notebook takes it or leaves it: a server that is killed runs no
 hook.
 """
@@ -13,10 +13,10 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from mooring import kernelrecords
-from mooring.kernelrecords import KernelRecord
 from mooring.service import Mooring
-from mooring.session import State, from_record
+from mooring.sessions import kernel_owners
+from mooring.sessions.kernel_owners import KernelRecord
+from mooring.sessions.model import State, from_record
 from mooring_server_extension.threads import Threads
 
 COLUMNS = ("path", "name", "type")
@@ -76,7 +76,7 @@ class Survival:
         the log and left alone.
         """
         adopted = []
-        for record in kernelrecords.survivors(str(self._kernels.root_dir)):
+        for record in kernel_owners.survivors(str(self._kernels.root_dir)):
             if record.kernel_id in self._kernels:
                 continue
             try:
@@ -153,8 +153,8 @@ class Survival:
 
         def take_back() -> None:
             session = from_record(record.folder, State.RUNNING, "")
-            self._mooring.end_with_kernel(session, kernelrecords.short_id(record.kernel_id))
-            held = kernelrecords.hold(record) if record.folder.exists else None
+            self._mooring.end_with_kernel(session, kernel_owners.short_id(record.kernel_id))
+            held = kernel_owners.hold(record) if record.folder.exists else None
             if held is not None:
                 held.forget()
 
@@ -170,4 +170,4 @@ class Survival:
                 for each in self._rows.values()
                 if each.get("kernel_id") == kernel_id
             ]
-            kernelrecords.show_in(str(kernel_id), rows)
+            kernel_owners.show_in(str(kernel_id), rows)

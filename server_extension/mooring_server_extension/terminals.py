@@ -9,7 +9,7 @@ from tornado import web
 
 from mooring.errors import NotSupported, SessionStateError
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
 from mooring_server_extension import bodies
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.sessions import named

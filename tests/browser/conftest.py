@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
-from mooring import kernelspecs
+from mooring.kernels import kernelspecs
 from mooring.service import Mooring
 from tests.browser.lab import Lab
 from tests.kernel_clients import Server, jupyter

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.fakes.gpus import FakeGpus

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from mooring.config import resolve
 from mooring.service import Mooring
+from mooring.spec.resolve import resolve
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.kernel_clients import Server

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from mooring import images
 from mooring.engines.base import Bind, Container, ContainerConfig, Engine, EngineInfo, Stream
 from mooring.engines.docker import DockerEngine, DockerStream
 from mooring.engines.fake import FakeEngine, FakeProcess
@@ -30,6 +29,7 @@ from mooring.errors import (
     PortTaken,
     SessionTimeout,
 )
+from mooring.images import images
 from mooring.terminals.pump import Demultiplexer
 
 DEADLINE_S = 30.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring import kernelspecs
+from mooring.kernels import kernelspecs
 from mooring.service import Mooring
 
 pytestmark = pytest.mark.engine
@@ -103,7 +103,7 @@ def test_a_demonstration_without_an_engine_says_so(tmp_path: Path) -> None:
 
 def test_a_session_of_somebody_elses_is_not_taken(mooring: Mooring, project: Path) -> None:
     """A session named demo that the demonstration did not make is left alone."""
-    from mooring.config import resolve
+    from mooring.spec.resolve import resolve
 
     mine = mooring.create(resolve(flags={"command": "sleep 1000"}), name="demo").session
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=60)

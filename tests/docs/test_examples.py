@@ -12,12 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
-from mooring import mounts
-from mooring.config import resolve
 from mooring.errors import NotSupported
-from mooring.schema import SCHEMA_FILE
-from mooring.spec import refuse_unsupported
-from mooring.users import caller
+from mooring.host.users import caller
+from mooring.images import mounts
+from mooring.spec.model import refuse_unsupported
+from mooring.spec.resolve import resolve
+from mooring.spec.schema import SCHEMA_FILE
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yml"))

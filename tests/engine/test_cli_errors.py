@@ -16,8 +16,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring import paths
 from mooring.engines.base import Engine
+from mooring.host import paths
 from mooring.labels import LABEL_INSTALLATION
 
 pytestmark = pytest.mark.engine

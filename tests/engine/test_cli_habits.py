@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mooring.host.users import caller
 from mooring.service import Mooring
-from mooring.users import caller
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.engine

@@ -18,7 +18,7 @@ import pytest
 
 from mooring.engines.base import Engine
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from mooring_cli.choosing import choose, each
 from tests.conftest import Cli
 from tests.kernel_clients import eventually

@@ -15,7 +15,7 @@ import pexpect
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.kernel_clients import eventually
 

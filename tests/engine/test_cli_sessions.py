@@ -14,7 +14,7 @@ import pytest
 
 from mooring.errors import EngineError
 from mooring.service import Mooring
-from mooring.session import FIELDS, State
+from mooring.sessions.model import FIELDS, State
 
 pytestmark = pytest.mark.engine
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from mooring import paths
 from mooring.engines.base import Container, ContainerConfig, Engine
-from mooring.folder import Folder, boot_id, uptime
+from mooring.host import paths
 from mooring.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -28,6 +27,7 @@ from mooring.labels import (
     container_name,
 )
 from mooring.service import Mooring
+from mooring.sessions.record import Folder, boot_id, uptime
 from tests.pace import in_time
 
 pytestmark = [pytest.mark.engine, pytest.mark.alone]
@@ -101,7 +101,7 @@ class Counting:
 
 def test_ps_asks_the_engine_once_and_is_quick(cli, mooring, real_engine, project) -> None:
     """With ten sessions `mooring ps` makes one request, and the whole process takes 0.4 s."""
-    from mooring.config import resolve
+    from mooring.spec.resolve import resolve
 
     resolved = resolve(flags={"command": ["sleep", "1000"]})
     for number in range(10):
@@ -182,7 +182,7 @@ def test_ps_with_two_hundred_sessions(mooring, real_engine, state: Path) -> None
 
 
 def images_of_host(mooring: Mooring) -> str:
-    from mooring.images import host_image
+    from mooring.images.images import host_image
 
     return host_image(mooring.engine).reference
 

@@ -17,7 +17,7 @@ import pytest
 
 from mooring.errors import EngineError
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mooring.folder import Folder
+from mooring.host.users import caller
 from mooring.service import Mooring
-from mooring.users import caller
+from mooring.sessions.record import Folder
 
 pytestmark = pytest.mark.engine
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
 from mooring.engines.base import Engine
+from mooring.host import paths
 from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring import images
-from mooring.config import resolve
 from mooring.engines.base import Engine
+from mooring.images import images
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
+from mooring.spec.resolve import resolve
 
 pytestmark = pytest.mark.engine
 

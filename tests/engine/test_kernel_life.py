@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tornado.web import HTTPError
 
-from mooring.folder import Folder
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder
 from tests.kernel_clients import (
     eventually,
     finish,

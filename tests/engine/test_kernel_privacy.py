@@ -14,8 +14,8 @@ import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from mooring.folder import Folder
 from mooring.service import Mooring
+from mooring.sessions.record import Folder
 from tests.kernel_clients import Server, install, jupyter, kernel, only_session, run
 
 __all__ = ["jupyter"]

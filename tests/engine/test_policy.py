@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring import policy
 from mooring.errors import PolicyError
+from mooring.policy import limits
 from mooring.service import Mooring
 from tests.conftest import Cli
 from tests.kernel_clients import Server, install, jupyter
@@ -24,7 +24,7 @@ Plant = Callable[[str], None]
 @pytest.fixture
 def in_force() -> Iterator[Plant]:
     """Writes the machine's own policy; whatever happens, it is gone afterwards."""
-    file = policy.POLICY_FILE
+    file = limits.POLICY_FILE
     if os.getuid() != 0:
         pytest.skip("only root can write a policy")
     if file.exists():
@@ -74,7 +74,7 @@ def test_every_door_obeys(cli: Cli, in_force: Plant, mooring: Mooring, jupyter: 
         server.stop()
     assert mooring.sessions() == []
     name = cli("create", "-d", check=0).stdout.strip()
-    policy.POLICY_FILE.chmod(0o666)
+    limits.POLICY_FILE.chmod(0o666)
     assert "others may write it" in cli("create", "-d", check=1).stderr
     cli("stop", name, check=0)
     assert "others may write it" in cli("start", name, check=1).stderr
@@ -89,8 +89,8 @@ def test_a_running_session_stays_within_it(
     file.write_text("max_duration: 2h\nrequire_max_duration: true\n")
     file.chmod(0o644)
     tmp_path.chmod(0o755)
-    monkeypatch.setattr(policy, "POLICY_FILE", file)
-    monkeypatch.setattr(policy, "OWNER", os.getuid())
+    monkeypatch.setattr(limits, "POLICY_FILE", file)
+    monkeypatch.setattr(limits, "OWNER", os.getuid())
     monkeypatch.setenv("MOORING_MAX_DURATION", "1h")
     name = cli("create", "-d", check=0).stdout.strip()
     session = mooring.get(name)

@@ -22,7 +22,7 @@ import pytest
 
 from mooring.engines.base import Engine
 from mooring.errors import SpecError
-from mooring.forwarding import parse
+from mooring.forward import parse
 from mooring.service import Mooring
 from tests.images import image_maker
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mooring.folder import Folder
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder
 from tests.kernel_clients import (
     Server,
     eventually,

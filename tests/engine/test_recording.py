@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mooring import recording
-from mooring.folder import Folder
+from mooring.kernels import recording
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
+from mooring.sessions.record import Folder
 from tests.conftest import Cli
 from tests.engine.test_kernel_kinds import ECHO
 from tests.kernel_clients import (

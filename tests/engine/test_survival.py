@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 
-from mooring import kernelrecords, paths
+from mooring.host import paths
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions import kernel_owners
+from mooring.sessions.model import State
 from tests.kernel_clients import Server, eventually, install, jupyter, only_session
 from tests.pace import in_time
 from tests.registry import SlowRegistry, slow_registry
@@ -201,7 +202,7 @@ def test_a_shared_session_stays_when_its_adopted_kernel_is_shut_down(
     assert second.ask("DELETE", f"sessions/{opened['id']}")[0] == 204
     session = only_session(mooring)
     assert (session.name, session.state, session.live_kernels) == ("shared", State.RUNNING, ())
-    assert kernelrecords.find(opened["kernel"]["id"]) is None
+    assert kernel_owners.find(opened["kernel"]["id"]) is None
     second.stop()
     assert another(servers).ask("GET", "kernels")[1] == []
 
@@ -245,7 +246,7 @@ def test_a_kernel_that_died_without_a_server_is_started_again_by_the_next(
     kernel_id = open_notebook(first)["kernel"]["id"]
     first.kill()
     session = only_session(mooring)
-    handle = mooring.kernel(session.id, kernelrecords.short_id(kernel_id))
+    handle = mooring.kernel(session.id, kernel_owners.short_id(kernel_id))
     handle.send_signal(9)
     handle.close()
     eventually(lambda: only_session(mooring).live_kernels == ())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.session import State
+from mooring.sessions.model import State
 
 pytestmark = pytest.mark.engine
 

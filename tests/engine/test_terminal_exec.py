@@ -15,7 +15,7 @@ import pytest
 
 from mooring.errors import SessionStateError
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.memory import peak_kib
 
 pytestmark = pytest.mark.engine

@@ -20,10 +20,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.folder import Folder
 from mooring.service import Mooring
-from mooring.session import State
-from mooring.terminals.keeper import keeper_of
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder
+from mooring.terminals.keeper.client import keeper_of
 from tests.invariants import leaks
 from tests.memory import peak_kib
 
@@ -348,7 +348,7 @@ def test_terminals_are_listed_and_found_again(terminal, cli, mooring) -> None:
     folder = folder_of(mooring, "many")
     link = socket.socket(socket.AF_UNIX)
     link.connect(str(folder.path / "term" / "sock"))
-    from mooring.terminals import wire as wire
+    from mooring.terminals.keeper import protocol as wire
 
     link.sendall(wire.said("attach", terminal="t2", client="x", offset=0) + wire.data(b"\r"))
     time.sleep(0.3)
@@ -546,7 +546,7 @@ def test_there_is_one_keeper_and_it_ends_with_its_session(cli, mooring, project)
 
 def test_the_invariants_see_a_keeper_that_is_left(cli, mooring, real_engine, state) -> None:
     """The check after every test turns red while a keeper runs, or its socket is there."""
-    from mooring import paths
+    from mooring.host import paths
 
     cli("create", "-d", "--name", "left", check=0)
     keeper = keeper_of(folder_of(mooring, "left"))

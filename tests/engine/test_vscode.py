@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import KernelManager
 
-from mooring.folder import Folder
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.sessions.record import Folder
 from mooring_provisioner.keeper import RESTART_S, end_kernel
 from tests import vscode
 from tests.conftest import Cli

@@ -12,7 +12,7 @@ import pytest
 
 from mooring.engines.base import Engine
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.kernel_clients import Server, eventually, install, jupyter, only_session
 from tests.registry import SlowRegistry, slow_registry

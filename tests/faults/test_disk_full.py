@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 
 pytestmark = pytest.mark.engine
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
 from mooring.engines.docker import DockerEngine
 from mooring.errors import EngineUnavailable
+from mooring.host import paths
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.faults.conftest import PrivateEngine
 from tests.invariants import leaks
 

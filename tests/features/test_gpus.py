@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import _requests_taken, nvml, real_engine

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring.folder import Folder
 from mooring.service import Mooring
+from mooring.sessions.record import Folder
 from tests.conftest import Background, Cli
 from tests.kernel_clients import eventually, install, jupyter, kernel
 

@@ -14,7 +14,7 @@ import pytest
 
 from mooring.engines.docker import DockerEngine
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.features.conftest import Open
 from tests.kernel_clients import eventually

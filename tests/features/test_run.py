@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.features.conftest import Open
 from tests.kernel_clients import eventually

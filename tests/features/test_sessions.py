@@ -11,7 +11,7 @@ import pytest
 
 from mooring.engines.docker import DockerEngine
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.features.conftest import Open
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException
 
-from mooring.config import resolve
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.service import Mooring
+from mooring.spec.resolve import resolve
 from tests.fakes.gpus import HOOK, NVML, FakeGpus
 from tests.gpus.observer import own_socket, why_no_requests
 

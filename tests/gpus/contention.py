@@ -210,7 +210,7 @@ def _most_at_once(holdings: Sequence[Holding]) -> int:
 
 def _until_ended(herd: Herd, places: Sequence[Place]) -> None:
     """Wait until no session runs any more; each look also repairs, as any command's does."""
-    from mooring.session import State
+    from mooring.sessions.model import State
 
     live = (State.RUNNING, State.STARTING, State.PENDING)
     deadline = time.monotonic() + 60
@@ -238,9 +238,9 @@ def _mooring(herd: Herd, place: Place, *words: str) -> Outcome:
 def leaked(gpus: FakeGpus) -> list[str]:
     """GPUs that are not free, and tickets that somebody answers for, although nobody is there."""
     from mooring.engines import open_engine
-    from mooring.gpus.gate import open_gate
-    from mooring.gpus.holders import look
-    from mooring.gpus.machine import inventory
+    from mooring.gpus.inventory import inventory
+    from mooring.gpus.tickets import open_gate
+    from mooring.gpus.usage import look
 
     with contextlib.closing(open_engine()) as engine:
         gate = open_gate(engine.address)  # type: ignore[attr-defined]
@@ -298,7 +298,7 @@ def field_of_play(kind: str) -> Iterator[tuple[Herd, FakeGpus, list[Place]]]:
             sys.path.insert(0, str(NVML))
         with own_socket() as address, contextlib.ExitStack() as stack:
             os.environ["DOCKER_HOST"] = address
-            from mooring.gpus.gate import open_gate
+            from mooring.gpus.tickets import open_gate
 
             places = list(_places(folder, kind, stack))
             stack.callback(_remove_containers, places)  # of a contest that was cut off

@@ -23,7 +23,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest
 
 from mooring.engines.docker import local_address
-from mooring.gpus.gate import open_gate
+from mooring.gpus.tickets import open_gate
 
 LABEL_GPUS = "mooring.gpus"
 WHOLE = 1000  # shares are added up in thousandths

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
 from tests.kernel_clients import eventually

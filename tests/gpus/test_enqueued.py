@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
-from mooring.gpus.gate import Gate, open_gate
+from mooring.gpus.tickets import Gate, open_gate
+from mooring.host import paths
 from mooring.labels import LABEL_INSTALLATION
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from tests.fakes.gpus import HOOK, FakeGpus
 from tests.faults.conftest import PrivateEngine
 from tests.gpus.observer import Holding, Observer
@@ -105,7 +105,7 @@ def dispatcher() -> int:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes()
-            if b"mooring.gpus.dispatcher" not in command or command.startswith(b"/bin/sh"):
+            if b"mooring.launch.dispatcher" not in command or command.startswith(b"/bin/sh"):
                 continue
             if mine in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))

@@ -13,9 +13,9 @@ import pytest
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.gpus.claims import Claim, Request, to_label
-from mooring.gpus.gate import Gate, Ticket
-from mooring.gpus.machine import inventory
+from mooring.gpus.inventory import inventory
 from mooring.gpus.queue import GpuQueue
+from mooring.gpus.tickets import Gate, Ticket
 from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, container_name
 from tests.fakes.gpus import FakeGpus
 from tests.pace import in_time

@@ -10,7 +10,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from mooring.errors import SessionTimeout
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
 from mooring_provisioner.opening import Wanted, open_session
 from tests.kernel_clients import eventually, install, jupyter
 

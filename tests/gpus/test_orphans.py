@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus import Claim, Request, inventory, to_label
-from mooring.gpus.gate import START_S, Gate, Ticket
-from mooring.gpus.holders import look
 from mooring.gpus.queue import GpuQueue
+from mooring.gpus.tickets import START_S, Gate, Ticket
+from mooring.gpus.usage import look
+from mooring.host import paths
 from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION
 from tests.fakes.gpus import FakeGpus
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from mooring.config import ResolvedSpec, resolve
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
-from mooring.folder import Folder
 from mooring.gpus.claims import Claim
 from mooring.gpus.devices import GUEST_PIPES, Devices
 from mooring.labels import container_name
-from mooring.moving import move, picture
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.sessions.record import Folder
+from mooring.sessions.recreate import move, picture
+from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.conftest import Cli
 from tests.fakes.gpus import FakeGpus
 
@@ -85,7 +85,9 @@ def test_a_move_that_is_cut_off(
     engine.fail(step, EngineError("cut off"), done=step == "remake")
     with pytest.raises(EngineError):
         move(engine, session, [Claim(nvml.uuids[3])])
-    monkeypatch.setattr("mooring.moving.alive", lambda mark: False)  # who moved it has died
+    monkeypatch.setattr(
+        "mooring.sessions.recreate.alive", lambda mark: False
+    )  # who moved it has died
     assert [one.name for one in mooring.sessions()] == ["a"]
     (left,) = [one for one in engine.containers.values() if "mooring.id" in one.config.labels]
     moved = step != "remake"
@@ -176,7 +178,7 @@ def test_the_groups_of_other_devices_come_with_them(
     engine, session = stopped()
     before = engine.containers[session.container].config.groups
     given = Devices(nodes=("/dev/kfd",), groups=(4242,))
-    monkeypatch.setattr("mooring.moving.devices_of", lambda claims: given)
+    monkeypatch.setattr("mooring.sessions.recreate.devices_of", lambda claims: given)
     config = engine.containers[move(engine, session, [Claim("amd-1")])].config
     assert (config.groups, config.devices) == (tuple(sorted((*before, 4242))), ("/dev/kfd",))
 

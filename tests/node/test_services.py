@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mooring.folder import Folder
 from mooring.service import Mooring
+from mooring.sessions.record import Folder
 from tests.kernel_clients import (
     Server,
     eventually,

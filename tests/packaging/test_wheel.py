@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import mooring
-from mooring import kernelspecs
+from mooring.kernels import kernelspecs
 from tests.wheel_env import ROOT, InstalledWheel
 
 PACKAGES = {

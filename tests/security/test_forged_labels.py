@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
-from mooring.config import resolve
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.errors import SessionNotFound
-from mooring.images import host_image
+from mooring.host import paths
+from mooring.images.images import host_image
 from mooring.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -23,7 +22,8 @@ from mooring.labels import (
     LABEL_SPEC,
 )
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.spec.resolve import resolve
 
 pytestmark = pytest.mark.engine
 
@@ -137,7 +137,7 @@ def test_a_half_created_session_takes_no_copy_with_it(
     forge: Forge, mooring: Mooring, real: Session, real_engine: Engine
 ) -> None:
     """Cleaning up a creation that was cut off removes the container of its name and no other."""
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
     folder = Folder.open(real.id)
     (folder.path / "ready").unlink()

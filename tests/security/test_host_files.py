@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from mooring import blueprint, paths
-from mooring.config import ResolvedSpec, resolve
 from mooring.engines.base import Engine
 from mooring.engines.docker import DockerEngine
 from mooring.errors import ConsentRequired, PolicyError, SpecError
+from mooring.host import paths
+from mooring.host.users import caller
+from mooring.images.mounts import plan
 from mooring.labels import LABEL_INSTALLATION
-from mooring.mounts import plan
+from mooring.launch import plan as blueprint
 from mooring.service import Mooring
-from mooring.session import State
-from mooring.users import caller
+from mooring.sessions.model import State
+from mooring.spec.resolve import ResolvedSpec, resolve
 
 pytestmark = pytest.mark.engine
 
@@ -132,7 +133,7 @@ def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
 ) -> None:
     """What is written down as granted is what the path was resolved to, not what it leads to."""
     (project / "data").mkdir()
-    from mooring import mounts
+    from mooring.images import mounts
 
     original = mounts.identities
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from mooring.blueprint import ROOT_CAPABILITIES
-from mooring.config import resolve
 from mooring.errors import SpecError
+from mooring.host.users import User, caller
+from mooring.launch.plan import ROOT_CAPABILITIES
 from mooring.service import Mooring
-from mooring.users import User, caller
+from mooring.spec.resolve import resolve
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.engine
@@ -46,10 +46,10 @@ def somebody() -> User:
 def as_somebody(monkeypatch: pytest.MonkeyPatch, state: Path, project: Path) -> User:
     """Sessions are made for a user who is not root; the folders they see are that user's."""
     user = somebody()
-    for module in ("mooring.service.creating", "mooring.creation"):
+    for module in ("mooring.service.creating", "mooring.launch.create"):
         monkeypatch.setattr(f"{module}.caller", lambda: user)
     os.chmod(project, 0o777)
-    from mooring.folder import Folder
+    from mooring.sessions.record import Folder
 
     original = Folder.create.__func__  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.copying.unpacking import MAX_HEADER_BYTES, HostileArchive, Unpacker
+from mooring.files.unpack import MAX_HEADER_BYTES, HostileArchive, Unpacker
 
 Entry = tuple[tarfile.TarInfo, bytes]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from mooring import kernelrecords, session
-from mooring.config import resolve
 from mooring.engines.fake import FakeEngine
-from mooring.folder import Folder
-from mooring.kernelrecords import KernelRecord
 from mooring.service import Mooring
+from mooring.sessions import kernel_owners, model
+from mooring.sessions.kernel_owners import KernelRecord
+from mooring.sessions.record import Folder
+from mooring.spec.resolve import resolve
 from mooring_server_extension.answers import JupyterSide, session_body
 from tests.server.conftest import Serve, fake, serve, server
 from tests.server.inprocess import API, InProcess
@@ -25,7 +25,7 @@ from tests.server.test_stream import FAST, listening
 __all__ = ["fake", "serve", "server"]
 
 KERNEL = str(uuid.UUID(int=0x0123456789AB << 80))
-SHORT = kernelrecords.short_id(KERNEL)
+SHORT = kernel_owners.short_id(KERNEL)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_one_sessions_odd_number_costs_the_others_nothing(fake: FakeEngine, stat
     said = session_body(odd, mooring, JupyterSide(Path("/")))
     assert (said["cpus"], said["gpus"], said["name"]) == (None, {"count": None}, "one")
     strictly(json.dumps(said, allow_nan=False))
-    assert set(session.FIELDS) <= set(said)
+    assert set(model.FIELDS) <= set(said)
 
 
 def printed(folder: Folder, text: str) -> None:
@@ -127,7 +127,7 @@ def test_no_session_speaks_for_anothers_kernel(
     good, bad = sorted(folders.values(), key=lambda one: one.id, reverse=True)
     printed(bad, "forged")
     record = KernelRecord(session=good.id, kernel_id=KERNEL, kernel_name="x", root="/r", cwd="/")
-    held = kernelrecords.hold(record)
+    held = kernel_owners.hold(record)
     assert held is not None
     for asked in (KERNEL, SHORT):
         assert output(server, asked) != "forged"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring import guestfiles
-from mooring.config import resolve
-from mooring.folder import Folder
+from mooring.guest import shared
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder
+from mooring.spec.resolve import resolve
 
 pytestmark = pytest.mark.engine
 
@@ -85,10 +85,10 @@ def test_no_file_of_a_session_stops_a_command(cli, mooring: Mooring, project: Pa
 
 def test_a_read_is_bounded(tmp_path: Path) -> None:
     """Of a long file only the first, or the last, 64 KiB are read."""
-    (tmp_path / "long").write_text("a" * guestfiles.MAX_BYTES + "b" * 10)
-    assert guestfiles.read(tmp_path, "long") == "a" * guestfiles.MAX_BYTES
-    assert guestfiles.read(tmp_path, "long", tail=True).endswith("ab" + "b" * 9)
-    assert guestfiles.text(tmp_path, "none") == ""
+    (tmp_path / "long").write_text("a" * shared.MAX_BYTES + "b" * 10)
+    assert shared.read(tmp_path, "long") == "a" * shared.MAX_BYTES
+    assert shared.read(tmp_path, "long", tail=True).endswith("ab" + "b" * 9)
+    assert shared.text(tmp_path, "none") == ""
 
 
 def test_an_empty_or_shared_name_is_no_session(cli, mooring: Mooring, project: Path) -> None:

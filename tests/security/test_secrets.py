@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mooring.config import resolve
 from mooring.errors import SpecError
-from mooring.folder import Folder
-from mooring.mounts import read_secrets
+from mooring.images.mounts import read_secrets
 from mooring.service import Mooring
-from mooring.session import Session
+from mooring.sessions.model import Session
+from mooring.sessions.record import Folder
+from mooring.spec.resolve import resolve
 from tests.conftest import Cli
 from tests.kernel_clients import install, jupyter, kernel, only_session, run
 
@@ -207,10 +207,10 @@ def test_a_traceback_tells_no_secret(spec: Path, project: Path, state: Path) -> 
     script = (
         "import os, traceback\n"
         "from pathlib import Path\n"
-        "from mooring.config import resolve\n"
+        "from mooring.spec.resolve import resolve\n"
         "from mooring.service import Mooring\n"
         "from mooring import consent, mounts\n"
-        "from mooring.users import caller\n"
+        "from mooring.host.users import caller\n"
         "resolved = resolve(flags={}, file=Path('session.yml'))\n"
         "plan = mounts.plan(resolved.spec, project=Path.cwd(), cwd=Path.cwd(), user=caller())\n"
         "consent.give(resolved, plan.grants)\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.config import ResolvedSpec, resolve
 from mooring.errors import ConsentRequired, SpecError
 from mooring.service import Mooring
+from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.engine
@@ -165,8 +165,9 @@ def test_consent_is_for_one_content(cli: Cli, mooring: Mooring, project: Path) -
 
 def test_consent_is_for_where_the_paths_lead(mooring: Mooring, project: Path) -> None:
     """The same file in another folder, or over another link, reaches something else: it asks."""
-    from mooring import consent, mounts
-    from mooring.users import caller
+    from mooring.host.users import caller
+    from mooring.images import mounts
+    from mooring.policy import trust
 
     for name in ("one", "two"):
         (project.parent / name).mkdir()
@@ -176,17 +177,17 @@ def test_consent_is_for_where_the_paths_lead(mooring: Mooring, project: Path) ->
     def grants() -> tuple[mounts.Grant, ...]:
         return mounts.plan(resolved.spec, project=project, cwd=project, user=caller()).grants
 
-    consent.give(resolved, grants())
-    assert consent.needed(resolved, grants()) == []
+    trust.give(resolved, grants())
+    assert trust.needed(resolved, grants()) == []
     (project / "data").unlink()
     (project / "data").symlink_to("../two")
-    (missing,) = consent.needed(resolved, grants())
+    (missing,) = trust.needed(resolved, grants())
     assert missing.what == f"read {project.parent}/two"
-    consent.give(resolved, grants())
-    assert consent.needed(resolved, grants()) == []
+    trust.give(resolved, grants())
+    assert trust.needed(resolved, grants()) == []
     (project / "data").unlink()
     (project / "data").symlink_to("../one")
-    assert consent.needed(resolved, grants()) == []
+    assert trust.needed(resolved, grants()) == []
 
 
 def test_a_flag_does_not_vouch_for_the_file(mooring: Mooring, project: Path) -> None:
@@ -235,8 +236,8 @@ def test_a_person_is_asked(
 
 def test_a_broken_consent_is_no_consent(mooring: Mooring, state: Path, project: Path) -> None:
     """A consent that cannot be read, or is of another shape, allows nothing."""
-    from mooring.consent import needed
-    from mooring.mounts import Grant
+    from mooring.images.mounts import Grant
+    from mooring.policy.trust import needed
 
     resolved = written(project, "inputs: [/etc/ssl]\n")
     grant = Grant("inputs", "read /etc/ssl")

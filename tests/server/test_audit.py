@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mooring.users import caller
+from mooring.host.users import caller
 from mooring_server_extension import audit
 from tests.server.conftest import Serve
 from tests.server.inprocess import operations

@@ -27,7 +27,7 @@ def machine(nvml: FakeGpus, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> In
     """A server on a machine with eight GPUs, where nothing starts what was left to wait."""
     monkeypatch.setattr("mooring_server_extension.gpus.FRESH_S", 0.0)
     monkeypatch.setattr("mooring_server_extension.gpus.SCRAPED_S", 0.0)
-    monkeypatch.setattr("mooring.gpus.dispatcher.ensure", lambda gate, installation: None)
+    monkeypatch.setattr("mooring.launch.dispatcher.ensure", lambda gate, installation: None)
     return serve()
 
 

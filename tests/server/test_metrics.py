@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mooring.config import resolve
 from mooring.engines.fake import FakeEngine
-from mooring.folder import Folder
 from mooring.service import Mooring
+from mooring.sessions.record import Folder
+from mooring.spec.resolve import resolve
 from mooring_server_extension.gpus import STATES
 from mooring_server_extension.metrics import CACHE_S
 from tests.server.conftest import Serve

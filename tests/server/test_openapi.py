@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openapi_spec_validator import validate
 
-from mooring.session import FIELDS
+from mooring.sessions.model import FIELDS
 from mooring_server_extension.handlers import openapi
 from tests.server.inprocess import InProcess, operations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring import policy
 from mooring.engines.fake import FakeEngine
+from mooring.policy import limits
 from tests.server.inprocess import InProcess
 
 
@@ -20,8 +20,8 @@ def test_the_api_obeys_the_policy(
     file.parent.mkdir(mode=0o755)
     file.write_text("max_duration: 2h\n")
     file.chmod(0o644)
-    monkeypatch.setattr(policy, "POLICY_FILE", file)
-    monkeypatch.setattr(policy, "OWNER", os.getuid())
+    monkeypatch.setattr(limits, "POLICY_FILE", file)
+    monkeypatch.setattr(limits, "OWNER", os.getuid())
     status, said = server.ask("POST", "/sessions", {"name": "a", "values": {}})
     assert (status, said["code"]) == (403, "policy_error")
     assert said["message"].endswith(f"max_duration in {file}:1")

@@ -10,8 +10,8 @@ import pytest
 
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineUnavailable
-from mooring.session import FIELDS
-from mooring.users import caller
+from mooring.host.users import caller
+from mooring.sessions.model import FIELDS
 from tests.server.inprocess import API, InProcess
 
 MORE = {"idle_timeout_s", "max_duration_s", "can_run_kernels", "kernel_list", "notebooks"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mooring.spec import SessionSpec
+from mooring.spec.model import SessionSpec
 from tests.server.inprocess import InProcess
 
 

@@ -16,7 +16,7 @@ import requests
 
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineUnavailable
-from mooring.history import History
+from mooring.sessions.history import History
 from mooring_server_extension import app, stream, watcher
 from mooring_server_extension.threads import SIZES
 from tests.kernel_clients import eventually

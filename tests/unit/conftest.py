@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mooring.config import ResolvedSpec, resolve
 from mooring.engines.fake import FakeEngine
 from mooring.service import Mooring
+from mooring.spec.resolve import ResolvedSpec, resolve
 
 
 class FakeClock:

@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
-from mooring.config import ENVIRONMENT, NOT_IN_USER_CONFIG, ResolvedSpec, resolve, user_config_path
 from mooring.errors import SpecError
-from mooring.spec import SessionSpec
+from mooring.spec.model import SessionSpec
+from mooring.spec.resolve import (
+    ENVIRONMENT,
+    NOT_IN_USER_CONFIG,
+    ResolvedSpec,
+    resolve,
+    user_config_path,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +261,7 @@ def test_folder_is_gone(tmp_path: Path) -> None:
 def test_imports_are_lazy() -> None:
     """Importing the configuration costs none of the libraries that only some values need."""
     code = (
-        "import sys, mooring.config; "
+        "import sys, mooring.spec.resolve; "
         "print(*{'yaml', 'humanfriendly', 'pytimeparse2', 'platformdirs'} & sys.modules.keys())"
     )
     done = subprocess.run(

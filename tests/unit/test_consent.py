@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mooring import consent, paths
-from mooring.config import ResolvedSpec
 from mooring.errors import ConsentRequired
-from mooring.mounts import Grant, plan
+from mooring.host import paths
+from mooring.host.users import caller
+from mooring.images.mounts import Grant, plan
+from mooring.policy import trust
 from mooring.service import Mooring
-from mooring.users import caller
+from mooring.spec.resolve import ResolvedSpec
 
 
 def grants(resolved: ResolvedSpec) -> tuple[Grant, ...]:
@@ -21,7 +22,7 @@ def grants(resolved: ResolvedSpec) -> tuple[Grant, ...]:
 
 
 def asked(resolved: ResolvedSpec) -> list[str]:
-    return [grant.key for grant in consent.needed(resolved, grants(resolved))]
+    return [grant.key for grant in trust.needed(resolved, grants(resolved))]
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_what_reaches_out_asks(declare, outside: Path, service: Mooring) -> None
     assert "home: your home" in caught.value.message
     assert caught.value.hint.endswith(f"mooring trust {resolved.path}")
     assert asked(resolved) == ["home", "inputs", "secrets.TOKEN"]
-    consent.give(resolved, grants(resolved))
+    trust.give(resolved, grants(resolved))
     assert asked(resolved) == []
 
 
@@ -69,7 +70,7 @@ def test_consent_is_to_the_content(declare, outside: Path) -> None:
     """A file that was changed, in whatever way, asks again; the old content is still allowed."""
     text = f"inputs: [{outside}]\n"
     first = declare(text)
-    consent.give(first, grants(first))
+    trust.give(first, grants(first))
     assert asked(declare(text + "# harmless\n")) == ["inputs"]
     assert asked(declare(text)) == []
     (kept,) = paths.consents_dir().iterdir()
@@ -80,7 +81,7 @@ def test_consent_is_to_what_it_reached(declare, project: Path, outside: Path) ->
     """An unchanged file whose link has come to lead elsewhere asks again."""
     (project / "link").symlink_to(outside)
     resolved = declare("inputs: [./link]\n")
-    consent.give(resolved, grants(resolved))
+    trust.give(resolved, grants(resolved))
     assert asked(resolved) == []
     (project / "link").unlink()
     (project / "link").symlink_to(outside.parent)
@@ -100,9 +101,9 @@ def test_consents_add_up(declare, outside: Path) -> None:
     """What was allowed before stays allowed, and the file says what and for whom."""
     resolved = declare(f"home: true\ninputs: [{outside}]\n")
     one, two = grants(resolved)
-    consent.give(resolved, [one])
+    trust.give(resolved, [one])
     assert asked(resolved) == [two.key]
-    consent.give(resolved, [two])
+    trust.give(resolved, [two])
     assert asked(resolved) == []
     (path,) = paths.consents_dir().iterdir()
     content = json.loads(path.read_text())
@@ -113,5 +114,5 @@ def test_consents_add_up(declare, outside: Path) -> None:
 def test_without_a_file_there_is_nobody_to_trust(declare, outside: Path) -> None:
     """Consent to flags is not recorded."""
     resolved = declare(home=True)
-    consent.give(resolved, grants(resolved))
+    trust.give(resolved, grants(resolved))
     assert list(paths.consents_dir().iterdir()) == []

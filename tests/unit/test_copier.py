@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mooring.copying import copier as module
-from mooring.copying import packing, sides
-from mooring.copying.copier import Copier, Looked
-from mooring.copying.packing import header
-from mooring.copying.sides import CopyError
+from mooring.files import copier as module
+from mooring.files import pack, paths
+from mooring.files.copier import Copier, Looked
+from mooring.files.pack import header
+from mooring.files.paths import CopyError
 
 
 class Process:
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_read_is_named(
             failing(errno.EACCES, path)()
         return opened(path, *args, **kept)
 
-    monkeypatch.setattr(packing.os, "open", no_secret)
+    monkeypatch.setattr(pack.os, "open", no_secret)
     with pytest.raises(CopyError, match=r"^secret: Permission denied "):
         Held(NEW).send(str(tmp_path), "there")
 
@@ -89,7 +89,7 @@ def test_a_target_that_cannot_be_opened_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder of another user's, as a target, is one line."""
-    monkeypatch.setattr(sides, "_folder", failing(errno.EACCES, str(tmp_path)))
+    monkeypatch.setattr(paths, "_folder", failing(errno.EACCES, str(tmp_path)))
     with pytest.raises(CopyError, match=r"^/.*: Permission denied "):
         Held(FILE).fetch("x", str(tmp_path))
 
@@ -106,7 +106,7 @@ def test_drafts_that_cannot_be_listed_hinder_no_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clearing up after others is no condition of a copy."""
-    monkeypatch.setattr(sides, "_sweep", failing(errno.EIO))
+    monkeypatch.setattr(paths, "_sweep", failing(errno.EIO))
     assert Held(FILE, Process(CONTENT)).fetch("x", str(tmp_path / "out"))
     assert (tmp_path / "out").is_file()
 

@@ -112,8 +112,8 @@ def test_the_longest_path_that_is_well_is_well(
 ) -> None:
     """What is told about the path's length is what a kernel then finds."""
     from mooring.errors import KernelError
-    from mooring.folder import Folder
-    from mooring.kernels import KernelHandle
+    from mooring.kernels.kernel import KernelHandle
+    from mooring.sessions.record import Folder
 
     told, found = [], []
     for length in range(20, 60):

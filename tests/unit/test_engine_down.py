@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mooring.service import Mooring
-from mooring.session import FIELDS
+from mooring.sessions.model import FIELDS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ADDRESS = "/nonexistent/docker.sock"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths
 from mooring.errors import KernelError, MooringError
-from mooring.folder import Folder, KernelEntry, boot_id, uptime
-from mooring.history import History
-from mooring.kernels import KernelHandle
+from mooring.host import paths
+from mooring.kernels.kernel import KernelHandle
+from mooring.sessions.history import History
+from mooring.sessions.record import Folder, KernelEntry, boot_id, uptime
 
 ID = "0123456789ab"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mooring import forwarding
+from mooring import forward
 from mooring.errors import EngineError, SessionNotFound
-from mooring.forwarding import Forwarder
-from mooring.session import State
+from mooring.forward import Forwarder
+from mooring.sessions.model import State
 from mooring.terminals.pump import Demultiplexer
 
 PORT = 6006
@@ -65,7 +65,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def listening(forwarder: Forwarder) -> int:
-    number, sockets = forwarding._listen(0, PORT, lambda line: None)
+    number, sockets = forward._listen(0, PORT, lambda line: None)
     forwarder._listening = [(each, PORT) for each in sockets]
     return number
 
@@ -87,7 +87,7 @@ def test_one_that_closed_at_once_is_no_stranger(forwarder: Forwarder, told: list
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", number)) as quick:
             quick.sendall(b"metric 1\n")
-    accepted(forwarder, lambda: told and forwarder._room._value == forwarding.AT_ONCE)
+    accepted(forwarder, lambda: told and forwarder._room._value == forward.AT_ONCE)
     assert told == [f"port {PORT}: a connection was closed before its owner could be told"]
 
 
@@ -95,7 +95,7 @@ def test_a_stranger_is_turned_away(
     forwarder: Forwarder, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's connection is closed, and told each time."""
-    monkeypatch.setattr(forwarding, "owner", lambda near: 4711)
+    monkeypatch.setattr(forward, "owner", lambda near: 4711)
     number = listening(forwarder)
     with socket.create_connection(("127.0.0.1", number)) as near:
         accepted(forwarder, lambda: told)
@@ -115,9 +115,9 @@ def test_an_engine_that_refuses_is_asked_no_more_than_once_a_second(
 
     now = time.monotonic()
     clock: Any = SimpleNamespace(sleep=sleep, monotonic=lambda: now)
-    monkeypatch.setattr(forwarding, "time", clock)
+    monkeypatch.setattr(forward, "time", clock)
     assert forwarder.serve() == "session box is gone"
-    assert slept == [forwarding.AGAIN_S] * 3
+    assert slept == [forward.AGAIN_S] * 3
     assert service.asked == 3
 
 
@@ -131,7 +131,7 @@ def test_a_relay_that_ended_while_it_waited_is_forgotten_by_the_guard(
     forwarder._guard = SimpleNamespace(  # type: ignore[assignment]
         socket=lambda: guard, close=guard.close, close_stdin=lambda: None
     )
-    forwarder._spares = [forwarding._Relay(stream, "42", Demultiplexer())]
+    forwarder._spares = [forward._Relay(stream, "42", Demultiplexer())]
     monkeypatch.setattr(forwarder, "_spare", lambda: None)
     far.close()
     with hears:

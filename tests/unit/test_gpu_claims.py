@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooring.gpus.claims import WHOLE, Claim, Request, choose, from_label, to_label
-from mooring.gpus.machine import Gpu
-from mooring.spec import GpuRequest
+from mooring.gpus.inventory import Gpu
+from mooring.spec.model import GpuRequest
 
 GIB = 2**30
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from mooring import paths, policy
-from mooring.creation import Creation, Manner, Steps
 from mooring.engines.fake import FakeEngine
 from mooring.errors import Cancelled, EngineError, PolicyError
-from mooring.folder import Folder
-from mooring.gpus import dispatcher
 from mooring.gpus.claims import Request
-from mooring.gpus.gate import Gate, Ticket
+from mooring.gpus.tickets import Gate, Ticket
+from mooring.host import paths
+from mooring.launch import dispatcher
+from mooring.launch.create import Creation, Manner, Steps
+from mooring.policy import limits
 from mooring.service import Mooring
-from mooring.session import State
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder
 
 
 def left(number: int, how: str, gate: Gate) -> Folder:
@@ -88,12 +89,12 @@ def test_without_a_policy_that_can_be_read_what_waits_can_be_seen_and_ended(
     mooring: Mooring, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """An administrator's slip keeps nobody from looking, stopping and removing."""
-    monkeypatch.setattr(policy, "POLICY_FILE", tmp_path / "policy.yml")
+    monkeypatch.setattr(limits, "POLICY_FILE", tmp_path / "policy.yml")
     left(1, waiting(1), mooring.gate)
     left(2, waiting(2), mooring.gate)
-    policy.POLICY_FILE.write_text("max_gpus_per_user: [")
+    limits.POLICY_FILE.write_text("max_gpus_per_user: [")
     with pytest.raises(PolicyError):
-        policy.load()
+        limits.load()
     first, second = mooring.sessions()
     mooring.stop(first)
     mooring.remove(second, force=True)
@@ -104,8 +105,8 @@ def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
     mooring: Mooring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left to wait while the queue is locked becomes visible when the lock is free."""
-    from mooring.config import ResolvedSpec
-    from mooring.spec import SessionSpec
+    from mooring.spec.model import SessionSpec
+    from mooring.spec.resolve import ResolvedSpec
 
     gate = mooring.gate
     folder = Folder.create("1" * 12, {"id": "1" * 12, "name": "s", "created_at": 1.0})
@@ -179,8 +180,8 @@ def test_one_waits_while_the_policy_cannot_be_read(
 ) -> None:
     """An administrator's slip costs nobody a place in the queue; its reason is told meanwhile."""
     monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
-    monkeypatch.setattr(policy, "POLICY_FILE", project / "policy.yml")
-    policy.POLICY_FILE.write_text("max_gpus_per_user: [")
+    monkeypatch.setattr(limits, "POLICY_FILE", project / "policy.yml")
+    limits.POLICY_FILE.write_text("max_gpus_per_user: [")
     folder = left(1, waiting(1, str(project), command="x"), mooring.gate)
     thread = threading.Thread(target=dispatcher._start, args=(mooring, folder))
     thread.start()
@@ -189,6 +190,6 @@ def test_one_waits_while_the_policy_cannot_be_read(
         time.sleep(0.01)
     assert "policy.yml" in folder.waiting()
     assert folder.to_be_made
-    policy.POLICY_FILE.unlink()
+    limits.POLICY_FILE.unlink()
     thread.join(10)
     assert mooring.get("s1").state is State.RUNNING

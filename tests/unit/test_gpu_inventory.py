@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mooring.folder import Folder
-from mooring.gpus import devices, machine
+from mooring.gpus import devices
+from mooring.gpus import inventory as machine
 from mooring.gpus.claims import Claim
-from mooring.gpus.machine import Gpu
+from mooring.gpus.inventory import Gpu
+from mooring.sessions.record import Folder
 
 NVML = Path(__file__).parents[1] / "fakes" / "nvml"
 

@@ -17,10 +17,10 @@ from mooring.engines.fake import FakeEngine
 from mooring.errors import Cancelled, EngineError, EngineUnavailable, NoCapacity, SessionTimeout
 from mooring.gpus import queue as queues
 from mooring.gpus.claims import Claim, Request
-from mooring.gpus.gate import Gate, Ticket, open_gate
-from mooring.gpus.holders import GpuUse, Holder, look, lost
-from mooring.gpus.machine import Gpu
+from mooring.gpus.inventory import Gpu
 from mooring.gpus.queue import GpuQueue, decide, in_line, ordinal
+from mooring.gpus.tickets import Gate, Ticket, open_gate
+from mooring.gpus.usage import GpuUse, Holder, look, lost
 from mooring.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -175,7 +175,7 @@ def test_an_enqueued_ticket_lives_with_its_dispatcher(
     with gate.locked():
         gate.draw(replace(ticket(1), enqueued=True)).let_go()
     assert len(gate.tickets()) == 1
-    monkeypatch.setattr("mooring.gpus.gate.GRACE_S", 0.0)
+    monkeypatch.setattr("mooring.gpus.tickets.GRACE_S", 0.0)
     assert gate.tickets() == []
     descriptor = gate.become_dispatcher("here")
     assert descriptor is not None
@@ -223,7 +223,7 @@ def test_rubbish_is_no_ticket(gate: Gate, content: str) -> None:
 
 def test_who_is_suspended_holds_nobody_up(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not look any more (Ctrl-Z) is passed over; it keeps its place for later."""
-    monkeypatch.setattr("mooring.gpus.gate.ASLEEP_S", 0.05)
+    monkeypatch.setattr("mooring.gpus.tickets.ASLEEP_S", 0.05)
     with gate.locked():
         first, second = gate.draw(ticket(1)), gate.draw(ticket(2))
     time.sleep(0.06)
@@ -268,7 +268,7 @@ def test_a_look_does_not_keep_a_dispatcher_from_being_one(gate: Gate) -> None:
 
 def test_one_at_a_time(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody decides, others wait, and say so when it takes too long."""
-    monkeypatch.setattr("mooring.gpus.gate.LOCK_PATIENCE_S", 0.05)
+    monkeypatch.setattr("mooring.gpus.tickets.LOCK_PATIENCE_S", 0.05)
     with gate.locked(), pytest.raises(EngineUnavailable), Gate(gate.folder).locked():
         pass
 
@@ -288,7 +288,7 @@ def test_an_engine_without_a_socket_has_a_gate_of_its_own(state: Path) -> None:
 @pytest.fixture
 def shared(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a socket that a group may use."""
-    monkeypatch.setattr("mooring.gpus.gate.SHARED_PLACES", (str(tmp_path),))
+    monkeypatch.setattr("mooring.gpus.tickets.SHARED_PLACES", (str(tmp_path),))
     tmp_path.chmod(0o1777)
     made = tmp_path / "docker.sock"
     made.touch()
@@ -534,7 +534,7 @@ def test_all_gpus_are_their_instances_too(engine: FakeEngine) -> None:
     from dataclasses import replace
 
     from mooring.engines.base import DeviceRequest
-    from mooring.gpus.holders import _resolved
+    from mooring.gpus.usage import _resolved
 
     gpus = [replace(GPUS[0], split=True), replace(GPUS[1], uuid="MIG-1", parent="GPU-0")]
     for asked in (DeviceRequest(-1, ()), DeviceRequest(1, ()), DeviceRequest(0, ("all",))):
@@ -585,7 +585,7 @@ def test_a_bare_process_takes_its_gpu(engine: FakeEngine, process: Callable[[], 
     """A process outside of every container holds the GPU that it computes on."""
     from dataclasses import replace
 
-    from mooring.gpus.machine import GpuProcess
+    from mooring.gpus.inventory import GpuProcess
 
     pid = process()
     busy = replace(GPUS[0], processes=(GpuProcess(pid, 2**20),))
@@ -599,7 +599,7 @@ def test_a_process_that_is_going_drains(engine: FakeEngine, process: Callable[[]
     """A GPU is free only when its last process has gone, also one that waits to be reaped."""
     from dataclasses import replace
 
-    from mooring.gpus.machine import GpuProcess
+    from mooring.gpus.inventory import GpuProcess
 
     pid = process()
     busy = replace(GPUS[0], processes=(GpuProcess(pid, None),))
@@ -615,7 +615,7 @@ def test_the_daemon_that_shares_a_gpu_does_not_hold_it(engine: FakeEngine, tmp_p
     """MPS's server computes for the sessions that share, and stays when they have gone."""
     from dataclasses import replace
 
-    from mooring.gpus.machine import GpuProcess
+    from mooring.gpus.inventory import GpuProcess
 
     server = tmp_path / "nvidia-cuda-mps-server"
     server.symlink_to("/bin/sleep")

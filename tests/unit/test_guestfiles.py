@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mooring import guestfiles
+from mooring.guest import shared
 
 
 def test_a_folder_goes_with_all_in_it(tmp_path: Path) -> None:
@@ -14,10 +14,10 @@ def test_a_folder_goes_with_all_in_it(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "file").touch()
     (root / "k" / "a" / "link").symlink_to(outside)
-    guestfiles.remove_folder(root, "k/a")
+    shared.remove_folder(root, "k/a")
     assert list((root / "k").iterdir()) == []
     assert (outside / "file").exists()
-    guestfiles.remove_folder(root, "k/a")
+    shared.remove_folder(root, "k/a")
 
 
 def test_no_link_leads_a_deletion_out(tmp_path: Path) -> None:
@@ -26,10 +26,10 @@ def test_no_link_leads_a_deletion_out(tmp_path: Path) -> None:
     root.mkdir()
     (outside / "a").mkdir(parents=True)
     (root / "k").symlink_to(outside)
-    guestfiles.remove_folder(root, "k/a")
+    shared.remove_folder(root, "k/a")
     assert (outside / "a").is_dir()
     (root / "k").unlink()
     (root / "k").mkdir()
     (root / "k" / "a").symlink_to(outside / "a")
-    guestfiles.remove_folder(root, "k/a")
+    shared.remove_folder(root, "k/a")
     assert (outside / "a").is_dir()

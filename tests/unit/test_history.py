@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring import history as module
-from mooring.history import History
+from mooring.sessions import history as module
+from mooring.sessions.history import History
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_opened_only_logs(
 FULL = """
 import resource, sys
 from pathlib import Path
-from mooring.history import History
+from mooring.sessions.history import History
 history = History(Path(sys.argv[1]))
 if sys.argv[2] == "grown":
     history.add("a", "started", "ann")
@@ -221,7 +221,7 @@ def test_a_locked_file_only_logs(
 WRITER = """
 import logging, sys
 from pathlib import Path
-from mooring.history import History
+from mooring.sessions.history import History
 logging.basicConfig(level=logging.WARNING)
 history = History(Path(sys.argv[1]))
 sys.stdin.readline()

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mooring import images, paths
 from mooring.engines.base import PullProgress
 from mooring.engines.fake import FakeEngine, FakeProcess
 from mooring.errors import EngineError, EngineUnavailable, ImageError, SessionTimeout
-from mooring.users import User
+from mooring.host import paths
+from mooring.host.users import User
+from mooring.images import images
 
 IMAGE = "python:3.12"
 ANN = User(1000, 1000, (), "ann", "/home/ann")

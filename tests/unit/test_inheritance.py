@@ -13,11 +13,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mooring import consent
-from mooring.config import ResolvedSpec, resolve
 from mooring.errors import ConsentRequired, SpecError
-from mooring.inheritance import MAX_DEPTH, MAX_FILES
+from mooring.policy import trust
 from mooring.service import Mooring
+from mooring.spec.extends import MAX_DEPTH, MAX_FILES
+from mooring.spec.resolve import ResolvedSpec, resolve
 
 
 def write(files: dict[str, str]) -> None:
@@ -408,7 +408,7 @@ def test_consent_is_to_all_files(service: Mooring) -> None:
     main = "extends: [a.yml, b.yml]\nhome: true"
     resolved = go(**files, session=main)
     service.allow(resolved, resolved.project)
-    assert consent.needed(go(), service._grants(go(), Path.cwd())) == []
+    assert trust.needed(go(), service._grants(go(), Path.cwd())) == []
     for name in files:
         changed = go(**{name: files[name] + " # harmless\n"}, session=main)
         assert [grant.key for grant in service.grants(changed, Path.cwd())] == ["home"], name

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mooring.terminals import client
+from mooring.terminals import attach
 from mooring_cli import joining, main
 
 
@@ -28,7 +28,7 @@ def test_what_is_told_in_a_kept_terminal_is_readable(
             self.told("output may be \x1b[2Jmissing")
             return 0
 
-    monkeypatch.setattr(client, "Joined", Telling)
+    monkeypatch.setattr(attach, "Joined", Telling)
     kept: Any = SimpleNamespace(new=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     joining._join_kept(kept, None, "", joining.Shown())

@@ -21,9 +21,9 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 
 from mooring.errors import KernelError
-from mooring.folder import Folder
-from mooring.history import History
-from mooring.kernels import KernelHandle, host_lives
+from mooring.kernels.kernel import KernelHandle, host_lives
+from mooring.sessions.history import History
+from mooring.sessions.record import Folder
 from tests.kernel_clients import alive, eventually, run
 
 SCRIPT = resources.files("mooring") / "guest" / "kernelhost.py"

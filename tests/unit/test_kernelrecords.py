@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mooring import kernelrecords
-from mooring.folder import Folder
-from mooring.kernelrecords import KernelRecord, find, hold, show_in, survivors
+from mooring.sessions import kernel_owners
+from mooring.sessions.kernel_owners import KernelRecord, find, hold, show_in, survivors
+from mooring.sessions.record import Folder
 
 KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"
 RECORD = KernelRecord(
@@ -27,7 +27,7 @@ RECORD = KernelRecord(
 @pytest.fixture
 def folder(state: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """The folder of a session that is said to run."""
-    monkeypatch.setattr("mooring.kernels.host_lives", lambda folder: True)
+    monkeypatch.setattr("mooring.kernels.kernel.host_lives", lambda folder: True)
     made = Folder.create(RECORD.session, {"id": RECORD.session, "name": "s"})
     made.release()
     return made
@@ -61,7 +61,7 @@ def test_a_kernel_survives_its_server_once_nobody_answers_for_it(folder: Folder)
 def test_the_death_of_its_process_lets_a_kernel_go(folder: Folder) -> None:
     """A server that is killed runs no hook; the operating system frees its locks."""
     program = (
-        "import dataclasses, os, sys; from mooring.kernelrecords import *\n"
+        "import dataclasses, os, sys; from mooring.sessions.kernel_owners import *\n"
         f"held = hold(KernelRecord(**{vars(RECORD)!r}))\n"
         "print('held', flush=True); sys.stdin.read()\n"
     )
@@ -93,7 +93,7 @@ def test_what_shows_a_kernel_is_written_down(folder: Folder) -> None:
 def test_a_broken_record_is_none(folder: Folder, text: str) -> None:
     """A torn or foreign file is passed over."""
     (folder.path / "kernels").mkdir()
-    (folder.path / "kernels" / f"{kernelrecords.short_id(KERNEL)}.json").write_text(text)
+    (folder.path / "kernels" / f"{kernel_owners.short_id(KERNEL)}.json").write_text(text)
     assert find(KERNEL) is None
     assert list(survivors("/home/ada")) == []
 

@@ -10,8 +10,8 @@ import jupyter_core.paths
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
-from mooring import kernelspecs
 from mooring.errors import MooringError, SpecError
+from mooring.kernels import kernelspecs
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mooring import lease
-from mooring.blueprint import CLOCK
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, SessionTimeout
-from mooring.folder import Folder
-from mooring.lease import Lease
+from mooring.launch.plan import CLOCK
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions import lease
+from mooring.sessions.lease import Lease
+from mooring.sessions.model import Session, State
+from mooring.sessions.record import Folder
 from mooring_provisioner import launcher
 from mooring_provisioner.launcher import Launcher
 from mooring_provisioner.opening import Wanted

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mooring import lease
-from mooring.folder import Folder, uptime
-from mooring.lease import Lease
+from mooring.sessions import lease
+from mooring.sessions.lease import Lease
+from mooring.sessions.record import Folder, uptime
 
 KEY = {"client": "1:1", "cwd": "/w"}
 

@@ -14,11 +14,11 @@ import pytest
 
 from mooring.engines.fake import FakeEngine
 from mooring.errors import SpecError
-from mooring.folder import ClockStatus, KernelEntry
 from mooring.gpus import Claim, Gpu, GpuUse, Holder
 from mooring.gpus.queue import Waiting
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions.model import Session, State
+from mooring.sessions.record import ClockStatus, KernelEntry
 from mooring_cli import cells, gpus, look, output, top
 from mooring_cli.choosing import choose
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mooring.copying import merging
-from mooring.copying.merging import place, removed
 from mooring.errors import MooringError
+from mooring.files import merge
+from mooring.files.merge import place, removed
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -56,13 +56,13 @@ def test_a_link_put_in_the_drafts_place_is_not_followed(
 ) -> None:
     """A folder that becomes a link after it was looked at changes no mode of another file."""
     (ground.draft / "x").mkdir(0o500)
-    moved = merging._moved
+    moved = merge._moved
 
     def once_swapped(*args: Any) -> None:
         ground.swap(ground.draft / "x")
         moved(*args)
 
-    monkeypatch.setattr(merging, "_moved", once_swapped)
+    monkeypatch.setattr(merge, "_moved", once_swapped)
     with pytest.raises(NotADirectoryError):
         ground.place("new")
     assert mode_of(ground.outside) == 0o600

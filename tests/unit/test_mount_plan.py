@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mooring import mounts
-from mooring.folder import Folder
-from mooring.spec import SessionSpec
-from mooring.users import caller
+from mooring.host.users import caller
+from mooring.images import mounts
+from mooring.sessions.record import Folder
+from mooring.spec.model import SessionSpec
 
 
 def test_a_home_that_is_the_project_is_mounted_once(state: Path, tmp_path: Path) -> None:

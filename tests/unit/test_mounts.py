@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from mooring import mounts, paths
 from mooring.engines.base import Bind
 from mooring.errors import PolicyError, SpecError
-from mooring.folder import Folder
-from mooring.mounts import MountPlan, plan
-from mooring.spec import SessionSpec
-from mooring.users import User
+from mooring.host import paths
+from mooring.host.users import User
+from mooring.images import mounts
+from mooring.images.mounts import MountPlan, plan
+from mooring.sessions.record import Folder
+from mooring.spec.model import SessionSpec
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring import blueprint, policy
 from mooring.doctor import examine
 from mooring.engines.fake import FakeEngine
 from mooring.errors import PolicyError, SpecError
-from mooring.policy import load, spellings
+from mooring.host.users import caller
+from mooring.launch import plan
+from mooring.policy import limits as policy
+from mooring.policy.limits import load, spellings
 from mooring.service import Mooring
-from mooring.spec import SessionSpec
-from mooring.users import caller
+from mooring.spec.model import SessionSpec
 
 Plant = Callable[[str], Path]
 
@@ -158,7 +159,7 @@ def test_an_unreadable_policy_allows_nothing(plant: Plant, monkeypatch: pytest.M
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mooring.policy.os.lstat", refuse)
+        patched.setattr("mooring.policy.limits.os.lstat", refuse)
         assert refusal(load).message.endswith("policy.yml: Permission denied")
 
 
@@ -355,7 +356,7 @@ def test_what_changes_after_the_check_is_checked_again(
     (tmp_path / "other").mkdir()
     (project / "data").mkdir()
     plant(f"host_paths: [{project}]")
-    reserve = blueprint.reserve
+    reserve = plan.reserve
     turns: list[Callable[[], object]] = [
         lambda: ((project / "data").rmdir(), (project / "data").symlink_to(tmp_path / "other")),
         lambda: plant("images: [python]"),
@@ -365,7 +366,7 @@ def test_what_changes_after_the_check_is_checked_again(
         turns.pop(0)()
         return reserve(*arguments, **options)
 
-    monkeypatch.setattr(blueprint, "reserve", after_the_turn)
+    monkeypatch.setattr(plan, "reserve", after_the_turn)
     error = refusal(lambda: service.create(declare(inputs=["data"])))
     assert f"{tmp_path / 'other'} lies outside" in error.message
     assert "image host" in refusal(lambda: service.create(declare())).message
@@ -444,7 +445,7 @@ JUNK = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(policy.Limits.model_fields)), JUNK, max_size=3))
 def test_any_policy_is_judged(keys: dict[str, Any]) -> None:
     """Whatever stands under a key is a limit or an explained error."""
-    from mooring.specfile import check
+    from mooring.spec.yamlfile import check
 
     told = ""
     try:

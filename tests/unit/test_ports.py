@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mooring.config import resolve
 from mooring.engines.fake import FakeEngine
 from mooring.errors import PortTaken, SpecError
 from mooring.ports import canonical, holder, pairs
 from mooring.service import Mooring
-from mooring.spec import SessionSpec
+from mooring.spec.model import SessionSpec
+from mooring.spec.resolve import resolve
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import SessionNotFound
-from mooring.folder import Folder
+from mooring.sessions.record import Folder
 from mooring_cli.printed import print_kernels
 from tests.unit.test_recording import cell, folder, idle, line, out, show, write
 

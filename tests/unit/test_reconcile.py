@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from mooring import moving, paths
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
-from mooring.folder import Folder
+from mooring.host import paths
+from mooring.host.processes import process_mark
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, LABEL_PROBE, container_name
-from mooring.lease import Lease
-from mooring.processes import process_mark
-from mooring.reconcile import reconcile
 from mooring.service import Mooring
-from mooring.session import Session, State
+from mooring.sessions import recreate
+from mooring.sessions.lease import Lease
+from mooring.sessions.model import Session, State
+from mooring.sessions.reconcile import reconcile
+from mooring.sessions.record import Folder
 
 HOLD = """
 import fcntl, sys
@@ -339,10 +340,10 @@ def test_a_repair_that_the_disk_refuses_hides_nothing(
 def abandoned(service: Mooring, engine: FakeEngine, session: Session) -> Folder:
     """A launcher's, moved to other GPUs once, whose launcher and keeper were killed."""
     service.stop(session)
-    moving.move(engine, service.get("train"), ())
+    recreate.move(engine, service.get("train"), ())
     folder = Folder.open(session.id)
     Lease.make(folder, key={}, holder="1:2").release()
-    assert moving.picture(session.id) in engine.images
+    assert recreate.picture(session.id) in engine.images
     return folder
 
 
@@ -352,7 +353,7 @@ def test_abandoned_goes_with_the_picture_of_its_files(
     """What a move has made for a session goes when that does, whoever removes it."""
     assert service.sessions() == []
     assert not abandoned.exists
-    assert moving.picture(abandoned.id) not in engine.images
+    assert recreate.picture(abandoned.id) not in engine.images
 
 
 def test_abandoned_whose_removal_was_cut_off(
@@ -364,7 +365,7 @@ def test_abandoned_whose_removal_was_cut_off(
     assert abandoned.exists
     assert service.sessions() == []
     assert not abandoned.exists
-    assert moving.picture(abandoned.id) not in engine.images
+    assert recreate.picture(abandoned.id) not in engine.images
 
 
 # An engine that does not tell

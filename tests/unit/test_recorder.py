@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mooring import recording
-from mooring.folder import Folder
+from mooring.kernels import recording
+from mooring.sessions.record import Folder
 
 MIB = 1 << 20
 

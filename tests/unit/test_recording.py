@@ -14,9 +14,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from mooring import recording
-from mooring.folder import Folder
-from mooring.recording import Execution, Reader
+from mooring.kernels import recording
+from mooring.kernels.recording import Execution, Reader
+from mooring.sessions.record import Folder
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from pathlib import Path
 import filelock
 import pytest
 
-from mooring import guestfiles, moving, paths
 from mooring.engines.base import PullProgress
 from mooring.engines.fake import FakeEngine, FakeProcess
 from mooring.errors import (
@@ -31,13 +30,16 @@ from mooring.errors import (
     SessionTimeout,
     SpecError,
 )
-from mooring.folder import Folder, uptime
 from mooring.gpus.claims import Claim
-from mooring.gpus.machine import Gpu
-from mooring.history import History
+from mooring.gpus.inventory import Gpu
+from mooring.guest import shared
+from mooring.host import paths
 from mooring.labels import LABEL_INSTALLATION, LABEL_SPEC
 from mooring.service import Mooring, creating
-from mooring.session import State
+from mooring.sessions import recreate
+from mooring.sessions.history import History
+from mooring.sessions.model import State
+from mooring.sessions.record import Folder, uptime
 
 IMAGE = "python:3.12"
 
@@ -410,7 +412,7 @@ def test_a_maximum_that_has_passed_is_refused(
     session = service.create(declare(command="x"), name="train").session
     now = uptime()
     status = f"sampled {now}\nstarted {now - 120}\nlast_signal {now} start\ncomplete\n"
-    guestfiles.write(Folder.open(session.id).run, "status", status)
+    shared.write(Folder.open(session.id).run, "status", status)
     with pytest.raises(SpecError, match="has run for 2m"):
         service.update(session, max_duration_s=60.0)
     assert Folder.open(session.id).settings()["max_duration_s"] == "0.0"
@@ -431,7 +433,7 @@ def test_an_idle_timeout_that_has_passed_is_refused(
         f"active {said}\nunknown\ncomplete\n"
     )
     folder = Folder.open(session.id)
-    guestfiles.write(folder.run, "status", status)
+    shared.write(folder.run, "status", status)
     if held:
         service.hold(session, held)
     before = folder.settings()["idle_timeout_s"]
@@ -447,7 +449,7 @@ def test_when_the_maximum_ends_it(service: Mooring, engine: FakeEngine, declare)
     session = service.create(declare(command="x"), name="train").session
     now = uptime()
     status = f"sampled {now}\nstarted {now - 120}\nlast_signal {now} start\ncomplete\n"
-    guestfiles.write(Folder.open(session.id).run, "status", status)
+    shared.write(Folder.open(session.id).run, "status", status)
     assert service.ends_in_s(session) is None
     service.update(session, max_duration_s=180.0)
     assert service.ends_in_s(session) == pytest.approx(60, abs=20)
@@ -466,7 +468,7 @@ def test_a_full_disk_is_an_error_of_ours(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    monkeypatch.setattr(guestfiles, "write", full)
+    monkeypatch.setattr(shared, "write", full)
     acts: dict[str, Callable[[], object]] = {
         "start": lambda: service.start("train"),
         "hold": lambda: service.hold(session, 60.0),
@@ -669,7 +671,7 @@ def test_remove_waits_for_a_start_that_has_its_gpus(
     removing.join(0.2)
     assert removing.is_alive()
     assert folder.cancelled()
-    moving.move(engine, stopped, ())
+    recreate.move(engine, stopped, ())
     folder.release()
     removing.join(30)
     assert left(engine, state) == []
@@ -703,6 +705,6 @@ def test_a_driver_that_tells_only_numbers_costs_no_session_its_gpu(
     session = dataclasses.replace(session, claims=(Claim("GPU-a"),))
     there = Gpu("GPU-b", 0, "nvidia", "A100", 2**35, "550")
     for gpu, degraded in ((there, "gpu lost"), (dataclasses.replace(there, driver=""), "")):
-        monkeypatch.setattr("mooring.gpus.machine.inventory", lambda gpu=gpu: (gpu,))
+        monkeypatch.setattr("mooring.gpus.inventory.inventory", lambda gpu=gpu: (gpu,))
         (seen,) = service._with_gpus([session])
         assert seen.degraded == degraded

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from mooring.engines.base import Container
-from mooring.folder import ClockStatus, End, Folder, KernelEntry, boot_id, uptime
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC, container_name
-from mooring.session import (
+from mooring.sessions.model import (
     FIELDS,
     Session,
     State,
@@ -19,6 +18,7 @@ from mooring.session import (
     from_record,
     is_own,
 )
+from mooring.sessions.record import ClockStatus, End, Folder, KernelEntry, boot_id, uptime
 
 ID = "0123456789ab"
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mooring.errors import NotSupported, SpecError
-from mooring.quantities import (
+from mooring.spec.model import GpuRequest, Mount, SecretSource, SessionSpec, refuse_unsupported
+from mooring.spec.schema import SCHEMA_FILE, json_schema, main
+from mooring.spec.units import (
     format_duration,
     format_size,
     parse_cpus,
@@ -24,8 +26,6 @@ from mooring.quantities import (
     parse_gpu_count,
     parse_size,
 )
-from mooring.schema import SCHEMA_FILE, json_schema, main
-from mooring.spec import GpuRequest, Mount, SecretSource, SessionSpec, refuse_unsupported
 
 FULL = """
 name: bert-finetune
@@ -412,13 +412,13 @@ def test_every_key_has_a_verdict() -> None:
 
 
 def test_shipped_schema_is_current() -> None:
-    """Editors complete what this version accepts; `python -m mooring.schema` writes the file."""
+    """Editors complete what this version accepts; `python -m mooring.spec.schema` writes the file."""
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json_schema()
 
 
 def test_schema_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing the schema again changes nothing."""
-    monkeypatch.setattr("mooring.schema.SCHEMA_FILE", tmp_path / "schema.json")
+    monkeypatch.setattr("mooring.spec.schema.SCHEMA_FILE", tmp_path / "schema.json")
     main()
     assert (tmp_path / "schema.json").read_bytes() == SCHEMA_FILE.read_bytes()
 

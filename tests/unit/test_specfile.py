@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mooring.errors import MooringError, SpecError
-from mooring.spec import SessionSpec
-from mooring.specfile import MAX_BYTES, load, scalar, validate
+from mooring.spec.model import SessionSpec
+from mooring.spec.yamlfile import MAX_BYTES, load, scalar, validate
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +165,7 @@ def test_swapped_for_a_fifo(monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo("fifo")
     regular = os.stat("real.yml")
     assert stat.S_ISREG(regular.st_mode)
-    monkeypatch.setattr("mooring.specfile.os.stat", lambda _path: regular)
+    monkeypatch.setattr("mooring.spec.yamlfile.os.stat", lambda _path: regular)
     with pytest.raises(SpecError, match="not a regular file"):
         load("fifo")
 
@@ -177,7 +177,7 @@ def test_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     write("image: host")
-    monkeypatch.setattr("mooring.specfile.os.open", refuse)
+    monkeypatch.setattr("mooring.spec.yamlfile.os.open", refuse)
     with pytest.raises(SpecError, match=r"^session\.yml: Permission denied"):
         load("session.yml")
 

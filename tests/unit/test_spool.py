@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminals import spool as module
-from mooring.terminals.spool import Spool
+from mooring.terminals.keeper import spool as module
+from mooring.terminals.keeper.spool import Spool
 
 
 def everything(spool: Spool) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mooring import service
-from mooring.history import Event
+from mooring.sessions.history import Event
 from mooring_cli import telling
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from mooring.terminals import held, host, wire
-from mooring.terminals.entries import TerminalEntry, unattached
-from mooring.terminals.host import Keeper
+from mooring.terminals.keeper import protocol, server, state
+from mooring.terminals.keeper.server import Keeper
+from mooring.terminals.listing import TerminalEntry, unattached
 
 
 class Peer:
@@ -27,17 +27,17 @@ class Peer:
         self.keeper = keeper
         self.socket, near = socket.socketpair()
         near.setblocking(False)
-        self.client = held.Client(near)
-        self.frames = wire.Frames()
+        self.client = state.Client(near)
+        self.frames = protocol.Frames()
         keeper.clients.append(self.client)
 
     def say(self, op: str, *, fd: int | None = None, **fields: Any) -> None:
         rights = array.array("i", [fd] if fd is not None else [])
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
-        self.socket.sendmsg([wire.said(op, **fields)], extra)
+        self.socket.sendmsg([protocol.said(op, **fields)], extra)
 
     def type(self, data: bytes) -> None:
-        self.socket.sendall(wire.data(data))
+        self.socket.sendall(protocol.data(data))
 
     def hear(self) -> list[Any]:
         """All that the keeper has to say now: what is said, and a terminal's bytes."""
@@ -46,7 +46,7 @@ class Peer:
             self.keeper._round(time.monotonic())
             while select.select([self.socket], [], [], 0)[0] and (data := self.socket.recv(65536)):
                 for kind, payload in self.frames.feed(data):
-                    heard.append(payload if kind == wire.DATA else wire.understood(payload))
+                    heard.append(payload if kind == protocol.DATA else protocol.understood(payload))
         return heard
 
     def open(self) -> tuple[Any, socket.socket]:
@@ -65,7 +65,7 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
     (tmp_path / "term").mkdir()
     (tmp_path / "record.json").write_text("{}")
     monkeypatch.chdir(tmp_path / "term")
-    monkeypatch.setattr(host, "TICK_S", 0.0)  # a round waits for nobody
+    monkeypatch.setattr(server, "TICK_S", 0.0)  # a round waits for nobody
     made = Keeper()
     yield made
     for client in made.clients:
@@ -144,7 +144,7 @@ def test_a_helper_that_cannot_be_started_is_started_later(
     with monkeypatch.context() as starved:
         starved.setattr(os, "fork", failing(errno.EAGAIN))
         starved.setattr(sys, "argv", ["keeper", sys.executable, "/"])
-        keeper._look_around(time.monotonic() + host.ASKED_S + 1)
+        keeper._look_around(time.monotonic() + server.ASKED_S + 1)
     assert keeper.helper == 0
     assert not keeper.stopped
     assert keeper.terminals["t1"].cut_at
@@ -171,7 +171,7 @@ def test_many_clients_make_none_of_those_attached_unknown(
     keeper: Keeper, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many have come and gone, what one that stays has typed is counted on."""
-    monkeypatch.setattr(host, "KEPT_SENDERS", 3)
+    monkeypatch.setattr(server, "KEPT_SENDERS", 3)
     _, program = peer.open()
     with program:
         hello(peer, "stays")

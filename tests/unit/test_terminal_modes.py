@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminals.client import LeavingKeys
+from mooring.terminals.attach import LeavingKeys
 from mooring.terminals.modes import Modes, Replay
 
 SET = b"\x1b[?1049h\x1b[?25lx\x1b[?1;2004h\x1b="

@@ -9,8 +9,8 @@ import time
 from typing import Any, cast
 
 from mooring.errors import EngineError
-from mooring.terminals import client
-from mooring.terminals.client import Joined, _Sizer
+from mooring.terminals import attach
+from mooring.terminals.attach import Joined, _Sizer
 
 
 class Sized:
@@ -59,7 +59,7 @@ def test_a_size_that_the_engine_refuses_is_told_again() -> None:
 
 def test_a_newer_size_is_not_held_up(monkeypatch: Any) -> None:
     """While one is refused the next counts, and the old one is never told after it."""
-    monkeypatch.setattr(client, "TOLD_AGAIN_S", 0.05)
+    monkeypatch.setattr(attach, "TOLD_AGAIN_S", 0.05)
     terminal = Sized(refusals=3)
     sizer = _Sizer(cast("Any", terminal))
     sizer.apply((50, 120))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminals import wire as wire
+from mooring.terminals.keeper import protocol as wire
 
 FRAMES = st.lists(st.one_of(st.binary(max_size=200), st.text(max_size=50)), max_size=10)
 
@@ -40,7 +40,7 @@ def test_the_keeper_imports_little() -> None:
     from pathlib import Path
 
     script = (
-        "import sys; sys.path[:0] = [sys.argv.pop()]; import mooring.terminals.host; "
+        "import sys; sys.path[:0] = [sys.argv.pop()]; import mooring.terminals.keeper.server; "
         "print(*sorted(name for name in sys.modules if '.' not in name))"
     )
     root = str(Path(wire.__file__).parents[2])

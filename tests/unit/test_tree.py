@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mooring.copying import packing
-from mooring.copying.sides import CopyError
-from mooring.copying.tree import Tree
-from mooring.folder import Folder
+from mooring.files import pack as packing
+from mooring.files.paths import CopyError
+from mooring.files.tree import Tree
+from mooring.sessions.record import Folder
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring import users
-from mooring.users import User, caller, with_group, with_user
+from mooring.host import users
+from mooring.host.users import User, caller, with_group, with_user
 
 ANN = User(1000, 1000, (27, 100), "ann", "/home/ann")
 DEBIAN = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"

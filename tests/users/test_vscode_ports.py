@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring import peers
+from mooring.host import peers
 from mooring_provisioner.relay import Relay, listen
 
 NOBODY = 65534

@@ -360,7 +360,7 @@ class DockerEngine:
 
     def _device_request(self, uuids: Sequence[str]) -> dict[str, Any]:
         """By CDI where the engine has it and the devices are described, else NVIDIA's own way."""
-        from mooring.gpus.machine import CDI_KIND, cdi_names
+        from mooring.gpus.inventory import CDI_KIND, cdi_names
 
         described = cdi_names()
         podman = self.info().kind == "podman"

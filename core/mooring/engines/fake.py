@@ -38,7 +38,7 @@ from mooring.engines.base import (
     PullProgress,
 )
 from mooring.errors import EngineError, ImageError, PortTaken, SessionTimeout
-from mooring.folder import GUEST_RUN
+from mooring.sessions.record import GUEST_RUN
 
 SIGKILLED, SIGTERMED = 137, 143
 POLL_S = 0.01

@@ -8,8 +8,8 @@ is given for them, and ``dispatcher`` is the process that starts what was left t
 from __future__ import annotations
 
 from mooring.gpus.claims import Claim, Request, from_label, to_label
-from mooring.gpus.holders import GpuUse, Holder
-from mooring.gpus.machine import Gpu, GpuProcess, inventory
+from mooring.gpus.inventory import Gpu, GpuProcess, inventory
+from mooring.gpus.usage import GpuUse, Holder
 
 __all__ = [
     "Claim",

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mooring.gpus.machine import Gpu
+from mooring.gpus.inventory import Gpu
 
 if TYPE_CHECKING:
-    from mooring.spec import Gpus
+    from mooring.spec.model import Gpus
 
 WHOLE = 1000
 _CLAIM = re.compile(r"([A-Za-z0-9._/=-]{1,120})(?::(0?\.[0-9]{1,3}))?")
@@ -79,7 +79,7 @@ class Request:
         return "1 GPU" if self.count == 1 else f"{self.count} GPUs"
 
     def __str__(self) -> str:
-        from mooring.quantities import format_size
+        from mooring.spec.units import format_size
 
         text = self.how_many
         if self.model:

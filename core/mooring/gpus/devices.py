@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.engines.base import Bind
-from mooring.folder import Folder
 from mooring.gpus.claims import Claim
-from mooring.gpus.machine import NVIDIA, Gpu, inventory
+from mooring.gpus.inventory import NVIDIA, Gpu, inventory
+from mooring.sessions.record import Folder
 
 PIPES = "/tmp/nvidia-mps"  # the daemon's own default
 GUEST_PIPES = "/run/nvidia-mps"

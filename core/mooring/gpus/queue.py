@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from mooring.engines.base import Engine
 from mooring.errors import EngineError, EngineUnavailable, NoCapacity, SessionTimeout
 from mooring.gpus.claims import WHOLE, Claim, Request, choose
-from mooring.gpus.gate import Drawn, Gate, Ticket
-from mooring.gpus.holders import GpuUse, free_shares, held_by, look
-from mooring.gpus.machine import Gpu, inventory
+from mooring.gpus.inventory import Gpu, inventory
+from mooring.gpus.tickets import Drawn, Gate, Ticket
+from mooring.gpus.usage import GpuUse, free_shares, held_by, look
 
 LOOK_S = 0.3
 LONGEST_LOOK_S = 5.0
@@ -349,7 +349,7 @@ def ordinal(number: int) -> str:
 def _what_there_is(gpus: Sequence[Gpu]) -> str:
     if not gpus:
         return "no GPU that mooring can see"
-    from mooring.quantities import format_size
+    from mooring.spec.units import format_size
 
     kinds: dict[str, int] = {}
     for gpu in gpus:

@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring import blueprint, consent, mounts, paths
-from mooring.creation import Creation, Manner, Steps
 from mooring.engines.base import Stream
 from mooring.errors import Cancelled, SessionTimeout
 from mooring.gpus.claims import Request
+from mooring.host import paths
+from mooring.host.users import caller
+from mooring.images import mounts
+from mooring.launch import plan as blueprint
+from mooring.launch.create import Creation, Manner, Steps
+from mooring.policy import trust
 from mooring.service.inside import Inside
 from mooring.service.lifecycle import disk_errors
-from mooring.session import Session, State, from_record
-from mooring.users import caller
+from mooring.sessions.model import Session, State, from_record
 
 if TYPE_CHECKING:
-    from mooring.config import ResolvedSpec
-    from mooring.mounts import Grant
+    from mooring.images.mounts import Grant
+    from mooring.spec.resolve import ResolvedSpec
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Mooring(Inside):
         """
         spec = resolved.spec
         here = cwd or resolved.project
-        consent.require(resolved, self._grants(resolved, here))
+        trust.require(resolved, self._grants(resolved, here))
         if spec.kernel:
             self.kernel("0" * 12, "0" * 12)  # a path too long for sockets is told beforehand
         self.engine.info()
@@ -182,7 +185,7 @@ class Mooring(Inside):
         Raises:
             SpecError, PolicyError, NotSupported: it could not be created anyway.
         """
-        return consent.needed(resolved, self._grants(resolved, cwd))
+        return trust.needed(resolved, self._grants(resolved, cwd))
 
     def allow(self, resolved: ResolvedSpec, cwd: Path) -> list[Grant]:
         """Allow a spec's file, as it stands now, what it reaches for. Returns all of that.
@@ -191,7 +194,7 @@ class Mooring(Inside):
             SpecError, PolicyError, NotSupported: it could not be created anyway.
         """
         wanted = self._grants(resolved, cwd, judged=False)  # flags may be missing as yet
-        consent.give(resolved, wanted)
+        trust.give(resolved, wanted)
         return wanted
 
     def find_or_create(
@@ -235,12 +238,12 @@ class Mooring(Inside):
             return self.start(name, cancelled=cancelled, max_wait_s=left_s)
 
     def _grants(self, resolved: ResolvedSpec, cwd: Path, *, judged: bool = True) -> list[Grant]:
-        from mooring import policy
-        from mooring.spec import EXTENDS, refuse_unsupported
+        from mooring.policy import limits
+        from mooring.spec.model import EXTENDS, refuse_unsupported
 
         refuse_unsupported(resolved.spec)
         plan = mounts.plan(resolved.spec, project=resolved.project, cwd=cwd, user=caller())
         if judged:
-            policy.load().check(resolved.spec, plan.sources, resolved.origins)
+            limits.load().check(resolved.spec, plan.sources, resolved.origins)
         read = [mounts.Grant(EXTENDS, what) for what in resolved.reaches]
         return [*read, *plan.grants]

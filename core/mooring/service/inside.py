@@ -9,18 +9,19 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 
-from mooring import blueprint, guestfiles
 from mooring.engines.base import Stream
 from mooring.errors import EngineError, EngineUnavailable, SessionStateError
-from mooring.folder import GUEST_RUN, Folder
-from mooring.kernels import KernelHandle, host_lives, others_live
-from mooring.processes import process_mark
+from mooring.guest import shared
+from mooring.host.processes import process_mark
+from mooring.kernels.kernel import KernelHandle, host_lives, others_live
+from mooring.launch import plan
 from mooring.service.lifecycle import Lifecycle
-from mooring.session import Session, State, out_of_memory
-from mooring.terminals.entries import TerminalEntry, exec_id_of, terminals
-from mooring.terminals.keeper import Keeping
-from mooring.terminals.kept import UNTYPED_KEYS, Kept, MainTerminal
-from mooring.terminals.wire import MAIN
+from mooring.sessions.model import Session, State, out_of_memory
+from mooring.sessions.record import GUEST_RUN, Folder
+from mooring.terminals.keeper.client import Keeping
+from mooring.terminals.keeper.protocol import MAIN
+from mooring.terminals.listing import TerminalEntry, exec_id_of, terminals
+from mooring.terminals.terminal import UNTYPED_KEYS, Kept, MainTerminal
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Inside(Lifecycle):
             command = _in_terminal(argv, size or (24, 80))
         else:
             mark = mark or secrets.token_hex(4)
-            command = ["/bin/sh", blueprint.CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
+            command = ["/bin/sh", plan.CLOCK, "exec", mark, "--", *(argv or ["/bin/sh"])]
         stream = self._begin(
             session,
             command,
@@ -311,12 +312,12 @@ class Inside(Lifecycle):
             EngineError
         """
         folder = Folder.open(session.id)
-        first = not guestfiles.exists(folder.run, "kernelhost.lock")
-        if host_lives(folder) or (first and guestfiles.exists(folder.run, "kernelhost")):
+        first = not shared.exists(folder.run, "kernelhost.lock")
+        if host_lives(folder) or (first and shared.exists(folder.run, "kernelhost")):
             return  # the clock starts the first one of a session that was made for kernels
         python = folder.record().get("python")
         if not python:
-            raise blueprint.no_kernel(session.image, "no Python with ipykernel was found in it")
+            raise plan.no_kernel(session.image, "no Python with ipykernel was found in it")
         command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
         self.engine.exec_detached(
             session.container,
@@ -333,4 +334,4 @@ class Inside(Lifecycle):
 
 def _in_terminal(argv: Sequence[str], size: tuple[int, int]) -> list[str]:
     """A command, or a shell, that finds its terminal at its size from the first moment."""
-    return ["/bin/sh", blueprint.CLOCK, "shell", *map(str, size), "--", *argv]
+    return ["/bin/sh", plan.CLOCK, "shell", *map(str, size), "--", *argv]

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mooring import blueprint, guestfiles, mounts, moving, paths, ports
-from mooring.creation import remove_container
+from mooring import ports
 from mooring.engines.base import Bind
 from mooring.errors import (
     Cancelled,
@@ -20,13 +19,19 @@ from mooring.errors import (
     SessionTimeout,
     SpecError,
 )
-from mooring.folder import Folder, boot_id
 from mooring.gpus.claims import Claim, Request, in_words
-from mooring.gpus.gate import Ticket
+from mooring.gpus.tickets import Ticket
+from mooring.guest import shared
+from mooring.host import paths
+from mooring.host.users import caller
+from mooring.images import mounts
+from mooring.launch import plan
+from mooring.launch.create import remove_container
 from mooring.service.sessions import Sessions
-from mooring.session import COMING, Session, State
-from mooring.terminals.kept import MainTerminal
-from mooring.users import caller
+from mooring.sessions import recreate
+from mooring.sessions.model import COMING, Session, State
+from mooring.sessions.record import Folder, boot_id
+from mooring.terminals.terminal import MainTerminal
 
 CANCEL_PATIENCE_S = 30.0
 
@@ -50,7 +55,7 @@ class Lifecycle(Sessions):
         self,
         name: str,
         *,
-        progress: blueprint.Progress = lambda text: None,
+        progress: plan.Progress = lambda text: None,
         cancelled: Callable[[], bool] = lambda: False,
         max_wait_s: float | None = None,
     ) -> Session:
@@ -72,7 +77,7 @@ class Lifecycle(Sessions):
             PolicyError: the administrator's policy does not allow it any more.
             CommandError: its command is not there any more; it stays stopped.
         """
-        from mooring import policy
+        from mooring.policy import limits
 
         session = self.get(name)
         if session.state is State.RUNNING:
@@ -92,7 +97,7 @@ class Lifecycle(Sessions):
             )
         # what is there now counts, if every path still leads to itself and not through a new link
         granted = [Bind(source, target) for source, target in folder.record().get("mounts", [])]
-        policy.check_again(
+        limits.check_again(
             session.spec,
             [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
             self.deadlines(session).get("max_duration"),
@@ -100,18 +105,18 @@ class Lifecycle(Sessions):
         with self._claimed_again(session, progress, cancelled, max_wait_s) as claims:
             container = session.container
             others = set(claims) != set(session.claims)
-            if others or moving.limits_changed(session, claims):
+            if others or recreate.limits_changed(session, claims):
                 progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
-                container = moving.move(self.engine, session, claims)
-            guestfiles.write(folder.run, "mounts", mounts.identities(folder, granted))
+                container = recreate.move(self.engine, session, claims)
+            shared.write(folder.run, "mounts", mounts.identities(folder, granted))
             for stale in ("end", "status", "hold", "checked", "kernelhost.log"):
-                guestfiles.remove(folder.run, stale)
+                shared.remove(folder.run, stale)
             folder.update_record(boot_id=boot_id())
             if self._main_kind(session) == "terminal":
                 MainTerminal(self.engine, folder).keep(container, None)
             ports.start(self.engine, container)
             try:
-                blueprint.await_check(self.engine, folder, container)
+                plan.await_check(self.engine, folder, container)
             except (PolicyError, CommandError) as error:
                 self.engine.stop(container, grace_s=1.0)
                 if claims:
@@ -125,9 +130,7 @@ class Lifecycle(Sessions):
         self.history.add(session.id, "started", self.actor, "again")
         return self._named(session.id, session.name)
 
-    def stop(
-        self, session: Session, *, grace_s: float = blueprint.GRACE_S, force: bool = False
-    ) -> None:
+    def stop(self, session: Session, *, grace_s: float = plan.GRACE_S, force: bool = False) -> None:
         """End everything in a session and keep its files. Idempotent.
 
         SIGTERM to every process, SIGKILL after ``grace_s`` seconds. One that is being created, or
@@ -163,7 +166,7 @@ class Lifecycle(Sessions):
         with contextlib.suppress(OSError):
             if folder.end() is None:
                 text = f"reason stopped\ntime {time.time():.0f}\ndetail by {self.actor}\n"
-                guestfiles.write(folder.run, "end", text)
+                shared.write(folder.run, "end", text)
             folder.update_record(end_recorded=True, changed_at=time.time())
         self.history.add(session.id, "stopped", self.actor)
         self.history.session_ended(
@@ -204,7 +207,7 @@ class Lifecycle(Sessions):
         ended = session.state in (State.STOPPED, State.LOST)
         remove_container(self.engine, session.id, session.container)
         folder = Folder.open(session.id)
-        moving.forget(self.engine, folder)
+        recreate.forget(self.engine, folder)
         if folder.exists:
             folder.remove()
         self.history.add(session.id, "removed", self.actor)
@@ -225,7 +228,7 @@ class Lifecycle(Sessions):
                 f"session {session.name} is {session.state}: there is nothing to hold",
                 f"start it first: mooring start {session.name}",
             )
-        from mooring.quantities import format_duration
+        from mooring.spec.units import format_duration
 
         Folder.open(session.id).hold(seconds)
         detail = f"for {format_duration(seconds)}" if seconds else "given up"
@@ -252,8 +255,8 @@ class Lifecycle(Sessions):
             PolicyError: it is longer than the administrator allows.
             SessionStateError: it does not run.
         """
-        from mooring import policy
-        from mooring.quantities import format_duration
+        from mooring.policy import limits
+        from mooring.spec.units import format_duration
 
         if session.state is not State.RUNNING:
             raise SessionStateError(
@@ -261,7 +264,7 @@ class Lifecycle(Sessions):
                 f"start it first: mooring start {session.name}",
             )
         if max_duration_s is not None:
-            policy.load().check_duration(max_duration_s)
+            limits.load().check_duration(max_duration_s)
         folder = Folder.open(session.id)
         settings = folder.settings()
         status = folder.status()  # the clock's own time: the machine's may have been set
@@ -291,12 +294,12 @@ class Lifecycle(Sessions):
     def _claimed_again(
         self,
         session: Session,
-        progress: blueprint.Progress,
+        progress: plan.Progress,
         cancelled: Callable[[], bool],
         max_wait_s: float | None,
     ) -> Iterator[tuple[Claim, ...]]:
         """GPUs for a stopped session that had some, while the block starts its container."""
-        from mooring.spec import SessionSpec
+        from mooring.spec.model import SessionSpec
 
         wanted = session.claims and Request.from_spec(
             SessionSpec.from_public_dict(session.spec).gpus
@@ -354,7 +357,7 @@ class Lifecycle(Sessions):
         with contextlib.suppress(EngineError):
             self.engine.exec_detached(
                 session.container,
-                ["/bin/sh", blueprint.CLOCK, "end", "stopped", f"by {self.actor}"],
+                ["/bin/sh", plan.CLOCK, "end", "stopped", f"by {self.actor}"],
             )
             with contextlib.suppress(MooringError):
                 self.engine.wait(session.container, timeout_s=grace_s + 2.0)

@@ -8,15 +8,14 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mooring import paths
 from mooring.engines import open_engine
 from mooring.engines.base import Container, Engine
 from mooring.errors import MooringError, SessionNotFound, SessionStateError
-from mooring.folder import Folder, boot_id
-from mooring.history import Event, History, PastSession
+from mooring.host import paths
+from mooring.host.users import caller
 from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME
-from mooring.reconcile import Repairs, reconcile, unknown_sessions
-from mooring.session import (
+from mooring.sessions.history import Event, History, PastSession
+from mooring.sessions.model import (
     REBOOTED,
     Session,
     State,
@@ -25,12 +24,13 @@ from mooring.session import (
     from_history,
     is_own,
 )
-from mooring.users import caller
+from mooring.sessions.reconcile import Repairs, reconcile, unknown_sessions
+from mooring.sessions.record import Folder, boot_id
 
 if TYPE_CHECKING:
-    from mooring.gpus.gate import Gate
-    from mooring.gpus.holders import GpuUse
     from mooring.gpus.queue import GpuQueue, Waiting
+    from mooring.gpus.tickets import Gate
+    from mooring.gpus.usage import GpuUse
 
 GPU_LOST = "gpu lost"
 
@@ -61,7 +61,7 @@ class Sessions:
         Raises:
             EngineError: its folder is not what it should be.
         """
-        from mooring.gpus.gate import gate_of
+        from mooring.gpus.tickets import gate_of
 
         return gate_of(self.engine)
 
@@ -72,15 +72,15 @@ class Sessions:
         Raises:
             PolicyError, EngineError: the policy, or the queue's folder, is not what it should be.
         """
-        from mooring import policy
         from mooring.gpus.queue import GpuQueue
+        from mooring.policy import limits
 
         return GpuQueue(
             self.engine,
             self.gate,
             paths.installation_id(),
-            most_per_user=policy.load().max_gpus_per_user,
-            policy=str(policy.POLICY_FILE),
+            most_per_user=limits.load().max_gpus_per_user,
+            policy=str(limits.POLICY_FILE),
             repair=self.reconcile,
         )
 
@@ -238,7 +238,7 @@ class Sessions:
         Raises:
             PolicyError, EngineError: nobody could; as ``queue``.
         """
-        from mooring.gpus.dispatcher import ensure
+        from mooring.launch.dispatcher import ensure
 
         if any(folder.to_be_made for folder in Folder.all()):
             ensure(self.queue.gate, paths.installation_id())
@@ -247,8 +247,8 @@ class Sessions:
         """The same, and of each that runs whether its GPUs are still there."""
         if not any(session.claims for session in sessions if session.state is State.RUNNING):
             return sessions
-        from mooring.gpus.holders import lost
-        from mooring.gpus.machine import inventory
+        from mooring.gpus.inventory import inventory
+        from mooring.gpus.usage import lost
 
         gpus = inventory()
 

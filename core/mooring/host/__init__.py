@@ -1,0 +1,1 @@
+"""This machine: where things lie, locks, processes, users."""

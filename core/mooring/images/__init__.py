@@ -1,0 +1,1 @@
+"""Images, and what a session sees of this machine."""

@@ -1,0 +1,1 @@
+"""Kernels inside a session."""

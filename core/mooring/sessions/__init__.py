@@ -1,0 +1,1 @@
+"""Sessions as values, their records, and their life."""

@@ -1,0 +1,218 @@
+"""What a field of a spec may hold: the check of each, and what JSON Schema says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
+
+from mooring.ports import canonical as canonical_port
+from mooring.spec.units import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: All of it is read at once when a client comes back.
+MAX_RECORD_BYTES = 64 * 2**20
+#: Steps that pydantic adds to an error's place and that no file holds.
+UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REFERENCE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(?::[0-9]+(?=/))?(?:/[A-Za-z0-9._-]+)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?"
+)
+_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
+_SECOND = 1.0
+MIB = 2**20
+
+_Check = Callable[[Any], Any]
+
+
+def scheme_of(source: str) -> str | None:
+    """The URL scheme of an image or a mount's source, in lower case; None for a plain one."""
+    match = _SCHEME.match(source)
+    return (match.group(1) or match.group(2)).lower() if match else None
+
+
+def _text(pattern: re.Pattern[str] | None, accepts: str, limit: int = 4096) -> _Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{accepts}; put it in quotes if it is meant as text")
+        fits = 0 < len(value) <= limit and value.isprintable()
+        if not fits or (pattern is not None and not pattern.fullmatch(value)):
+            raise ValueError(accepts)
+        return value
+
+    return check
+
+
+def _argument(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("must be text without NUL; put numbers in quotes")
+    return value
+
+
+def _variable(value: Any) -> str:
+    if value is None:
+        raise ValueError("has no value; write '' for an empty one")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (str, int, float)) or "\0" in str(value):
+        raise ValueError("must be text, a number, true or false, without NUL")
+    return str(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _gpus_of_a_kind(value: Any) -> int | float:
+    count = parse_gpu_count(value)
+    if count == 0:
+        raise ValueError("must be above 0; write gpus: 0 for none")
+    return count
+
+
+def _size(minimum: int) -> _Check:
+    def check(value: Any) -> int:
+        size = parse_size(value)
+        if size < minimum:
+            raise ValueError(
+                f"must be at least {format_size(minimum)}; a number without a unit is bytes"
+            )
+        return size
+
+    return check
+
+
+def _record(value: Any) -> int:
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return 0
+    size = parse_size(value)
+    if size and not MIB <= size <= MAX_RECORD_BYTES:
+        raise ValueError("must be from 1 MiB to 64 MiB, or off; a number without a unit is bytes")
+    return size
+
+
+def _priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
+        raise ValueError("must be a whole number from -100 to 100")
+    return value
+
+
+def _timeout(value: Any) -> float:
+    seconds = parse_duration(value)
+    if 0 < seconds < _SECOND:
+        raise ValueError("must be at least 1s, or off for never")
+    return seconds
+
+
+def _image(value: Any) -> str:
+    accepts = "must be host or an image such as python:3.12 or docker://quay.io/org/name:tag"
+    image: str = _text(None, accepts, 512)(value)
+    if scheme_of(image) == "docker":
+        image = image[len("docker://") :]
+        # Docker Hub's own image of that name, not this machine.
+        image = "docker.io/library/host" if image == "host" else image
+    elif scheme_of(image):
+        return image
+    if not _REFERENCE.fullmatch(image):
+        raise ValueError(accepts)
+    return image
+
+
+def _mount_name(value: Any) -> str:
+    accepts = "must be a plain name of at most 100 characters: no '/', not '.' or '..'"
+    name: str = _text(None, accepts, 100)(value)
+    if "/" in name or name in (".", "..") or len(name.encode()) > 255:
+        raise ValueError(accepts)
+    return name
+
+
+def by_kind(mapping: str, scalar: str, kinds: type | tuple[type, ...]) -> Discriminator:
+    """A tag for values of those kinds, another for the rest: an error is then of one of them."""
+    return Discriminator(lambda value: mapping if isinstance(value, kinds) else scalar)
+
+
+def _schema(*alternatives: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": list(alternatives)} if alternatives[1:] else alternatives[0])
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_SIZE_SCHEMA = _schema(_TEXT, {"type": "integer", "minimum": 0})
+_COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
+
+# The types of a spec's fields
+
+SessionName = Annotated[
+    str,
+    BeforeValidator(_text(_NAME, "must be lower case letters, digits and dashes, at most 40")),
+    _schema({**_TEXT, "pattern": f"^{_NAME.pattern}$"}),
+]
+KernelName = Annotated[
+    str,
+    BeforeValidator(_text(_KERNEL, "must be a kernel's name such as python3")),
+    _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"}),
+]
+Image = Annotated[str, BeforeValidator(_image)]
+MountName = Annotated[str, BeforeValidator(_mount_name)]
+PathText = Annotated[
+    str, BeforeValidator(_text(None, "must be a path, without control characters"))
+]
+Cpus = Annotated[
+    float,
+    BeforeValidator(parse_cpus),
+    _schema({"type": "number", "minimum": 0.01, "maximum": 4096}),
+]
+Memory = Annotated[int, BeforeValidator(_size(6 * MIB)), _SIZE_SCHEMA]
+SmallMemory = Annotated[int, BeforeValidator(_size(MIB)), _SIZE_SCHEMA]
+GpuCount = Annotated[int | float, BeforeValidator(parse_gpu_count), _COUNT_SCHEMA]
+GpusOfAKind = Annotated[int | float, BeforeValidator(_gpus_of_a_kind), _COUNT_SCHEMA]
+GpuModel = Annotated[str, BeforeValidator(_text(None, "must be a GPU's model such as A100", 100))]
+Port = Annotated[
+    str,
+    BeforeValidator(canonical_port),
+    _schema(_TEXT, {"type": "integer", "minimum": 1, "maximum": 65535}),
+]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+EnvName = Annotated[
+    str,
+    BeforeValidator(
+        _text(
+            ENV_NAME,
+            "is not a variable's name: letters, digits and _, not starting with a digit",
+            200,
+        )
+    ),
+]
+EnvValue = Annotated[
+    str, BeforeValidator(_variable), _schema({"type": ["string", "number", "boolean"]})
+]
+Argument = Annotated[
+    str, BeforeValidator(_argument), _schema({"type": ["string", "number", "boolean"]})
+]
+Command = Annotated[
+    Annotated[str, BeforeValidator(_argument), Tag("<line>")]
+    | Annotated[list[Argument], Tag("<list>")],
+    by_kind("<list>", "<line>", (list, tuple)),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_timeout),
+    _schema(_TEXT, {"type": "number", "minimum": 0}, {"const": False}),
+]
+Priority = Annotated[
+    int,
+    BeforeValidator(_priority),
+    _schema({"type": "integer", "minimum": -100, "maximum": 100}),
+]
+Target = Annotated[str, BeforeValidator(_text(None, "must be local or the name of an engine", 255))]
+Record = Annotated[
+    int,
+    BeforeValidator(_record),
+    _schema(_TEXT, {"type": "integer", "minimum": 0}, {"const": False}),
+]

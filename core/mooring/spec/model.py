@@ -1,0 +1,389 @@
+"""What the user declares: one strict, frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from mooring.errors import NotSupported, SpecError
+from mooring.spec.fields import (
+    MIB,
+    Command,
+    Cpus,
+    Duration,
+    EnvName,
+    EnvValue,
+    GpuCount,
+    GpuModel,
+    GpusOfAKind,
+    Image,
+    KernelName,
+    Memory,
+    MountName,
+    PathText,
+    Port,
+    Priority,
+    Record,
+    SessionName,
+    SmallMemory,
+    Target,
+    Truth,
+    by_kind,
+    scheme_of,
+)
+
+#: A key of a file, and of no spec: what the file builds on (`mooring.spec.extends`).
+EXTENDS = "extends"
+#: They tell a GPU runtime what a container sees, and that is what ``gpus`` is for.
+RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPU_UUIDS"})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Mount(_Strict):
+    """A folder or file of the user's, given to the session under a name."""
+
+    name: MountName = Field(
+        description="Its name under /mnt/inputs or /mnt/outputs: one path component, at most "
+        "100 characters. Left out: the last component of the source."
+    )
+    source: PathText = Field(
+        description="Where it comes from: a path, relative to the project's folder, or a URL."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_source(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"source": value}
+        if isinstance(value, Mapping) and "name" not in value:
+            source = value.get("source")
+            if isinstance(source, str):
+                if source and not source.strip("/"):
+                    raise ValueError("would give this machine away; give the folder with your data")
+                name = source.rstrip("/").rpartition("/")[2]
+                if name in ("", ".", "..", "~"):
+                    raise ValueError(
+                        "has no name of its own: write NAME=PATH, or {name: …, source: …}"
+                    )
+                value = {**value, "name": name}
+        return value
+
+
+Mounts = tuple[Mount, ...]
+
+
+class GpuRequest(_Strict):
+    """GPUs of a kind."""
+
+    count: GpusOfAKind = Field(
+        default=1, description="How many: a whole number, or a share such as 0.5 of one."
+    )
+    memory: SmallMemory | None = Field(
+        default=None, description="At least this much memory on each, as bytes or 40GiB."
+    )
+    model: GpuModel | None = Field(
+        default=None, description="Only GPUs whose model's name contains this text, such as A100."
+    )
+
+
+class BuildSpec(_Strict):
+    """An image to build first."""
+
+    dockerfile: PathText = Field(
+        default="Dockerfile", description="The Dockerfile, relative to the context."
+    )
+    context: PathText = Field(
+        default=".", description="The folder sent to the build, relative to the project's folder."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"dockerfile": value} if isinstance(value, str) else value
+
+
+class SecretSource(_Strict):
+    """Where a secret comes from; both fields are None once only its name is known."""
+
+    env: EnvName | None = Field(
+        default=None, description="The caller's environment variable that holds it."
+    )
+    file: PathText | None = Field(default=None, description="The caller's file that holds it.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SecretSource:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("must be {env: NAME} or {file: PATH}, exactly one of them")
+        return self
+
+    @classmethod
+    def withheld(cls) -> SecretSource:
+        """The source of a secret that was read back from a label, which holds names only."""
+        return cls.model_construct(env=None, file=None)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether only the secret's name is known."""
+        return self.env is None and self.file is None
+
+
+Gpus = Annotated[
+    Annotated[GpuCount, Tag("<number>")] | Annotated[GpuRequest, Tag("<mapping>")],
+    by_kind("<mapping>", "<number>", (Mapping, GpuRequest)),
+]
+
+
+class SessionSpec(_Strict):
+    """A session, declared."""
+
+    name: SessionName | None = Field(
+        default=None,
+        description="The session's name: lower case letters, digits and dashes, at most 40. "
+        "Left out: one is made up.",
+    )
+    image: Image = Field(
+        default="host",
+        description="host (this machine's own software, read-only), or an image such as "
+        "python:3.12 or docker://quay.io/org/name:tag.",
+    )
+    build: BuildSpec | None = Field(
+        default=None, description="Build the image from a Dockerfile, in place of image."
+    )
+    pull: Literal["always", "missing", "never"] = Field(
+        default="missing", description="When to pull the image."
+    )
+    kernel: KernelName | None = Field(
+        default=None,
+        description="The Jupyter kernel: python3, or a kernel's name found in the image. "
+        "Left out: a plain shell session.",
+    )
+    command: Command | None = Field(
+        default=None,
+        description="The main process: a line for /bin/sh, or a list of arguments. The session "
+        "ends when it ends.",
+    )
+    gpus: Gpus = Field(
+        default=0,
+        description="GPUs: a count, a share such as 0.5 of one, or {count, memory, model}.",
+    )
+    cpus: Cpus | None = Field(
+        default=None, description="At most this many cores; 0.5 is half of one. Left out: no limit."
+    )
+    memory: Memory | None = Field(
+        default=None,
+        description="At most this much memory, as bytes or 16GiB (512m is 512 MiB). Left out: "
+        "no limit.",
+    )
+    shm: SmallMemory | None = Field(
+        default=None,
+        description="The size of /dev/shm, as bytes or 8GiB. Left out: the engine's default.",
+    )
+    inputs: Mounts = Field(
+        default=(), description="Read-only folders and files, under /mnt/inputs/NAME."
+    )
+    outputs: Mounts = Field(
+        default=(), description="Read-write folders and files, under /mnt/outputs/NAME."
+    )
+    ports: tuple[Port, ...] = Field(
+        default=(),
+        description="Ports of the session that are open on this machine's 127.0.0.1: 8080 on any "
+        "free port here, or 6006:6006, the one here first.",
+    )
+    home: Truth = Field(default=False, description="Whether the caller's home is there, writable.")
+    env: dict[EnvName, EnvValue] = Field(
+        default_factory=dict, description="Environment variables: NAME: value."
+    )
+    secrets: dict[EnvName, SecretSource] = Field(
+        default_factory=dict,
+        description="Secrets by name, each {env: NAME} or {file: PATH} on the caller's side; "
+        "values are never stored.",
+    )
+    idle_timeout: Duration = Field(
+        default=3600.0,
+        description="Stop after this long without activity: seconds or 30m; 0 or off: never.",
+    )
+    max_duration: Duration = Field(
+        default=0.0, description="Stop after this long in any case: seconds or 8h; 0 or off: never."
+    )
+    priority: Priority = Field(
+        default=0,
+        description="Its rank among those that wait for GPUs, -100 to 100: higher ones go first.",
+    )
+    target: Target = Field(
+        default="local", description="The engine that runs it; local is this machine's."
+    )
+    encrypt: Literal["auto", "always"] = Field(
+        default="auto",
+        description="Encrypt the kernel's sockets whenever a byte leaves the machine (auto), or "
+        "on this machine too (always).",
+    )
+    record: Record = Field(
+        default=16 * MIB,
+        description="How much of each kernel's output is kept for when a client comes back, as "
+        "bytes or 16MiB, at most 64MiB; the oldest goes first; 0 or off: nothing.",
+    )
+    distribution: dict[str, Any] | None = Field(
+        default=None, description="Azure ML's key for a session of several nodes."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        return canonical(value) if isinstance(value, Mapping) else value
+
+    @field_validator("inputs", "outputs", mode="before")
+    @classmethod
+    def _items(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [item.strip() for item in value.split(",")]
+        return () if value is None else value
+
+    @field_validator("env", "secrets", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("inputs", "outputs")
+    @classmethod
+    def _unique(cls, mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+        seen: set[str] = set()
+        for mount in mounts:
+            if mount.name in seen:
+                raise ValueError(f"has {mount.name} twice; give one of them another name")
+            seen.add(mount.name)
+        return mounts
+
+    @field_validator("ports")
+    @classmethod
+    def _one_each(cls, ports: tuple[str, ...]) -> tuple[str, ...]:
+        here = [number for number, _, _ in (port.partition(":") for port in ports)]
+        for number in here:
+            if number != "0" and here.count(number) > 1:
+                raise ValueError(f"has {number} of this machine twice; use another one")
+        return ports
+
+    @field_validator("command")
+    @classmethod
+    def _not_empty(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if value is not None and not (value[0] if isinstance(value, list) and value else value):
+            raise ValueError("must not be empty; leave it out for the default")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> SessionSpec:
+        if self.build is not None and self.image != "host":
+            raise ValueError("image and build are both given; keep one")
+        reserved = sorted(RESERVED_VARIABLES & (self.env.keys() | self.secrets.keys()))
+        if reserved:
+            raise ValueError(f"env: {reserved[0]} is mooring's to set; gpus says what is visible")
+        both = sorted(self.env.keys() & self.secrets.keys())
+        if both:
+            raise ValueError(f"{both[0]} is both in env and in secrets; keep one")
+        return self
+
+    @property
+    def argv(self) -> list[str] | None:
+        """The main process's arguments; a line becomes `/bin/sh -c LINE`; None without command."""
+        if isinstance(self.command, str):
+            return ["/bin/sh", "-c", self.command]
+        return None if self.command is None else list(self.command)
+
+    def public_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON, for a label that anyone may read.
+
+        Returns:
+            Durations in seconds, sizes in bytes; `secrets` is a sorted list of names, without
+            where they come from.
+        """
+        public = self.model_dump(mode="json", exclude_defaults=True, exclude={"secrets"})
+        return {**public, "secrets": sorted(self.secrets)} if self.secrets else public
+
+    @classmethod
+    def from_public_dict(cls, public: Mapping[str, Any]) -> SessionSpec:
+        """Read `public_dict` back; each secret is then `SecretSource.withheld()`.
+
+        Raises:
+            SpecError: it is not what `public_dict` writes, as in a forged label.
+        """
+        try:
+            names = public.get("secrets", [])
+            placeholders = {name: {"env": "WITHHELD"} for name in names}
+            spec = cls.model_validate({**public, "secrets": placeholders})
+        except (ValidationError, TypeError, AttributeError):
+            raise SpecError(
+                "the session's label does not hold a spec that this version can read",
+                "another version of mooring may have made the session",
+            ) from None
+        return spec.model_copy(
+            update={"secrets": {name: SecretSource.withheld() for name in spec.secrets}}
+        )
+
+
+def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A declaration with its aliases replaced: `environment`, and `image: {build: …}`.
+
+    Raises:
+        ValueError: a key and its alias are both there.
+    """
+    result = dict(data)
+    if "environment" in result:
+        if "image" in result:
+            raise ValueError("image and environment are both given; they mean the same, keep one")
+        if isinstance(result["environment"], Mapping):
+            raise ValueError("environment is the name of an image; variables belong under env")
+        result["image"] = result.pop("environment")
+    image = result.get("image")
+    if isinstance(image, Mapping) and set(image) == {"build"}:
+        if "build" in result:
+            raise ValueError("build is given twice; keep one")
+        del result["image"]
+        result["build"] = image["build"]
+    return result
+
+
+def refuse_unsupported(spec: SessionSpec) -> None:
+    """Refuse, by name, every declaration that this version understands and cannot honour.
+
+    Raises:
+        NotSupported: builds, images and mounts with a scheme, several nodes, other targets.
+    """
+    scheme = scheme_of(spec.image)
+    if spec.build is not None:
+        raise NotSupported(
+            "build is not supported by this version",
+            "build the image with docker build, and name it under image",
+        )
+    if scheme:
+        raise NotSupported(
+            f"image: {scheme} images are not supported by this version",
+            "use host, or an image of a registry such as python:3.12",
+        )
+    if spec.distribution is not None:
+        raise NotSupported(
+            "distribution is not supported by this version", "leave it out to run on one node"
+        )
+    if spec.target != "local":
+        raise NotSupported(
+            "target is not supported by this version, except target: local", "leave target out"
+        )
+    for key, mounts in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        for mount in mounts:
+            scheme = scheme_of(mount.source)
+            if scheme:
+                raise NotSupported(
+                    f"{key}: {mount.name}: {scheme} sources are not supported by this version",
+                    "copy the data to a folder, and give that folder's path",
+                )

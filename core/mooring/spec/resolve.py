@@ -1,0 +1,259 @@
+"""Where each value of a spec came from:
+flags > environment > file > profile > user config > default.
+
+A higher source's value replaces a lower one's; `env` and `secrets` merge by name; `image` and
+`build` replace each other; in a file, a key without a value has its default again. What a file
+extends lies right below it, by the same rules. Nothing is read implicitly but the user's own
+configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mooring.errors import SpecError
+from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
+from mooring.spec.model import SessionSpec, canonical
+from mooring.spec.yamlfile import KeyPath, one_line, scalar, validate
+
+#: Environment variables, and the key that each sets. An empty variable counts as absent; a value
+#: is read as an unquoted YAML value: `MOORING_IDLE_TIMEOUT=30m`, `MOORING_HOME=true`.
+ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
+    {
+        "MOORING_NAME": "name",
+        "MOORING_IMAGE": "image",
+        "MOORING_PULL": "pull",
+        "MOORING_KERNEL": "kernel",
+        "MOORING_COMMAND": "command",
+        "MOORING_GPUS": "gpus",
+        "MOORING_CPUS": "cpus",
+        "MOORING_MEMORY": "memory",
+        "MOORING_SHM": "shm",
+        "MOORING_HOME": "home",
+        "MOORING_IDLE_TIMEOUT": "idle_timeout",
+        "MOORING_MAX_DURATION": "max_duration",
+        "MOORING_PRIORITY": "priority",
+        "MOORING_TARGET": "target",
+        "MOORING_ENCRYPT": "encrypt",
+        "MOORING_RECORD": "record",
+    }
+)
+#: The variable that names a profile.
+PROFILE_VARIABLE = "MOORING_PROFILE"
+#: Keys that belong to one session, so that the user's configuration cannot set them for all.
+NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports", "secrets"})
+
+_MERGED = ("env", "secrets")
+_TEXT = frozenset({"name", "image", "pull", "kernel", "command", "target", "encrypt"})
+_FLAGS = {"inputs": "input", "outputs": "output", "ports": "port", "secrets": "secret"}
+_ALTERNATIVES = {"image": "build", "build": "image"}
+
+
+@dataclass(frozen=True)
+class ResolvedSpec:
+    """A spec, and where it came from.
+
+    Attributes:
+        spec: the validated declaration.
+        origins: for every key, and for every `env.NAME` and `secrets.NAME`: `flag --image`,
+            `environment MOORING_IMAGE`, `file session.yml:3`, `profile PATH:4`,
+            `user config PATH:2` or `default`. What the file extends is `file`, too.
+        path: the spec file, absolute; None when there was none.
+        project: the folder that relative paths start from: the spec file's, or else the current.
+        sha256: of the bytes of the spec file and of all that it extends, in hexadecimal; None when
+            there was none.
+        reaches: which files outside its folder the spec file reads, in words.
+        extended: the files that it extends, as they are named in errors.
+    """
+
+    spec: SessionSpec
+    origins: Mapping[str, str]
+    path: Path | None
+    project: Path
+    sha256: str | None
+    reaches: tuple[str, ...] = ()
+    extended: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    data: dict[str, Any]
+    origin: Callable[[KeyPath], str]
+
+
+def user_config_path() -> Path:
+    """Where the user's configuration is looked for: `~/.config/mooring/config.yml` on Linux."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("mooring")) / "config.yml"
+
+
+def profiles_dir(user_config: Path | None = None) -> Path:
+    """Where the user's profiles are, NAME.yml each: `profiles`, beside the configuration."""
+    return (user_config or user_config_path()).parent / "profiles"
+
+
+def flag_of(key: str) -> str:
+    """What a key is called on the command line: ``flag --idle-timeout``, ``flag --input``."""
+    return f"flag --{_FLAGS.get(key, key).replace('_', '-')}"
+
+
+def resolve(
+    *,
+    flags: Mapping[str, object],
+    file: Path | None = None,
+    profile: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    user_config: Path | None = None,
+    profiles: Path | None = None,
+    flag: Callable[[str], str] = flag_of,
+) -> ResolvedSpec:
+    """Put a spec together from its six sources; every door calls this.
+
+    Args:
+        flags: keys as in a spec file; None is a flag that was not given.
+        file: the spec file; None for none, also when there is a ./session.yml.
+        profile: the name of one of the user's profiles; None for the one that the environment
+            names, if it names one.
+        environ: the environment, for the variables in `ENVIRONMENT` and `MOORING_PROFILE`.
+        user_config: the user's configuration; None for the usual place. It may be missing.
+        profiles: the folder of the user's profiles; None for the one beside the configuration.
+        flag: what a key of ``flags`` is called in errors, by a door that has no flags.
+
+    Raises:
+        SpecError: the first problem, with the flag, the variable or the `file:line:column`.
+    """
+    config = user_config_path() if user_config is None else Path(user_config)
+    folder = profiles or profiles_dir(config)
+    path = None if file is None else _absolute(Path(file))
+    project = _absolute(Path()) if path is None else path.parent
+    chain = None if file is None else load_chain(Path(file), project=project, profiles=folder)
+    label = flag("profile") if profile else f"environment {PROFILE_VARIABLE}"
+    name = profile or environ.get(PROFILE_VARIABLE, "").strip()
+    sources = [
+        *_user_config(config, project, folder),
+        *(_own(profile_file(name, folder, label), "profile", project, folder) if name else ()),
+        *(_from_layer(layer, "file") for layer in (chain.layers if chain else ())),
+        *_environment(environ),
+        *_flags(flags, flag),
+    ]
+    data, origins = _merge(sources)
+    spec = validate(data, where=lambda key: _origin(origins, key))
+    return ResolvedSpec(
+        spec=spec,
+        origins=types.MappingProxyType(origins),
+        path=path,
+        project=project,
+        sha256=chain.sha256 if chain else None,
+        reaches=chain.reaches if chain else (),
+        extended=_extended(chain) if chain else (),
+    )
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return Path(os.path.abspath(path))
+    except OSError:
+        raise SpecError("the current folder is gone", "change to a folder that exists") from None
+
+
+def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[_Source]:
+    if os.path.lexists(path):
+        yield from _own(path, "user config", project, profiles, NOT_IN_USER_CONFIG)
+
+
+def _own(
+    path: Path,
+    kind: str,
+    project: Path,
+    profiles: Path,
+    misplaced: frozenset[str] = NOT_IN_PROFILE,
+) -> Iterator[_Source]:
+    """The sources of a file that is the user's own, and so is what it extends."""
+    for layer in load_chain(path, project=project, profiles=profiles, own=True).layers:
+        refuse_keys(layer.document, misplaced)
+        yield _from_layer(layer, kind)
+
+
+def _from_layer(layer: Layer, kind: str) -> _Source:
+    document = layer.document
+
+    def origin(key: KeyPath) -> str:
+        position = document.position(key)
+        name = one_line(_tilde(document.path))
+        return f"{kind} {name}:{position[0]}" if position else f"{kind} {name}"
+
+    return _Source(layer.data, origin)
+
+
+def _extended(chain: Chain) -> tuple[str, ...]:
+    paths = [one_line(_tilde(layer.document.path)) for layer in chain.layers[:-1]]
+    return tuple(dict.fromkeys(paths))
+
+
+def _tilde(path: Path) -> str:
+    home = os.path.expanduser("~")
+    text = str(path)
+    return "~" + text[len(home) :] if home != "/" and text.startswith(home + "/") else text
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[_Source]:
+    for variable, key in ENVIRONMENT.items():
+        text = environ.get(variable, "").strip()
+        if text:
+            yield _single(f"environment {variable}", key, _environment_value(variable, key, text))
+
+
+def _environment_value(variable: str, key: str, text: str) -> object:
+    if key in _TEXT:
+        return text
+    try:
+        return scalar(text)
+    except ValueError:
+        raise SpecError(f"environment {variable}: {key} is not a number") from None
+
+
+def _flags(flags: Mapping[str, object], called: Callable[[str], str]) -> Iterator[_Source]:
+    for key, value in flags.items():
+        if value is not None:
+            yield _single(called(key), key, value)
+
+
+def _single(label: str, key: str, value: object) -> _Source:
+    """A source of one key, judged alone so that an error names it."""
+    validate({key: value}, label=label)
+    return _Source(canonical({key: value}), lambda _key: label)
+
+
+def _merge(sources: list[_Source]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Lay sources over each other, the lowest first."""
+    data: dict[str, Any] = {}
+    origins = dict.fromkeys(SessionSpec.model_fields, "default")
+    for source in sources:
+        for key, value in source.data.items():
+            origins[key] = source.origin((key,))
+            if value is None:
+                data.pop(key, None)
+                for name in [name for name in origins if name.startswith(f"{key}.")]:
+                    del origins[name]
+                continue
+            replaced = _ALTERNATIVES.get(key)
+            if replaced in data:
+                del data[replaced]
+                origins[replaced] = "default"
+            if key not in _MERGED:
+                data[key] = value
+                continue
+            origins.update({f"{key}.{name}": source.origin((key, name)) for name in value})
+            data[key] = {**data.get(key, {}), **value}
+    return data, origins
+
+
+def _origin(origins: Mapping[str, str], key: KeyPath) -> str:
+    dotted = ".".join(str(step) for step in key[:2])
+    return origins.get(dotted) or origins.get(str(key[0]) if key else "", "")

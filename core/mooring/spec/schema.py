@@ -1,0 +1,76 @@
+"""The JSON Schema of a spec file, for editors and for the panel's form.
+
+`python -m mooring.spec.schema` writes `session.schema.json`, which stands beside this file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mooring.spec.model import EXTENDS, SessionSpec
+
+SCHEMA_FILE = Path(__file__).with_name("session.schema.json")
+TEXT: dict[str, Any] = {"type": "string"}
+_ABOUT = frozenset({"description", "default"})
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a spec file, for editors.
+
+    It also describes the short forms that the model turns into its own: a path as a mount, a
+    Dockerfile as a build, and the aliases.
+    """
+    schema = SessionSpec.model_json_schema(mode="validation")
+    properties, parts = schema["properties"], schema["$defs"]
+    for part in (schema, *parts.values()):
+        for described in part["properties"].values():
+            described.pop("title", None)
+    parts["Mount"]["required"] = ["source"]
+    parts["SecretSource"]["oneOf"] = [{"required": ["env"]}, {"required": ["file"]}]
+    properties["build"]["anyOf"].insert(0, TEXT)
+    for key in ("inputs", "outputs"):
+        properties[key].pop("type")
+        items = {"anyOf": [TEXT, properties[key].pop("items")]}
+        properties[key]["anyOf"] = [{"type": "array", "items": items}, TEXT]
+    build = {"build": {"$ref": "#/properties/build"}}
+    properties["image"].pop("type")
+    properties["image"]["anyOf"] = [
+        TEXT,
+        {"type": "object", "properties": build, "required": ["build"],
+         "additionalProperties": False},
+    ]  # fmt: skip
+    properties["environment"] = {**TEXT, "description": "Azure ML's word for image."}
+    for described in properties.values():
+        _let_be_null(described)
+    properties[EXTENDS] = {
+        "anyOf": [TEXT, {"type": "array", "items": TEXT}],
+        "description": "What this file builds on: another file, relative to this one's folder; "
+        "the name of one of your profiles; or a list of them, of which later ones win.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:mooring:session",
+        **schema,
+        "title": "mooring session",
+    }
+
+
+def _let_be_null(described: dict[str, Any]) -> None:
+    """In a file, a key without a value has its default, whatever the file builds on."""
+    kinds = {key: described.pop(key) for key in list(described) if key not in _ABOUT}
+    options = kinds["anyOf"] if set(kinds) == {"anyOf"} else [kinds]
+    null = {"type": "null"}
+    described["anyOf"] = options if null in options else [*options, null]
+
+
+def main() -> None:
+    """Write the JSON Schema beside this file; `python -m mooring.spec.schema`."""
+    import json
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    SCHEMA_FILE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
