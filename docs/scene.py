@@ -211,7 +211,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _people_it(engine: Any) -> None:
-    from mooring.gpus import Claim
+    from mooring.gpus.claims import Claim
 
     mig = "MIG-7c0ffee0-1f2e-5d3c-8b4a-69788796a5b0"
     torch = "pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime"
@@ -298,7 +298,7 @@ def _labels(
     number: int, name: str, owner: str, installation: str, spec: Any, claims: Any
 ) -> dict[str, str]:
     from mooring import labels
-    from mooring.gpus import to_label
+    from mooring.gpus.claims import to_label
 
     found = {
         labels.LABEL_ID: _id(number),
@@ -340,8 +340,7 @@ def _session(
     exit_code: int = 0,
 ) -> None:
     """One of alice's: its folder, its container, its history."""
-    from mooring.gpus import Request
-    from mooring.gpus.claims import in_words
+    from mooring.gpus.claims import Request, in_words
     from mooring.host import paths
     from mooring.labels import container_name
     from mooring.sessions.history import History
@@ -401,7 +400,7 @@ _places: list[Any] = []  # in the queue: so are theirs
 
 def _in_line(engine: Any, session_id: str, name: str, spec: dict[str, Any]) -> Any:
     """A place of alice's in the queue for GPUs."""
-    from mooring.gpus import Request
+    from mooring.gpus.claims import Request
     from mooring.gpus.tickets import Ticket, gate_of
     from mooring.host import paths
 

@@ -11,7 +11,7 @@ from mooring.spec.units import format_duration
 from mooring_cli.output import Giving, part_text, size_text
 
 if TYPE_CHECKING:
-    from mooring.gpus import Claim
+    from mooring.gpus.claims import Claim
 
 # A GPU that nobody has used for so long is marked: people think for a while between two cells
 UNUSED_AFTER_S = 300.0

@@ -15,7 +15,8 @@ from mooring_cli.output import clean, explain, one_line, paint, print_json, size
 from mooring_cli.telling import each, moment, print_event, print_value
 
 if TYPE_CHECKING:
-    from mooring.gpus import Claim, Gpu
+    from mooring.gpus.claims import Claim
+    from mooring.gpus.inventory import Gpu
     from mooring.service import Mooring
     from mooring.sessions.history import Event
     from mooring.sessions.record import KernelEntry
@@ -158,7 +159,7 @@ def _number(known: dict[str, Gpu], uuid: str) -> str:
 
 
 def _inventory() -> dict[str, Gpu]:
-    from mooring.gpus import inventory
+    from mooring.gpus.inventory import inventory
 
     return {gpu.uuid: gpu for gpu in inventory()}
 

@@ -26,8 +26,9 @@ from mooring_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from mooring.gpus import Gpu, GpuUse, Holder
+    from mooring.gpus.inventory import Gpu
     from mooring.gpus.queue import Waiting
+    from mooring.gpus.usage import GpuUse, Holder
 
 HEADS = ("GPU", "MODEL", "STATE", "USE", "MEMORY", "HELD BY", "USER", "FOR", "ENDS BY")
 # Several GPUs of one model are told above the table

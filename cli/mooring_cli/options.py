@@ -377,7 +377,8 @@ def _gpus(text: str | None) -> Any:
 
 def _how_many_gpus() -> str:
     """A hint: what may be asked for here."""
-    from mooring.gpus import Request, inventory
+    from mooring.gpus.claims import Request
+    from mooring.gpus.inventory import inventory
 
     whole = Request(1)
     count = sum(whole.suits(gpu) for gpu in inventory())

@@ -14,7 +14,7 @@ _HOMES = {
     "Mooring": "mooring.service",
     "Session": "mooring.sessions.model",
     "State": "mooring.sessions.model",
-    "SessionSpec": "mooring.spec",
+    "SessionSpec": "mooring.spec.model",
     "resolve": "mooring.spec.resolve",
     "MooringError": "mooring.errors",
     "Engine": "mooring.engines.base",

@@ -127,7 +127,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
-    from mooring.gpus import inventory
+    from mooring.gpus.inventory import inventory
     from mooring.spec.units import format_size
 
     found = inventory()

@@ -18,7 +18,7 @@ from mooring.service import Mooring
 from mooring_server_extension.base import MooringHandler
 
 if TYPE_CHECKING:
-    from mooring.gpus import GpuUse
+    from mooring.gpus.usage import GpuUse
 
 STATES = ("free", "held", "shared", "draining", "outside", "split")
 PATIENCE_S = 5.0

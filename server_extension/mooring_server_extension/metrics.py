@@ -26,7 +26,7 @@ from mooring.sessions.model import Session, State
 from mooring_server_extension.gpus import STATES, Gpus
 
 if TYPE_CHECKING:
-    from mooring.gpus import GpuUse
+    from mooring.gpus.usage import GpuUse
 
 # A scrape stops the server's event loop: it waits so long for a look, or tells the last one
 SCRAPE_PATIENCE_S = 0.25

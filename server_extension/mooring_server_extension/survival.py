@@ -1,8 +1,8 @@
 """Kernels outlive their server: they are let go of when it ends, and taken up when one starts.
 
-What the next server must know lies beside each session (``mooring.sessions.kernel_owners``), written when
-a kernel starts and whenever a notebook takes it or leaves it: a server that is killed runs no
-hook.
+What the next server must know lies beside each session (``mooring.sessions.kernel_owners``),
+written when a kernel starts and whenever a notebook takes it or leaves it: a server that is killed
+runs no hook.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from mooring.gpus import inventory
+from mooring.gpus.inventory import inventory
 from tests.fakes.gpus import GIB, FakeGpus
 
 

@@ -10,7 +10,8 @@ import pytest
 from mooring.engines.base import ContainerConfig
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineError, EngineUnavailable
-from mooring.gpus import Claim, Request, inventory, to_label
+from mooring.gpus.claims import Claim, Request, to_label
+from mooring.gpus.inventory import inventory
 from mooring.gpus.queue import GpuQueue
 from mooring.gpus.tickets import START_S, Gate, Ticket
 from mooring.gpus.usage import look

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from mooring import doctor, gpus
+from mooring import doctor
 from mooring.doctor import Finding, examine
 from mooring.engines.base import EngineInfo
 from mooring.engines.fake import FakeEngine
 from mooring.errors import EngineUnavailable
-from mooring.gpus import Gpu
+from mooring.gpus import inventory
+from mooring.gpus.inventory import Gpu
 
 
 def about(subject: str, engine: FakeEngine) -> list[Finding]:
@@ -171,7 +172,7 @@ def test_gpus_are_counted(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -
         return iter(devices if str(path) == "/dev" else [])
 
     monkeypatch.setattr(Path, "glob", glob)
-    monkeypatch.setattr(gpus, "inventory", lambda: tuple(known))
+    monkeypatch.setattr(inventory, "inventory", lambda: tuple(known))
     (finding,) = about("gpus", engine)
     assert finding.level == "warning"
     assert finding.text == "2 NVIDIA device(s) here, and no driver tells of them"

@@ -14,8 +14,10 @@ import pytest
 
 from mooring.engines.fake import FakeEngine
 from mooring.errors import SpecError
-from mooring.gpus import Claim, Gpu, GpuUse, Holder
+from mooring.gpus.claims import Claim
+from mooring.gpus.inventory import Gpu
 from mooring.gpus.queue import Waiting
+from mooring.gpus.usage import GpuUse, Holder
 from mooring.service import Mooring
 from mooring.sessions.model import Session, State
 from mooring.sessions.record import ClockStatus, KernelEntry

@@ -412,7 +412,7 @@ def test_every_key_has_a_verdict() -> None:
 
 
 def test_shipped_schema_is_current() -> None:
-    """Editors complete what this version accepts; `python -m mooring.spec.schema` writes the file."""
+    """Editors complete what this version accepts; `python -m mooring.spec.schema` writes it."""
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json_schema()
 
 

@@ -43,7 +43,7 @@ def test_the_keeper_imports_little() -> None:
         "import sys; sys.path[:0] = [sys.argv.pop()]; import mooring.terminals.keeper.server; "
         "print(*sorted(name for name in sys.modules if '.' not in name))"
     )
-    root = str(Path(wire.__file__).parents[2])
+    root = str(Path(wire.__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script, root], capture_output=True, text=True, check=True
     )

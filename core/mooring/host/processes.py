@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 
-def process_mark(pid: int) -> str:
-    """A process and when it started, as ``PID:START``; ``PID:gone`` for one that is not there."""
+def stat_fields(pid: int | str) -> list[str]:
+    """The fields of ``/proc/PID/stat``, see proc_pid_stat(5).
+
+    The second one, the name, may hold anything.
+
+    Args:
+        pid: a process id, or ``self``.
+
+    Returns:
+        Field N of the manual page at index N - 1; empty for a process that does not exist.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return f"{pid}:{file.read().rpartition(b')')[2].split()[19].decode()}"
-    except (OSError, IndexError):
-        return f"{pid}:gone"
+            head, _, rest = file.read().decode(errors="replace").rpartition(")")
+    except OSError:
+        return []
+    number, _, name = head.partition(" (")
+    return [number, name, *rest.split()]
+
+
+def process_mark(pid: int) -> str:
+    """A process and when it started, as ``PID:START``; ``PID:gone`` if it does not exist."""
+    fields = stat_fields(pid)
+    return f"{pid}:{fields[21]}" if len(fields) > 21 else f"{pid}:gone"
 
 
 def alive(mark: str) -> bool:

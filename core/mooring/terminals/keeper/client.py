@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 STARTS_WITHIN_S = 10.0
 ANSWERS_WITHIN_S = 30.0
-_RUN = "import sys; sys.path[:0] = [sys.argv.pop()]; from mooring.terminals.keeper.server import main; main()"
+_RUN = (
+    "import sys; sys.path[:0] = [sys.argv.pop()]; "
+    "from mooring.terminals.keeper.server import main; main()"
+)
 # All that an engine's client or Python itself looks at; the rest of an environment may be secret
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 _PASSED_PREFIXES = ("MOORING_", "DOCKER_", "CONTAINER_", "XDG_", "PYTHON", "LC_")
@@ -55,7 +58,7 @@ class Keeping:
             for key, value in os.environ.items()
             if key in _PASSED or key.startswith(_PASSED_PREFIXES)
         }
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         command = [sys.executable, "-I", "-S", "-c", _RUN, sys.executable, str(folder.path), root]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(

@@ -1,7 +1,7 @@
 """What a keeper of terminals starts when no client is there to ask the engine.
 
-``python -m mooring.terminals.keeper.exit_codes FOLDER``: asks how the session's terminals ended, tells the
-keeper and ends; tries again for as long as the engine does not answer.
+``python -m mooring.terminals.keeper.exit_codes FOLDER``: asks how the session's terminals ended,
+tells the keeper and ends; tries again for as long as the engine does not answer.
 """
 
 from __future__ import annotations

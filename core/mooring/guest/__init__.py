@@ -1,0 +1,1 @@
+"""What runs inside a session, and the way to it."""

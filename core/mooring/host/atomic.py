@@ -1,0 +1,29 @@
+"""Files that are replaced whole: a reader sees the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file with UTF-8 text, mode 0600; a failed write leaves the old content.
+
+    Only for folders that nobody else can write to: links in ``path`` are followed. For a folder
+    that a session can write to, see ``mooring.guest.shared``.
+
+    Raises:
+        OSError: the folder is missing, or the disk is full.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
