@@ -293,7 +293,8 @@ def _import_all() -> None:
     for name in (
         "mooring_cli.main mooring.service mooring.spec.resolve mooring.spec.yamlfile "
         "mooring.images mooring.terminals mooring.gpus mooring.gpus.queue "
-        "mooring.gpus.tickets docker.api.client docker.types docker.errors filelock pydantic yaml platformdirs requests sqlite3 pynvml "
+        "mooring.gpus.tickets docker.api.client docker.types docker.errors "
+        "filelock pydantic yaml platformdirs requests sqlite3 pynvml "
         "rich.console rich.progress mooring_cli.output mooring_cli.options"
     ).split():
         with contextlib.suppress(ImportError):
