@@ -13,9 +13,9 @@ export PYTHON
 
 PY := .venv/bin/python
 SOURCES := hatch_build.py core provisioner server_extension cli tests benchmarks examples docs tools/ensure-engine
-SHELL_SCRIPTS := tools/ensure-env tools/build-panel tools/lock tools/run-tests .ci/run
+SHELL_SCRIPTS := tools/quick tools/ensure-env tools/build-panel tools/lock tools/run-tests .ci/run
 
-.PHONY: help demo lab test check format panel bench docs lock clean env engine panel-if-node
+.PHONY: help demo lab test quick check format panel bench docs lock clean env engine panel-if-node
 
 help: ## list these targets
 	@printf 'mooring: containers declared once, opened as notebook kernels and as shells\n\n'
@@ -32,10 +32,14 @@ lab: engine panel ## open JupyterLab with a session in its panel
 test: engine panel-if-node ## run the whole suite on a real engine
 	@tools/run-tests $(ARGS)
 
+quick: engine ## lint, unit tests, and one session with a kernel: in two minutes
+	@tools/quick $(ARGS)
+
 check: env ## lint, formatting, types: all that needs no engine
 	@$(PY) -m ruff check $(wildcard $(SOURCES))
 	@$(PY) -m ruff format --check $(wildcard $(SOURCES))
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-cache >build/imports.log || { cat build/imports.log; exit 1; }
 	@.venv/bin/shellcheck $(SHELL_SCRIPTS)
 	@.venv/bin/shellcheck --shell=dash $(wildcard core/mooring/guest/*.sh)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from timing import MOORING, row, run, session, timed
 
+from mooring import LaunchOptions
+
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from tests.fakes.gpus import NVML, FakeGpus
 from tests.gpus.observer import engine_client, why_no_requests
@@ -57,14 +59,13 @@ def gpu_start(rounds: int, folder: Path) -> dict[str, Any] | None:
 
 def gpu_create(rounds: int, folder: Path) -> dict[str, Any] | None:
     """The same by a process that is up already, as Jupyter's server is, against docker run."""
-    from mooring.service import Mooring
-    from mooring.spec.resolve import resolve
+    from mooring import Mooring, resolve
 
     mooring = Mooring()
 
     def create(name: str) -> None:
         resolved = resolve(flags={"name": name, "gpus": "1"})
-        mooring.create(resolved, cwd=Path.cwd(), tty=True)
+        mooring.sessions.create(resolved, LaunchOptions(tty=True), cwd=Path.cwd())
 
     try:
         return _against_docker("gpu_create", rounds, folder, create)
@@ -130,7 +131,8 @@ def gpu_claim(rounds: int, folder: Path) -> dict[str, Any] | None:
     """
     if not _possible("gpu_claim"):
         return None
-    from mooring.service import Mooring
+    from mooring.launch.create import queue_of
+    from mooring.sessions.context import Context
 
     with (
         machine(folder, GPUS_FOR_CLAIM) as fake,
@@ -138,33 +140,33 @@ def gpu_claim(rounds: int, folder: Path) -> dict[str, Any] | None:
         crowd(api, fake, SESSIONS_FOR_CLAIM),
     ):
         mine, theirs = [], []
-        mooring = Mooring()
+        ctx = Context()
+        queue = queue_of(ctx)
         for number in range(max(rounds, 7) + 1):
-            took = timed(lambda: claim(mooring))
+            took = timed(lambda: claim(queue))
             listing = timed(lambda: api.containers(filters={"status": ["running"]}))
             if number:
                 mine.append(took)
                 theirs.append(listing)
-        mooring.engine.close()
+        ctx.engine.close()
     return row("gpu_claim", mine, theirs)
 
 
-def claim(mooring: Any) -> None:
-    """Draw a ticket and be granted a whole GPU; then give both back."""
+def claim(queue: Any) -> None:
+    """Enqueue a ticket and be granted a whole GPU; then release both."""
     from mooring.gpus.claims import Request
     from mooring.gpus.tickets import Ticket
-    from mooring.host import paths
 
     ticket = Ticket(
         id="0" * 12,
-        installation=paths.installation_id(),
+        installation=queue.installation,
         user="nobody",
         session="one-more",
         request=Request(1),
         priority=0,
         since=0,
     )
-    with mooring.queue.claim(ticket, tell=lambda text: None, max_wait_s=0.0) as claims:
+    with queue.claim(ticket, tell=lambda text: None, max_wait_s=0.0) as claims:
         assert len(claims) == 1
 
 
@@ -173,7 +175,7 @@ def crowd(api: Any, fake: FakeGpus, count: int) -> Iterator[None]:
     """So many containers that run, and claim a quarter of a GPU each, as sessions do."""
     from docker.types import DeviceRequest
 
-    from mooring.labels import container_name
+    from mooring.engines.labels import container_name
 
     _, container = session("crowd", "--gpus", "0.25", "--", "sleep", "infinity")
     like = api.inspect_container(container)

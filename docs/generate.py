@@ -7,6 +7,7 @@ python docs/generate.py --check    tell which are not current; the exit code is 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import inspect
 import json
@@ -14,18 +15,21 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import typer
 
 import mooring
-from mooring import errors, labels
+from mooring import errors
+from mooring.engines import labels
 from mooring.errors import MooringError, NotSupported
 from mooring.images.images import HOST
 from mooring.kernels import kernelspecs
+from mooring.sessions import folder
 from mooring.sessions import model as session
-from mooring.sessions import record
 from mooring.spec import model as spec
 from mooring.spec import resolve as config
 from mooring.spec.schema import json_schema
@@ -33,7 +37,8 @@ from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
 
-REFERENCE = Path(__file__).resolve().parent / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code: change that, then run `make docs`. -->"
 
 
@@ -100,6 +105,8 @@ def _usage(path: tuple[str, ...], found: Any) -> str:
 
 
 def _metavar(parameter: Any) -> str:
+    if parameter.metavar and ("[" in parameter.metavar or "..." in parameter.metavar):
+        return str(parameter.metavar)  # it says itself what may be left out or repeated
     name = parameter.metavar or parameter.name.upper()
     name = f"{name}..." if parameter.nargs == -1 else name
     return name if parameter.required else f"[{name}]"
@@ -119,9 +126,12 @@ def _options(found: Any) -> list[list[str]]:
     return rows
 
 
+_VALUES = {"int": "N", "int range": "N", "float range": "SECONDS", "path": "PATH"}
+
+
 def _value_name(option: Any) -> str:
     kind = getattr(option.type, "name", "text")
-    return str(option.metavar or {"integer range": "N", "path": "PATH"}.get(kind, "TEXT"))
+    return str(option.metavar or _VALUES.get(kind, "TEXT"))
 
 
 def _anchor(path: tuple[str, ...]) -> str:
@@ -394,24 +404,27 @@ def settings_page() -> str:
     lines += _table(
         ["label", "value"], [[f"`{getattr(labels, key)}`", text] for key, text in LABELS.items()]
     )
-    lines += ["", "## Files of a session", "", *_block(inspect.getdoc(record) or "")]
+    lines += ["", "## Files of a session", "", *_block(inspect.getdoc(folder) or "")]
     guest = Path(mooring.__file__).parent / "guest"
-    clock = (guest / "clock.sh").read_text()
+    lines += ["", "`run/` is `/run/mooring` in the container."]
+    for script, title in GUEST_SCRIPTS.items():
+        text = (guest / script).read_text()
+        start = "# Read from" if "# Read from" in text else "# Written to"
+        lines += ["", f"{title}:", "", "```text", *_between(text, start, "#\n"), "```"]
     lines += [
         "",
-        "In `run/`, which is `/run/mooring` in the container, the clock reads and writes:",
-        "",
-        "```text",
-        *_between(clock, "# Read from R:", "#\n"),
-        "```",
-        "",
-        "and the parent of the kernels:",
+        "The parent of the kernels (`kernelhost.py`):",
         "",
         *_block((guest / "kernelhost.py").read_text().split('"""')[1].split("Requests:")[0]),
     ]
     return "\n".join(lines)
 
 
+GUEST_SCRIPTS = {
+    "init.sh": "The first program of a session, which becomes its command (`init.sh`)",
+    "exec.sh": "What `mooring exec` runs (`exec.sh`)",
+    "clock.sh": "The clock (`clock.sh`)",
+}
 STATES = {
     session.State.PENDING: "It waits for its GPUs, or for its turn.",
     session.State.STARTING: "Being created.",
@@ -505,31 +518,129 @@ def api_page() -> str:
         "```python",
         "import mooring",
         "",
-        "sessions = mooring.Mooring()",
-        'made = sessions.create(mooring.resolve(flags={"command": "sleep 60"}), name="nap")',
-        "print(made.session.state, [session.name for session in sessions.sessions()])",
-        "sessions.remove(made.session)",
+        "client = mooring.Mooring()",
+        'resolved = mooring.resolve(flags={"command": "sleep 60"})',
+        'made = client.sessions.create(resolved, mooring.LaunchOptions(name="nap"))',
+        "print(made.session.state, [session.name for session in client.sessions.list()])",
+        "client.sessions.remove(made.session)",
         "```",
     ]
-    for name in mooring.__all__:
-        thing = getattr(mooring, name)
-        if isinstance(thing, str):
-            continue
-        lines += ["", f"## {name}", "", *_described(thing, name)]
-        if name != "Mooring":
-            continue
-        for method, function in inspect.getmembers(thing, inspect.isfunction):
-            if not method.startswith("_"):
-                lines += ["", f"### {method}", "", *_described(function, method)]
+    names = [name for name in mooring.__all__ if not isinstance(getattr(mooring, name), str)]
+    groups = _grouped(names)
+    lines += ["", *(f"- [{title}](#{_slug(title)})" for title in groups)]
+    for title, members in groups.items():
+        lines += ["", f"## {title}"]
+        for name in members:
+            lines += ["", f"### {name}", "", *_described(getattr(mooring, name), name)]
     return "\n".join(lines)
 
 
+def _grouped(names: list[str]) -> dict[str, list[str]]:
+    """The public names by what they are, the client and its parts first."""
+    groups: dict[str, list[str]] = {title: [] for title in _API_GROUPS}
+    for name in names:
+        groups[_group_of(getattr(mooring, name))].append(name)
+    groups["The client"].sort(key=lambda name: name != "Mooring")
+    return {title: members for title, members in groups.items() if members}
+
+
+_API_GROUPS = ("The client", "The engine", "Errors", "Values", "Functions", "Constants")
+
+
+def _group_of(thing: Any) -> str:
+    thing = inspect.unwrap(thing)
+    if not inspect.isclass(thing):
+        return "Functions" if inspect.isfunction(thing) else "Constants"
+    if thing.__module__.startswith("mooring.client"):
+        return "The client"
+    if thing.__module__.startswith("mooring.engines"):
+        return "The engine"
+    return "Errors" if issubclass(thing, Exception) else "Values"
+
+
+def _slug(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
 def _described(thing: Any, name: str) -> list[str]:
-    function = getattr(thing, "__init__", None) if inspect.isclass(thing) else thing
-    signature = []
-    if not inspect.isclass(thing) or name in ("Mooring", "FakeEngine"):
-        signature = ["```python", f"{name}{_signature(function)}", "```", ""]
-    return [*signature, *_block(inspect.getdoc(thing) or "")]
+    """A public name of the library: what it says of itself, and its members."""
+    thing = inspect.unwrap(thing)
+    if inspect.isfunction(thing):
+        return [*_code(f"{name}{_signature(thing)}"), *_block(inspect.getdoc(thing) or "")]
+    if not inspect.isclass(thing):
+        return [_constant(thing)]
+    lines = [*_code(*_constructor(thing, name)), *_block(_own_doc(thing))]
+    for member, found in _members(thing):
+        lines += ["", f"#### {name}.{member}", "", *_member(member, found)]
+    return lines
+
+
+def _constant(thing: Any) -> str:
+    if isinstance(thing, Path):
+        return f"A path: `{thing if thing.parts[1] == 'etc' else thing.name}`."
+    if isinstance(thing, (tuple, list, frozenset, set)):
+        words = sorted(map(str, thing)) if isinstance(thing, (set, frozenset)) else map(str, thing)
+        return ", ".join(f"`{word}`" for word in words) + "."
+    return f"`{thing!r}`"
+
+
+def _constructor(thing: Any, name: str) -> list[str]:
+    """How an object of a class is made, as it is written there; empty for those that are given."""
+    if issubclass(thing, Enum):
+        return [f"{member} = {json.dumps(member.value)}" for member in thing]
+    if dataclasses.is_dataclass(thing):
+        return [f"{name}({', '.join(_fields(thing))})"]
+    made = vars(thing).get("__init__")
+    if not inspect.isfunction(made) or getattr(thing, "_is_protocol", False):
+        return []
+    parameters = list(inspect.signature(made).parameters)
+    return [] if parameters == ["self", "ctx"] else [f"{name}{_signature(made)}"]
+
+
+def _fields(thing: Any) -> Iterator[str]:
+    for field in dataclasses.fields(thing):
+        if field.init:
+            optional = (
+                field.default is not dataclasses.MISSING
+                or field.default_factory is not dataclasses.MISSING
+            )
+            yield f"{field.name}: {field.type}" + (" = ..." if optional else "")
+
+
+def _own_doc(thing: Any) -> str:
+    """A class's docstring, unless it inherited it."""
+    doc = vars(thing).get("__doc__") or ""
+    written = "" if doc.startswith(f"{thing.__name__}(") else doc  # what dataclass writes
+    return inspect.cleandoc(written)
+
+
+def _members(thing: Any) -> list[tuple[str, Any]]:
+    """The public methods and properties that mooring's own classes define, as they are written."""
+    found: dict[str, Any] = {}
+    for base in reversed(thing.__mro__):
+        if base.__module__.startswith("mooring"):
+            found |= {name: value for name, value in vars(base).items() if name[0] != "_"}
+    kinds = (classmethod, staticmethod, property, cached_property)
+    return [
+        (name, value)
+        for name, value in found.items()
+        if (isinstance(value, kinds) or inspect.isfunction(value)) and inspect.getdoc(value)
+    ]
+
+
+def _member(name: str, found: Any) -> list[str]:
+    if isinstance(found, (property, cached_property)):
+        function = found.fget if isinstance(found, property) else found.func
+        returns = _signature(function).partition(" -> ")[2]
+        shown = f"{name}: {returns}"
+    else:
+        function = getattr(found, "__func__", found)
+        shown = f"{name}{_signature(function)}"
+    return [*_code(shown), *_block(inspect.getdoc(function) or "")]
+
+
+def _code(*lines: str) -> list[str]:
+    return ["```python", *lines, "```", ""] if lines else []
 
 
 def _signature(function: Any) -> str:
@@ -537,7 +648,7 @@ def _signature(function: Any) -> str:
     written = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     if not isinstance(written, ast.FunctionDef):
         raise TypeError(f"{function} is not a plain function")
-    if written.args.args and written.args.args[0].arg == "self":
+    if written.args.args and written.args.args[0].arg in ("self", "cls"):
         del written.args.args[0]
     returns = "" if function.__name__ == "__init__" else f" -> {ast.unparse(written.returns)}"  # type: ignore[arg-type]
     return f"({ast.unparse(written.args)}){returns}"

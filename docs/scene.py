@@ -100,9 +100,10 @@ class _Terminal(io.StringIO):
 @contextlib.contextmanager
 def scene() -> Iterator[Stage]:
     """Set it up, and take it away again; this process's clocks stand still meanwhile."""
-    from mooring.engines.fake import FakeEngine
+    from mooring import FakeEngine
     from mooring.gpus import inventory, usage
-    from mooring.service import Mooring, sessions
+    from mooring.launch import create
+    from mooring.sessions import context, find
 
     with tempfile.TemporaryDirectory(prefix="ms-", dir="/var/tmp") as folder:
         nvml = Path(folder) / "nvml.json"
@@ -119,26 +120,27 @@ def scene() -> Iterator[Stage]:
             mock.patch.object(inventory, "_amd", return_value=()),
             mock.patch("time.time", return_value=NOW),
             mock.patch("time.clock_gettime", return_value=UPTIME),
-            mock.patch.object(usage, "_comm", lambda pid: COMMS.get(pid, "")),
-            mock.patch.object(usage, "_user_of", return_value="dana"),
+            mock.patch.object(usage, "living_name", lambda pid: COMMS.get(pid, "")),
+            mock.patch.object(usage, "owner_name", return_value="dana"),
             mock.patch.object(usage, "container_of", return_value=""),
         ):
             os.environ.pop("NO_COLOR", None)
             os.environ.pop("COLORTERM", None)
             nvml.write_text(json.dumps({"driver": "550.54.15", "devices": _devices()}))
             engine = FakeEngine(images=["scene"], clock=lambda: NOW)
-            user = dataclasses.replace(sessions.caller(), name="alice")
+            user = dataclasses.replace(context.caller(), name="alice")
             with (
-                mock.patch.object(sessions, "caller", return_value=user),
-                mock.patch.object(sessions, "open_engine", return_value=engine),
-                mock.patch.object(Mooring, "_dispatch"),
+                mock.patch.object(context, "caller", return_value=user),
+                mock.patch.object(context, "open_engine", return_value=engine),
+                mock.patch.object(create, "ensure_dispatcher"),
+                mock.patch.object(find, "ensure_dispatcher"),
             ):
                 try:
                     _people_it(engine)
                     yield Stage(engine)
                 finally:
                     while _places:
-                        _places.pop().leave()
+                        _places.pop().remove()
 
 
 @contextlib.contextmanager
@@ -297,7 +299,7 @@ def _started(engine: Any, name: str, labels: dict[str, str], age: float, **more:
 def _labels(
     number: int, name: str, owner: str, installation: str, spec: Any, claims: Any
 ) -> dict[str, str]:
-    from mooring import labels
+    from mooring.engines import labels
     from mooring.gpus.claims import to_label
 
     found = {
@@ -340,27 +342,28 @@ def _session(
     exit_code: int = 0,
 ) -> None:
     """One of alice's: its folder, its container, its history."""
+    from mooring.engines.labels import container_name
     from mooring.gpus.claims import Request, in_words
-    from mooring.host import paths
-    from mooring.labels import container_name
+    from mooring.host.boot import boot_id
+    from mooring.host.paths import Installation
+    from mooring.sessions.folder import SessionFolder
     from mooring.sessions.history import History
-    from mooring.sessions.record import Folder, boot_id
+    from mooring.sessions.record import Identity, RecordState
 
     spec = {"image": image, **spec}
     began = NOW - age
-    folder = Folder.create(
-        _id(number),
-        {
-            "id": _id(number), "name": name, "owner": "alice", "created_at": began,
-            "boot_id": boot_id(), "spec": spec, "changed_at": began,
-        },
-    )  # fmt: skip
-    history = History(paths.state_dir() / "history.db")
+    installation = Installation.here()
+    folder = SessionFolder.create(
+        installation,
+        Identity(id=_id(number), name=name, owner="alice", created_at=began, spec=spec),
+        RecordState(boot_id=boot_id(), changed_at=began),
+    )
+    history = History(installation.history)
     history.session_created(folder.id, name=name, owner="alice", image=image, spec=spec, at=began)
-    wanted = str(Request.from_spec(spec.get("gpus", 0)) or "")
+    wanted = str(Request.of(spec.get("gpus", 0)) or "")
     history.add(folder.id, "requested", "alice", wanted, at=began)
     if waiting:
-        folder.tell_waiting(waiting)
+        folder.write_waiting(waiting)
         if state == "pending":
             folder.mark_queued()
             _places.append(_in_line(engine, folder.id, name, spec))
@@ -370,9 +373,9 @@ def _session(
         because = f"2nd in the queue for {wanted}; held by llama-serve (bob), sweep-06 (alice)"
         history.add(folder.id, "queued", "alice", because, at=began + 1)
         history.add(folder.id, "granted", "alice", in_words(claims), at=began + 95)
-    labels = _labels(number, name, "alice", paths.installation_id(), spec, claims)
+    labels = _labels(number, name, "alice", installation.id, spec, claims)
     container = _started(engine, container_name(name, folder.id), labels, age)
-    folder.update_record(container=container)
+    folder.update_state(container=container)
     history.add(folder.id, "started", "alice", f"image {image}", at=began + 97)
     for kernel, said in (kernels or {}).items():
         (folder.run / "k" / kernel).mkdir()
@@ -381,7 +384,7 @@ def _session(
         (folder.run / "status").write_text(_status(clock, age))
         if "hold" in clock:
             (folder.run / "hold").write_text(f"{UPTIME + clock['hold']:.2f}\n")
-        folder.write_settings(
+        folder.clock.write_settings(
             idle_timeout_s=spec.get("idle_timeout", 0), max_duration_s=spec.get("max_duration", 0)
         )
     folder.mark_ready()
@@ -391,7 +394,7 @@ def _session(
         engine.containers[container].finished_at = NOW - ended
         if end:
             (folder.run / "end").write_text(f"time {NOW - ended:.0f}\n{end}\n")
-        folder.update_record(changed_at=NOW - ended, end_recorded=True)
+        folder.update_state(changed_at=NOW - ended, end_recorded=True)
 
 
 _held: list[Any] = []  # folders in the making: their locks are this process's
@@ -401,13 +404,13 @@ _places: list[Any] = []  # in the queue: so are theirs
 def _in_line(engine: Any, session_id: str, name: str, spec: dict[str, Any]) -> Any:
     """A place of alice's in the queue for GPUs."""
     from mooring.gpus.claims import Request
-    from mooring.gpus.tickets import Ticket, gate_of
-    from mooring.host import paths
+    from mooring.gpus.tickets import Ticket, ticket_queue_of
+    from mooring.host.paths import Installation
 
-    gate, request = gate_of(engine), Request(spec["gpus"])
-    with gate.locked():
-        return gate.draw(
-            Ticket(session_id, paths.installation_id(), "alice", name, request, spec["priority"], 0)
+    ticket_queue, request = ticket_queue_of(engine), Request(spec["gpus"])
+    with ticket_queue.locked():
+        return ticket_queue.enqueue(
+            Ticket(session_id, Installation.here().id, "alice", name, request, spec["priority"], 0)
         )
 
 

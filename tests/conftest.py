@@ -16,15 +16,15 @@ from typing import Any
 import pexpect
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
-from mooring.host import paths
-from mooring.service import Mooring
-from tests.images import busybox_image
-from tests.invariants import leaks, suite_leaks
+from mooring.host.paths import Installation
+from tests.support.images import busybox_image
+from tests.support.invariants import leaks, suite_leaks
 
-pytest_plugins = ["tests.wheel_env"]
+pytest_plugins = ["tests.support.wheel_env"]
 
 # What is measured is what a person has, whose Python keeps what it has compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -100,9 +100,9 @@ def mooring(real_engine: Engine, state: Path) -> Iterator[Mooring]:
     """Mooring on the real engine. What a test leaves is removed; what is left then fails it."""
     service = Mooring(real_engine, actor="tester")
     yield service
-    for session in service.sessions():
-        service.remove(session, force=True)
-    found = leaks(real_engine, state, paths.installation_id())
+    for session in service.sessions.list():
+        service.sessions.remove(session, force=True)
+    found = leaks(real_engine, state, Installation.here().id)
     assert not found, "\n".join(found)
 
 

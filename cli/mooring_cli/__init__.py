@@ -1,1 +1,1 @@
-"""The terminal's door to mooring."""
+"""Mooring's command-line interface."""

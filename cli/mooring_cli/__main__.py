@@ -1,4 +1,4 @@
-"""``python -m mooring_cli``, and the console script ``mooring``."""
+"""Entry point of ``python -m mooring_cli`` and of the console script ``mooring``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 import sys
 from typing import NoReturn
 
-#: Most commands end before they leave garbage worth a collection; those that stay still collect.
+#: Garbage collection threshold: short commands exit before any collection, long ones still collect.
 THRESHOLD = 20_000
 
 
 def main() -> NoReturn:
-    """Run a command and end the process at once: taking the interpreter apart takes 30 ms."""
+    """Run a command and exit without finalizing the interpreter, which would take 30 ms."""
     gc.set_threshold(THRESHOLD)
     from mooring_cli.main import run
 
@@ -30,8 +30,8 @@ def main() -> NoReturn:
         except BrokenPipeError:
             code = 128 + signal.SIGPIPE
         except OSError as error:
-            if not code:  # else it has been told
-                os.write(2, f"error: the output cannot be written: {error.strerror}\n".encode())
+            if not code:  # otherwise an error was already printed
+                os.write(2, f"error: cannot write the output: {error.strerror}\n".encode())
             code = code or 1
     os._exit(code)
 

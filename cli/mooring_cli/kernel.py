@@ -1,4 +1,4 @@
-"""kernel install, list, remove: sessions to pick in a Jupyter client."""
+"""kernel install, list, remove: kernelspecs that start sessions, for Jupyter clients."""
 
 from __future__ import annotations
 
@@ -9,71 +9,81 @@ from typing import Annotated, Any
 
 import typer
 
-from mooring.errors import MooringError, SpecError
+from mooring import MooringError, SpecError
 from mooring_cli import options as opt
-from mooring_cli.output import clean, explain, note, print_json, print_rows
+from mooring_cli.output import clean, note, print_error, print_json, print_rows
+from mooring_cli.spec_flags import (
+    NO_VALUES,
+    Values,
+    plan_with_trust,
+    resolve_spec,
+    spec_flags,
+    with_spec_flags,
+)
 
-app = typer.Typer(help="Kernelspecs: pick a session in JupyterLab.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage kernelspecs, to open sessions in Jupyter clients.", no_args_is_help=True
+)
 
 
 @app.command()
-@opt.with_spec_flags
+@with_spec_flags
 def install(
     file: opt.File = None,
     name: Annotated[
-        str | None, typer.Option(help="The kernelspec's name; default: the spec's or session's.")
+        str | None,
+        typer.Option(help="The kernelspec's name. Default: the spec's or session's."),
     ] = None,
-    display_name: Annotated[str | None, typer.Option(help="What clients show.")] = None,
+    display_name: Annotated[str | None, typer.Option(help="The name that clients show.")] = None,
     session: Annotated[
         str | None,
-        typer.Option(help="All notebooks share the session of this name; default: one each."),
+        typer.Option(help="One session of this name for all notebooks. Default: a session each."),
     ] = None,
     prefix: Annotated[
-        Path | None, typer.Option(help="Into this environment; default: your own folder.")
+        Path | None,
+        typer.Option(help="Install into this environment. Default: your own folder."),
     ] = None,
     sys_prefix: Annotated[
-        bool, typer.Option("--sys-prefix", help="Into the environment that runs mooring.")
+        bool, typer.Option("--sys-prefix", help="Install into the environment that runs mooring.")
     ] = False,
-    values: opt.Values = opt.NO_VALUES,
+    values: Values = NO_VALUES,
 ) -> None:
-    """Install a kernelspec that starts its kernels in sessions of this spec."""
-    from mooring.kernels import kernelspecs
-    from mooring.policy import trust
-    from mooring.service import Mooring
+    """Install a kernelspec whose kernels run in sessions of this spec."""
+    from mooring import Mooring, install_kernelspec, kernelspec_document
 
-    resolved = opt.resolve_spec(file, values)
-    resolved = opt.ask_for_consent(resolved, resolved.project)
-    trust.require(resolved, Mooring().grants(resolved, resolved.project))
-    chosen = name or resolved.spec.name or session
-    if not chosen:
-        raise SpecError("the kernelspec needs a name", "say --name NAME, or name: in the spec")
-    config: dict[str, Any] = {"flags": _portable(opt.spec_flags(values))}
+    resolved = resolve_spec(file, values)
+    Mooring().sessions.require_trust(plan_with_trust(resolved, resolved.project))
+    kernelspec = name or resolved.spec.name or session
+    if not kernelspec:
+        raise SpecError("the kernelspec needs a name", "use --name NAME, or name: in the spec")
+    config: dict[str, Any] = {"flags": _portable(spec_flags(values))}
     if resolved.path:
         config["spec"] = str(resolved.path)
     if session:
         config["session"] = session
     if values.get("profile"):
         config["profile"] = values["profile"]
-    content = kernelspecs.document(
-        display_name=display_name or f"{chosen} (mooring)",
+    content = kernelspec_document(
+        display_name=display_name or f"{kernelspec} (mooring)",
         kernel=resolved.spec.kernel or "python3",
         config=config,
     )
     root = sys.prefix if sys_prefix else (str(prefix) if prefix else None)
-    path = kernelspecs.install(chosen, content, prefix=root, user=root is None)
-    print(chosen)
+    path = install_kernelspec(kernelspec, content, prefix=root, user=root is None)
+    print(kernelspec)
     note(f"written to {path}")
-    note(f"pick it in JupyterLab, or run a script in it: jupyter run --kernel {chosen} FILE.py")
+    note(f"choose it in JupyterLab, or run a script: jupyter run --kernel {kernelspec} FILE.py")
 
 
 @app.command("list")
 def list_(json_: opt.Json = False) -> None:
     """List mooring's kernelspecs."""
-    from mooring.kernels import kernelspecs
 
-    found = kernelspecs.installed()
+    from mooring import installed_kernelspecs
+
+    specs = installed_kernelspecs()
     if json_:
-        print_json([vars(spec) for spec in found])
+        print_json([vars(spec) for spec in specs])
         return
     rows = [
         [
@@ -82,36 +92,36 @@ def list_(json_: opt.Json = False) -> None:
             spec.config.get("spec") or "-",
             spec.config.get("session") or "-",
         ]
-        for spec in found
+        for spec in specs
     ]
     if rows or sys.stdout.isatty():
         cells = [[clean(str(cell)) for cell in row] for row in rows]
         print_rows(["NAME", "SHOWN AS", "SPEC", "SESSION"], cells)
     if not rows:
-        note("no kernelspecs; make one: mooring kernel install -f session.yml")
+        note("no kernelspecs; to install one: mooring kernel install -f session.yml")
 
 
 @app.command()
 def remove(
     names: Annotated[list[str], typer.Argument(help="Names of mooring's kernelspecs.")],
 ) -> None:
-    """Remove kernelspecs; sessions that run go on."""
-    from mooring.kernels import kernelspecs
+    """Remove kernelspecs; running sessions are not affected."""
+    from mooring import remove_kernelspec
 
     failed = False
     for name in names:
         try:
-            kernelspecs.remove(name)
+            remove_kernelspec(name)
             print(name, flush=True)
         except MooringError as error:
-            explain(error)
+            print_error(error)
             failed = True
     if failed:
         raise typer.Exit(1)
 
 
 def _portable(flags: dict[str, Any]) -> dict[str, Any]:
-    """Paths of flags made absolute: the kernelspec is used from anywhere."""
+    """Make the paths in flags absolute, because a kernelspec is used from any folder."""
     for key in ("inputs", "outputs"):
         mounts = []
         for mount in flags.get(key, []):
@@ -122,3 +132,8 @@ def _portable(flags: dict[str, Any]) -> dict[str, Any]:
         if mounts:
             flags[key] = mounts
     return flags
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    parent.add_typer(app, name="kernel")

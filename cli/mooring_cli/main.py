@@ -1,56 +1,98 @@
-"""The command line: parses, calls the core, prints. Heavy imports stand where they are used."""
+"""The command line: parse arguments, call the core and print; commands are imported lazily."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator, MutableMapping
 from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import mooring
-from mooring.errors import MooringError
-from mooring_cli import (
-    attaching,
-    describing,
-    editors,
-    gpus,
-    habits,
-    inside,
-    kernel,
-    later,
-    lifecycle,
-    look,
-    running,
-    settings,
-    telling,
-    top,
-    transfer,
-)
-from mooring_cli.joining import heeded
-from mooring_cli.options import FAILED
+from mooring import MooringError
 
 USAGE, INTERRUPTED = 2, 130
-REMOTE = ("run", "exec", "attach")  # whose other exit codes are the remote command's
+REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote command
+
+# In the order of --help. A command is in the module of its name, except those in ELSEWHERE.
+COMMANDS = (
+    "create", "start", "stop", "rm", "hold", "update", "trust", "run", "exec", "logs", "attach",
+    "terminals", "cp", "port-forward", "code", "ps", "describe", "events", "why", "gpus", "top",
+    "doctor", "save", "build", "push", "kernel", "config",
+)  # fmt: skip
+ELSEWHERE = dict.fromkeys(("save", "build", "push"), "unsupported")
+
+
+class Commands(MutableMapping[str, Any]):
+    """The commands by name, each built on first access.
+
+    Building all commands, with their imports, takes 40 ms longer than building one.
+    """
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        if name not in self._built:
+            module = importlib.import_module(
+                f"mooring_cli.{ELSEWHERE.get(name, name).replace('-', '_')}"
+            )
+            part = typer.Typer(add_completion=False, rich_markup_mode=None)
+            module.register(part)
+            built: Any = typer.main.get_command(part)  # a group, unless it has a single command
+            self._built.update(getattr(built, "commands", {name: built}))
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._built[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._built[name]
+
+
+class LazyGroup(TyperGroup):
+    """The ``mooring`` command: a group whose subcommands are ``Commands``."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in order; unlike Typer's method, this builds no command."""
+        return list(self.commands)
+
 
 app = typer.Typer(
+    cls=LazyGroup,
     name="mooring",
     help="Declare a GPU container once; open it as a notebook kernel or as a shell.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waited too long, 130 Ctrl-C. An attached "
-    "create, run, exec and attach return the remote command's own; run, exec and attach 125 when "
-    "mooring itself failed.",
+    epilog="Exit codes: 0 success, 1 failure, 2 wrong usage, 3 timed out, 130 interrupted by "
+    "Ctrl-C. create, run, exec and attach return the exit code of the command they are attached "
+    "to; run, exec and attach return 125 when mooring itself fails.",
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"mooring {mooring.__version__}")
         raise typer.Exit()
 
@@ -58,48 +100,36 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and leave."
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Tell what is done, on stderr."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log to standard error."),
 ) -> None:
     logging.basicConfig(
         format="%(levelname)s %(name)s: %(message)s",
         level=logging.DEBUG if verbose else logging.WARNING,
     )
-    for noisy in ("urllib3", "docker", "asyncio", "filelock"):
+    for noisy in ("urllib3", "docker", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.INFO)
 
 
-lifecycle.register(app)
-running.register(app)
-inside.register(app)
-attaching.register(app)
-transfer.register(app)
-editors.register(app)
-look.register(app)
-describing.register(app)
-telling.register(app)
-gpus.register(app)
-top.register(app)
-settings.register(app)
-later.register(app)
-app.add_typer(kernel.app, name="kernel")
-app.add_typer(settings.config, name="config")
-
-
 def run() -> None:
-    """The console script: one ``error:`` line and a ``hint:`` for whatever goes wrong."""
-    _keep_standard_streams()
-    for number in heeded(signal.SIGTERM, signal.SIGHUP):
-        # so that what was begun is taken back, and a raw terminal is put right
-        signal.signal(number, _leave)
+    """Run the console script; an error is printed as an ``error:`` and optionally a ``hint:`` line.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    _open_standard_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            # unwind the stack, to clean up and to restore a terminal in raw mode
+            signal.signal(number, _exit)
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except SystemExit as leaving:
-        # the parser leaves so when the reader of our output has gone: `mooring ps | head -1`
-        if not isinstance(leaving.__context__, BrokenPipeError):
+    except SystemExit as error:
+        # raised by the parser if the output's pipe is closed: `mooring ps | head -1`
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
         code = 128 + signal.SIGPIPE
     except Exception as error:
@@ -107,12 +137,12 @@ def run() -> None:
     sys.exit(code)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _keep_standard_streams() -> None:
-    """Open what the caller closed (``<&-``): a socket that took its number would be read as it."""
+def _open_standard_streams() -> None:
+    """Open closed standard streams (``<&-``), whose numbers a socket could otherwise get."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -124,27 +154,27 @@ def _keep_standard_streams() -> None:
 
 
 def _report(error: Exception) -> int:
-    """Tell what happened on standard error; returns the exit code."""
-    from mooring_cli.output import explain
+    """Print an error to standard error and return the exit code."""
+    from mooring_cli.output import FAILED, print_error
 
     if isinstance(error, MooringError):
-        explain(error)
+        print_error(error)
         return error.exit_code
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = error.filename or "the output cannot be written"
-        explain(MooringError(f"{what}: {error.strerror}"))
+        what = error.filename or "cannot write the output"
+        print_error(MooringError(f"{what}: {error.strerror}"))
         return 1
-    if isinstance(error, typer.Abort):  # Ctrl-C or the end of input at a question
+    if isinstance(error, typer.Abort):  # Ctrl-C or end of input at a prompt
         return INTERRUPTED
-    if hasattr(error, "format_message"):  # the parser's; its module differs between versions
+    if hasattr(error, "format_message"):  # a parser error; its module differs between versions
         return _report_usage(error)
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).exception("internal error")
     what = " ".join(str(error).split())
-    explain(
+    print_error(
         MooringError(
             f"internal error: {type(error).__name__}: {what}",
-            f"this is a bug in mooring; its trace: mooring -v {' '.join(sys.argv[1:])}",
+            f"this is a bug in mooring; for a traceback: mooring -v {' '.join(sys.argv[1:])}",
         )
     )
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
@@ -152,17 +182,19 @@ def _report(error: Exception) -> int:
 
 
 def _report_usage(error: Exception) -> int:
-    from mooring_cli.output import explain
+    """Print a parser error, with a hint for options of other systems; return the exit code."""
+    from mooring_cli import option_hints
+    from mooring_cli.output import print_error
 
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()  # type: ignore[attr-defined]
         return USAGE
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "mooring"
-    hint = habits.pointer(command.rpartition(" ")[2], getattr(error, "option_name", ""))
+    hint = option_hints.pointer(command.rpartition(" ")[2], getattr(error, "option_name", ""))
     if hint:
         error.possibilities = None  # type: ignore[attr-defined]
     message = error.format_message()  # type: ignore[attr-defined]
     text = " ".join(message.split()).rstrip(".")
-    explain(MooringError(text[:1].lower() + text[1:], hint or f"see: {command} --help"))
+    print_error(MooringError(text[:1].lower() + text[1:], hint or f"see: {command} --help"))
     return int(getattr(error, "exit_code", USAGE))

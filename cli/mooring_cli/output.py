@@ -1,48 +1,51 @@
-"""How things look: errors, colours, widths, tables. Coloured only where a person watches."""
+"""Print errors, notes, tables and values; colours are used only on terminals."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mooring.errors import MooringError
+from mooring import MooringError
 
-# Of the 256 fixed colours those of middle brightness: each stands out at 3 : 1 or better from
-# white, from black and from what themes have for them. The sixteen others are the theme's, and
-# many a light one has a yellow that nobody can read. No faint text, for the same reason.
+FAILED = 125  # exit code for mooring's own errors in commands that return the remote exit code
+
+# Colours of medium brightness among the 256 fixed ones: each has a contrast of at least 3:1 with
+# white, with black and with common themes' backgrounds. The first sixteen colours depend on the
+# theme, and yellow is unreadable in many light themes. For the same reason no text is faint.
 COLOURS = {"good": 28, "busy": 130, "bad": 196, "odd": 133, "quiet": 243}
 _SIXTEEN = {"good": 32, "busy": 35, "bad": 31, "odd": 35}
 _TABS = str.maketrans("\n\t", "  ")
 NARROWEST = 20
-_MOST = 1 << 62
+_LARGEST = 1 << 62
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def clean(text: str) -> str:
-    """Text of others, without control characters: it must not drive the reader's terminal."""
+    """Replace control characters in untrusted text, which could control the user's terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 def one_line(text: object) -> str:
-    """The same on one line, as a table's cell needs it."""
+    """Apply ``clean`` and replace line breaks and tabs with blanks, for a table's cell."""
     return clean(str(text)).translate(_TABS)
 
 
-def explain(error: MooringError) -> None:
-    """One ``error:`` line and one ``hint:`` line on standard error."""
+def print_error(error: MooringError) -> None:
+    """Print an ``error:`` line and, if the error has a hint, a ``hint:`` line to standard error."""
     print(f"{paint('error:', 'bad', sys.stderr)} {clean(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"{paint('hint:', 'quiet', sys.stderr)} {clean(error.hint)}", file=sys.stderr)
 
 
 def note(text: str, *, raw: bool = False) -> None:
-    """A line for the person, beside the output: on standard error.
+    """Print a line to standard error, separate from the command's output.
 
     Args:
-        raw: the terminal is, and the cursor stands anywhere: it returns before and after.
+        text: the line.
+        raw: whether the terminal is in raw mode, which requires explicit carriage returns.
     """
     line = paint(clean(text), "quiet", sys.stderr)
     print(f"\r\n{line}\r" if raw else line, file=sys.stderr)
@@ -52,15 +55,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
+def print_chunks(chunks: Iterable[bytes]) -> None:
+    """Write bytes to standard output, unchanged and unbuffered."""
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
 # colours
 
 
 def paint(text: str, style: str, stream: Any = None) -> str:
-    """Text in a colour of ``COLOURS`` or in ``bold``; as it is where nobody sees colours.
+    """Return text with the escape sequences of a style, or unchanged if colours are disabled.
 
     Args:
-        style: empty for none.
-        stream: where it is going to be printed; default is standard output.
+        text: the text.
+        style: a key of ``COLOURS``, or ``bold``; empty for none.
+        stream: the stream that it will be printed to; default: standard output.
     """
     if not text or not style or not _coloured(stream or sys.stdout):
         return text
@@ -74,7 +85,7 @@ def paint(text: str, style: str, stream: Any = None) -> str:
 
 
 def _coloured(stream: Any) -> bool:
-    """Whether its reader wants colours (https://no-color.org) and can see them."""
+    """Return whether the stream is a terminal with colours and NO_COLOR (no-color.org) is unset."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return bool(stream.isatty())
@@ -88,15 +99,15 @@ def _knows_256() -> bool:
 # widths
 
 
-def columns() -> int:
-    """How many columns the reader's terminal has."""
+def terminal_width() -> int:
+    """Return the terminal's width in columns, at least ``NARROWEST``."""
     import shutil
 
     return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 def width_of(text: str) -> int:
-    """How many columns a text takes: two for a wide character, none for an accent."""
+    """Return the width of a text in columns: two for a wide character, zero for a combining one."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -108,7 +119,7 @@ def width_of(text: str) -> int:
 
 
 def fitted(text: str, width: int) -> str:
-    """A text of exactly that many columns: filled with blanks, or cut, with an ellipsis."""
+    """Return a text of exactly ``width`` columns: padded with blanks, or cut with an ellipsis."""
     taken = width_of(text)
     if taken > width:
         while text and taken > width - 1:
@@ -117,11 +128,10 @@ def fitted(text: str, width: int) -> str:
     return text + " " * (width - taken)
 
 
-# tables
+# tables, without rich: importing it takes 21 ms, an eighth of the run time of `mooring ps`
 
-# Which column gives way, and down to how many characters; 0: it is left out
-Giving = Sequence[tuple[str, int]]
-Painter = Callable[[int, str, str], str]
+# The columns to shrink, in this order, each with its minimum width; 0: the column is omitted
+ShrinkOrder = Sequence[tuple[str, int]]
 
 
 def print_rows(
@@ -129,19 +139,21 @@ def print_rows(
     rows: Sequence[Sequence[str]],
     style: Callable[[int, int], str] = lambda row, column: "",
     *,
-    give: Giving = (),
+    shrink: ShrinkOrder = (),
     right: Sequence[str] = (),
 ) -> None:
-    """Aligned columns. On a terminal a row fits a line; elsewhere nothing is cut.
+    """Print a table; rows are shortened to fit on a terminal, but not elsewhere.
 
     Args:
-        style: of a cell, by the numbers of its row and its column; see ``paint``.
-        give: which columns give way to the others on a narrow terminal, the first ones first.
-            When that is not enough, and without, the widest is shortened; the first column last.
-        right: heads of columns of numbers.
+        heads: the headers of the columns.
+        rows: the cells of each row.
+        style: returns a cell's style for ``paint`` from the indices of its row and its column.
+        shrink: the columns to shrink on a narrow terminal. If that is not enough, the widest column
+            is shortened repeatedly, the first column last.
+        right: headers of the columns to align right.
     """
-    width = columns() if sys.stdout.isatty() else 0
-    for line in lines_of(heads, rows, style, give=give, right=right, width=width):
+    width = terminal_width() if sys.stdout.isatty() else 0
+    for line in lines_of(heads, rows, style, shrink=shrink, right=right, width=width):
         print(line)
 
 
@@ -150,15 +162,19 @@ def lines_of(
     rows: Sequence[Sequence[str]],
     style: Callable[[int, int], str] = lambda row, column: "",
     *,
-    give: Giving = (),
+    shrink: ShrinkOrder = (),
     right: Sequence[str] = (),
     width: int = 0,
 ) -> Iterator[str]:
-    """``print_rows``, line by line; ``width`` is the most columns of one, 0 for any number."""
+    """Yield the lines of a table; other arguments as for ``print_rows``.
+
+    Args:
+        width: maximum width of a line, in columns; 0 for no limit.
+    """
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(width_of(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     if width:
-        _squeeze(heads, widths, give, width)
+        _shrink(heads, widths, shrink, width)
     shown = [i for i, taken in enumerate(widths) if taken]
 
     def line(cells: Sequence[str], painted: Callable[[int], str]) -> str:
@@ -176,16 +192,16 @@ def lines_of(
         yield line(row, lambda i, number=number: style(number, i))  # type: ignore[misc]
 
 
-def _squeeze(heads: Sequence[str], widths: list[int], give: Giving, room: int) -> None:
-    """Take from the columns' widths until a line has room; 0 leaves a column out."""
-    wanted = list(widths)
+def _shrink(heads: Sequence[str], widths: list[int], order: ShrinkOrder, room: int) -> None:
+    """Reduce the columns' widths in place until a line fits; width 0 omits a column."""
+    natural = list(widths)
 
     def excess() -> int:
         shown = [taken for taken in widths if taken]
         return sum(shown) + 2 * (len(shown) - 1) - room
 
-    giving = [(heads.index(head), least) for head, least in give if head in heads]
-    for at, least in giving:
+    shrinking = [(heads.index(head), least) for head, least in order if head in heads]
+    for at, least in shrinking:
         over = excess()
         if over <= 0:
             break
@@ -197,38 +213,44 @@ def _squeeze(heads: Sequence[str], widths: list[int], give: Giving, room: int) -
             if widths[widest] <= least:
                 break
             widths[widest] -= 1
-    for at, _ in reversed(giving):  # what the last column left was more than was needed
+    for at, _ in reversed(shrinking):  # omitting a column may have freed more than needed
         if widths[at]:
-            widths[at] = min(wanted[at], widths[at] - excess())
+            widths[at] = min(natural[at], widths[at] - excess())
 
 
 # values
 
 
 def value_text(key: str, value: object) -> str:
-    """A value of a spec as a person writes it: ``30m``, ``16 GiB``, ``-`` for nothing."""
-    from mooring.spec.units import format_duration, format_size
+    """Format a value of a spec as in a spec file: ``30m``, ``16 GiB``; ``-`` for none."""
+    from mooring import format_duration, format_size
 
-    if isinstance(value, (int, float)) and 0 <= value <= _MOST:  # others' labels hold anything
+    if (
+        isinstance(value, (int, float)) and 0 <= value <= _LARGEST
+    ):  # labels of foreign containers may have any value
         if key in ("idle_timeout", "max_duration"):
             return format_duration(value) if value else "never"
         if key in ("memory", "shm", "record"):
             return format_size(int(value)) if value else "off"
     if value is None or value in ([], {}, ()):
         return "-"
-    if isinstance(value, (bool, list, dict)):  # as it may stand in YAML
-        return json.dumps(_without_nothing(value), ensure_ascii=False)
+    if isinstance(value, (bool, list, dict)):  # JSON is valid YAML
+        return json.dumps(_without_nulls(value), ensure_ascii=False)
     return str(value)
 
 
-def _without_nothing(value: object) -> object:
+def _without_nulls(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _without_nothing(one) for key, one in value.items() if one is not None}
-    return [_without_nothing(one) for one in value] if isinstance(value, list) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def size_text(size_bytes: int | None) -> str:
-    """Bytes in the binary unit that suits them, in three digits: ``61.2 GiB``, ``512 MiB``."""
+    """Format a size with a suitable binary unit and up to three digits, as in ``61.2 GiB``.
+
+    Args:
+        size_bytes: the size in bytes; None is formatted as ``-``.
+    """
     if size_bytes is None:
         return "-"
     value, unit = float(size_bytes), ""
@@ -241,7 +263,7 @@ def size_text(size_bytes: int | None) -> str:
 
 
 def part_text(part_bytes: int, size_bytes: int) -> str:
-    """So many bytes of so many, in the unit of the latter: ``61.4 / 80 GiB``."""
+    """Format a part of a size and the size, both in the size's unit: ``61.4 / 80 GiB``."""
     whole = size_text(size_bytes)
     unit = whole.rpartition(" ")[2]
     part = part_bytes / 1024 ** _UNITS.index(unit)
@@ -249,10 +271,33 @@ def part_text(part_bytes: int, size_bytes: int) -> str:
     return f"{text.removesuffix('.0')} / {whole}"
 
 
-def in_pages(text: str) -> None:
-    """Print it; through a pager if it is longer than the reader's terminal, as git does.
+def print_value(start: str, value: str, style: str = "") -> None:
+    """Print a value after a label; on a terminal long values wrap with a hanging indent.
 
-    ``PAGER`` is the pager; set to nothing, or to ``cat``, there is none.
+    Args:
+        start: the label, including the blanks after it.
+        value: may have several lines; ``-`` is printed for an empty value.
+        style: the value's style for ``paint``.
+    """
+    room = terminal_width() - width_of(start) if sys.stdout.isatty() else 0
+    texts = value.splitlines() or ["-"]
+    if 0 < room < max(map(width_of, texts)):
+        texts = [part for text in texts for part in wrapped(text, max(room, 20)) or [""]]
+    for number, text in enumerate(texts):
+        print(((start if number == 0 else " " * width_of(start)) + paint(text, style)).rstrip())
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Wrap a text between words into lines; words with hyphens are not broken."""
+    import textwrap
+
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def print_in_pages(text: str) -> None:
+    """Print a text, through a pager if it is longer than the terminal, as git does.
+
+    ``PAGER`` sets the pager; empty or ``cat`` means none.
     """
     import shlex
     import shutil
@@ -264,10 +309,10 @@ def in_pages(text: str) -> None:
     if not longer or not pager or pager[0] == "cat" or shutil.which(pager[0]) is None:
         print(text, end="", flush=True)
         return
-    # as git: leave if it fits, keep colours, and let the text stand afterwards
+    # as git sets it: exit if the text fits, keep colours, and leave the text on the screen
     environ = {"LESS": "FRX", **os.environ}
     with subprocess.Popen(pager, stdin=subprocess.PIPE, env=environ, text=True) as running:
         try:
             running.communicate(text)
-        except KeyboardInterrupt:  # the pager's own business
+        except KeyboardInterrupt:  # the pager handles it
             running.wait()

@@ -1,33 +1,33 @@
-"""Every failure that mooring explains, in one tree.
+"""The exception hierarchy of mooring.
 
 MooringError
-├── SpecError            the declaration is wrong (exit code 2 on the command line)
-│   └── CommandError         its command is not there, or cannot be run (127 or 126, as a shell's)
-├── ConsentRequired      the declaration asks for something that its reader must allow first
-├── PolicyError          refused whatever the user says: by mooring, or by the administrator
-├── NotSupported         a key or a flag that this version cannot honour yet
-├── EngineError          the engine said no
-│   ├── EngineUnavailable    no engine answers; nothing is known of its sessions
-│   ├── PortTaken            a port that was to be published is held by somebody
-│   └── ImageError           no such image, a pull or an import that failed
-├── NoCapacity           more GPUs than there are, or than one may have
+├── SpecError            the spec is invalid (exit code 2 on the command line)
+│   └── CommandError         its command is not found or not executable (exit code 127 or 126)
+├── TrustRequired        a spec file uses something outside its folder and is not trusted yet
+├── PolicyError          refused for every user, by mooring or by the administrator's policy
+├── NotSupported         a key or flag that this version or this engine does not support
+├── EngineError          the engine refused the request
+│   ├── EngineUnavailable    the engine does not answer; the state of its sessions is unknown
+│   ├── PortTaken            a port to be published is in use
+│   └── ImageError           no such image, or its pull or import failed
+├── NoCapacity           more GPUs than the machine has, or than the user may have
 ├── SessionNotFound
-├── SessionExists        the name is taken
-├── SessionStateError    the session is not in a state that allows this
-├── SessionTimeout       waited too long (exit code 3)
-├── Cancelled            somebody stopped a session while it was being created
-└── KernelError          a kernel did not start, or died
+├── SessionExists        the name is in use
+├── SessionStateError    the session is not in a state that allows the request
+├── SessionTimeout       a timeout expired (exit code 3)
+├── Cancelled            a session was stopped or removed while it was being created
+└── KernelError          a kernel did not start, died, or cannot be reached
 """
 
 from __future__ import annotations
 
 
 class MooringError(Exception):
-    """Something mooring can explain.
+    """Base class of mooring's exceptions.
 
     Args:
-        message: one line, without a trailing full stop, that says what is wrong.
-        hint: one line that says what to do about it; empty when there is nothing to do.
+        message: one line that describes the problem, without a trailing full stop.
+        hint: one line that suggests a remedy; empty if there is none.
     """
 
     exit_code = 1
@@ -39,7 +39,7 @@ class MooringError(Exception):
 
     @property
     def code(self) -> str:
-        """A stable name for programs: the class's own name in snake case."""
+        """A stable identifier for programs: the class name in snake case."""
         name = type(self).__name__
         return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
 
@@ -48,16 +48,16 @@ class MooringError(Exception):
 
 
 class SpecError(MooringError):
-    """The declaration is wrong: a key, a value, a file."""
+    """The spec is invalid: a key, a value or a file."""
 
     exit_code = 2
 
 
 class CommandError(SpecError):
-    """The session's command is not there, or is nothing that can be run.
+    """The session's command is not found or not executable.
 
     Args:
-        found: whether there is something of that name.
+        found: True if it exists but cannot be executed (exit code 126); False gives 127.
     """
 
     exit_code = 127
@@ -67,33 +67,35 @@ class CommandError(SpecError):
         self.exit_code = 126 if found else 127
 
 
-class ConsentRequired(MooringError):
-    """The declaration grants more than its own folder, and nobody has allowed that yet."""
+class TrustRequired(MooringError):
+    """A spec file uses something outside its folder, and the user has not allowed that."""
+
+    code = "consent_required"  # clients of the REST API depend on this name
 
 
 class PolicyError(MooringError):
-    """Refused for everyone: it would give the host away, or the administrator's policy says no."""
+    """Refused for every user: it would expose the host, or the administrator's policy denies it."""
 
 
 class NotSupported(MooringError):
-    """Known, named, and not in this version or on this engine."""
+    """A known feature that this version or this engine does not support."""
 
     exit_code = 2
 
 
 class EngineError(MooringError):
-    """The engine answered, and refused."""
+    """The engine refused a request."""
 
 
 class EngineUnavailable(EngineError):
-    """The engine did not answer: the state of its sessions is unknown."""
+    """The engine did not answer; the state of its sessions is unknown."""
 
 
 class PortTaken(EngineError):
-    """A port of this machine that was to be published is held by somebody.
+    """A port of this machine that is to be published is in use.
 
     Args:
-        port: its number.
+        port: the port number; 0 if unknown.
     """
 
     def __init__(self, message: str, hint: str = "", *, port: int = 0) -> None:
@@ -102,11 +104,11 @@ class PortTaken(EngineError):
 
 
 class ImageError(EngineError):
-    """No such image, or it cannot be pulled, imported or used for this."""
+    """The image does not exist, or cannot be pulled, imported or used for the session."""
 
 
 class NoCapacity(MooringError):
-    """What was asked for can never be had here, however long one waits."""
+    """The request exceeds the machine's or the user's limits, so waiting cannot satisfy it."""
 
 
 class SessionNotFound(MooringError):
@@ -114,7 +116,7 @@ class SessionNotFound(MooringError):
 
 
 class SessionExists(MooringError):
-    """Another session has that name."""
+    """Another session already has that name."""
 
 
 class SessionStateError(MooringError):
@@ -122,14 +124,14 @@ class SessionStateError(MooringError):
 
 
 class SessionTimeout(MooringError):
-    """What was waited for did not happen in time."""
+    """A timeout expired before the awaited event."""
 
     exit_code = 3
 
 
 class Cancelled(MooringError):
-    """A session was stopped or removed before it ran; nothing of it is left."""
+    """A session was stopped or removed before it ran; nothing remains of it."""
 
 
 class KernelError(MooringError):
-    """A kernel did not start or cannot be reached."""
+    """A kernel did not start, died, or cannot be reached."""

@@ -22,10 +22,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from mooring.engines import open_engine
-from mooring.errors import MooringError
-from mooring.kernels import kernelspecs
-from mooring.sessions.record import Folder
+from mooring import Mooring, MooringError, installed_kernelspecs
 
 HERE = Path(__file__).resolve().parent
 SPEC = HERE / "session.yml"
@@ -165,11 +162,13 @@ def alone() -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StepFailed("another demonstration is running") from None
-        open_engine().info()
-        strangers = [f for f in sessions() if f.record().get("project") != str(HERE)]
-        if strangers:
+        mooring = Mooring()
+        mooring.engine.info()
+        ours = str(HERE)
+        named = [session for session in mooring.sessions.list() if session.name == NAME]
+        if any(mooring.records.project_folder(session) != ours for session in named):
             raise StepFailed(f"you have a session named {NAME}; this would use its name")
-        if any(Path(found.config.get("spec", "")) != SPEC for found in specs()):
+        if any(Path(file) != SPEC for file in spec_files()):
             raise StepFailed(f"you have a kernelspec named {NAME}; this would use its name")
         yield
 
@@ -187,21 +186,18 @@ def cleaned_up() -> Iterator[None]:
 
 
 def clean_up() -> None:
-    if any(True for _ in sessions()):
+    if NAME in Mooring().records.names():
         # what was never finished goes by looking at it, and is then not there to be removed
         done = subprocess.run(["mooring", "rm", "-f", NAME], capture_output=True, text=True)
-        if done.returncode and any(True for _ in sessions()):
+        if done.returncode and NAME in Mooring().records.names():
             raise StepFailed(done.stderr.strip())
-    if specs():
+    if spec_files():
         subprocess.run(["mooring", "kernel", "remove", NAME], stdout=subprocess.DEVNULL)
 
 
-def sessions() -> Iterator[Folder]:
-    return (folder for folder in Folder.all() if folder.record().get("name") == NAME)
-
-
-def specs() -> list[kernelspecs.Installed]:
-    return [spec for spec in kernelspecs.installed() if spec.name == NAME]
+def spec_files() -> list[str]:
+    """The spec file of each kernelspec of that name."""
+    return [found.config.get("spec", "") for found in installed_kernelspecs() if found.name == NAME]
 
 
 def shown(path: Path) -> str:

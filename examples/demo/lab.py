@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mooring.kernels import kernelspecs
+from mooring import install_kernelspec, kernelspec_document
 
 HERE = Path(__file__).resolve().parent
 NAME = "lab"
@@ -52,9 +52,9 @@ def lay_out(work: Path) -> None:
         content["metadata"]["kernelspec"] = {"name": NAME, "display_name": f"session {NAME}"}
         notebook.write_text(json.dumps(content, indent=1) + "\n")
     os.environ["JUPYTER_PATH"] = str(work / ".jupyter" / "share" / "jupyter")
-    kernelspecs.install(
+    install_kernelspec(
         NAME,
-        kernelspecs.document(
+        kernelspec_document(
             display_name=f"session {NAME}",
             kernel="python3",
             config={"spec": str(work / "session.yml"), "session": NAME},

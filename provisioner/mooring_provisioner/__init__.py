@@ -1,1 +1,1 @@
-"""Jupyter's door to mooring: a kernel provisioner."""
+"""Mooring for Jupyter clients: a kernel provisioner, and a launcher for clients without one."""

@@ -1,6 +1,6 @@
-"""The web's door to mooring: a REST API, a stream of what happens, metrics and an audit trail.
+"""Jupyter Server extension: a REST API, an event stream, metrics and an audit log.
 
-An extension of Jupyter Server; ``app.MooringExtension`` holds its settings.
+``app.MooringExtension`` defines its settings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
-    """Asked by Jupyter Server when it starts."""
+    """Return the extension's entry point; called by Jupyter Server."""
     from mooring_server_extension.app import MooringExtension
 
     return [{"module": "mooring_server_extension", "app": MooringExtension}]

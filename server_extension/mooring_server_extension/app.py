@@ -1,26 +1,24 @@
-"""Mooring in Jupyter Server: its settings, and what it sets up and takes down."""
+"""The extension application: its settings, its parts, and its startup and shutdown."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float
 
-from mooring.engines.base import EngineInfo
-from mooring.errors import EngineUnavailable, MooringError
-from mooring.service import Mooring
-from mooring_server_extension import audit, handlers, metrics
-from mooring_server_extension.answers import JupyterSide, jupyter_side
-from mooring_server_extension.gpus import Gpus
+from mooring import Mooring
+from mooring_server_extension import audit, metrics, routes
+from mooring_server_extension.context import SETTING, ServerContext
+from mooring_server_extension.engine_probe import EngineProbe
+from mooring_server_extension.gpu_usage import GpuUsage
 from mooring_server_extension.metrics import Metrics
+from mooring_server_extension.pools import Pools
+from mooring_server_extension.responses import JupyterView, jupyter_view
 from mooring_server_extension.survival import Survival
-from mooring_server_extension.threads import Threads
-from mooring_server_extension.watcher import PATIENCE_S, Watcher
+from mooring_server_extension.watcher import Watcher
 
 
 class MooringExtension(ExtensionApp):
@@ -31,54 +29,56 @@ class MooringExtension(ExtensionApp):
     on_shutdown = Enum(
         ("detach", "stop"),
         default_value="detach",
-        help="What becomes of running kernels when the server is shut down: detach leaves them"
+        help="What happens to running kernels when the server is shut down: detach leaves them"
         " for the next server to adopt, stop ends them.",
     ).tag(config=True)
     adopt = Bool(
-        True, help="Take up the kernels that an earlier server has left, when this one starts."
+        True, help="Adopt the kernels that an earlier server has left, when this one starts."
     ).tag(config=True)
     refresh_s = Float(
         2.0,
         min=0.1,
-        help="Seconds between two looks at the sessions while a client listens; none listens,"
-        " none looks.",
+        help="Seconds between two queries of the sessions while a client listens to the stream;"
+        " without listeners there are none.",
     ).tag(config=True)
 
-    root: Path
-    mooring: Mooring
-    threads: Threads
-    stopping: threading.Event  # creations that run are then given up
+    context: ServerContext
     survival: Survival
-    gpus: Gpus
-    metrics: Metrics
-    watcher: Watcher
-    _asked: Future[EngineInfo] | None = None  # one question to the engine at a time
 
     def initialize_settings(self) -> None:
-        """Called once, when the server has its managers."""
-        self.root = Path(self._server.root_dir).resolve()
-        self.mooring = Mooring()
-        self.threads = Threads()
-        self.stopping = threading.Event()
-        self.survival = Survival(self._server, self.mooring, self.threads)
-        self.gpus = Gpus(self.mooring, lambda look: self.threads.submit("look", look))
-        self.metrics = Metrics(
-            self.mooring, self.gpus, lambda look: self.threads.submit("look", look)
+        """Create the parts of the extension; called once, after the server's managers exist."""
+        server = self._server
+        root = Path(server.root_dir).resolve()
+        mooring, pools = Mooring(), Pools()
+        gpus = GpuUsage(mooring, lambda query: pools.submit("look", query))
+        figures = Metrics(mooring, gpus, lambda query: pools.submit("look", query))
+
+        def jupyter() -> JupyterView:
+            return jupyter_view(root, server.kernel_manager, server.session_manager)
+
+        self.context = self.settings[SETTING] = ServerContext(
+            root=root,
+            mooring=mooring,
+            pools=pools,
+            stopping=threading.Event(),
+            engine=EngineProbe(mooring, pools),
+            gpus=gpus,
+            watcher=Watcher(mooring, pools, jupyter, figures, self.refresh_s),
+            jupyter=jupyter,
         )
-        metrics.publish(self.metrics)
-        self.watcher = Watcher(
-            self.mooring, self.threads, self._jupyter, self.metrics, self.refresh_s
-        )
+        self.survival = Survival(server, mooring, pools)
+        metrics.publish(figures)
 
     def initialize_handlers(self) -> None:
-        """Called once, after the settings."""
+        """Register the routes and the audit schema; called once, after ``initialize_settings``."""
         audit.register(self._server.event_logger)
-        self.handlers.extend([*handlers.ROUTES, handlers.NOWHERE])
+        self.handlers.extend([*routes.ROUTES, routes.FALLBACK])
 
     def initialize(self) -> None:  # type: ignore[override]  # as ExtensionApp's own
-        """Called when the server is complete, and does not listen yet.
+        """Adopt kernels; called when the server is initialized but does not listen yet.
 
-        So nobody is told that a kernel is gone which is only about to be taken up.
+        Adopting before the server listens prevents answers to clients that a kernel to be adopted
+        does not exist.
         """
         super().initialize()  # type: ignore[no-untyped-call]
         self.survival.watch()
@@ -87,54 +87,20 @@ class MooringExtension(ExtensionApp):
             loop.run_sync(self.survival.adopt)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        """Called once the event loop runs; a server inside a running loop adopts only now."""
+        """Adopt kernels in a server within a running event loop; called once the loop runs."""
         if self.adopt:
             await self.survival.adopt()
 
     async def stop_extension(self) -> None:
-        """Called first when the server shuts down, before it ends its kernels."""
-        self.stopping.set()
-        self.watcher.close()
-        self.survival.give_up_launches()
+        """Detach kernels and close all parts; called before the server shuts down its kernels."""
+        self.context.stopping.set()
+        self.context.watcher.close()
+        self.survival.cancel_launches()
         if self.on_shutdown == "detach":
             await self.survival.detach()
         metrics.publish(None)
-        self.threads.close()
-
-    async def engine_status(self) -> dict[str, Any]:
-        """Which engine answers, or why none does."""
-        try:
-            if self._asked is None or self._asked.done():
-                self._asked = self.threads.submit("look", lambda: self.mooring.engine.info())
-            asked = asyncio.wrap_future(self._asked)
-            info = await asyncio.wait_for(asyncio.shield(asked), PATIENCE_S)
-        except asyncio.TimeoutError:
-            asked.add_done_callback(lambda late: late.cancelled() or late.exception())
-            return _down(EngineUnavailable(f"the engine has not answered for {PATIENCE_S:g} s"))
-        except MooringError as error:
-            return _down(error)
-        return {
-            "ok": True,
-            "kind": info.kind,
-            "version": info.version,
-            "message": "",
-            "hint": "",
-        }
-
-    def _jupyter(self) -> JupyterSide:
-        server = self._server
-        return jupyter_side(self.root, server.kernel_manager, server.session_manager)
+        self.context.pools.close()
 
     @property
     def _server(self) -> Any:
         return self.serverapp
-
-
-def _down(error: MooringError) -> dict[str, Any]:
-    return {
-        "ok": False,
-        "kind": "",
-        "version": "",
-        "message": error.message,
-        "hint": error.hint,
-    }

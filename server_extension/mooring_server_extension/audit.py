@@ -1,6 +1,6 @@
-"""The audit trail: who did what to which session, through jupyter_events.
+"""The audit log, through jupyter_events: which user performed which action on which session.
 
-Nothing of a request's body is in it but names, so there is no secret to keep out.
+It includes only names from a request's body, so secrets cannot reach it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ SCHEMA_ID = "https://schema.mooring.dev/session/v1"
 
 
 def register(event_logger: Any) -> None:
-    """Make the events known, once for each server."""
+    """Register the schema of the events with a server's event logger. Idempotent."""
     if SCHEMA_ID not in event_logger.schemas:
         event_logger.register_event_schema(SCHEMA_FILE)
 
 
 def emit(event_logger: Any, *, user: str, action: str, session: str, outcome: str) -> None:
-    """Tell that something was done, or tried.
+    """Record an action, successful or not.
 
     Args:
-        user: as in the session's history.
+        event_logger: the server's event logger.
+        user: the user, named as in the session's history.
         action: create, start, stop, remove, hold, update, terminal or kernel.
-        session: its name, as far as it is known.
-        outcome: ``done``, or the failure's code.
+        session: the session's name, truncated to 200 characters; empty if it is not known.
+        outcome: ``done``, or the code of the error.
     """
     event_logger.emit(
         schema_id=SCHEMA_ID,

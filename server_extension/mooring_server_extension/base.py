@@ -1,6 +1,7 @@
-"""What all of mooring's handlers have in common: who may, in what form, and what is said of errors.
+"""The base of mooring's handlers: access control, response format, and errors.
 
-A subclass's method is ``@web.authenticated`` and ``@authorized``, translates, and calls the core.
+Methods of subclasses are decorated with ``@web.authenticated`` and ``@authorized``; they parse the
+request, call the core and write the response.
 """
 
 from __future__ import annotations
@@ -16,24 +17,21 @@ from jupyter_server.auth.identity import IdentityProvider, PasswordIdentityProvi
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from mooring.errors import MooringError
-from mooring.host.users import caller
-from mooring.service import Mooring
-from mooring_server_extension import audit
-from mooring_server_extension.answers import (
+from mooring import Mooring, MooringError, caller
+from mooring_server_extension import audit, upstream
+from mooring_server_extension.context import SETTING, ServerContext
+from mooring_server_extension.pools import PoolName
+from mooring_server_extension.responses import (
     BadRequest,
     Forbidden,
-    JupyterSide,
+    JupyterView,
     error_body,
-    jupyter_side,
     session_body,
     status_of,
 )
-from mooring_server_extension.threads import Pool
 
 if TYPE_CHECKING:
-    from mooring.sessions.model import Session
-    from mooring_server_extension.app import MooringExtension
+    from mooring import Session
 
 T = TypeVar("T")
 
@@ -41,8 +39,8 @@ MAX_BODY_BYTES = 1 << 20
 
 
 @dataclass
-class Audited:
-    """What is audited: a session, by its name once that is known."""
+class AuditRecord:
+    """The part of a request's audit record that handlers set: the session's name, once known."""
 
     session: str
 
@@ -50,8 +48,8 @@ class Audited:
 class MooringHandler(APIHandler):
     """Base of mooring's handlers.
 
-    A request from a page of another origin is refused (403) even with a token: Jupyter Server
-    would let it pass. ``c.ServerApp.allow_origin`` opens both.
+    A request from a page of another origin is rejected with 403 even with a token, which Jupyter
+    Server would accept. ``c.ServerApp.allow_origin`` applies to both.
     """
 
     auth_resource = "mooring:sessions"
@@ -60,7 +58,7 @@ class MooringHandler(APIHandler):
         return self.request.method == "OPTIONS"
 
     async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler's own
-        """Refuses what Jupyter Server refuses, and a foreign origin with 403 in place of 404."""
+        """Perform Jupyter Server's checks, but reject another origin with 403 instead of 404."""
         try:
             await super().prepare()
         except web.HTTPError as error:
@@ -68,99 +66,109 @@ class MooringHandler(APIHandler):
                 raise
             raise Forbidden(
                 "the request comes from a page of another origin",
-                "c.ServerApp.allow_origin names the origins that may",
+                "c.ServerApp.allow_origin names the permitted origins",
             ) from error
 
     @property
-    def extension(self) -> MooringExtension:
-        found: MooringExtension = self.settings["mooring_server_extension"]
-        return found
+    def context(self) -> ServerContext:
+        """The parts of this server's extension."""
+        context: ServerContext = self.settings[SETTING]
+        return context
 
     @property
     def actor(self) -> str:
-        """Who asks, for the history: the user's name, where the server knows its users."""
+        """The user for the history: the request's user, or the server's if it has no users."""
         if type(self.identity_provider) in (IdentityProvider, PasswordIdentityProvider):
-            return caller().name  # a token says only that it is the server's owner
+            return caller().name  # a token or password identifies only the server's owner
         return str(self.current_user.name or self.current_user.username)
 
     @property
     def root(self) -> Path:
-        """The folder that paths start from, without links."""
-        return self.extension.root
+        """The folder that clients' paths are relative to, with symbolic links resolved."""
+        return self.context.root
 
     @property
-    def jupyter(self) -> JupyterSide:
-        return jupyter_side(self.root, self.kernel_manager, self.session_manager)
+    def jupyter(self) -> JupyterView:
+        return self.context.jupyter()
 
-    async def core(self, call: Callable[[Mooring], T], pool: Pool = "quick") -> T:
-        """Run a call of the core, in the user's name, beside the event loop.
+    async def core(self, call: Callable[[Mooring], T], pool: PoolName = "quick") -> T:
+        """Run a call of the core in a thread, with the request's user as the actor.
 
         Args:
-            pool: ``quick`` for what only looks or writes a line.
+            call: the blocking call; its argument is a ``Mooring`` with that actor.
+            pool: the thread pool; ``quick`` for calls that only read or make small changes.
+
+        Returns:
+            The result of ``call``.
         """
-        extension, actor = self.extension, self.actor
-        return await extension.threads.run(
-            pool, lambda: call(Mooring(extension.mooring.engine, actor))
-        )
+        context, actor = self.context, self.actor
+        return await context.pools.run(pool, lambda: call(Mooring(context.mooring.engine, actor)))
 
     @contextlib.contextmanager
-    def audited(self, action: str, session: str = "") -> Iterator[Audited]:
-        """Tell the audit trail what comes of what is done within."""
-        told = Audited(session)
+    def audited(self, action: str, session: str = "") -> Iterator[AuditRecord]:
+        """Record the outcome of the block in the audit log.
+
+        Args:
+            action: as in ``audit.emit``.
+            session: the session's name; the block can set it later in the record it receives.
+        """
+        record = AuditRecord(session)
         outcome = "internal_error"
         try:
-            yield told
+            yield record
             outcome = "done"
         except MooringError as error:
             outcome = error.code
             raise
         except web.HTTPError as error:
-            outcome = str(error_body(error, error.status_code, known=True)["code"])
+            outcome = str(error_body(error, error.status_code, signed_in=True)["code"])
             raise
         finally:
             audit.emit(
                 self.event_logger,
                 user=self.actor,
                 action=action,
-                session=told.session,
+                session=record.session,
                 outcome=outcome,
             )
 
-    async def answer(self, session: Session, status: int = 200) -> None:
-        """Answer with a session."""
+    async def write_session(self, session: Session, status: int = 200) -> None:
+        """Send a session as the response."""
         jupyter = self.jupyter
         body = await self.core(lambda mooring: session_body(session, mooring, jupyter))
-        self.say(body, status)
+        self.write_json(body, status)
 
-    def say(self, body: Any, status: int = 200) -> None:
-        """Answer with JSON."""
+    def write_json(self, body: Any, status: int = 200) -> None:
+        """Send a JSON response."""
         self.set_status(status)
         self.finish(json.dumps(body, allow_nan=False))
 
     def json_body(self) -> Any:
-        """The request's body; an empty one counts as ``{}``.
+        """Parse the request's body; an empty body counts as ``{}``.
 
         Raises:
-            BadRequest: it is no JSON, or too large.
+            BadRequest: it is not JSON, or larger than ``MAX_BODY_BYTES``.
         """
         raw = self.request.body
         if len(raw) > MAX_BODY_BYTES:
-            raise BadRequest(f"the body has {len(raw)} bytes", f"at most {MAX_BODY_BYTES} are read")
+            raise BadRequest(
+                f"the body has {len(raw)} bytes", f"at most {MAX_BODY_BYTES} bytes are accepted"
+            )
         try:
             return json.loads(raw) if raw.strip() else {}
         except (ValueError, RecursionError) as error:
-            raise BadRequest("the body is no JSON", "send a JSON object, in UTF-8") from error
+            raise BadRequest("the body is not JSON", "send a JSON object in UTF-8") from error
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Every failure is ``{code, message, hint}``."""
+        """Send ``{code, message, hint}``; tornado calls this for every error."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         status = status_of(error) if isinstance(error, MooringError) else status_code
         self.set_status(status)
-        known = bool(getattr(self, "_jupyter_current_user", None))
-        self.finish(json.dumps(error_body(error, status, known=known)))
+        body = error_body(error, status, signed_in=upstream.is_signed_in(self))
+        self.finish(json.dumps(body))
 
     def log_exception(self, *exc_info: Any) -> None:
-        """What mooring explains to the client is no traceback in the log."""
+        """Log an exception, without a traceback for errors that are explained to the client."""
         if isinstance(exc_info[1], MooringError):
             self.log.debug("%s %s: %s", self.request.method, self.request.path, exc_info[1])
         else:

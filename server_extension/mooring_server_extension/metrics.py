@@ -1,7 +1,7 @@
-"""What Prometheus asks of the sessions, on the Jupyter server's own ``/metrics``.
+"""Prometheus metrics of the sessions, on the Jupyter server's own ``/metrics``.
 
-Starts and stops are counted from the history, so those of every door count, from the server's
-start on.
+Starts and stops since the server's start are counted from the history, so those of all clients are
+included.
 """
 
 from __future__ import annotations
@@ -19,22 +19,19 @@ from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from mooring.errors import MooringError
-from mooring.service import Mooring
-from mooring.sessions.history import Event, History
-from mooring.sessions.model import Session, State
-from mooring_server_extension.gpus import STATES, Gpus
+from mooring import Event, History, Mooring, MooringError, Session, State
+from mooring_server_extension.gpu_usage import STATES, GpuUsage
 
 if TYPE_CHECKING:
-    from mooring.gpus.usage import GpuUse
+    from mooring import GpuUse
 
-# A scrape stops the server's event loop: it waits so long for a look, or tells the last one
+# A scrape blocks the server's event loop: after this timeout it reports the last known values
 SCRAPE_PATIENCE_S = 0.25
 CACHE_S = 2.0
 
 START_SECONDS = Histogram(
     "mooring_session_start_seconds",
-    "Seconds from a session's creation to its running, pulls and waits for GPUs included.",
+    "Seconds from a session's creation until it runs, with pulls and waits for GPUs.",
     buckets=(0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
     registry=None,
 )
@@ -48,25 +45,25 @@ _HOLDING = (State.RUNNING, State.PAUSED, State.UNKNOWN)
 
 
 class Metrics:
-    """The figures of one server's sessions.
+    """The metrics of one server's sessions.
 
     Args:
-        mooring, gpus: asked when a scrape finds the last look too old.
-        submit: runs that in a thread.
+        mooring, gpus: queried by a scrape if the last values are too old.
+        submit: runs such a query in a thread.
     """
 
     def __init__(
-        self, mooring: Mooring, gpus: Gpus, submit: Callable[[Callable[[], None]], Future[None]]
+        self, mooring: Mooring, gpus: GpuUsage, submit: Callable[[Callable[[], None]], Future[None]]
     ) -> None:
         self._mooring, self._gpus, self._submit = mooring, gpus, submit
         self._lock = threading.Lock()
         self._number = mooring.history.newest()
         self._sessions: list[Session] = []
         self._seen = float("-inf")
-        self._asked: Future[None] | None = None
+        self._pending: Future[None] | None = None
 
     def observe(self, sessions: list[Session]) -> None:
-        """Take in a look at the sessions, and what the history has had to tell since the last."""
+        """Update the gauges from the sessions, and the counters from new events."""
         history = self._mooring.history
         with self._lock:
             self._sessions, self._seen = sessions, time.monotonic()
@@ -76,46 +73,48 @@ class Metrics:
                     _count(history, event)
 
     def observe_unknown(self, sessions: list[Session]) -> None:
-        """Take in that the engine does not answer."""
+        """Update the gauges while the engine does not answer."""
         with self._lock:
             self._sessions, self._seen = sessions, time.monotonic()
 
-    def look(self) -> None:
-        """Look at the sessions; blocks."""
+    def query(self) -> None:
+        """Query the sessions and update the metrics; blocks."""
         try:
-            self.observe(self._mooring.sessions())
+            self.observe(self._mooring.sessions.list())
         except MooringError:
-            self.observe_unknown(self._mooring.unknown())
+            self.observe_unknown(self._mooring.sessions.unknown())
 
     def families(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges, no older than the cache if the engine answers in time."""
-        if time.monotonic() - self._seen > CACHE_S and (self._asked is None or self._asked.done()):
+        """Yield the gauges, at most ``CACHE_S`` old if the engine answers in time."""
+        idle = self._pending is None or self._pending.done()
+        if idle and time.monotonic() - self._seen > CACHE_S:
             try:
-                self._asked = self._submit(self.look)
-                self._asked.result(SCRAPE_PATIENCE_S)
+                self._pending = self._submit(self.query)
+                self._pending.result(SCRAPE_PATIENCE_S)
             except (NotYet, RuntimeError):
-                pass  # frozen, or on its way out: what was seen last must do
-            except Exception:  # the server's other figures must not go with it
-                log.exception("the sessions could not be looked at")
-        yield from _families(self._sessions, self._gpus.lately(SCRAPE_PATIENCE_S))
+                pass  # the engine is frozen or the server is shutting down: use the last values
+            except Exception:  # the server's other metrics must not fail
+                log.exception("the sessions could not be queried")
+        yield from _families(self._sessions, self._gpus.recent(SCRAPE_PATIENCE_S))
 
 
 def _families(sessions: list[Session], gpus: list[GpuUse]) -> Iterator[GaugeMetricFamily]:
     states = GaugeMetricFamily("mooring_sessions", "Sessions, by state.", labels=["state"])
-    found = Count(session.state for session in sessions)
-    for one in State:
-        if one is not State.GONE:
-            states.add_metric([str(one)], found[one])
+    by_state = Count(session.state for session in sessions)
+    for state in State:
+        if state is not State.GONE:
+            states.add_metric([str(state)], by_state[state])
     yield states
     machine = GaugeMetricFamily("mooring_gpus", "GPUs of the machine, by state.", labels=["state"])
-    counted = Count(use.state for use in gpus)
-    for state in STATES:
-        machine.add_metric([state], counted[state])
+    gpus_by_state = Count(gpu.state for gpu in gpus)
+    for gpu_state in STATES:
+        machine.add_metric([gpu_state], gpus_by_state[gpu_state])
     yield machine
-    held = sum(claim.share for one in sessions if one.state in _HOLDING for claim in one.claims)
+    holding = [session for session in sessions if session.state in _HOLDING]
+    held = sum(claim.share for session in holding for claim in session.claims)
     yield GaugeMetricFamily("mooring_gpus_held", "GPUs that sessions hold.", value=held)
     kernels = sum(len(session.live_kernels) for session in sessions)
-    yield GaugeMetricFamily("mooring_kernels", "Kernels that live in sessions.", value=kernels)
+    yield GaugeMetricFamily("mooring_kernels", "Live kernels in sessions.", value=kernels)
 
 
 def _count(history: History, event: Event) -> None:
@@ -130,7 +129,7 @@ def _count(history: History, event: Event) -> None:
 
 
 def _reason(history: History, event: Event) -> str:
-    """One of a few words; empty for the removal of a session that had stopped before."""
+    """Return the ``reason`` label of a session's end; empty for removing a stopped session."""
     if event.kind == "stopped":
         return "stopped"
     if event.kind == "ended":
@@ -144,15 +143,15 @@ def _reason(history: History, event: Event) -> str:
             "on request": "stopped",
             "by ": "stopped",
         }
-        found = (word for start, word in words.items() if event.detail.startswith(start))
-        return next(found, "lost")
-    earlier = [one.kind for one in history.events(event.session) if one.number < event.number]
-    lives = [kind for kind in earlier if kind in ("started", "stopped", "ended")]
-    return "removed" if lives and lives[-1] == "started" else ""
+        matching = (word for start, word in words.items() if event.detail.startswith(start))
+        return next(matching, "lost")
+    events = [other for other in history.events(event.session) if other.number < event.number]
+    changes = [other.kind for other in events if other.kind in ("started", "stopped", "ended")]
+    return "removed" if changes and changes[-1] == "started" else ""
 
 
 class _Gauges(Collector):
-    """Registered once in a process, for the server that was set up last."""
+    """The collector, registered once per process; it reports the metrics published last."""
 
     metrics: Metrics | None = None
 
@@ -164,11 +163,11 @@ class _Gauges(Collector):
 
 
 _gauges = _Gauges()
-# In this order they are asked: the gauges look, and what they see is counted
+# Collected in this order: the gauges' query updates the counters
 for _collector in (_gauges, START_SECONDS, STOPS):
     REGISTRY.register(_collector)
 
 
 def publish(metrics: Metrics | None) -> None:
-    """Have the process's ``/metrics`` tell these; None for no more."""
+    """Report these metrics on the process's ``/metrics``; None to report no gauges."""
     _gauges.metrics = metrics

@@ -1,4 +1,4 @@
-"""The spec files of the server's root, and the schema of one: what a form is made from."""
+"""Handlers for the spec files below the server's root and their JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import Any
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring.errors import MooringError
-from mooring.spec.model import EXTENDS, SessionSpec
-from mooring.spec.schema import SCHEMA_FILE
-from mooring_server_extension.answers import NotFound
+from mooring import EXTENDS, SCHEMA_FILE, MooringError, SessionSpec
 from mooring_server_extension.base import MooringHandler
-from mooring_server_extension.inside import inside
+from mooring_server_extension.paths import below_root
+from mooring_server_extension.responses import NotFound
 
 MAX_FILES = 200
 
 
 class SpecsHandler(MooringHandler):
-    """The files of a folder that are specs."""
+    """List the spec files in a folder."""
 
     auth_resource = "mooring:specs"
 
@@ -28,55 +26,60 @@ class SpecsHandler(MooringHandler):
     @authorized
     async def get(self) -> None:
         path = self.get_query_argument("path", "", strip=False)
-        self.say({"specs": await self.core(lambda _: specs(self.root, path))})
+        self.write_json({"specs": await self.core(lambda _: specs(self.root, path))})
 
 
 class SchemaHandler(MooringHandler):
-    """The JSON Schema of a spec."""
+    """Return the JSON Schema of spec files."""
 
     auth_resource = "mooring:specs"
 
     @web.authenticated
     @authorized
     def get(self) -> None:
-        self.say(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+        self.write_json(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def specs(root: Path, path: str) -> list[dict[str, Any]]:
-    """The ``*.yml`` and ``*.yaml`` of a folder that are specs, or that are meant to be.
+    """Return the ``*.yml`` and ``*.yaml`` files in a folder that are specs, valid or not.
+
+    Args:
+        root: the server's root, with symbolic links resolved.
+        path: the folder, relative to the root.
 
     Returns:
-        for each its path relative to the root, its name, the values that it sets, and what is
-        wrong with it (empty when nothing is).
+        ``{path, name, spec, problem}`` for each spec among the first ``MAX_FILES`` files: the path
+        relative to the root, the name, the values that differ from the defaults (secrets as names),
+        and the error if the spec is invalid.
 
     Raises:
-        Forbidden, BadRequest, NotFound: there is no such folder below the root.
+        BadRequest, Forbidden, NotFound: there is no such folder below the root.
     """
-    folder = inside(root, path)
+    folder = below_root(root, path)
     try:
         files = sorted(p for p in folder.iterdir() if p.suffix in (".yml", ".yaml"))
     except OSError as error:
         raise NotFound(f"no folder {path[:200]}") from error
-    found = []
+    entries = []
     for file in files[:MAX_FILES]:
         try:
-            real = inside(root, str(file))
+            real = below_root(root, str(file))
         except MooringError:
-            continue  # a link that leads out of the root
-        told = _spec(real)
-        if told is not None:
-            found.append({"path": file.relative_to(root).as_posix()} | told)
-    return found
+            continue  # a symbolic link to a file outside the root
+        entry = _spec(real)
+        if entry is not None:
+            entries.append({"path": file.relative_to(root).as_posix()} | entry)
+    return entries
 
 
 def _spec(file: Path) -> dict[str, Any] | None:
-    from mooring.spec.resolve import profiles_dir, resolve
-    from mooring.spec.yamlfile import load
+    from mooring import load_spec_file, profiles_dir, resolve
 
-    name, meant = file.stem, file.stem == "session"
+    name, intended = file.stem, file.stem == "session"
     try:
-        keys = load(file).data.keys()
-        meant = meant or 2 * len(keys & (SessionSpec.model_fields.keys() | {EXTENDS})) > len(keys)
+        keys = load_spec_file(file).data.keys()
+        known = SessionSpec.model_fields.keys() | {EXTENDS}
+        intended = intended or 2 * len(keys & known) > len(keys)
         resolved = resolve(
             flags={},
             file=file,
@@ -85,7 +88,7 @@ def _spec(file: Path) -> dict[str, Any] | None:
             profiles=profiles_dir(),
         )
     except MooringError as error:
-        # docker-compose.yml, mkdocs.yml and their like are no specs with mistakes
-        return {"name": name, "spec": {}, "problem": error.message} if meant else None
+        # docker-compose.yml, mkdocs.yml and similar files are not specs
+        return {"name": name, "spec": {}, "problem": error.message} if intended else None
     public = resolved.spec.public_dict()
     return {"name": resolved.spec.name or name, "spec": public, "problem": ""}

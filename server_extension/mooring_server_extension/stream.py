@@ -1,4 +1,4 @@
-"""GET /stream: what happens, as it happens, as server-sent events."""
+"""Handler for the event stream: session changes and history events as server-sent events."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from mooring_server_extension.base import MooringHandler
+from mooring_server_extension.upstream import UntrackedHandler
 from mooring_server_extension.watcher import Listener
 
 KEEPALIVE_S = 15.0
 
 
-class StreamHandler(MooringHandler):
-    """The sessions at once and whenever they change, and each event of the history."""
+class StreamHandler(UntrackedHandler, MooringHandler):
+    """Send the sessions at the start and after each change, and each new event of the history.
+
+    An open stream does not count as user activity.
+    """
 
     auth_resource = "mooring:sessions"
-    _track_activity = False  # an open page is not somebody at work
     _listener: Listener | None = None
 
     @web.authenticated
@@ -24,19 +27,19 @@ class StreamHandler(MooringHandler):
     async def get(self) -> None:
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache, no-transform")
-        self.set_header("X-Accel-Buffering", "no")  # nginx would wait for more
-        with self.extension.watcher.listen() as listener:
+        self.set_header("X-Accel-Buffering", "no")  # nginx would buffer the stream
+        with self.context.watcher.listen() as listener:
             self._listener = listener
             try:
                 self.write(": mooring\n\n")
                 await self.flush()
                 while (text := await listener.next(KEEPALIVE_S)) is not None:
-                    self.write(text or ": still here\n\n")
+                    self.write(text or ": keepalive\n\n")
                     await self.flush()
             except StreamClosedError:
                 pass
 
     def on_connection_close(self) -> None:
-        """The client has gone."""
+        """Close the listener; called by tornado when the client has disconnected."""
         if self._listener is not None:
             self._listener.close()

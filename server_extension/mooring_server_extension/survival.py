@@ -1,45 +1,45 @@
-"""Kernels outlive their server: they are let go of when it ends, and taken up when one starts.
+"""Keep kernels running across servers: one server detaches them, the next one adopts them.
 
-What the next server must know lies beside each session (``mooring.sessions.kernel_owners``),
-written when a kernel starts and whenever a notebook takes it or leaves it: a server that is killed
-runs no hook.
+The data for the next server is recorded when a kernel starts and whenever it is assigned to a
+notebook (``mooring.kernels.owners``), because a killed server runs no shutdown hook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from typing import Any
 
 from tornado.web import HTTPError
 
-from mooring.service import Mooring
-from mooring.sessions import kernel_owners
-from mooring.sessions.kernel_owners import KernelRecord
-from mooring.sessions.model import State, from_record
-from mooring_server_extension.threads import Threads
+from mooring import KernelRecord, Mooring, short_id
+from mooring_server_extension import upstream
+from mooring_server_extension.pools import Pools
 
 COLUMNS = ("path", "name", "type")
 
 
 class Survival:
-    """What happens to one server's mooring kernels at its start and at its end.
+    """Adopts and detaches the mooring kernels of one server.
 
     Args:
         serverapp: jupyter_server's ``ServerApp``, with its managers.
+        mooring: the core.
+        pools: thread pools for blocking calls.
     """
 
-    def __init__(self, serverapp: Any, mooring: Mooring, threads: Threads) -> None:
-        self._mooring, self._threads = mooring, threads
+    def __init__(self, serverapp: Any, mooring: Mooring, pools: Pools) -> None:
+        self._mooring, self._pools = mooring, pools
+        self._owners = mooring.kernels.owners
         self._kernels = serverapp.kernel_manager
         self._sessions = serverapp.session_manager
-        self._log = serverapp.log  # the only one that Jupyter Server shows
+        self._log = serverapp.log  # Jupyter Server shows messages of this logger only
         self._rows: dict[str, dict[str, str]] = {}  # Jupyter session id -> its row
 
     def watch(self) -> None:
-        """Write down from now on which notebook has which kernel.
+        """Start recording which notebook uses which kernel.
 
-        jupyter_server tells nobody, so its session manager's three writing methods are wrapped.
+        jupyter_server emits no event for this, so the three methods of its session manager that
+        change it are wrapped.
         """
         sessions: Any = self._sessions
         save, update, delete = (
@@ -49,75 +49,79 @@ class Survival:
         )
 
         async def save_session(session_id: str, *args: Any, **kwargs: Any) -> Any:
-            given = dict(zip((*COLUMNS, "kernel_id"), args, strict=False)) | kwargs
-            found = await save(session_id, *args, **kwargs)
-            self._changed(session_id, given)
-            return found
+            columns = dict(zip((*COLUMNS, "kernel_id"), args, strict=False)) | kwargs
+            model = await save(session_id, *args, **kwargs)
+            self._record(session_id, columns)
+            return model
 
         async def update_session(session_id: str, **kwargs: Any) -> Any:
-            found = await update(session_id, **kwargs)
-            self._changed(session_id, kwargs)
-            return found
+            result = await update(session_id, **kwargs)
+            self._record(session_id, kwargs)
+            return result
 
         async def delete_session(session_id: str) -> Any:
-            found = await delete(session_id)
+            result = await delete(session_id)
             self._rows.pop(session_id, None)
-            return found
+            return result
 
         sessions.save_session = save_session
         sessions.update_session = update_session
         sessions.delete_session = delete_session
 
     async def adopt(self) -> list[str]:
-        """Take up the kernels that an earlier server of the same folder left. Returns their ids.
+        """Adopt the kernels that an earlier server with the same root folder has left.
 
-        The engine is not asked for the living. One whose server was killed before it began is
-        taken back, with a session that was made for it. One that cannot be taken up is told in
-        the log and left alone.
+        The engine is not called for live kernels. A kernel whose server was killed before the
+        kernel's process started is removed, together with a session created for it. A kernel that
+        cannot be adopted is skipped with a warning in the log.
+
+        Returns:
+            The ids of the adopted kernels.
         """
         adopted = []
-        for record in kernel_owners.survivors(str(self._kernels.root_dir)):
+        for record in self._owners.orphaned(str(self._kernels.root_dir)):
             if record.kernel_id in self._kernels:
                 continue
             try:
-                if not record.begun:
+                if not self._owners.begun(record):
                     await self._forget(record)
                     continue
-                await self._take_up(record)
-            except Exception as error:  # one kernel must not cost the server its start
-                self._log.warning("kernel %s cannot be taken up: %s", record.kernel_id, error)
+                await self._adopt(record)
+            except Exception as error:  # must not prevent the server's start
+                self._log.warning("kernel %s cannot be adopted: %s", record.kernel_id, error)
                 continue
             adopted.append(record.kernel_id)
         if adopted:
-            self._log.info("took up %d kernels that outlived their server", len(adopted))
+            self._log.info("adopted %d kernels of an earlier server", len(adopted))
         return adopted
 
-    def give_up_launches(self) -> None:
-        """Cancel the kernels that are still being started: they may wait for a pull."""
-        for kernel_id, task in list(getattr(self._kernels, "_pending_kernels", {}).items()):
-            if kernel_id not in self._kernels:
-                task.cancel()
+    def cancel_launches(self) -> None:
+        """Cancel kernels that are being started, which may take minutes, for example for a pull."""
+        upstream.cancel_pending_launches(self._kernels)
 
     async def detach(self) -> list[str]:
-        """Let go of every mooring kernel, so that the server's end does not end it.
+        """Detach all mooring kernels, so that the server's shutdown does not end them.
 
-        Called before the server shuts down the kernels that it knows. Returns the kernels' ids.
+        Called before the server shuts down its kernels.
+
+        Returns:
+            The ids of the detached kernels.
         """
         detached = []
         for kernel_id in list(self._kernels.list_kernel_ids()):
             try:
-                if await self._let_go(kernel_id):
+                if await self._detach(kernel_id):
                     detached.append(kernel_id)
-            except Exception as error:  # one kernel must not cost the server its end
-                self._log.warning("kernel %s cannot be let go of: %s", kernel_id, error)
+            except Exception as error:  # must not prevent the server's shutdown
+                self._log.warning("kernel %s cannot be detached: %s", kernel_id, error)
         return detached
 
-    async def _let_go(self, kernel_id: str) -> bool:
+    async def _detach(self, kernel_id: str) -> bool:
         manager = self._kernels.get_kernel(kernel_id)
         detach: Callable[[], Awaitable[bool]] | None = getattr(manager.provisioner, "detach", None)
         if detach is None:
             return False
-        manager.stop_restarter()  # first: it looks at the kernel, and forgets one that is gone
+        manager.stop_restarter()  # first: it polls the kernel and would treat it as dead
         if not await detach() or kernel_id not in self._kernels:
             return False
         self._kernels.stop_watching_activity(kernel_id)
@@ -126,48 +130,47 @@ class Survival:
         self._kernels.remove_kernel(kernel_id)
         return True
 
-    async def _take_up(self, record: KernelRecord) -> None:
-        busy = record.busy
+    async def _adopt(self, record: KernelRecord) -> None:
+        busy = self._owners.busy(record)
         await self._kernels.start_kernel(
             kernel_id=record.kernel_id, kernel_name=record.kernel_name, cwd=record.cwd
         )
         manager = self._kernels.get_kernel(record.kernel_id)
         manager.execution_state = "busy" if busy else "idle"
         if busy:
-            # Who opens a websocket waits for an answer on the shell channel, which a busy kernel
-            # gives when it is done. An empty one stands for the current protocol.
-            known: Future[dict[str, Any]] = Future()
-            known.set_result({})
-            manager._kernel_info_future = known
+            upstream.skip_kernel_info(manager)
         for row in record.rows:
-            shown = {key: row[key] for key in COLUMNS} | {"kernel_id": record.kernel_id}
-            try:  # where the server keeps its sessions in a file
-                await self._sessions.update_session(row["session_id"], **shown)
+            columns = {key: row[key] for key in COLUMNS} | {"kernel_id": record.kernel_id}
+            try:  # a server with a session database file already has the row
+                await self._sessions.update_session(row["session_id"], **columns)
             except HTTPError:
-                await self._sessions.save_session(row["session_id"], **shown)
+                await self._sessions.save_session(row["session_id"], **columns)
 
     async def _forget(self, record: KernelRecord) -> None:
-        status = record.folder.status()
-        if status is not None and set(status.active) & {"exec", "terminal", "hold"}:
-            return  # somebody has found a use for its session
+        status = self._mooring.records.clock_status(record.session)
+        if status is not None and set(status.active_signals) & {"exec", "terminal", "hold"}:
+            return  # its session is otherwise in use
 
-        def take_back() -> None:
-            session = from_record(record.folder, State.RUNNING, "")
-            self._mooring.end_with_kernel(session, kernel_owners.short_id(record.kernel_id))
-            held = kernel_owners.hold(record) if record.folder.exists else None
-            if held is not None:
-                held.forget()
+        def remove() -> None:
+            session = self._mooring.records.recorded(record.session)
+            self._mooring.kernels.end_session_with(session, short_id(record.kernel_id))
+            exists = self._mooring.records.exists(record.session)
+            hold = self._owners.own(record) if exists else None
+            if hold is not None:
+                hold.forget()
 
-        await self._threads.run("act", take_back)
+        await self._pools.run("act", remove)
 
-    def _changed(self, session_id: str, given: dict[str, Any]) -> None:
+    def _record(self, session_id: str, columns: dict[str, Any]) -> None:
+        """Record the kernel of a Jupyter session, and the path, name and type of its notebook."""
         row = self._rows.setdefault(session_id, {"session_id": session_id})
         before = row.get("kernel_id")
-        row.update({key: str(given[key] or "") for key in (*COLUMNS, "kernel_id") if key in given})
+        names = (*COLUMNS, "kernel_id")
+        row.update({name: str(columns[name] or "") for name in names if name in columns})
         for kernel_id in {before, row.get("kernel_id")} - {None, ""}:
             rows = [
-                {key: each.get(key, "") for key in ("session_id", *COLUMNS)}
-                for each in self._rows.values()
-                if each.get("kernel_id") == kernel_id
+                {name: other.get(name, "") for name in ("session_id", *COLUMNS)}
+                for other in self._rows.values()
+                if other.get("kernel_id") == kernel_id
             ]
-            kernel_owners.show_in(str(kernel_id), rows)
+            self._owners.show_in(str(kernel_id), rows)

@@ -1,4 +1,4 @@
-"""A terminal in a session, as a terminal of the Jupyter server."""
+"""Handler for terminals in a session, which are served as terminals of the Jupyter server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import sys
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring.errors import NotSupported, SessionStateError
-from mooring.service import Mooring
-from mooring.sessions.model import Session
-from mooring_server_extension import bodies
+from mooring import Mooring, NotSupported, Session, SessionStateError
+from mooring_server_extension import requests
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.sessions import named
 
@@ -26,21 +24,21 @@ class TerminalsHandler(MooringHandler):
     @authorized
     async def post(self, name: str) -> None:
         with self.audited("terminal", name):
-            bodies.read(bodies.Nothing, self.json_body())
+            requests.read(requests.Nothing, self.json_body())
             session = await self.core(lambda mooring: running(mooring, name))
             terminal = self._open(session)
-        self.say({"name": terminal}, 201)
+        self.write_json({"name": terminal}, 201)
 
     def _open(self, session: Session) -> str:
         manager = self.settings.get("terminal_manager")
         if manager is None or not self.settings.get("terminals_available"):
             raise NotSupported(
                 "this Jupyter server has no terminals",
-                "install terminado, and let c.ServerApp.terminals_enabled be true",
+                "install terminado, and set c.ServerApp.terminals_enabled to True",
             )
-        # No shell of this machine: the process is the client of one in the session. -m looks for
-        # modules in the current folder first, and a notebook's folder holds anything.
-        # A shell outlives its tab and this server; the next one takes up one that was left so.
+        # The process is not a shell on the host but the client of a shell in the session. It runs
+        # in / because -m imports from the working directory, and a notebook's folder is not
+        # trusted. --again attaches to a shell that an earlier tab or server has left.
         command = [sys.executable, "-m", "mooring_cli", "exec", "--again", LABEL, session.id]
         try:
             return str(manager.create(shell_command=command, cwd="/")["name"])
@@ -49,10 +47,14 @@ class TerminalsHandler(MooringHandler):
 
 
 def running(mooring: Mooring, name: str) -> Session:
-    """A session that runs.
+    """Return the running session with a name.
+
+    Args:
+        mooring: the core.
+        name: the name, or the start of the id.
 
     Raises:
-        SessionNotFound: there is none of that name.
-        SessionStateError: it does not run; the hint says how to go on.
+        SessionNotFound: there is no such session.
+        SessionStateError: the session is not running; the hint suggests what to do.
     """
-    return mooring.running(named(mooring, name).name)
+    return mooring.sessions.get_running(named(mooring, name).name)

@@ -1,4 +1,4 @@
-"""Looks at the sessions, for whoever wants to know: one look at a time, shared by all who wait."""
+"""Query the sessions for requests and for stream listeners, one shared query at a time."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mooring.errors import EngineUnavailable, MooringError
-from mooring.service import Mooring
-from mooring_server_extension.answers import JupyterSide, session_body
+from mooring import EngineUnavailable, Mooring, MooringError
 from mooring_server_extension.metrics import Metrics
-from mooring_server_extension.threads import Threads
+from mooring_server_extension.pools import Pools
+from mooring_server_extension.responses import JupyterView, session_body
 
-# An engine that has not answered by then is down, as far as those who wait are concerned
+# Timeout after which the engine is reported as down, and the shorter timeout for callers while an
+# earlier query is still blocked
 PATIENCE_S = 5.0
 STUCK_PATIENCE_S = 0.2
-# Countdowns change all the time, and a client counts by itself
+# Minimum interval between updates in which only COUNTDOWNS change; clients count down in between
 COUNTDOWN_S = 5.0
 BACKLOG = 1000
-COUNTDOWNS = ("idle_in_s", "max_in_s", "held_for_s", "cpu_percent", "memory_bytes", "gpu_unused_s")
+COUNTDOWNS = (
+    "idle_stop_in_s",
+    "max_stop_in_s",
+    "held_for_s",
+    "cpu_percent",
+    "memory_bytes",
+    "gpu_unused_s",
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class View:
-    """The sessions at one moment.
+    """A snapshot of the sessions.
 
     Attributes:
-        sessions: as the API tells them.
+        sessions: in the format of ``responses.session_body``.
         engine: ``{ok, message, hint}``.
-        events: what was written into the history since the view before.
-        newest: the number of the history's last event; None for not known.
-        began: when the look began, on the event loop's clock.
+        events: the history's events since the previous view, each with its session's ``name``.
+        newest: the number of the history's last event; None if unknown.
+        began: when the query started, in seconds of the event loop's clock.
     """
 
     sessions: list[dict[str, Any]]
@@ -53,15 +60,25 @@ class View:
 
 @dataclass(frozen=True)
 class _Sent:
-    """What listeners were told last: the message, what of it stands still, and when."""
+    """The last message to the listeners.
 
-    told: str
-    still: str
+    Attributes:
+        text: the message.
+        stable: its data without ``COUNTDOWNS``, as JSON.
+        at: when it was sent, in monotonic seconds.
+    """
+
+    text: str
+    stable: str
     at: float
 
 
 class Listener:
-    """One client of the stream: what it has yet to be told. A slow one misses no last word."""
+    """One client of the stream, with its unsent messages.
+
+    A slow client skips intermediate states of the sessions but receives the latest one, and at most
+    ``BACKLOG`` events of the history are kept for it.
+    """
 
     def __init__(self) -> None:
         self._closed = False
@@ -69,18 +86,31 @@ class Listener:
         self._events: deque[str] = deque(maxlen=BACKLOG)
         self._news = asyncio.Event()
 
-    def tell(self, latest: str, events: list[str]) -> None:
+    def put(self, latest: str, events: list[str]) -> None:
+        """Queue messages.
+
+        Args:
+            latest: the sessions, which replace an unsent message; empty for no change.
+            events: new events of the history.
+        """
         self._latest = latest or self._latest
         self._events.extend(events)
         self._news.set()
 
     def close(self) -> None:
-        """There is nothing more to be told."""
+        """End the stream."""
         self._closed = True
         self._news.set()
 
     async def next(self, timeout_s: float) -> str | None:
-        """What is to be sent now; empty when nothing has happened for so long, None at the end."""
+        """Wait for messages and return them.
+
+        Args:
+            timeout_s: timeout in seconds.
+
+        Returns:
+            The messages; empty after the timeout, None if the stream is closed.
+        """
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._news.wait(), timeout_s)
         if self._closed:
@@ -93,49 +123,59 @@ class Listener:
 
 
 class Watcher:
-    """Looks every ``refresh_s`` seconds while somebody listens, and at a request.
+    """Queries the sessions for each request, and every ``refresh_s`` seconds for listeners.
 
     Args:
-        jupyter: what the server knows of kernels; called on the event loop.
+        mooring: the core.
+        pools: thread pools for blocking calls.
+        jupyter: returns the server's kernels and notebooks; called on the event loop.
+        metrics: updated with the result of each query.
+        refresh_s: interval between queries while there are listeners, in seconds.
     """
 
     def __init__(
         self,
         mooring: Mooring,
-        threads: Threads,
-        jupyter: Callable[[], JupyterSide],
+        pools: Pools,
+        jupyter: Callable[[], JupyterView],
         metrics: Metrics,
         refresh_s: float,
     ) -> None:
-        self._mooring, self._threads, self._jupyter = mooring, threads, jupyter
+        self._mooring, self._pools, self._jupyter = mooring, pools, jupyter
         self._metrics, self._refresh_s = metrics, refresh_s
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
-        self._looking: asyncio.Lock | None = None
+        self._querying: asyncio.Lock | None = None
         self._stuck: asyncio.Future[View] | None = None
         self._view: View | None = None
         self._sent: _Sent | None = None
         self._number: int | None = None
         self._closed = False
 
-    async def look(self) -> View:
-        """The sessions now: never older than the question, never later than the patience.
+    @property
+    def active(self) -> bool:
+        """Whether the sessions are queried periodically, that is, there are listeners."""
+        return self._task is not None
 
-        While the engine does not answer they are those that there should be, as ``unknown``.
+    async def query(self) -> View:
+        """Return the current sessions, from a query that started no earlier than this call.
+
+        If the engine does not answer within ``PATIENCE_S``, the state of known sessions is
+        ``unknown``.
         """
         loop = asyncio.get_running_loop()
-        asked = loop.time()
-        if self._looking is None:
-            self._looking = asyncio.Lock()
-        async with self._looking:
-            if self._view is None or self._view.began < asked:
-                self._view = await self._look_once(loop.time())
+        called = loop.time()
+        if self._querying is None:
+            self._querying = asyncio.Lock()
+        async with self._querying:
+            if self._view is None or self._view.began < called:
+                self._view = await self._query_once(loop.time())
                 self._broadcast(self._view)
             return self._view
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[Listener]:
-        """Be told of everything that happens from now on, the sessions as they are first."""
+        """Yield a listener, which receives the current sessions and then every change."""
         listener = Listener()
         self._listeners.add(listener)
         if self._closed:
@@ -144,7 +184,7 @@ class Watcher:
             self._sent = self._number = None
             self._task = asyncio.get_running_loop().create_task(self._watch())
         elif self._sent is not None:
-            listener.tell(self._sent.told, [])
+            listener.put(self._sent.text, [])
         try:
             yield listener
         finally:
@@ -154,7 +194,7 @@ class Watcher:
                 self._task = None
 
     def close(self) -> None:
-        """End every stream, at once."""
+        """Close all streams immediately."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
@@ -164,18 +204,18 @@ class Watcher:
     async def _watch(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.query()
             except Exception:
-                log.exception("the sessions could not be looked at")
+                log.exception("the sessions could not be queried")
             await asyncio.sleep(self._refresh_s)
 
-    async def _look_once(self, began: float) -> View:
+    async def _query_once(self, began: float) -> View:
         jupyter, number = self._jupyter(), self._number
         patience = STUCK_PATIENCE_S
         if self._stuck is None or self._stuck.done():
             patience = PATIENCE_S
             self._stuck = asyncio.wrap_future(
-                self._threads.submit("look", lambda: self._blocking_look(jupyter, number, began))
+                self._pools.submit("look", lambda: self._query_blocking(jupyter, number, began))
             )
         try:
             view = await asyncio.wait_for(asyncio.shield(self._stuck), patience)
@@ -184,15 +224,15 @@ class Watcher:
             error = EngineUnavailable(
                 f"the engine has not answered for {PATIENCE_S:g} s", "is it busy, or stopped?"
             )
-            view = await self._threads.run("look", lambda: self._unknown(jupyter, began, error))
+            view = await self._pools.run("look", lambda: self._unknown(jupyter, began, error))
         if number == self._number and view.newest is not None:
             self._number = view.newest
         return view
 
-    def _blocking_look(self, jupyter: JupyterSide, number: int | None, began: float) -> View:
+    def _query_blocking(self, jupyter: JupyterView, number: int | None, began: float) -> View:
         history = self._mooring.history
         try:
-            sessions = self._mooring.sessions()
+            sessions = self._mooring.sessions.list()
         except MooringError as error:
             return self._unknown(jupyter, began, error)
         self._metrics.observe(sessions)
@@ -207,8 +247,8 @@ class Watcher:
             began,
         )
 
-    def _unknown(self, jupyter: JupyterSide, began: float, error: MooringError) -> View:
-        sessions = self._mooring.unknown()
+    def _unknown(self, jupyter: JupyterView, began: float, error: MooringError) -> View:
+        sessions = self._mooring.sessions.unknown()
         self._metrics.observe_unknown(sessions)
         return View(
             [session_body(session, self._mooring, jupyter) for session in sessions],
@@ -220,7 +260,7 @@ class Watcher:
 
     def _name(self, names: dict[str, str], session_id: str) -> str:
         if session_id not in names:
-            past = self._mooring.past(session_id)
+            past = self._mooring.sessions.past(session_id)
             names[session_id] = past.name if past else ""
         return names[session_id]
 
@@ -228,33 +268,41 @@ class Watcher:
         if not self._listeners:
             return
         now = time.monotonic()
-        still = json.dumps([_without_countdowns(view.sessions), view.engine], sort_keys=True)
-        told = message("sessions", view.body())
+        stable = json.dumps([_without_countdowns(view.sessions), view.engine], sort_keys=True)
+        text = message("sessions", view.body())
         latest, sent = "", self._sent
         if (
             sent is None
-            or sent.still != still
-            or (sent.told != told and now - sent.at >= COUNTDOWN_S)
+            or sent.stable != stable
+            or (sent.text != text and now - sent.at >= COUNTDOWN_S)
         ):
-            latest = told
+            latest = text
         if latest:
-            self._sent = _Sent(latest, still, now)
+            self._sent = _Sent(latest, stable, now)
         events = [message("history", event) for event in view.events]
         if latest or events:
             for listener in self._listeners:
-                listener.tell(latest, events)
+                listener.put(latest, events)
 
 
 def message(kind: str, data: dict[str, Any]) -> str:
-    """One message of an event stream (WHATWG HTML, section 9.2); JSON holds no line break."""
+    """Format a message of an event stream (WHATWG HTML, section 9.2).
+
+    Args:
+        kind: the event's type.
+        data: sent as JSON, which has no line breaks here.
+    """
     return f"event: {kind}\ndata: {json.dumps(data, allow_nan=False)}\n\n"
 
 
 def _without_countdowns(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in one.items() if k not in COUNTDOWNS} for one in sessions]
+    return [
+        {key: value for key, value in session.items() if key not in COUNTDOWNS}
+        for session in sessions
+    ]
 
 
 def _forget(future: asyncio.Future[View]) -> None:
-    """A look that nobody waits for any more may fail as it likes."""
+    """Retrieve the exception of an abandoned query, which asyncio would otherwise log."""
     if not future.cancelled():
         future.exception()

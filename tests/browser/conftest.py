@@ -8,17 +8,18 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Request, Route, expect, sync_playwright
 
+from mooring.client import Mooring
 from mooring.kernels import kernelspecs
-from mooring.service import Mooring
 from tests.browser.lab import Lab
-from tests.kernel_clients import Server, jupyter
+from tests.support.kernel_clients import Server, jupyter
 
 __all__ = ["jupyter"]
 
@@ -122,6 +123,35 @@ def fetch(route: Route) -> None:
             route.abort()
 
 
+def follow_requests(page: Page) -> set[Request]:
+    """The requests of a page that are not answered yet; the stream's has no end."""
+    pending: set[Request] = set()
+
+    def begun(request: Request) -> None:
+        if "/mooring/api/stream" not in request.url:
+            pending.add(request)
+
+    def ended(request: Request) -> None:
+        pending.discard(request)
+
+    page.on("request", begun)
+    page.on("requestfinished", ended)
+    page.on("requestfailed", ended)
+    return pending
+
+
+def settle(page: Page, pending: set[Request]) -> None:
+    """Wait until a page's requests are answered.
+
+    A Jupyter server that is told to end while it answers one may hang for ever: its handler is
+    dropped with the event loop, nothing ends the handler's thread any more (``AnyIO worker
+    thread``), and the interpreter waits for that.
+    """
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while pending and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+
+
 @pytest.fixture
 def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -> Iterator[Page]:
     """An empty tab, 1280 by 800. build/browser keeps what it showed and said in a failed test."""
@@ -134,11 +164,13 @@ def page(browser: Browser, console: list[str], request: pytest.FixtureRequest) -
         lambda said: console.append(f"{said.type}: {said.text} ({said.location['url']})"),
     )
     page.on("pageerror", lambda error: console.append(f"uncaught: {error.stack}"))
+    pending = follow_requests(page)
     yield page
     if failed(request.node):
         kept = EVIDENCE / request.node.name
         page.screenshot(path=f"{kept}.png")
         Path(f"{kept}.log").write_text("\n".join(console) + "\n")
+    settle(page, pending)
     context.unroute_all(behavior="ignoreErrors")
     context.close()
 

@@ -10,7 +10,7 @@ import nbformat
 from nbformat import v4
 from playwright.sync_api import Locator, Page, expect
 
-from tests.kernel_clients import Server
+from tests.support.kernel_clients import Server
 
 READY_MS = 60_000
 

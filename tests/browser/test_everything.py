@@ -8,10 +8,10 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from tests.browser.conftest import Picture
 from tests.browser.lab import Lab
-from tests.kernel_clients import eventually, host_pids
+from tests.support.kernel_clients import eventually, host_pids
 
 NOTEBOOK = Path(__file__).parent / "everything.ipynb"
 ASK, SHOW, UPDATE, WIDGET, COMPLETE, CHILD, DEBUG = range(1, 8)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import _requests_taken, nvml, real_engine, taken
-from tests.kernel_clients import eventually
+from tests.support.kernel_clients import eventually
 
 __all__ = ["_requests_taken", "nvml", "real_engine", "taken"]
 
@@ -21,7 +21,7 @@ WAITS = re.compile(r"1st in the queue for 1 GPU; held by big")
 
 
 def names(mooring: Mooring) -> list[str]:
-    return sorted(session.name for session in mooring.sessions())
+    return sorted(session.name for session in mooring.sessions.list())
 
 
 def test_a_session_waits_in_the_panel_until_its_turn_comes(
@@ -39,7 +39,7 @@ def test_a_session_waits_in_the_panel_until_its_turn_comes(
         open_form(free)
         form.get_by_label("Name").fill(name)
         form.get_by_label("GPUs").fill(gpus)
-        form.get_by_label("Then open").select_option("a terminal")
+        form.get_by_label("Open").select_option("a terminal")
         form.locator(hook("create")).click()
 
     expect(sessions.session(taken, "running")).to_contain_text("8 GPUs")
@@ -52,14 +52,14 @@ def test_a_session_waits_in_the_panel_until_its_turn_comes(
 
     create("two")
     expect(sessions.session("two", "pending")).to_contain_text(WAITS)
-    mooring.stop(mooring.get(taken))
+    mooring.sessions.stop(mooring.sessions.get(taken))
     expect(sessions.session("two", "running")).to_contain_text("1 GPU")
     expect(lab.tab("two")).to_be_visible()  # its terminal
     expect(sessions.session("two").locator(hook("degraded"))).to_have_count(0)
     create("all", "8", "7 of 8 GPUs free$")
     expect(sessions.session("all", "pending")).to_contain_text("held by two")
-    open_form("7 of 8 GPUs free, kept for who waits")
-    nvml.lose(mooring.get("two").claims[0].gpu)
+    open_form("7 of 8 GPUs free, reserved for a queued session")
+    nvml.lose(mooring.sessions.get("two").claims[0].gpu)
     expect(sessions.session("two").locator(hook("degraded"))).to_have_text("gpu lost")
 
 
@@ -73,7 +73,7 @@ def test_a_notebook_waits_for_its_gpu(
     lab.sessions()
 
     def pending() -> bool:
-        return State.PENDING in [session.state for session in mooring.sessions()]
+        return State.PENDING in [session.state for session in mooring.sessions.list()]
 
     lab.command("docmanager:open", {"path": name, "factory": "Notebook"})
     banner = Notebook(lab.page).banner("pending")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.spec.resolve import resolve
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
-from tests.kernel_clients import Server
+from tests.support.kernel_clients import Server
 
 HOSTILE = '<img src=x alt={} onerror="window.__pwned=1">'
 
@@ -41,7 +41,7 @@ def test_what_others_wrote_is_shown_as_text(
     (project / "session.yml").write_text(f"image: '{text('mistake')}'\n")
     command = ["sh", "-c", f"echo '{text('log')}'; exec sleep 1000"]
     named = {"name": "loud", "command": command, "env": {"SAID": text("env")}}
-    mooring.create(resolve(flags=named), cwd=project)
+    mooring.sessions.create(resolve(flags=named), cwd=project)
 
     lab = Lab(page, lab_server)
     lab.open()
@@ -67,7 +67,7 @@ def test_what_others_wrote_is_shown_as_text(
     form.locator(hook("close-form")).click()
 
     sessions.node.get_by_text(notebook).hover()
-    Mooring(mooring.engine, actor=text("actor")).stop(mooring.get("loud"))
+    Mooring(mooring.engine, actor=text("actor")).sessions.stop(mooring.sessions.get("loud"))
     expect(sessions.session("loud", "stopped")).to_contain_text(text("actor"))
     sessions.do("remove", "loud")
     lab.accept("Remove")

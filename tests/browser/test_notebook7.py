@@ -6,10 +6,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from tests.browser.conftest import Picture
 from tests.browser.lab import Notebook, write_notebook
-from tests.kernel_clients import Server, only_session
+from tests.support.kernel_clients import Server, only_session
 
 
 def test_notebook_7_runs_a_cell(

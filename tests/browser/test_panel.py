@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from tests.browser.conftest import LAB, Picture, install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.conftest import Cli
-from tests.kernel_clients import Server, eventually, only_session
-from tests.registry import SlowRegistry
+from tests.support.kernel_clients import Server, eventually, only_session
+from tests.support.registry import SlowRegistry
 
 
 def test_a_session_from_the_launcher_to_its_end(
@@ -50,7 +50,7 @@ def test_a_session_from_the_launcher_to_its_end(
     picture("terminal")
 
     sessions.do("hold")
-    expect(sessions.session(name)).to_contain_text(re.compile("held for (2 h|1 h 59 min)"))
+    expect(sessions.session(name)).to_contain_text(re.compile("Held for (2 h|1 h 59 min)"))
     picture("extend")
 
     expect(lab.tab(name)).to_be_visible()  # the terminal's
@@ -58,7 +58,7 @@ def test_a_session_from_the_launcher_to_its_end(
     kernels = lab.server.ask("GET", "kernels")[1]
     sessions.do("stop")
     lab.accept("Stop")
-    expect(sessions.session(name, "stopped")).to_contain_text("stopped by")
+    expect(sessions.session(name, "stopped")).to_contain_text("Stopped by")
     lab.tab("Untitled.ipynb").click()
     expect(notebook.banner("stopped")).to_contain_text(name)
     expect(page.locator(hook("status-item"))).to_contain_text(f"{name}: stopped")
@@ -90,7 +90,7 @@ def test_a_session_from_the_launcher_to_its_end(
     sessions.do("remove")
     lab.accept("Remove")
     expect(sessions.session()).to_have_count(0)
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     expect(notebook.banner("stopped")).to_contain_text(f"{name} was removed")
     picture("removed")
     notebook.banner("stopped").locator(hook("banner-action")).click()
@@ -128,7 +128,7 @@ def test_a_page_outlives_its_server(mooring: Mooring, project: Path, lab: Lab, p
     gone = page.get_by_role("dialog", name="Server Connection Error")
     page.add_locator_handler(gone, lambda shown: shown.get_by_role("button").first.click())
     lab.server.kill()
-    expect(sessions.node.locator(hook("notice"))).to_contain_text("does not answer")
+    expect(sessions.node.locator(hook("notice"))).to_contain_text("unreachable")
     (project / "go").touch()
     eventually(lambda: not any(kernel.busy for kernel in only_session(mooring).live_kernels))
     server = Server(*LAB, module="jupyterlab", port=lab.server.port, token=lab.server.token)
@@ -165,12 +165,12 @@ def test_a_new_session_by_the_form(
     form.get_by_label("Name").fill("bert")
     form.get_by_label("CPUs").fill("1.5")
     form.get_by_label("Memory", exact=True).fill("512MiB")
-    form.get_by_label("Then open").select_option("a notebook")
+    form.get_by_label("Open").select_option("a notebook")
     picture("new-session", 560)
     form.get_by_label("Name").fill("no name at all")
     form.locator(hook("create")).click()
     expect(form.locator(hook("form-problem"))).to_contain_text("must be lower case")
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
     form.get_by_label("Name").fill("bert")
     form.locator(hook("create")).click()
@@ -204,9 +204,9 @@ def test_a_spec_that_asks_for_more_needs_consent(
     picture("consent", 800)
     lab.accept("Cancel")
     expect(question).to_have_count(0)
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     form.locator(hook("create")).click()
-    lab.accept("Allow")
+    lab.accept("Trust")
     expect(sessions.session("greedy", "running")).to_be_visible()
 
 
@@ -259,7 +259,7 @@ def test_a_notebook_says_what_it_waits_for(
         picture("starting")
         banner.locator(hook("banner-action")).click()
         expect(banner).to_have_count(0)
-        eventually(lambda: mooring.sessions() == [])
+        eventually(lambda: mooring.sessions.list() == [])
         expect(lab.page.locator(".jp-Dialog")).to_contain_text("was cancelled")
     finally:
         registry.close()
@@ -279,4 +279,4 @@ def test_a_notebook_says_that_its_session_ends(
     picture("ending")
     banner.locator(hook("banner-action")).click()
     expect(banner).to_have_count(0)
-    assert mooring.deadlines(only_session(mooring))["max_duration"] == 30 + 2 * 3600
+    assert mooring.sessions.deadlines(only_session(mooring))["max_duration"] == 30 + 2 * 3600

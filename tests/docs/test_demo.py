@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring import LaunchOptions
+from mooring.client import Mooring
 from mooring.kernels import kernelspecs
-from mooring.service import Mooring
 
 pytestmark = pytest.mark.engine
 
@@ -29,7 +30,7 @@ def nothing_left(mooring: Mooring) -> bool:
         for spec in kernelspecs.installed()
         if spec.config.get("spec") == str(DEMO / "session.yml")
     ]
-    return not mooring.sessions() and not specs
+    return not mooring.sessions.list() and not specs
 
 
 def test_the_demonstration_works_and_fits_a_screen(mooring: Mooring) -> None:
@@ -69,7 +70,7 @@ def test_a_demonstration_that_is_ended_leaves_nothing(mooring: Mooring, tmp_path
     with open(tmp_path / "out", "wb") as out:
         running = subprocess.Popen(COMMAND, stdout=out, stderr=out)
         deadline = time.monotonic() + 60
-        while not mooring.sessions() and time.monotonic() < deadline:
+        while not mooring.sessions.list() and time.monotonic() < deadline:
             assert running.poll() is None, (tmp_path / "out").read_text()
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
@@ -81,7 +82,7 @@ def test_a_demonstration_that_was_killed_does_not_stop_the_next(mooring: Mooring
     """What SIGKILL left behind is taken away by the next run, which works."""
     killed = subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not mooring.sessions() and time.monotonic() < deadline:
+    while not mooring.sessions.list() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
@@ -105,8 +106,10 @@ def test_a_session_of_somebody_elses_is_not_taken(mooring: Mooring, project: Pat
     """A session named demo that the demonstration did not make is left alone."""
     from mooring.spec.resolve import resolve
 
-    mine = mooring.create(resolve(flags={"command": "sleep 1000"}), name="demo").session
+    mine = mooring.sessions.create(
+        resolve(flags={"command": "sleep 1000"}), LaunchOptions(name="demo")
+    ).session
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "you have a session named demo" in done.stderr
-    assert [session.id for session in mooring.sessions()] == [mine.id]
+    assert [session.id for session in mooring.sessions.list()] == [mine.id]

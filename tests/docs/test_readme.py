@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+import mooring
+from mooring.client import Mooring
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,8 +88,8 @@ def test_the_commands_of_a_page_do_what_it_says(
                     rest.pop(0)
                 assert rest, f"{line!r} is not in what came of\n{told}"
                 rest.pop(0)
-    for session in mooring.sessions():
-        mooring.remove(session, force=True)
+    for session in mooring.sessions.list():
+        mooring.sessions.remove(session, force=True)
 
 
 def test_pages_are_run() -> None:
@@ -135,6 +136,17 @@ def test_generated_pages_are_current() -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_of_the_library_has_every_public_name() -> None:
+    """Each name of ``mooring.__all__`` is a heading, and so is each member of a class."""
+    heads = {*re.findall(r"^#+ (.*)$", (ROOT / "docs/reference/api.md").read_text(), re.MULTILINE)}
+    public = {name for name in mooring.__all__ if not isinstance(getattr(mooring, name), str)}
+    assert public <= heads
+    for part in (mooring.Mooring, mooring.Sessions, mooring.Terminals, mooring.Engine):
+        members = {f"{part.__name__}.{name}" for name in vars(part) if not name.startswith("_")}
+        assert members
+        assert members <= heads
 
 
 def test_a_stale_page_is_found(tmp_path: Path) -> None:

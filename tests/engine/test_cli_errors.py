@@ -17,8 +17,8 @@ import pexpect
 import pytest
 
 from mooring.engines.base import Engine
-from mooring.host import paths
-from mooring.labels import LABEL_INSTALLATION
+from mooring.engines.labels import LABEL_INSTALLATION
+from mooring.host.paths import Installation
 
 pytestmark = pytest.mark.engine
 
@@ -30,7 +30,7 @@ ONE_ERROR = re.compile(r"error: [^\n]+\n(hint: [^\n]+\n)?")
 def nothing_left(real_engine: Engine, state: Path) -> Iterator[None]:
     """Fails a test that leaves a container or a folder of a session."""
     yield
-    assert real_engine.list({LABEL_INSTALLATION: paths.installation_id()}) == []
+    assert real_engine.list({LABEL_INSTALLATION: Installation.here().id}) == []
     sessions = state / "sessions"
     assert not sessions.exists() or os.listdir(sessions) == []
 
@@ -93,10 +93,10 @@ FLAGS = {
     "gpus": (["--gpus", "1000"], 1, "1000 GPUs: this machine has "),
     "another target": (["--target", "k8s://x"], 2, "target"),
     "a policy that is none": (["--pull", "sometimes"], 2, "--pull"),
-    "a missing variable": (["--env", "SURELY_NOT_SET"], 2, "the environment has no SURELY_NOT_SET"),
+    "a missing variable": (["--env", "SURELY_NOT_SET"], 2, "SURELY_NOT_SET is not set"),
     "a bad name": (["--name", "../x"], 2, "--name"),
     "bad detach keys": (["--detach-keys", "ctrl-ä"], 2, "--detach-keys"),
-    "two images": (["--image", "a", "--environment", "b"], 2, "say the same thing"),
+    "two images": (["--image", "a", "--environment", "b"], 2, "mean the same"),
     "an image that is not here": (
         ["--image", "mooring-test/nosuch:1", "--pull", "never"],
         1,
@@ -156,13 +156,13 @@ def test_a_command_that_is_gone_at_the_next_start(cli: Cli, project: Path, moori
     cli("stop", "it", check=0)
     script.rename(project / "away.sh")
     assert "command ./run.sh: not found" in cli("start", "it", check=127).stderr
-    (session,) = mooring.sessions()
+    (session,) = mooring.sessions.list()
     assert (str(session.state), session.reason) == ("stopped", "command ./run.sh: not found")
-    event = mooring.events(session.id)[-1]
+    event = mooring.sessions.events(session.id)[-1]
     assert (event.kind, event.detail) == ("failed", "command ./run.sh: not found")
     (project / "away.sh").rename(script)
     cli("start", "it", check=0)
-    assert [str(session.state) for session in mooring.sessions()] == ["running"]
+    assert [str(session.state) for session in mooring.sessions.list()] == ["running"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_name_that_is_taken(cli: Cli, project: Path, mooring) -> None:
         "hint: use another --name, or remove it: mooring rm mine\n"
     )
     cli("exec", "mine", "--", "true", check=0)
-    assert len(mooring.sessions()) == 1
+    assert len(mooring.sessions.list()) == 1
 
 
 @pytest.mark.parametrize(
@@ -294,9 +294,9 @@ def test_an_azure_ml_job_is_read_as_it_stands(cli: Cli, project: Path, tmp_path:
 def test_an_internal_error_is_an_error_too(tmp_path: Path) -> None:
     """What nobody foresaw is one line and a hint as well; -v shows the trace."""
     script = (
-        "import sys, mooring.service as s\n"
+        "import sys, mooring\n"
         "def broken(*a): raise RuntimeError('odd\\nthing')\n"
-        "s.Mooring.sessions = broken\n"
+        "mooring.Sessions.list = broken\n"
         "from mooring_cli.main import run\nrun()"
     )
     command = [sys.executable, "-c", script, "ps"]
@@ -313,7 +313,7 @@ def test_an_internal_error_is_an_error_too(tmp_path: Path) -> None:
     ("redirected", "code", "told"),
     [
         (">&-", 0, ""),
-        (">/dev/full", 1, "error: the output cannot be written: No space left on device\n"),
+        (">/dev/full", 1, "error: cannot write the output: No space left on device\n"),
         ("| true", 141, ""),
         ("<&-", 0, ""),
     ],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.host.users import caller
-from mooring.service import Mooring
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.engine
@@ -63,7 +63,7 @@ REFLEXES = {
     "a mount": (["create", "--mount", "type=bind,src=/data,dst=/data"], "--input PATH"),
     "all GPUs": (["create", "--gpus", "all"], "this machine has"),
     "last lines": (["logs", "-n", "5", "x"], "--tail N"),
-    "a terminal of create": (["create", "-it"], "leave it out"),
+    "a terminal of create": (["create", "-it"], "omit it"),
     "a command after the image": (["run", "--rm", "host", "ls"], "mooring run host --exec 'ls …'"),
     "options of a command": (["run", "--rm", "host", "ls", "-la"], "--exec 'COMMAND …'"),
 }
@@ -79,7 +79,7 @@ def test_a_reflex_is_pointed_on(cli: Cli, project: Path, mooring: Mooring, case:
     assert "Possible options" not in error
     assert hint in hinted
     assert done.stdout == ""
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_config_show_prints_yaml(cli: Cli, project: Path) -> None:

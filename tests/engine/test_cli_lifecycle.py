@@ -16,14 +16,14 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.service import Mooring
 from mooring.sessions.model import State
-from mooring_cli.choosing import choose, each
+from mooring_cli.selection import apply, select
 from tests.conftest import Cli
-from tests.kernel_clients import eventually
-from tests.pace import in_time
-from tests.registry import SlowRegistry, slow_registry
+from tests.support.kernel_clients import eventually
+from tests.support.pace import in_time
+from tests.support.registry import SlowRegistry, slow_registry
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine
@@ -51,14 +51,14 @@ def image(slow_registry: SlowRegistry, real_engine: Engine) -> Iterator[str]:
 
 
 def states(mooring: Mooring) -> dict[str, str]:
-    return {session.name: str(session.state) for session in mooring.sessions()}
+    return {session.name: str(session.state) for session in mooring.sessions.list()}
 
 
 def test_several_at_once(cli: Cli, create: Create, mooring: Mooring) -> None:
     """stop, start, hold, update and rm take names, patterns and starts of ids, each session once;
     what fails is told by name, costs only itself, and makes the exit code 1."""
     create("a-1", "a-2", "b-1")
-    identity = mooring.get("b-1").id[:6]
+    identity = mooring.sessions.get("b-1").id[:6]
     done = cli("hold", "a-*", "a-1", identity, "45m", check=0)
     assert sorted(done.stdout.splitlines()) == [f"{n} held for 45m" for n in ("a-1", "a-2", "b-1")]
     done = cli("update", "a-1", "nosuch", "b-1", "--max-duration", "3h", check=1)
@@ -78,7 +78,7 @@ def test_several_at_once(cli: Cli, create: Create, mooring: Mooring) -> None:
     assert done.stdout == "a-2\n"
     assert done.stderr.count("is running") == 2
     assert sorted(cli("rm", "-f", "*-1", check=0).stdout.split()) == ["a-1", "b-1"]
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_what_mostly_waits_is_done_to_several_at_a_time(
@@ -86,9 +86,9 @@ def test_what_mostly_waits_is_done_to_several_at_a_time(
 ) -> None:
     """Four that each take a second are done within two, and told in their order."""
     create("a", "b", "c", "d")
-    chosen = choose(mooring, ["c", "a", "d", "b"], verb="stop")
+    selection = select(mooring, ["c", "a", "d", "b"], verb="stop")
     began = time.monotonic()
-    each(chosen, lambda session: time.sleep(1), at_once=4)
+    apply(selection, lambda session: time.sleep(1), parallel=4)
     assert in_time(time.monotonic() - began, 2.5)
     assert capsys.readouterr().out.split() == ["c", "a", "d", "b"]
 
@@ -132,9 +132,9 @@ def test_all_without_a_terminal(cli: Cli, create: Create, mooring: Mooring) -> N
     create("one", "two")
     done = cli("stop", "--all", check=2)
     assert done.stderr == (
-        "error: stop --all asks first, and there is no terminal to ask at\nhint: say --all --yes\n"
+        "error: stop --all asks first, and there is no terminal to ask at\nhint: use --all --yes\n"
     )
-    assert "names and --all are both given" in cli("stop", "--all", "one", "-y", check=2).stderr
+    assert "names and --all cannot be combined" in cli("stop", "--all", "one", "-y", check=2).stderr
     assert "needs the name of a session" in cli("stop", check=2).stderr
     assert cli("hold", "--all", "1h", "-y", check=0).stdout.count("held for 1h") == 2
     cli("stop", "one", check=0)
@@ -142,7 +142,7 @@ def test_all_without_a_terminal(cli: Cli, create: Create, mooring: Mooring) -> N
     cli("start", "two", check=0)
     assert cli("rm", "--all", "--yes", check=0).stdout == "one\n"
     assert cli("rm", "--all", "--yes", "--force", check=0).stdout == "two\n"
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_hold_tells_names_from_a_duration(cli: Cli, create: Create, mooring: Mooring) -> None:
@@ -151,7 +151,7 @@ def test_hold_tells_names_from_a_duration(cli: Cli, create: Create, mooring: Moo
     assert cli("hold", "keep", "30m", check=0).stdout == "keep held for 30m\n"
     assert cli("hold", "30m", check=0).stdout == "30m held for 2h\n"
     cli("hold", "*", "off", check=0)
-    assert "hold which session for 45m?" in cli("hold", "45m", check=2).stderr
+    assert "no session is named, only a duration: 45m" in cli("hold", "45m", check=2).stderr
     done = cli("hold", "keep", "soon", check=2)
     assert done.stderr.startswith("error: duration: 'soon' must be a duration")
     assert [row["held_for_s"] for row in json.loads(cli("ps", "--json").stdout)] == [0, 0]
@@ -163,7 +163,7 @@ def test_hold_says_what_it_does_not_keep(cli: Cli, create: Create) -> None:
     cli("update", "demo", "--max-duration", "1h", check=0)
     done = cli("hold", "demo", "2h", check=0)
     assert done.stdout == "demo held for 2h\n"
-    assert done.stderr.startswith("demo: its maximum duration ends it in 59m all the same; ")
+    assert done.stderr.startswith("demo: its maximum duration still ends it in 59m; ")
     assert cli("hold", "demo", "30m", check=0).stderr == ""
     assert cli("hold", "demo", "off", check=0).stderr == ""
 
@@ -183,7 +183,7 @@ def test_another_installations_session_is_stopped_by_force_alone(
             assert "only" not in cli("stop", "th*", "--force", check=1).stdout
             for flags in ([], ["-f"]):
                 done = cli("rm", *flags, "theirs", check=1)
-                assert "who alone can remove it" in done.stderr
+                assert "only they can remove it" in done.stderr
                 assert "hint: to end what runs in it: mooring stop --force theirs" in done.stderr
             assert cli("ps", "--format", "name,state", env=theirs).stdout.endswith("running\n")
             done = cli("stop", "--force", "theirs", check=0)
@@ -202,11 +202,11 @@ def test_max_wait_leaves_nothing(cli: Cli, project: Path, mooring: Mooring, imag
     assert time.monotonic() - began < 20
     lines = done.stderr.splitlines()
     assert lines[0] == f"pulling {image}"
-    assert lines[1].startswith("error: it did not run within 2 s: pulling ")
-    assert lines[2:] == ["hint: wait longer (--max-wait)"]
-    assert mooring.sessions() == []
+    assert lines[1].startswith("error: the session did not start within 2 s: pulling ")
+    assert lines[2:] == ["hint: use a longer --max-wait"]
+    assert mooring.sessions.list() == []
     assert cli("run", "--max-wait", "1s", image, check=3).stdout == ""
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_max_wait_is_no_limit_for_what_runs(cli: Cli, project: Path) -> None:
@@ -225,10 +225,10 @@ def test_ctrl_c_while_waiting_takes_everything_back(
             [sys.executable, "-m", "mooring_cli", *command],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         ) as waiting:  # fmt: skip
-            eventually(lambda: any("% of" in one.waiting for one in mooring.sessions()))
+            eventually(lambda: any("% of" in one.waiting for one in mooring.sessions.list()))
             waiting.send_signal(signal.SIGINT)
             assert waiting.wait(20) == 130
-        assert mooring.sessions() == []
+        assert mooring.sessions.list() == []
 
 
 def test_a_spinner_shows_the_steps_at_a_terminal(
@@ -242,7 +242,7 @@ def test_a_spinner_shows_the_steps_at_a_terminal(
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 GPUS = {
@@ -274,11 +274,11 @@ def test_a_bare_number_is_no_maximum_duration(cli: Cli, create: Create, mooring:
     for command in (["create", "-d"], ["update", "one"]):
         done = cli(*command, "--max-duration", "1", check=2)
         assert done.stderr == (
-            "error: flag --max-duration: 1 has no unit\nhint: say 1h for hours, 1s for seconds\n"
+            "error: flag --max-duration: 1 has no unit\nhint: use 1h for hours, 1s for seconds\n"
         )
     cli("update", "one", "--max-duration", "0", check=0)
     cli("update", "one", "--max-duration", "1.5h", check=0)
-    assert mooring.deadlines(mooring.get("one"))["max_duration"] == 5400
+    assert mooring.sessions.deadlines(mooring.sessions.get("one"))["max_duration"] == 5400
 
 
 LATER = {
@@ -318,11 +318,11 @@ def test_create_opens_the_images_tmux(project: Path, mooring: Mooring, cli: Cli)
     child.sendline("echo A''B $TMUX")
     child.expect("AB /")
     child.send("\x02d")
-    child.expect("mux goes on; come back with: mooring attach --tmux mux")
+    child.expect("mux is running; to attach again: mooring attach --tmux mux")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
-    assert mooring.get("mux").state is State.RUNNING
+    assert mooring.sessions.get("mux").state is State.RUNNING
 
 
 def test_starting_what_runs_changes_nothing(cli: Cli, create: Create, mooring: Mooring) -> None:
@@ -331,4 +331,4 @@ def test_starting_what_runs_changes_nothing(cli: Cli, create: Create, mooring: M
     cli("stop", "two", check=0)
     assert cli("start", "one", check=0).stdout == "one\n"
     assert cli("start", "--all", "-y", check=0).stdout == "two\n"
-    assert {session.state for session in mooring.sessions()} == {State.RUNNING}
+    assert {session.state for session in mooring.sessions.list()} == {State.RUNNING}

@@ -14,10 +14,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
-from tests.kernel_clients import eventually
+from tests.support.kernel_clients import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -26,7 +26,7 @@ def test_run_code_in_a_session_and_remove_it(cli: Cli, project: Path, mooring: M
     """`run --rm -c 'print(1)' IMAGE` prints 1, and nothing of it is left."""
     done = cli("run", "--rm", "-c", "print(1)", "host", check=0)
     assert (done.stdout, done.stderr) == ("1\n", "")
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_run_sends_files_and_does_not_mount_the_folder(
@@ -79,11 +79,11 @@ def test_run_returns_the_commands_exit_code_and_keeps_the_session(
     """Without --rm it is there afterwards, stopped, with its output; start runs it again."""
     done = cli("run", "--name", "kept", "--exec", "echo once; echo $HOME >>f; exit 7", "host")
     assert (done.returncode, done.stdout) == (7, "once\n")
-    session = mooring.get("kept")
+    session = mooring.sessions.get("kept")
     assert (session.state, session.exit_code) == (State.STOPPED, 7)
     assert cli("logs", "kept", check=0).stdout == "once\n"
     cli("start", "kept", check=0)
-    eventually(lambda: mooring.get("kept").state is State.STOPPED)
+    eventually(lambda: mooring.sessions.get("kept").state is State.STOPPED)
     assert cli("logs", "kept", check=0).stdout == "once\nonce\n"
     cli("run", "--rm", "-c", "import sys; sys.exit(3)", "host", check=3)
     cli("run", "--rm", "--exec", "kill -KILL $$", "host", check=137)
@@ -97,7 +97,7 @@ def test_run_a_shell_when_nothing_is_said(cli: Cli, project: Path) -> None:
     (project / "script.py").write_text("print('never run')\n")
     done = cli("run", "--rm", "host", "script.py", check=0)
     assert done.stdout == ""
-    assert "to run what was sent: --exec" in done.stderr
+    assert "to run one of the files: --exec" in done.stderr
 
 
 def test_run_in_any_image(cli: Cli, project: Path, bare_image: str) -> None:
@@ -144,17 +144,22 @@ def test_what_resources_mean(cli: Cli, given: str) -> None:
 
 
 BAD = {
-    "an unknown resource": (["-r", "tpu=1"], 2, "flag -r: no resource 'tpu'", "there is: cpu, mem"),
+    "an unknown resource": (
+        ["-r", "tpu=1"],
+        2,
+        "flag -r: no resource 'tpu'",
+        "choose from: cpu",
+    ),
     "a resource without a value": (["-r", "cpu"], 2, "flag -r: 'cpu' is not NAME=VALUE", ""),
     "a bad resource": (["-r", "mem=much"], 2, "flag -r mem: ", ""),
-    "two words for one thing": (["-r", "cpu=1", "--cpus", "2"], 2, "say the same thing", ""),
-    "code and command": (["-c", "1", "--exec", "true"], 2, "-c and --exec both say", ""),
+    "two words for one thing": (["-r", "cpu=1", "--cpus", "2"], 2, "mean the same", ""),
+    "code and command": (["-c", "1", "--exec", "true"], 2, "-c and --exec cannot be combined", ""),
     "a missing image": (["--pull", "never", "mooring-test/nosuch:1"], 125, "No such image", ""),
     "a file that is not there": (["host", "./nosuch"], 2, "nosuch", ""),
     "two files of one name": (["host", "a/f", "b/f"], 2, "f", ""),
     "a wait that is none": (["--max-wait", "soon"], 2, "flag --max-wait: 'soon'", ""),
     "another target": (["--target", "k8s://x"], 2, "target is not supported by this version", ""),
-    "a bare number of hours": (["--max-duration", "1"], 2, "1 has no unit", "say 1h for hours"),
+    "a bare number of hours": (["--max-duration", "1"], 2, "1 has no unit", "use 1h for hours"),
 }
 
 
@@ -172,7 +177,7 @@ def test_a_bad_run_is_one_error(cli: Cli, project: Path, mooring: Mooring, case:
     assert done.stderr.count("\n") <= 2
     assert message in done.stderr
     assert hint in done.stderr
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_run_without_an_engine(cli: Cli, project: Path) -> None:
@@ -185,9 +190,9 @@ def test_run_without_an_engine(cli: Cli, project: Path) -> None:
 def test_a_bug_is_no_exit_code_of_the_commands() -> None:
     """What nobody foresaw in run, exec and attach is a failure of mooring's, too: 125."""
     script = (
-        "import mooring.service as s\n"
+        "import mooring\n"
         "def broken(*a): raise RuntimeError('odd')\n"
-        "s.Mooring.__init__ = broken\n"
+        "mooring.Mooring.__init__ = broken\n"
         "from mooring_cli.main import run\nrun()"
     )
     for arguments in (["run", "host"], ["exec", "x", "--", "true"], ["attach", "x"]):
@@ -209,7 +214,7 @@ def test_ctrl_c_belongs_to_the_command(cli: Cli, project: Path, mooring: Mooring
         running.send_signal(signal.SIGINT)
         assert running.stdout.readline() == "got it\n"
         assert running.wait(20) == 9
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_run_has_a_terminal_where_there_is_one(cli: Cli, project: Path, mooring: Mooring) -> None:
@@ -235,4 +240,4 @@ def test_run_in_the_background(cli: Cli, project: Path, mooring: Mooring) -> Non
     done = cli("run", "--enqueue-only", "--name", "bb", "--exec", "sleep 50", "host", check=0)
     assert done.stdout == "bb\n"
     assert time.monotonic() - began < 40
-    assert {session.state for session in mooring.sessions()} == {State.RUNNING}
+    assert {session.state for session in mooring.sessions.list()} == {State.RUNNING}

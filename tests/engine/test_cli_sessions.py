@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import EngineError
-from mooring.service import Mooring
 from mooring.sessions.model import FIELDS, State
 
 pytestmark = pytest.mark.engine
@@ -62,18 +61,20 @@ def test_stop_and_start_are_idempotent(cli, create, mooring) -> None:
     cli("start", "twice", check=0)
     cli("stop", "twice", check=0)
     cli("stop", "twice", check=0)
-    assert mooring.get("twice").state is State.STOPPED
-    assert [event.kind for event in mooring.events(mooring.get("twice").id)].count("stopped") == 1
+    assert mooring.sessions.get("twice").state is State.STOPPED
+    assert [
+        event.kind for event in mooring.sessions.events(mooring.sessions.get("twice").id)
+    ].count("stopped") == 1
 
 
 def test_several_at_once_and_one_failure_does_not_hide_the_others(cli, create, mooring) -> None:
     """Names, id beginnings and patterns act on each session once; a bad one costs only itself."""
     create("a-1", "a-2", "b-1", "c-1")
-    identity = mooring.get("c-1").id
+    identity = mooring.sessions.get("c-1").id
     done = cli("stop", "nosuch", "a-*", "a-1", identity[:6], check=1)
     assert sorted(done.stdout.split()) == ["a-1", "a-2", "c-1"]
     assert done.stderr.startswith("error: no session named nosuch\nhint: there is: ")
-    states = {session.name: str(session.state) for session in mooring.sessions()}
+    states = {session.name: str(session.state) for session in mooring.sessions.list()}
     assert states == {"a-1": "stopped", "a-2": "stopped", "b-1": "running", "c-1": "stopped"}
     done = cli("start", "nosuch", "a-?", check=1)
     assert sorted(done.stdout.split()) == ["a-1", "a-2"]
@@ -83,7 +84,7 @@ def test_several_at_once_and_one_failure_does_not_hide_the_others(cli, create, m
         "error: session a-1 is running\nhint: stop it first, or: mooring rm -f a-1\n"
     )
     assert sorted(cli("rm", "-f", "*-*", check=0).stdout.split()) == ["a-1", "a-2", "b-1"]
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_a_failing_engine_costs_one_session_only(create, mooring, monkeypatch, capsys) -> None:
@@ -91,14 +92,14 @@ def test_a_failing_engine_costs_one_session_only(create, mooring, monkeypatch, c
     create("x-1", "x-2")
     import typer
 
-    from mooring_cli.choosing import choose, each
+    from mooring_cli.selection import apply, select
 
     def refuse_one(session) -> None:
         if session.name == "x-2":
             raise EngineError("it will not", "try later")
 
     with pytest.raises(typer.Exit) as left:
-        each(choose(mooring, ["x-*"], verb="stop"), refuse_one)
+        apply(select(mooring, ["x-*"], verb="stop"), refuse_one)
     assert left.value.exit_code == 1
     said = capsys.readouterr()
     assert (said.out, said.err) == ("x-1\n", "error: it will not\nhint: try later\n")
@@ -108,7 +109,7 @@ def test_logs(cli, create, mooring) -> None:
     """logs prints what the main process printed; --tail the last lines; also when it has ended."""
     create("talk", command=("sh", "-c", "for i in 1 2 3; do echo line $i; done"))
     deadline = time.monotonic() + 20
-    while mooring.get("talk").state is not State.STOPPED:
+    while mooring.sessions.get("talk").state is not State.STOPPED:
         assert time.monotonic() < deadline
     lines = cli("logs", "talk", check=0).stdout.replace("\r", "").splitlines()
     assert lines == ["line 1", "line 2", "line 3"]
@@ -139,7 +140,7 @@ def test_describe_events_and_why(cli, create, mooring) -> None:
     cli("stop", "told", check=0)
     said = cli("why", "told", check=0).stdout
     assert said.startswith("told is stopped: by ")
-    assert f"by {mooring.get('told').owner}" in said
+    assert f"by {mooring.sessions.get('told').owner}" in said
     assert json.loads(cli("why", "--json", "told", check=0).stdout)["reason"].startswith("by ")
     cli("rm", "told", check=0)
     assert cli("why", "told", check=0).stdout.startswith("told is gone: stopped by ")
@@ -218,10 +219,10 @@ def test_update(cli, create, mooring) -> None:
     deadline = time.monotonic() + 20
     while True:
         row = json.loads(cli("ps", "--json", check=0).stdout)[0]
-        if row["idle_in_s"] and row["max_in_s"] and row["idle_in_s"] > 3600:
+        if row["idle_stop_in_s"] and row["max_stop_in_s"] and row["idle_stop_in_s"] > 3600:
             break
         assert time.monotonic() < deadline, row
-    assert 10700 < row["max_in_s"] <= 10800
+    assert 10700 < row["max_stop_in_s"] <= 10800
     done = cli("update", "moving", "--max-duration", "0.1s", check=2)
     assert "error: session moving has run for" in done.stderr
     assert "hint: to end it now: mooring stop moving" in done.stderr
@@ -232,7 +233,7 @@ def test_update(cli, create, mooring) -> None:
 def test_ps_chooses_rows_and_columns(cli, create, mooring) -> None:
     """ps shows the newest change first; flags choose; --json has the documented fields."""
     empty = cli("ps", check=0)
-    assert (empty.stdout, empty.stderr) == ("", "no sessions; make one: mooring create\n")
+    assert (empty.stdout, empty.stderr) == ("", "no sessions; to create one: mooring create\n")
     create("old", "mid", "new")
     cli("stop", "mid", check=0)
     cli("rm", "-f", "old", check=0)
@@ -254,39 +255,29 @@ def test_ps_chooses_rows_and_columns(cli, create, mooring) -> None:
 
 def test_ps_pages_after_ten(cli, mooring, project, monkeypatch, capsys) -> None:
     """Ten are shown, and how to see the rest is said; --all, -q and --json show all."""
-    from mooring_cli import look
+    from mooring_cli import ps
 
     session = _session(cli, mooring)
     import dataclasses
 
     many = [dataclasses.replace(session, name=f"s{i}") for i in range(12)]
-    monkeypatch.setattr(Mooring, "sessions", lambda self: many)
-    look.ps(format_="name")
+    monkeypatch.setattr("mooring.client.sessions.Sessions.list", lambda self: many)
+    ps.ps(format_="name")
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 11
     assert said.err == "2 more: mooring ps --all\n"
-    look.ps(everything=True, format_="name")
+    ps.ps(everything=True, format_="name")
     assert len(capsys.readouterr().out.splitlines()) == 13
-    look.ps(last=11, format_="name")
+    ps.ps(last=11, format_="name")
     said = capsys.readouterr()
     assert (len(said.out.splitlines()), said.err) == (12, "")
-    look.ps(quiet=True)
+    ps.ps(quiet=True)
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 
 def _session(cli, mooring):
     cli("create", "-d", "--name", "one", check=0)
-    return mooring.get("one")
-
-
-def test_names_of_others_cannot_drive_the_terminal(capsys) -> None:
-    """Control characters in what others wrote are shown, not obeyed."""
-    from mooring.errors import MooringError
-    from mooring_cli.output import clean, explain
-
-    assert clean("a\x1b[2Jb\x07\x9bc") == "a�[2Jb��c"
-    explain(MooringError("bad \x1b]0;x\x07 name"))
-    assert "\x1b" not in capsys.readouterr().err
+    return mooring.sessions.get("one")
 
 
 def test_config_show_tells_origins(cli, project, state) -> None:
@@ -328,7 +319,7 @@ def test_trust(cli, project, tmp_path) -> None:
     spec.write_text("name: far\ninputs: [../data]\n")
     done = cli("create", "-d", "-f", "session.yml", check=1)
     assert "reaches beyond its folder: inputs" in done.stderr
-    assert f"hint: read it, then allow it: mooring trust {spec}" in done.stderr
+    assert f"hint: read it, then trust it: mooring trust {spec}" in done.stderr
     assert str(tmp_path / "data") in cli("trust", "session.yml", check=0).stdout
     cli("create", "-d", "-f", "session.yml", check=0)
     spec.write_text("name: far2\ninputs: [../data]\n")

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from mooring import LaunchOptions
+from mooring.client import Mooring
 from mooring.engines.base import Container, ContainerConfig, Engine
-from mooring.host import paths
-from mooring.labels import (
+from mooring.engines.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
@@ -26,15 +27,17 @@ from mooring.labels import (
     LABEL_SPEC,
     container_name,
 )
-from mooring.service import Mooring
-from mooring.sessions.record import Folder, boot_id, uptime
-from tests.pace import in_time
+from mooring.host.boot import boot_id, uptime
+from mooring.host.paths import Installation
+from mooring.sessions.folder import SessionFolder
+from tests.support.pace import in_time
+from tests.support.sessions import make_folder
 
 pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 HEAVY = {
     "pydantic", "rich", "yaml", "platformdirs", "filelock", "jupyter_client", "traitlets", "zmq",
-    "ipykernel", "humanfriendly", "pytimeparse2", "asyncio",
+    "ipykernel", "asyncio",
 }  # fmt: skip
 WATCHED = """
 import atexit, os, sys
@@ -105,9 +108,9 @@ def test_ps_asks_the_engine_once_and_is_quick(cli, mooring, real_engine, project
 
     resolved = resolve(flags={"command": ["sleep", "1000"]})
     for number in range(10):
-        mooring.create(resolved, name=f"many-{number}", tty=False)
+        mooring.sessions.create(resolved, LaunchOptions(name=f"many-{number}", tty=False))
     counting = Counting(real_engine)
-    assert len(Mooring(counting).sessions()) == 10
+    assert len(Mooring(counting).sessions.list()) == 10
     assert counting.calls == ["list"]
     taken = []
     for _ in range(7):
@@ -125,7 +128,7 @@ def test_ps_asks_the_engine_once_and_is_quick(cli, mooring, real_engine, project
 def test_exec_costs_a_few_docker_execs(cli, mooring, project) -> None:
     """`mooring exec NAME -- true` takes at most six times what `docker exec` takes."""
     cli("create", "-d", "--name", "quick", check=0)
-    container = mooring.get("quick").container
+    container = mooring.sessions.get("quick").container
     ours = [sys.executable, "-m", "mooring_cli", "exec", "quick", "--", "true"]
     theirs = ["docker", "exec", container, "true"]
     taken: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -145,7 +148,9 @@ def test_exec_makes_few_requests(cli, mooring, real_engine, project) -> None:
     cli("create", "-d", "--name", "few", check=0)
     counting = Counting(real_engine)
     service = Mooring(counting)
-    stream = service.exec(service.running("few"), ["true"], tty=False, stdin=False)
+    stream = service.sessions.exec(
+        service.sessions.get_running("few"), ["true"], tty=False, stdin=False
+    )
     assert stream.socket().recv(10) == b""
     stream.close()
     assert counting.calls == ["list", "exec"]
@@ -167,7 +172,7 @@ def test_ps_with_two_hundred_sessions(mooring, real_engine, state: Path) -> None
             assert done.stdout.count("many-") == 200, done.stderr
         running = Running(real_engine)
         began = time.perf_counter()
-        sessions = Mooring(running).sessions()
+        sessions = Mooring(running).sessions.list()
         looked = time.perf_counter() - began
         assert all(one.clock and one.live_kernels for one in sessions)
         print(f"mooring ps, 200 sessions: {sorted(round(s, 3) for s in taken)}")
@@ -182,17 +187,18 @@ def test_ps_with_two_hundred_sessions(mooring, real_engine, state: Path) -> None
 
 
 def images_of_host(mooring: Mooring) -> str:
-    from mooring.images.images import host_image
+    from mooring.images.host_image import host_image
 
     return host_image(mooring.engine).reference
 
 
-def stored(engine: Engine, number: int, image: str) -> tuple[Folder, str]:
+def stored(engine: Engine, number: int, image: str) -> tuple[SessionFolder, str]:
     """A session's folder and its container, which is never started: 200 that run take minutes."""
     now, spec = uptime(), {"image": "host", "memory": 8 << 30, "idle_timeout": 1800}
     session_id, name = secrets.token_hex(6), f"many-{number}"
-    record = {"id": session_id, "name": name, "owner": "tester", "created_at": time.time()}
-    folder = Folder.create(session_id, record | {"boot_id": boot_id(), "spec": spec})
+    folder = make_folder(
+        session_id, name, owner="tester", created_at=time.time(), boot_id=boot_id(), spec=spec
+    )
     container = engine.create(
         ContainerConfig(
             name=container_name(name, session_id),
@@ -203,12 +209,12 @@ def stored(engine: Engine, number: int, image: str) -> tuple[Folder, str]:
                 LABEL_ID: session_id,
                 LABEL_NAME: name,
                 LABEL_OWNER: "tester",
-                LABEL_INSTALLATION: paths.installation_id(),
+                LABEL_INSTALLATION: Installation.here().id,
                 LABEL_SPEC: json.dumps(spec),
             },
         )
     )
-    folder.update_record(container=container)
+    folder.update_state(container=container)
     (folder.run / "status").write_text(
         f"sampled {now:.2f}\nidle_at {now + 900:.2f}\nmax_at never\nactive kernel\nunknown\n"
         f"last_signal {now:.2f} kernel\ncpu_percent 3.1\nmemory_bytes 123456789\ncomplete\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.errors import EngineError
-from mooring.service import Mooring
 from mooring.sessions.model import Session, State
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
@@ -37,7 +37,7 @@ def make(cli, name: str, *arguments: str, idle: str = f"{IDLE_S}s", maximum: str
 
 
 def ended(mooring: Mooring, name: str) -> bool:
-    return mooring.get(name).state is State.STOPPED
+    return mooring.sessions.get(name).state is State.STOPPED
 
 
 def test_a_silent_shell_ends_at_its_idle_timeout_and_busy_ones_do_not(
@@ -60,7 +60,7 @@ def test_a_silent_shell_ends_at_its_idle_timeout_and_busy_ones_do_not(
         wait_for(lambda: ended(mooring, "silent"), 60, "the silent session never ended")
         assert time.monotonic() - started >= IDLE_S
         time.sleep(IDLE_S * 1.5)  # well past everybody's timeout
-        states = {session.name: session.state for session in mooring.sessions()}
+        states = {session.name: session.state for session in mooring.sessions.list()}
         assert states == {
             "silent": State.STOPPED,
             "burning": State.RUNNING,
@@ -72,8 +72,8 @@ def test_a_silent_shell_ends_at_its_idle_timeout_and_busy_ones_do_not(
         assert "signals" in told
         # what kept them away is what is told of them
         activity = {row["name"]: row for row in json.loads(cli("ps", "--json", check=0).stdout)}
-        assert "cpu" in activity["burning"]["active"]
-        assert "exec" in activity["execing"]["active"]
+        assert "cpu" in activity["burning"]["active_signals"]
+        assert "exec" in activity["execing"]["active_signals"]
         assert activity["held"]["held_for_s"] > 60
         # and without it they end as well
         live.kill()
@@ -92,7 +92,7 @@ def test_every_exec_starts_the_idle_window_anew(cli, mooring: Mooring, project: 
     while time.monotonic() < until:
         cli("exec", "used", "--", "true", check=0)
         with contextlib.suppress(EngineError):  # it has ended
-            mooring.signal(mooring.get("looked-at"), "CONT")
+            mooring.sessions.signal(mooring.sessions.get("looked-at"), "CONT")
         time.sleep(1)
     wait_for(lambda: ended(mooring, "looked-at"), 60, "a signal keeps a session")
     assert "exec=never" in cli("why", "looked-at", check=0).stdout
@@ -109,7 +109,7 @@ def test_the_maximum_duration_ends_everything(cli, mooring: Mooring, project: Pa
     cli("hold", "long", "1h", check=0)
     wait_for(lambda: ended(mooring, "long"), 60, "the maximum duration ended nothing")
     assert "maximum duration" in cli("why", "long", check=0).stdout
-    kinds = [event.kind for event in mooring.events(mooring.get("long").id)]
+    kinds = [event.kind for event in mooring.sessions.events(mooring.sessions.get("long").id)]
     assert kinds[:2] == ["requested", "started"]
     assert kinds[-1] == "ended"
 
@@ -150,11 +150,11 @@ time.sleep(1000)
             begun = time.monotonic()
             os.kill(jupyter.pid, signal.SIGKILL)
             while time.monotonic() < begun + cell_s - 2:
-                session: Session = mooring.get("cell")
+                session: Session = mooring.sessions.get("cell")
                 assert session.state is State.RUNNING, f"ended: {session.end}"
                 time.sleep(0.5)
             wait_for(lambda: ended(mooring, "cell"), 90, "nobody works in it and it does not end")
             assert time.monotonic() - begun >= cell_s
-            assert mooring.get("cell").reason == "idle timeout"
+            assert mooring.sessions.get("cell").reason == "idle timeout"
         finally:
             jupyter.kill()

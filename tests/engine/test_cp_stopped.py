@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.host.users import caller
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
+from tests.support.sessions import session_folder
 
 pytestmark = pytest.mark.engine
 
@@ -95,7 +95,7 @@ def test_what_goes_in_is_there_at_the_next_start(cli: Cli, project: Path) -> Non
     cli("cp", "in/f", "box:here", check=0)  # the working directory is this folder
     assert (project / "here").read_text() == "two\n"
     assert "is a file there" in cli("cp", "in", "box:~/in/f", check=1).stderr
-    assert "no folder" in cli("cp", "in/f", "box:~/nix/", check=1).stderr
+    assert "not a folder" in cli("cp", "in/f", "box:~/nix/", check=1).stderr
     assert "there is no" in cli("cp", "in/f", "box:~/nix/deeper/f", check=1).stderr
     cli("start", "box", check=0)
     said = cli("exec", "box", "--", "sh", "-c", "cat ~/in/f ~/in/link; ls -A ~/in", check=0)
@@ -154,8 +154,8 @@ def test_what_others_are_mounted_over_does_not_come_along(
         (tmp_path / "put" / project.name).mkdir(parents=True)
         done = cli("cp", f"{tmp_path}/put/.", "box:~", check=1)
         assert "is a mount of session box" in done.stderr
-        (session,) = mooring.sessions()
-        assert not list((Folder.open(session.id).home / project.name).iterdir())
+        (session,) = mooring.sessions.list()
+        assert not list((session_folder(session.id).home / project.name).iterdir())
     finally:
         (project / "mine").unlink(missing_ok=True)
         project.rmdir()

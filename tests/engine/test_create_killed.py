@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.host import paths
-from mooring.labels import LABEL_INSTALLATION
-from mooring.service import Mooring
+from mooring.engines.labels import LABEL_INSTALLATION
+from mooring.host.paths import Installation
 from mooring.sessions.model import State
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -48,19 +48,19 @@ def start(name: str) -> subprocess.Popen[bytes]:
 
 def left(engine: Engine, state: Path) -> list[str]:
     """Names of this installation's containers and folders, drafts and half-deleted ones too."""
-    rows = engine.list({LABEL_INSTALLATION: paths.installation_id()})
+    rows = engine.list({LABEL_INSTALLATION: Installation.here().id})
     return [row.name for row in rows] + os.listdir(state / "sessions")
 
 
 def whole_or_nothing(mooring: Mooring, engine: Engine, state: Path, name: str) -> bool:
     """Whether there is a whole session of that name. Fails where there is a part of one."""
-    sessions = mooring.sessions()
+    sessions = mooring.sessions.list()
     if not sessions:
         # The engine may still have been at work for the dead client: one more look repairs that
         deadline = time.monotonic() + 5
         while left(engine, state) and time.monotonic() < deadline:
             time.sleep(0.1)
-            mooring.sessions()
+            mooring.sessions.list()
         assert left(engine, state) == []
         return False
     (session,) = sessions
@@ -68,7 +68,7 @@ def whole_or_nothing(mooring: Mooring, engine: Engine, state: Path, name: str) -
     assert len(left(engine, state)) == 2
     probe = [sys.executable, "-m", "mooring_cli", "exec", "-n", name, "--", "echo", "alive"]
     assert subprocess.run(probe, capture_output=True, text=True).stdout == "alive\n"
-    mooring.remove(session, force=True)
+    mooring.sessions.remove(session, force=True)
     return True
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.images import images
-from mooring.service import Mooring
+from mooring.images.host_image import host_binds, host_image, root_layout, root_tar
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def session(mooring: Mooring, project: Path) -> Session:
-    return mooring.create(resolve(flags={"command": ["sleep", "300"]})).session
+    return mooring.sessions.create(resolve(flags={"command": ["sleep", "300"]})).session
 
 
 def told(mooring: Mooring, session: Session, script: str) -> str:
     """What a shell script in a session prints."""
-    stream = mooring.exec(session, ["sh", "-c", script], tty=True, stdin=False)
+    stream = mooring.sessions.exec(session, ["sh", "-c", script], tty=True, stdin=False)
     text = b""
     while chunk := stream.socket().recv(65536):
         text += chunk
@@ -36,18 +36,18 @@ def told(mooring: Mooring, session: Session, script: str) -> str:
 
 def test_the_root_is_an_image_of_links_and_empty_folders(real_engine: Engine) -> None:
     """The image is made once for a layout, holds no file, and is smaller than 1 MiB."""
-    first = images.host_image(real_engine)
+    first = host_image(real_engine)
     made = real_engine.image_id(first.reference)
-    second = images.host_image(real_engine)
+    second = host_image(real_engine)
     assert made is not None
     assert (second.reference, real_engine.image_id(second.reference)) == (first.reference, made)
-    layout = {name: (mode, target) for name, mode, target in images._root_layout()}
+    layout = {name: (mode, target) for name, mode, target in root_layout()}
     for name in ("bin", "lib", "sbin", "lib64"):
         if os.path.islink(f"/{name}") and name != "sbin":
             assert layout[name] == (0o777, os.readlink(f"/{name}"))
     assert layout["sbin"] == (0o755, "")  # real, because the engine puts its init there
     assert layout["tmp"][0] == 0o1777
-    assert len(images._root_tar(images._root_layout())) < 2**20
+    assert len(root_tar(root_layout())) < 2**20
 
 
 def test_the_machines_programs_work(mooring: Mooring, session: Session) -> None:
@@ -88,7 +88,7 @@ def test_the_rest_of_the_machine_is_not_there(
 def test_the_machines_own_files_cannot_be_changed(mooring: Mooring, session: Session) -> None:
     """Everything of the machine's is read-only, even for root; /tmp and the home are the
     session's own."""
-    own = [bind.target for bind in images._host_binds()]
+    own = [bind.target for bind in host_binds()]
     assert "/usr" in own
     script = "".join(
         f"(: >>{path}/mt-x || mkdir {path}/mt-x || : >>{path}) 2>/dev/null && echo wrote {path}; "

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from jupyter_client.blocking import BlockingKernelClient
 
-from mooring.service import Mooring
-from tests.kernel_clients import install, jupyter, kernel, run
+from mooring.client import Mooring
+from tests.support.kernel_clients import install, jupyter, kernel, run
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
-from tests.kernel_clients import (
+from mooring.client import Mooring
+from tests.support.kernel_clients import (
     eventually,
     finish,
     install,
@@ -82,7 +82,7 @@ def test_a_kernel_of_another_kind_lives_the_same_life(
         client.wait_for_ready(timeout=60)
         assert run(client, "who").text != pid
         assert only_session(mooring).container == session.container
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_kernels_of_two_kinds_share_a_session(

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from tornado.web import HTTPError
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
-from mooring.sessions.record import Folder
-from tests.kernel_clients import (
+from tests.support.kernel_clients import (
     eventually,
     finish,
     host_pids,
@@ -24,6 +23,7 @@ from tests.kernel_clients import (
     only_session,
     run,
 )
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -46,7 +46,7 @@ def test_a_restart_is_in_place(mooring: Mooring, jupyter: Path, now: bool) -> No
         assert after.count == 1
         assert only_session(mooring).container == container
         assert manager.get_connection_info() == connection
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 @pytest.mark.parametrize("mode", ["message", "signal"])
@@ -93,7 +93,7 @@ def test_a_kernel_that_was_killed_starts_again_in_the_same_container(
         assert run(client, "print(open('/tmp/kept').read())").text == "kept"
         session = only_session(mooring)
         assert session.container == container
-        told = [e.detail for e in mooring.events(session.id) if "ended" in e.detail]
+        told = [e.detail for e in mooring.sessions.events(session.id) if "ended" in e.detail]
         assert len(told) == 1
         assert told[0].endswith("ended: killed by SIGKILL")
 
@@ -103,7 +103,7 @@ def test_a_kernel_host_that_was_killed_is_replaced(mooring: Mooring, jupyter: Pa
     mark = str(2 * 10**8 + os.getpid())
     with kernel(install()) as (manager, client):
         session = only_session(mooring)
-        folder = Folder.open(session.id)
+        folder = session_folder(session.id)
         run(client, f"import subprocess; subprocess.Popen(['sleep', '{mark}'])")
         eventually(lambda: host_pids(mark))
         (host,) = kernel_hosts(folder)
@@ -126,11 +126,13 @@ def test_out_of_memory_is_said_as_such(mooring: Mooring, jupyter: Path, project:
         session = only_session(mooring)
         client.execute("x = bytearray(400 << 20)")
         eventually(lambda: not manager.is_alive(), timeout=60)
-        handle = manager.provisioner._handle
-        assert handle.how_it_ended() == "out of memory (limit 128 MiB)"
-        mooring.sessions()
-        mooring.sessions()
-        told = [e.detail for e in mooring.events(session.id) if "out of memory" in e.detail]
+        handle = manager.provisioner.kernel
+        assert handle.describe_exit() == "out of memory (limit 128 MiB)"
+        mooring.sessions.list()
+        mooring.sessions.list()
+        told = [
+            e.detail for e in mooring.sessions.events(session.id) if "out of memory" in e.detail
+        ]
         assert told == [f"python3 {handle.id} ended: out of memory (limit 128 MiB)"]
         assert only_session(mooring).state is State.RUNNING
         manager.restart_kernel(now=True)
@@ -154,7 +156,7 @@ def test_two_kernels_share_a_session(mooring: Mooring, jupyter: Path) -> None:
     assert after.kernels == ()
     with kernel(name) as (_, three):
         assert run(three, "print(open('/tmp/mine').read())").text == "hello"
-    mooring.remove(after, force=True)
+    mooring.sessions.remove(after, force=True)
 
 
 @pytest.mark.parametrize("end", ["stop", "idle"])
@@ -169,7 +171,7 @@ def test_a_session_that_ended_is_started_again_by_a_person_only(
         run(client, "open('/tmp/kept', 'w').write('kept')")
         session = only_session(mooring)
         if end == "stop":
-            mooring.stop(session)
+            mooring.sessions.stop(session)
         eventually(lambda: not manager.is_alive(), timeout=60)
         eventually(lambda: only_session(mooring).state is State.STOPPED)
         assert ("idle" in only_session(mooring).reason) is (end == "idle")
@@ -181,4 +183,4 @@ def test_a_session_that_ended_is_started_again_by_a_person_only(
         assert run(client, "print(open('/tmp/kept').read())").text == "kept"
         again = only_session(mooring)
         assert (again.container, again.state) == (session.container, State.RUNNING)
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []

@@ -14,9 +14,9 @@ import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
-from tests.kernel_clients import Server, install, jupyter, kernel, only_session, run
+from mooring.client import Mooring
+from tests.support.kernel_clients import Server, install, jupyter, kernel, only_session, run
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -115,7 +115,7 @@ def test_the_key_is_nowhere_but_in_its_file(
     with server.socket(kernel_id) as socket:
         assert socket.execute("1").text == "1"
     session = only_session(mooring)
-    (file,) = Folder.open(session.id).run.glob("k/*/c.json")
+    (file,) = session_folder(session.id).run.glob("k/*/c.json")
     said = json.loads(file.read_text())
     keys = [said["key"], said["curve_secretkey"]]
     assert all(len(key) > 20 for key in keys)
@@ -133,7 +133,7 @@ def test_the_key_is_nowhere_but_in_its_file(
     for command in (["inspect", session.container], ["logs", session.container]):
         done = subprocess.run(["docker", *command], capture_output=True, check=True)
         places["docker " + command[0]] = done.stdout + done.stderr
-    places["events"] = repr(mooring.events(session.id)).encode()
+    places["events"] = repr(mooring.sessions.events(session.id)).encode()
     places["server's log"] = "".join(server.log).encode()
     for path in state.rglob("*"):
         runtime = jupyter / "runtime"  # the server's own connection file, 0600, is there
@@ -150,7 +150,7 @@ def test_the_key_is_nowhere_but_in_its_file(
 
 def test_encryption_that_the_kernel_cannot_do_is_refused(mooring: Mooring, jupyter: Path) -> None:
     """Required encryption is never dropped: a kernel that cannot have it does not start."""
-    from tests.kernel_clients import own_kernelspec
+    from tests.support.kernel_clients import own_kernelspec
 
     flags = own_kernelspec(Path.cwd(), "odd", ["/bin/true", "{connection_file}"])
     manager = KernelManager(
@@ -158,4 +158,4 @@ def test_encryption_that_the_kernel_cannot_do_is_refused(mooring: Mooring, jupyt
     )
     with pytest.raises(RuntimeError, match="supported_encryption"):
         manager.start_kernel()
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []

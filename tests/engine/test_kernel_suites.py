@@ -18,8 +18,8 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager, MultiKernelManager
 from nbclient import NotebookClient
 
-from mooring.service import Mooring
-from tests.kernel_clients import install, jupyter, only_session
+from mooring.client import Mooring
+from tests.support.kernel_clients import install, jupyter, only_session
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -100,7 +100,7 @@ def test_nbclient_executes_a_notebook(mooring: Mooring, jupyter: Path, project: 
     printed = executed.cells[1].outputs[0]["text"].split()
     assert printed[0] == "42"
     assert printed[1].startswith("kernel-")  # the session's name, not this machine's
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 @pytest.mark.filterwarnings("default")
@@ -115,7 +115,7 @@ def test_papermill_works_unchanged(mooring: Mooring, jupyter: Path, project: Pat
     )
     written = nbformat.read(project / "out.ipynb", as_version=4)
     assert written.cells[-1].outputs[0]["text"] == "42\n"
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_jupyter_console_works_unchanged(mooring: Mooring, jupyter: Path, project: Path) -> None:
@@ -137,7 +137,7 @@ def test_jupyter_console_works_unchanged(mooring: Mooring, jupyter: Path, projec
     console.expect(pexpect.EOF)
     console.close()
     assert console.exitstatus == 0
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_managers_of_many_kernels_work(mooring: Mooring, jupyter: Path) -> None:
@@ -159,23 +159,23 @@ def test_managers_of_many_kernels_work(mooring: Mooring, jupyter: Path) -> None:
         await manager.interrupt_kernel()
         client.stop_channels()
         await manager.shutdown_kernel()
-        assert mooring.sessions() == []
+        assert mooring.sessions.list() == []
 
         many = AsyncMultiKernelManager()
         ids = await asyncio.gather(*(many.start_kernel(kernel_name="mk") for _ in range(3)))
-        assert len(mooring.sessions()) == 3
+        assert len(mooring.sessions.list()) == 3
         await many.restart_kernel(ids[0])
         assert await many.is_alive(ids[0])
         await many.shutdown_all(now=True)
 
     asyncio.run(asynchronous())
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     many = MultiKernelManager()
     kernel_id = many.start_kernel(kernel_name="mk")
     assert many.is_alive(kernel_id)
     many.restart_kernel(kernel_id, now=True)
     many.shutdown_all()
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_what_an_installed_kernelspec_promises(mooring: Mooring, jupyter: Path) -> None:

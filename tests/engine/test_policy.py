@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.errors import PolicyError
 from mooring.policy import limits
-from mooring.service import Mooring
 from tests.conftest import Cli
-from tests.kernel_clients import Server, install, jupyter
+from tests.support.kernel_clients import Server, install, jupyter
 
 __all__ = ["jupyter"]
 pytestmark = [pytest.mark.engine, pytest.mark.alone]
@@ -54,7 +54,7 @@ def test_every_door_obeys(cli: Cli, in_force: Plant, mooring: Mooring, jupyter: 
     in_force(WIDE)
     done = cli("create", "-d", "--gpus", "1001", check=1)
     assert done.stderr == (
-        "error: gpus is 1001 (flag --gpus), and the most for a session is 1000: max_gpus in "
+        "error: gpus is 1001 (flag --gpus), and the maximum for a session is 1000: max_gpus in "
         "/etc/mooring/policy.yml:2\n"
         "hint: ask for 1000 or fewer; for more ask the administrator\n"
     )
@@ -72,12 +72,12 @@ def test_every_door_obeys(cli: Cli, in_force: Plant, mooring: Mooring, jupyter: 
         assert "max_gpus in /etc/mooring/policy.yml:2" in answer["message"]
     finally:
         server.stop()
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     name = cli("create", "-d", check=0).stdout.strip()
     limits.POLICY_FILE.chmod(0o666)
-    assert "others may write it" in cli("create", "-d", check=1).stderr
+    assert "may be written to by other users" in cli("create", "-d", check=1).stderr
     cli("stop", name, check=0)
-    assert "others may write it" in cli("start", name, check=1).stderr
+    assert "may be written to by other users" in cli("start", name, check=1).stderr
     cli("rm", name, check=0)
 
 
@@ -93,22 +93,22 @@ def test_a_running_session_stays_within_it(
     monkeypatch.setattr(limits, "OWNER", os.getuid())
     monkeypatch.setenv("MOORING_MAX_DURATION", "1h")
     name = cli("create", "-d", check=0).stdout.strip()
-    session = mooring.get(name)
+    session = mooring.sessions.get(name)
     for seconds in (0.0, 3 * 3600.0):
         with pytest.raises(PolicyError, match=r"max_duration in .*policy\.yml:1"):
-            mooring.update(session, max_duration_s=seconds)
-    assert mooring.deadlines(session)["max_duration"] == 3600
-    mooring.update(session, max_duration_s=7200)
-    mooring.stop(session)
+            mooring.sessions.update(session, max_duration_s=seconds)
+    assert mooring.sessions.deadlines(session)["max_duration"] == 3600
+    mooring.sessions.update(session, max_duration_s=7200)
+    mooring.sessions.stop(session)
     file.write_text("max_duration: 90m\n")
     with pytest.raises(PolicyError, match="max_duration is 2h, and the longest allowed is 90m"):
-        mooring.start(name)
-    assert mooring.get(name).state == "stopped"
+        mooring.sessions.start(name)
+    assert mooring.sessions.get(name).state == "stopped"
     file.write_text("host_paths: [/nonexistent]\n")
     with pytest.raises(PolicyError, match="outside the folders that may be mounted"):
-        mooring.start(name)
+        mooring.sessions.start(name)
     file.write_text("")
-    assert mooring.start(name).state == "running"
+    assert mooring.sessions.start(name).state == "running"
 
 
 def test_what_a_profile_says_is_what_runs(cli: Cli, state: Path, project: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_a_profile_says_is_what_runs(cli: Cli, state: Path, project: Path) 
     assert f"extends: read your profile small, {folder}/small.yml" in done.stderr
     assert "and what it extends (" in done.stderr
     told = cli("trust", "session.yml", check=0).stdout
-    assert told == f"allowed: extends: read your profile small, {folder}/small.yml\n"
+    assert told == f"trusted: extends: read your profile small, {folder}/small.yml\n"
     done = cli("create", "--rm", "-f", "session.yml", *command, check=0)
     assert done.stdout.strip() == "profile there mine"
     (folder / "small.yml").write_text("env: {FROM: changed}\n")

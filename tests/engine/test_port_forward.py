@@ -20,11 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.errors import SpecError
-from mooring.forward import parse
-from mooring.service import Mooring
-from tests.images import image_maker
+from tests.support.images import image_maker
 
 pytestmark = pytest.mark.engine
 
@@ -158,15 +156,14 @@ def test_a_service_on_the_containers_own_address_is_reached(
     assert ask(forward(box, "0:7001").ports[0], b"hello") == b"got 5: hello"
 
 
-@pytest.mark.parametrize("tool", ["perl", "bash", "busybox"])
+@pytest.mark.parametrize("tool", ["socat", "busybox"])
 def test_any_image_will_do(
     real_engine: Engine, cli: Cli, project: Path, forward: Start, tool: str
 ) -> None:
-    """Without Python: perl, busybox's nc, and bash alone, which passes no end of input on."""
-    folders = ["/usr/lib/x86_64-linux-gnu/perl-base"] if tool == "perl" else []
+    """An image without Python needs socat or busybox, and nothing else."""
     with image_maker(real_engine) as make:
         # busybox serves in all of them, under a name by which nothing looks for it
-        image = make(tool, name=f"pf-{tool}", folders=folders, also={"busybox": "serving/busybox"})
+        image = make(tool, name=f"pf-{tool}", also={"busybox": "serving/busybox"})
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
         run = "/serving/busybox nc -ll -p 7001 -e /serving/busybox cat >/dev/null 2>&1 &"
         cli("exec", "small", "--", "sh", "-c", run, check=0)
@@ -175,10 +172,8 @@ def test_any_image_will_do(
         def answered() -> bool:
             with socket.create_connection(("127.0.0.1", there.ports[0]), timeout=30) as near:
                 near.sendall(b"hello")
-                if tool != "bash":
-                    near.shutdown(socket.SHUT_WR)
-                    return read_all(near) == b"hello"
-                return near.recv(100) == b"hello"
+                near.shutdown(socket.SHUT_WR)
+                return read_all(near) == b"hello"
 
         eventually(answered)
         there.process.send_signal(signal.SIGINT)
@@ -359,10 +354,7 @@ def test_ports_are_checked(cli: Cli, box: str, forward: Start) -> None:
     assert "0:7001 for any free one" in taken
     assert "leave the first number out" not in taken  # here that means the same number
     for wrong in ("x", "0", "70000", "1:2:3", "-1", "80:", "99999:1"):
-        assert "is no port" in cli("port-forward", box, "--", wrong, check=2).stderr
-    assert [parse("1:2"), parse(":2"), parse("0:2"), parse("2")] == [(1, 2), (0, 2), (0, 2), (2, 2)]
-    with pytest.raises(SpecError):
-        parse("²:1")
+        assert "is not a port" in cli("port-forward", box, "--", wrong, check=2).stderr
     assert "no session named" in cli("port-forward", "nobody", "80", check=1).stderr
 
 
@@ -390,7 +382,7 @@ def test_another_user_is_turned_away(cli: Cli, box: str, forward: Start, host: s
             user=user, group=user, cwd="/", capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout.strip() == answer
-    assert "turned away" in there.complaints()
+    assert "another user" in there.complaints()
 
 
 def test_it_listens_on_loopback_alone(box: str, forward: Start) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 
 pytestmark = pytest.mark.engine
 
@@ -58,8 +58,8 @@ def test_a_published_port_answers_on_loopback_alone(
         f"name: web\ncommand: [{sys.executable}, serve.py]\nports: ['{here}:7001', 7001]\n"
     )
     cli("create", "-d", "-f", "session.yml", check=0)
-    session = mooring.get("web")
-    assert session.spec["ports"] == [f"{here}:7001", "0:7001"]
+    session = mooring.sessions.get("web")
+    assert session.declared["ports"] == [f"{here}:7001", "0:7001"]
     published = dict(session.ports)
     assert set(published.values()) == {7001}
     assert here in published
@@ -84,7 +84,7 @@ def test_a_port_that_is_taken_names_its_holder(mooring: Mooring, cli: Cli, proje
         port = listening.getsockname()[1]
         done = cli("create", "-d", "-p", f"{port}:80", "--", "sleep", "9", check=1)
         assert f"port {port} of 127.0.0.1 is taken by process {os.getpid()}" in done.stderr
-    assert [session.name for session in mooring.sessions()] == ["first"]
+    assert [session.name for session in mooring.sessions.list()] == ["first"]
 
 
 def test_a_stopped_session_finds_its_port_taken(mooring: Mooring, cli: Cli, project: Path) -> None:
@@ -95,13 +95,13 @@ def test_a_stopped_session_finds_its_port_taken(mooring: Mooring, cli: Cli, proj
     with socket.create_server(("127.0.0.1", here)):
         assert f"port {here} of 127.0.0.1 is taken" in cli("start", "web", check=1).stderr
     cli("start", "web", check=0)
-    assert mooring.get("web").ports == ((here, 80),)
+    assert mooring.sessions.get("web").ports == ((here, 80),)
 
 
 def test_a_kernels_session_has_its_ports_too(mooring: Mooring, cli: Cli, project: Path) -> None:
     """Its network is there from the start then, not only a moment later."""
     cli("create", "-d", "--name", "k", "--kernel", "python3", "-p", "7001", check=0)
-    ((_, there),) = mooring.get("k").ports
+    ((_, there),) = mooring.sessions.get("k").ports
     assert there == 7001
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.kernels import recording
-from mooring.service import Mooring
+from mooring.kernels.listing import kernels_of
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import Session
-from mooring.sessions.record import Folder
 from tests.conftest import Cli
 from tests.engine.test_kernel_kinds import ECHO
-from tests.kernel_clients import (
+from tests.support.kernel_clients import (
     eventually,
     install,
     jupyter,
@@ -28,6 +29,7 @@ from tests.kernel_clients import (
     own_kernelspec,
     run,
 )
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -54,13 +56,13 @@ def printed() -> str:
 LETTERS = 'ab\\"\té漢😀 '
 
 
-def recorded(folder: Folder) -> recording.Recording:
+def recorded(folder: SessionFolder) -> recording.Recording:
     """What is recorded of the only kernel of a session."""
-    (entry,) = folder.kernels()
-    return recording.read(folder, entry.id)
+    (entry,) = kernels_of(folder.guest)
+    return recording.read(folder.guest, entry.id)
 
 
-def finished(folder: Folder, count: int) -> recording.Recording | None:
+def finished(folder: SessionFolder, count: int) -> recording.Recording | None:
     """The recording, once that many executions are over."""
     found = recorded(folder)
     over = [execution for execution in found.executions if execution.status != "running"]
@@ -76,7 +78,7 @@ def test_a_cell_that_runs_while_no_client_is_connected_is_recorded(
 ) -> None:
     """Megabytes printed to nobody are there, byte for byte, and what was printed before them."""
     with kernel(install()) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         run(client, "print('first')")
         client.execute(PRINT)
         client.stop_channels()
@@ -94,7 +96,7 @@ def test_a_cell_that_runs_while_no_client_is_connected_is_recorded(
 def test_only_the_newest_is_kept_beyond_the_limit(mooring: Mooring, jupyter: Path) -> None:
     """With a smaller limit the end of the same output is there, and the files are within it."""
     with kernel(install(flags={"record": "1m"})) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         run(client, PRINT)
         found = eventually(lambda: finished(folder, 1))
         (execution,) = found.executions
@@ -110,7 +112,7 @@ def test_only_the_newest_is_kept_beyond_the_limit(mooring: Mooring, jupyter: Pat
 def test_nothing_is_recorded_where_it_is_off(mooring: Mooring, jupyter: Path) -> None:
     """``record: off`` leaves no file."""
     with kernel(install(flags={"record": False})) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         assert run(client, "print('said')").text == "said"
         assert list(folder.run.glob("k/*/out.*")) == []
         assert recorded(folder) == recording.Recording()
@@ -126,7 +128,7 @@ def test_a_kernel_that_is_killed_keeps_its_last_output(
     """
     name = install(env={variable: "1"} if variable else None)
     with kernel(name) as (manager, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         client.execute(
             "import os, time; print('last words'); time.sleep(0.5); os.kill(os.getpid(), 9)"
         )
@@ -152,7 +154,7 @@ def test_what_a_forked_child_prints_is_recorded_once(mooring: Mooring, jupyter: 
         "time.sleep(0.5); print('parent')"
     )
     with kernel(install()) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         heard = run(client, code).text.split("\n")
         (execution,) = eventually(lambda: finished(folder, 1)).executions
         said = text_of(execution).strip().split("\n")
@@ -170,7 +172,7 @@ def test_what_a_notebook_shows_is_told_with_its_cell(mooring: Mooring, jupyter: 
         "1 / 0"
     )
     with kernel(install()) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         message = client.session.msg(
             "execute_request",
             {"code": code, "silent": False, "store_history": True, "user_expressions": {},
@@ -195,7 +197,7 @@ def test_kernels_of_other_kinds_are_recorded(
     argv = [sys.executable, str(project / "echo.py"), "-f", "{connection_file}"]
     flags = own_kernelspec(project, "echo", argv) | {"encrypt": encrypt}
     with kernel(install("ek", kernel="echo", flags=flags)) as (_, client):
-        folder = Folder.open(only_session(mooring).id)
+        folder = session_folder(only_session(mooring).id)
         for number in range(100):
             client.execute(f"cell {number}", reply=True, timeout=30)
         found = eventually(lambda: finished(folder, 100))
@@ -228,7 +230,7 @@ def test_the_command_line_prints_it(mooring: Mooring, cli: Cli, jupyter: Path) -
         assert f"── {second} " not in alone
     with kernel("mk") as (_, client):
         run(client, "print('kept')")
-        mooring.stop(mooring.get("shared"))
+        mooring.sessions.stop(mooring.sessions.get("shared"))
         assert "\nkept\n" in cli("logs", "shared", "--kernel", check=0).stdout
     wrong = cli("logs", "shared", "--kernel", "zzz", check=1)
     assert wrong.stderr.startswith("error: the session has no kernel zzz")
@@ -257,6 +259,6 @@ TICKS = ["tick 0", "tick 1", "tick 2"]
 
 def kernel_pid(session: Session) -> int:
     """This machine's number of the only kernel of a session."""
-    folder = Folder.open(session.id)
+    folder = session_folder(session.id)
     (pid,) = set(kernel_processes(folder)) - set(kernel_hosts(folder))
     return pid

@@ -40,11 +40,11 @@ def ask(child: pexpect.spawn[str], command: str, answer: str) -> str:
 def test_create_attaches_and_the_exit_code_comes_back(terminal, mooring) -> None:
     """`create` at a terminal is a shell in the session; `exit 7` ends both, and the code is 7."""
     child = terminal("create", "--name", "here")
-    child.expect("session here; leave it running with ctrl-p,ctrl-q")
+    child.expect("session here; detach with ctrl-p,ctrl-q")
     ask(child, "echo $MOORING_SESSION", "(here)")
     child.sendline("exit 7")
     assert ended(child) == 7
-    session = mooring.get("here")
+    session = mooring.sessions.get("here")
     assert (session.state, session.exit_code) == (State.STOPPED, 7)
 
 
@@ -55,14 +55,14 @@ def test_detach_and_come_back_to_the_same_shell(terminal, mooring, cli) -> None:
     child.sendline("KEPT=yes; cd /tmp")
     pid = ask(child, "echo $$", r"(\d+)")
     child.send(DETACH)
-    child.expect("left mine running; come back with: mooring attach mine")
+    child.expect("detached from mine; to attach again: mooring attach mine")
     assert ended(child) == 0
-    assert mooring.get("mine").state is State.RUNNING
+    assert mooring.sessions.get("mine").state is State.RUNNING
     again = terminal("attach")
     assert ask(again, "echo $KEPT $PWD $$", r"(yes /tmp \d+)") == f"yes /tmp {pid}"
     again.sendline("exit 3")
     assert ended(again) == 3
-    assert mooring.get("mine").exit_code == 3
+    assert mooring.sessions.get("mine").exit_code == 3
 
 
 def test_the_prompt_is_there_after_attaching(terminal) -> None:
@@ -128,7 +128,7 @@ def test_this_terminal_is_as_before_afterwards(terminal, cli, project) -> None:
         ask(shell, "echo $MOORING_SESSION", "(modes)")
         if end == "detach":
             shell.send(DETACH)
-            shell.expect("left modes running")
+            shell.expect("detached from modes")
         else:
             parent = (project / "pid").read_text().strip()
             (client,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -150,7 +150,7 @@ def test_detach_from_an_exec(terminal, mooring) -> None:
     child = terminal("exec", "--detach-keys", "ctrl-a,x", "busy", "--", "sh", "-c", "echo on; cat")
     child.expect("on")
     child.send("\x01x")
-    child.expect("left t1 of busy running; come back with: mooring attach busy t1")
+    child.expect("detached from t1 of busy; to attach again: mooring attach busy t1")
     assert ended(child) == 0
     assert "attach failed" not in child.before
 
@@ -158,7 +158,7 @@ def test_detach_from_an_exec(terminal, mooring) -> None:
 def test_attach_without_a_name(terminal, cli) -> None:
     """Without a name it is the only running session; none or several is a telling error."""
     done = cli("attach", check=125)
-    assert done.stderr == "error: no session is running\nhint: make one: mooring create\n"
+    assert done.stderr == "error: no session is running\nhint: to create one: mooring create\n"
     cli("create", "-d", "--name", "one", check=0)
     cli("create", "-d", "--name", "two", check=0)
     done = cli("attach", check=125)
@@ -173,11 +173,11 @@ def test_a_session_of_kernels_opens_a_shell(terminal, cli, mooring) -> None:
     """A session without a main terminal opens a new shell, says so, and outlives it."""
     cli("create", "--name", "nb", "--kernel", "python3", check=0)
     child = terminal("attach", "nb")
-    child.expect("nb has kernels and no main terminal; this is a new shell in it")
+    child.expect("nb runs kernels and has no main terminal; opening a new shell")
     ask(child, "echo $MOORING_SESSION", "(nb)")
     child.sendline("exit 4")
     assert ended(child) == 4
-    assert mooring.get("nb").state is State.RUNNING
+    assert mooring.sessions.get("nb").state is State.RUNNING
 
 
 def test_a_killed_terminal_can_be_taken_up_again(terminal, mooring) -> None:
@@ -186,7 +186,7 @@ def test_a_killed_terminal_can_be_taken_up_again(terminal, mooring) -> None:
     pid = ask(child, "echo $$", r"(\d+)")
     child.kill(signal.SIGKILL)
     child.expect(pexpect.EOF)
-    assert mooring.get("tough").state is State.RUNNING
+    assert mooring.sessions.get("tough").state is State.RUNNING
     again = terminal("attach", "tough")
     assert ask(again, "echo $$", r"(\d+)") == pid
     again.kill(signal.SIGKILL)
@@ -210,16 +210,16 @@ def test_rm_removes_it_when_its_shell_ends(terminal, mooring, state) -> None:
     ask(child, "echo ok", "(ok)")
     child.sendline("exit 6")
     assert ended(child) == 6
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     assert list((state / "sessions").iterdir()) == []
-    assert mooring.past("brief").exit_code == 6
+    assert mooring.sessions.past("brief").exit_code == 6
 
 
 def test_detached_create_prints_its_name_and_returns(cli, mooring) -> None:
     """`create -d` prints the name alone on standard output; the session runs its command."""
     done = cli("create", "-d", "--name", "back", "--", "sh", "-c", "echo hi; sleep 100", check=0)
     assert done.stdout == "back\n"
-    assert mooring.get("back").state is State.RUNNING
+    assert mooring.sessions.get("back").state is State.RUNNING
     deadline = time.monotonic() + 10
     while "hi" not in cli("logs", "back", check=0).stdout:
         assert time.monotonic() < deadline
@@ -253,18 +253,18 @@ def test_consent_is_asked_for_at_a_terminal(terminal, project, tmp_path, mooring
     (tmp_path / "data").mkdir()
     (project / "session.yml").write_text("name: asked\ninputs: [../data]\n")
     child = terminal("create", "-d", "-f", "session.yml")
-    child.expect(re.escape("asks for more than its own folder:"))
+    child.expect(re.escape("uses paths outside its folder:"))
     child.expect(re.escape(str(tmp_path / "data")))
-    child.expect(r"as it stands\?")
+    child.expect(r"as it is now\?")
     child.sendline("n")
-    child.expect("read it, then allow it: mooring trust")
+    child.expect("read it, then trust it: mooring trust")
     assert ended(child) == 1
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     child = terminal("create", "-d", "-f", "session.yml")
-    child.expect(r"as it stands\?")
+    child.expect(r"as it is now\?")
     child.sendline("y")
     assert ended(child) == 0
-    assert mooring.get("asked").state is State.RUNNING
+    assert mooring.sessions.get("asked").state is State.RUNNING
     child = terminal("create", "-d", "-f", "session.yml", "--name", "unasked")
     assert ended(child) == 0
 
@@ -272,10 +272,10 @@ def test_consent_is_asked_for_at_a_terminal(terminal, project, tmp_path, mooring
 LATE = """
 import time
 import mooring.terminals.pump as terminals
-from mooring.service import Mooring
+from mooring.client import Mooring
 ask = terminals.exit_code
 def late(stream):
-    while Mooring().sessions():
+    while Mooring().sessions.list():
         time.sleep(0.05)
     return ask(stream)
 terminals.exit_code = late

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.errors import SessionStateError
-from mooring.service import Mooring
 from mooring.sessions.model import State
-from tests.memory import peak_kib
+from tests.support.memory import peak_kib
 
 pytestmark = pytest.mark.engine
 
@@ -137,17 +137,17 @@ def test_a_folder_that_is_not_there_is_told(cli, name) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: there is no folder /no such in the session\nhint: ")
     done = cli("exec", "-w", "/etc/passwd", name, "--", "echo", "ran", check=125)
-    assert "error: /etc/passwd is no folder in the session\nhint: " in done.stderr
+    assert "error: /etc/passwd is not a folder in the session\nhint: " in done.stderr
     assert cli("exec", "-w", "/etc", name, "--", "pwd", check=0).stdout == "/etc\n"
 
 
 def test_a_session_that_has_just_stopped_is_told(cli, mooring, name) -> None:
     """Between the look at a session and its exec it may stop: said as if it had been before."""
-    session = mooring.running(name)
+    session = mooring.sessions.get_running(name)
     cli("stop", name, check=0)
     for begin in (
-        lambda: mooring.exec(session, ["true"], tty=False, stdin=False),
-        lambda: mooring.open_terminal(session, ["true"], size=(24, 80)),
+        lambda: mooring.sessions.exec(session, ["true"], tty=False, stdin=False),
+        lambda: mooring.terminals.open(session, ["true"], size=(24, 80)),
     ):
         with pytest.raises(SessionStateError, match="session pipe is stopped") as raised:
             begin()
@@ -157,7 +157,7 @@ def test_a_session_that_has_just_stopped_is_told(cli, mooring, name) -> None:
 def test_options_after_the_name_are_not_run(cli, name) -> None:
     """An option that stands where the command begins is a usage error, not a program."""
     done = cli("exec", name, "--workdir", "/", "ls", check=2)
-    assert "--workdir stands after NAME" in done.stderr
+    assert "--workdir comes after NAME" in done.stderr
 
 
 def test_workdir_and_environment(cli, name) -> None:
@@ -229,7 +229,7 @@ def test_a_killed_client_leaves_session_and_command(mooring, name, started) -> N
     process.wait()
     time.sleep(0.5)  # time in which it could die wrongly
     assert inside(mooring, "sleep 3333")
-    assert mooring.get(name).state is State.RUNNING
+    assert mooring.sessions.get(name).state is State.RUNNING
 
 
 def test_many_short_commands(cli, name) -> None:
@@ -252,10 +252,10 @@ def test_output_that_comes_with_the_engines_answer_is_not_lost(mooring, name, mo
         time.sleep(0.5)
         begin(response)
 
-    session = mooring.get(name)
+    session = mooring.sessions.get(name)
     with monkeypatch.context() as patched:
         patched.setattr(HTTPResponse, "begin", late)
-        stream = mooring.exec(session, ["echo", "early"], tty=False, stdin=False)
+        stream = mooring.sessions.exec(session, ["echo", "early"], tty=False, stdin=False)
     printed = b""
     while data := stream.socket().recv(4096):
         printed += data

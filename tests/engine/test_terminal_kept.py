@@ -20,12 +20,14 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import State
-from mooring.sessions.record import Folder
-from mooring.terminals.keeper.client import keeper_of
-from tests.invariants import leaks
-from tests.memory import peak_kib
+from mooring.terminals.keeper import protocol
+from mooring.terminals.keeper.client import keeper_pid
+from tests.support.invariants import leaks
+from tests.support.memory import peak_kib
+from tests.support.sessions import session_folder
 
 pytestmark = pytest.mark.engine
 
@@ -48,8 +50,12 @@ def until(what: str, true: Callable[[], object], timeout_s: float = 20) -> None:
         time.sleep(0.05)
 
 
-def folder_of(mooring: Mooring, name: str) -> Folder:
-    return Folder.open(mooring.get(name).id)
+def folder_of(mooring: Mooring, name: str) -> SessionFolder:
+    return session_folder(mooring.sessions.get(name).id)
+
+
+def keeper_of(folder: SessionFolder) -> int:
+    return keeper_pid(folder.path)
 
 
 # Nothing is lost
@@ -114,7 +120,7 @@ def test_100_mb_with_the_client_killed_on_the_way(printing, project, big, moorin
 class Cutter:
     """Stands between clients and a keeper, and cuts every connection after a while."""
 
-    def __init__(self, folder: Folder, seed: int) -> None:
+    def __init__(self, folder: SessionFolder, seed: int) -> None:
         self._term, self._random = folder.path / "term", random.Random(seed)  # noqa: S311
         (self._term / "sock").rename(self._term / "real")
         self._listener = socket.socket(socket.AF_UNIX)
@@ -161,10 +167,10 @@ class Cutter:
 
 
 @pytest.fixture
-def cutting() -> Iterator[Callable[[Folder, int], Cutter]]:
+def cutting() -> Iterator[Callable[[SessionFolder, int], Cutter]]:
     made: list[Cutter] = []
 
-    def make(folder: Folder, seed: int) -> Cutter:
+    def make(folder: SessionFolder, seed: int) -> Cutter:
         made.append(Cutter(folder, seed))
         return made[-1]
 
@@ -221,7 +227,7 @@ def test_the_rest_is_there_when_the_session_has_ended_meanwhile(cli, project, mo
     script = "until [ -e go ]; do sleep 0.1; done; seq 200000; exit 7"
     cli("create", "-d", "--name", "late", "--", "sh", "-c", script, check=0)
     (project / "go").touch()
-    until("its end", lambda: mooring.get("late").state is State.STOPPED)
+    until("its end", lambda: mooring.sessions.get("late").state is State.STOPPED)
     until("the keeper's", lambda: not keeper_of(folder_of(mooring, "late")))
     (row,) = cli("terminals", "late", check=0).stdout.splitlines()[1:]
     assert row.split()[:3] == ["main", "ended", "(7)"]
@@ -251,14 +257,18 @@ def test_two_clients_see_the_same_and_the_last_used_one_gives_the_size(terminal,
     second.sendline("echo t''wo $(stty size)")
     second.expect("two 20 60")
     first.expect("two 20 60")
-    assert [one.clients for one in mooring.terminals(mooring.get("both"))] == [2]
+    assert [one.clients for one in mooring.terminals.list(mooring.sessions.get("both"))] == [2]
     first.sendline("")
-    until("the size", lambda: mooring.terminals(mooring.get("both"))[0].size == (31, 97))
+    until(
+        "the size", lambda: mooring.terminals.list(mooring.sessions.get("both"))[0].size == (31, 97)
+    )
     first.sendline("echo t''hree $(stty size)")
     second.expect("three 31 97")
     first.send(DETACH)
     assert ended(first) == 0
-    until("the size", lambda: mooring.terminals(mooring.get("both"))[0].size == (20, 60))
+    until(
+        "the size", lambda: mooring.terminals.list(mooring.sessions.get("both"))[0].size == (20, 60)
+    )
     second.sendline("sleep 0.3; echo f''our $(stty size)")
     second.expect("four 20 60")
 
@@ -274,7 +284,9 @@ def test_a_stopped_client_blocks_nobody(cli, mooring, project) -> None:
         slow = subprocess.Popen(
             [*MOORING, "attach", "--replay", "all", "slow"], stdin=subprocess.PIPE, stdout=out
         )
-    until("the client", lambda: mooring.terminals(mooring.get("slow"))[0].clients == 1)
+    until(
+        "the client", lambda: mooring.terminals.list(mooring.sessions.get("slow"))[0].clients == 1
+    )
     slow.send_signal(signal.SIGSTOP)
     try:
         (project / "go").touch()
@@ -340,7 +352,10 @@ def test_terminals_are_listed_and_found_again(terminal, cli, mooring) -> None:
     again.expect("kept yes")
     again.sendline("exit 4")
     assert ended(again) == 4
-    assert [one.id for one in mooring.terminals(mooring.get("many"))] == ["main", "t2"]
+    assert [one.id for one in mooring.terminals.list(mooring.sessions.get("many"))] == [
+        "main",
+        "t2",
+    ]
     other = terminal("attach", "many", "t2")
     other.expect("here")
     other.kill(signal.SIGHUP)  # its window is closed
@@ -348,20 +363,21 @@ def test_terminals_are_listed_and_found_again(terminal, cli, mooring) -> None:
     folder = folder_of(mooring, "many")
     link = socket.socket(socket.AF_UNIX)
     link.connect(str(folder.path / "term" / "sock"))
-    from mooring.terminals.keeper import protocol as wire
-
-    link.sendall(wire.said("attach", terminal="t2", client="x", offset=0) + wire.data(b"\r"))
+    attach = protocol.encode("attach", terminal="t2", client="x", offset=0)
+    link.sendall(attach + protocol.encode_data(b"\r"))
     time.sleep(0.3)
     link.close()
 
     def code() -> int | None:
-        return {one.id: one.code for one in mooring.terminals(mooring.get("many"))}.get("t2")
+        return {
+            one.id: one.code for one in mooring.terminals.list(mooring.sessions.get("many"))
+        }.get("t2")
 
     until("its code", lambda: code() == 9)
     assert "ended (9)" in cli("terminals", "many", check=0).stdout
     done = subprocess.run([*MOORING, "attach", "many", "t2"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (9, "last words")
-    assert [one.id for one in mooring.terminals(mooring.get("many"))] == ["main"]
+    assert [one.id for one in mooring.terminals.list(mooring.sessions.get("many"))] == ["main"]
     done = cli("attach", "many", "t2", check=125)
     assert done.stderr == "error: session many has no terminal t2\nhint: it has: main\n"
 
@@ -371,18 +387,18 @@ def test_attach_in_a_session_of_kernels(terminal, cli, mooring) -> None:
     shell only when there is none.
     """
     cli("create", "--name", "nb", "--kernel", "python3", check=0)
-    assert mooring.terminals(mooring.get("nb")) == []
+    assert mooring.terminals.list(mooring.sessions.get("nb")) == []
     assert keeper_of(folder_of(mooring, "nb")) == 0
     first = terminal("attach", "nb")
-    first.expect("this is a new shell in it")
+    first.expect("opening a new shell")
     first.sendline("MINE=1; echo r''eady")
     first.expect("ready")
     second = terminal("attach", "nb")
-    second.expect("this is a new shell in it")
+    second.expect("opening a new shell")
     first.kill(signal.SIGKILL)
     first.expect(pexpect.EOF)
     again = terminal("attach", "nb")
-    again.expect("nb has no main terminal; this is t1")
+    again.expect("nb has no main terminal; attaching to t1")
     again.sendline("echo m''ine $MINE")
     again.expect("mine 1")
 
@@ -409,9 +425,9 @@ def test_how_much_is_shown_again(cli, project) -> None:
     }
     assert shown == {"none": 0}
     done = cli("attach", "--replay", "some", "much", check=125)
-    assert "hint: say all, none or 1MiB" in done.stderr
+    assert "hint: use all, none or 1MiB" in done.stderr
     done = cli("attach", "--replay", "all", "--since", "3", "much", check=125)
-    assert "both say what is shown" in done.stderr
+    assert "cannot be combined" in done.stderr
 
 
 FULL_SCREEN = r"""
@@ -442,7 +458,7 @@ def test_a_full_screen_program_draws_anew(terminal, cli, project) -> None:
     child.expect_exact("drawn 30x90")
     child.send(DETACH)
     child.expect_exact("\x1b[0m\x1b[?25h\x1b[?1049l\x1b[?2004l")
-    child.expect("left full running")
+    child.expect("detached from full")
     assert ended(child) == 0
 
 
@@ -472,7 +488,7 @@ def test_an_image_with_hardly_anything(terminal, cli, mooring, bare_image) -> No
         client.kill(signal.SIGKILL)
         client.expect(pexpect.EOF)
     again = terminal("attach", "--tmux", "bare")
-    again.expect("the image of bare has no tmux; this is a terminal that mooring keeps")
+    again.expect("the image of bare has no tmux; attaching to a terminal of the session")
     again.expect("ready")
     again.sendline("echo k''ept $KEPT")
     again.expect("kept yes")
@@ -498,7 +514,7 @@ def test_tmux_of_the_image(terminal, cli, mooring) -> None:
     again.expect("ready")
     again.sendline("echo k''ept $KEPT")
     again.expect("kept yes")
-    found = [one.id for one in mooring.terminals(mooring.get("mux"))]
+    found = [one.id for one in mooring.terminals.list(mooring.sessions.get("mux"))]
     assert found == ["main", "t1"]
     again.send(DETACH)
     assert ended(again) == 0
@@ -520,9 +536,11 @@ def test_there_is_one_keeper_and_it_ends_with_its_session(cli, mooring, project)
         for _ in range(4)
     ]
     try:
-        session = mooring.get("nb")
-        until("all four", lambda: sum(one.clients for one in mooring.terminals(session)) == 4, 60)
-        search = ["pgrep", "-f", f"terminals.host import.*{folder.path}"]
+        session = mooring.sessions.get("nb")
+        until(
+            "all four", lambda: sum(one.clients for one in mooring.terminals.list(session)) == 4, 60
+        )
+        search = ["pgrep", "-f", f"terminals.keeper.process import.*{folder.path}"]
         found = subprocess.run(search, capture_output=True, text=True)
         assert found.stdout.split() == [str(keeper_of(folder))]
         (project / "go").touch()
@@ -546,11 +564,11 @@ def test_there_is_one_keeper_and_it_ends_with_its_session(cli, mooring, project)
 
 def test_the_invariants_see_a_keeper_that_is_left(cli, mooring, real_engine, state) -> None:
     """The check after every test turns red while a keeper runs, or its socket is there."""
-    from mooring.host import paths
+    from mooring.host.paths import Installation
 
     cli("create", "-d", "--name", "left", check=0)
     keeper = keeper_of(folder_of(mooring, "left"))
-    found = "\n".join(leaks(real_engine, state, paths.installation_id()))
+    found = "\n".join(leaks(real_engine, state, Installation.here().id))
     assert f"process {keeper} is left" in found
     assert re.search("socket .*/term/sock is left", found)
 
@@ -569,7 +587,7 @@ def test_a_killed_keeper_is_replaced(terminal, cli, mooring) -> None:
     keeper = keeper_of(folder)
     os.kill(keeper, signal.SIGKILL)
     child.expect("output may be missing here")
-    other.expect("nothing leads to terminal t1 any more: its keeper was killed")
+    other.expect("terminal t1 cannot be reached any more: its keeper was killed")
     assert ended(other) == 125
     child.sendline("echo a''fter $KEPT")
     child.expect("after yes")
@@ -579,7 +597,7 @@ def test_a_killed_keeper_is_replaced(terminal, cli, mooring) -> None:
     assert ended(child) == 0
     os.kill(keeper_of(folder), signal.SIGKILL)
     again = terminal("attach", "hard")
-    again.expect("what it printed before may be missing")
+    again.expect("earlier output may be missing")
     again.expect("before")  # the scrollback is still there
     again.sendline("echo n''ow $KEPT")
     again.expect("now yes")
@@ -622,4 +640,4 @@ def test_secrets_of_this_environment_are_not_the_keepers(cli, mooring, project) 
     cli("create", "-d", "--name", "quiet", check=0, env=environ)
     keeper = keeper_of(folder_of(mooring, "quiet"))
     assert b"sentinel-4711" not in Path(f"/proc/{keeper}/environ").read_bytes()
-    assert mooring.get("quiet").state is State.RUNNING
+    assert mooring.sessions.get("quiet").state is State.RUNNING

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from mooring.service import Mooring
-from tests.kernel_clients import Server, install, jupyter
-from tests.pace import in_time
+from mooring.client import Mooring
+from tests.support.kernel_clients import Server, install, jupyter
+from tests.support.pace import in_time
 
 __all__ = ["jupyter"]
 pytestmark = [

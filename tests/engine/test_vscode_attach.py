@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mooring.labels import container_name
-from mooring.service import Mooring
+from mooring.client import Mooring
+from mooring.engines.labels import container_name
 from tests.conftest import Cli
-from tests.kernel_clients import only_session
+from tests.support.kernel_clients import only_session
 
 pytestmark = pytest.mark.engine
 

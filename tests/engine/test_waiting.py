@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.service import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
-from tests.kernel_clients import Server, eventually, install, jupyter, only_session
-from tests.registry import SlowRegistry, slow_registry
+from tests.support.kernel_clients import Server, eventually, install, jupyter, only_session
+from tests.support.registry import SlowRegistry, slow_registry
 
 __all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine
@@ -30,7 +30,7 @@ def image(slow_registry: SlowRegistry, real_engine: Engine) -> Iterator[str]:
 
 
 def is_pulling(mooring: Mooring) -> bool:
-    return any("% of" in session.waiting for session in mooring.sessions())
+    return any("% of" in session.waiting for session in mooring.sessions.list())
 
 
 def test_a_pull_is_seen_from_elsewhere_and_cancelled_there(
@@ -51,7 +51,7 @@ def test_a_pull_is_seen_from_elsewhere_and_cancelled_there(
         assert creating.wait(10) == 1
         assert creating.stderr
         assert "error: the creation of session big was cancelled" in creating.stderr.read()
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_a_pull_that_comes_through_ends_in_a_session(
@@ -77,13 +77,13 @@ def test_a_notebooks_kernel_waits_without_a_limit_and_can_be_cancelled(
             eventually(lambda: is_pulling(mooring))
             session = only_session(mooring)
             assert session.state is State.STARTING
-            assert session.opened_by == str(project / "a.ipynb")
+            assert session.notebook == str(project / "a.ipynb")
             assert server.ask("GET", "status", timeout=10)[0] == 200
-            mooring.remove(session, force=True)
+            mooring.sessions.remove(session, force=True)
             status, said = asked.result(timeout=20)
         assert status == 500
         assert "was cancelled" in said["message"]
-        assert mooring.sessions() == []
+        assert mooring.sessions.list() == []
         assert server.ask("GET", "kernels")[1] == []
     finally:
         server.stop()

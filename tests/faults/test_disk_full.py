@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 
 pytestmark = pytest.mark.engine
@@ -49,9 +49,9 @@ def test_ps_and_stop_work_and_the_history_is_whole(
     refused = cli("create", "-d", "--name", "another")
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: ")
-    assert mooring.get("full").state is State.STOPPED
+    assert mooring.sessions.get("full").state is State.STOPPED
     filler.unlink()
-    names = {session.name for session in mooring.sessions()}
+    names = {session.name for session in mooring.sessions.list()}
     assert names == {"full", "written"}
     with sqlite3.connect(state / "history.db") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

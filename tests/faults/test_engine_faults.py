@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.docker import DockerEngine
 from mooring.errors import EngineUnavailable
-from mooring.host import paths
-from mooring.service import Mooring
+from mooring.host.paths import Installation
 from mooring.sessions.model import State
 from tests.faults.conftest import PrivateEngine
-from tests.invariants import leaks
+from tests.support.invariants import leaks
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -33,9 +33,9 @@ def mooring(private_engine: PrivateEngine, state: Path) -> Iterator[Mooring]:
     impatient.close()
     engine = DockerEngine(private_engine.address)
     service = Mooring(engine, actor="tester")
-    for session in service.sessions():
-        service.remove(session, force=True)
-    assert leaks(engine, state, paths.installation_id()) == []
+    for session in service.sessions.list():
+        service.sessions.remove(session, force=True)
+    assert leaks(engine, state, Installation.here().id) == []
     engine.close()
 
 
@@ -44,17 +44,17 @@ def test_a_frozen_engine_is_unknown_and_nothing_more(
 ) -> None:
     """While the engine does not answer nothing is idle, exited or orphaned; then all is right."""
     cli("create", "-d", "--name", "frozen", check=0)
-    session = mooring.get("frozen")
-    mooring.ensure_kernel_host(session)
-    handle = mooring.kernel(session.id, "k1")
+    session = mooring.sessions.get("frozen")
+    mooring.kernels.ensure_host(session)
+    handle = mooring.kernels.handle(session.id, "k1")
     handle.write_connection(key=b"", encrypt=False, kernel_name="python3")
     handle.start(cwd=str(project), env={})
     private_engine.send(signal.SIGSTOP)
     try:
         frozen_since = time.monotonic()
         with pytest.raises(EngineUnavailable, match="did not answer"):
-            mooring.sessions()
-        known = mooring.unknown()
+            mooring.sessions.list()
+        known = mooring.sessions.unknown()
         assert [(known.name, known.state) for known in known] == [("frozen", State.UNKNOWN)]
         while time.monotonic() < frozen_since + FROZEN_S:
             assert handle.poll() is None  # the kernel needs no engine, nor does who watches it
@@ -63,11 +63,11 @@ def test_a_frozen_engine_is_unknown_and_nothing_more(
     finally:
         private_engine.send(signal.SIGCONT)
         handle.forget()
-    after = mooring.get("frozen")
+    after = mooring.sessions.get("frozen")
     assert after.state is State.RUNNING
     assert after.clock is not None
     assert after.clock.age_s < 30
-    kinds = [event.kind for event in mooring.events(session.id)]
+    kinds = [event.kind for event in mooring.sessions.events(session.id)]
     assert kinds == ["requested", "started"]
 
 
@@ -130,5 +130,5 @@ def test_a_stopped_engine_is_an_error_and_a_hint(
         assert done.returncode == (125 if command[0] == "exec" else 1)
         assert done.stderr.startswith("error: ")
         assert "hint: " in done.stderr
-    assert list(paths.sessions_dir().iterdir()) == []
+    assert list(Installation.here().sessions.iterdir()) == []
     private_engine.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 
 pytestmark = pytest.mark.engine
 
@@ -17,7 +17,7 @@ def test_the_main_process(cli, mooring: Mooring, project: Path) -> None:
     """A session whose main process ran out of memory says so in ps, why and its history."""
     done = cli("create", "--name", "hungry", "--memory", "64MiB", "--", "python3", "-c", HUNGRY)
     assert done.returncode == 137
-    assert mooring.get("hungry").reason == "out of memory (limit 64 MiB)"
+    assert mooring.sessions.get("hungry").reason == "out of memory (limit 64 MiB)"
     assert "out of memory (limit 64 MiB)" in cli("why", "hungry", check=0).stdout
     assert "out of memory (limit 64 MiB)" in cli("events", "hungry", check=0).stdout
 

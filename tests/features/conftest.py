@@ -14,7 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 
 DETACH = "\x10\x11"  # ctrl-p,ctrl-q
 APPLETS = "sh cat ls id whoami sleep stat tail date rm mv mkdir touch env pwd stty grep kill seq"
@@ -50,7 +50,7 @@ class Terminal(pexpect.spawn):  # type: ignore[type-arg]
     def leave(self) -> None:
         """Type the detach keys, and wait until it has let go."""
         self.send(DETACH)
-        self.expect("running; come back with: ")
+        self.expect("; to attach again: ")
         assert self.code() == 0
 
     def code(self) -> int | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import _requests_taken, nvml, real_engine
-from tests.kernel_clients import eventually, install, jupyter, kernel, run
+from tests.support.kernel_clients import eventually, install, jupyter, kernel, run
 
 __all__ = ["_requests_taken", "jupyter", "nvml", "real_engine"]
 pytestmark = pytest.mark.engine
@@ -29,7 +29,7 @@ def full(cli: Cli, nvml: FakeGpus, project: Path) -> None:
 
 
 def pending(mooring: Mooring, name: str) -> bool:
-    return any(one.name == name and one.state is State.PENDING for one in mooring.sessions())
+    return any(one.name == name and one.state is State.PENDING for one in mooring.sessions.list())
 
 
 def test_session_create_with_gpus(
@@ -39,10 +39,10 @@ def test_session_create_with_gpus(
     cli("create", "-d", "--name", "one", "--gpus", "7", check=0)
     (claimed,) = cli("create", "--rm", "--gpus", "1", *SEEN, check=0).stdout.split()
     assert claimed in nvml.uuids
-    assert claimed not in {claim.gpu for claim in mooring.get("one").claims}
+    assert claimed not in {claim.gpu for claim in mooring.sessions.get("one").claims}
     assert cli("create", "--rm", *SEEN, check=0).stdout.strip() in ("", "void")
     done = cli("create", "--gpus", "9", check=1)
-    assert "this machine has 8 of NVIDIA A100" in done.stderr
+    assert "this machine has 8 x NVIDIA A100" in done.stderr
     cli("create", "--gpus", "many", check=2)
 
 
@@ -53,11 +53,11 @@ def test_session_stop_gives_gpus_back(
     cli("create", "--enqueue-only", "--name", "waits", "--gpus", "1", check=0)
     assert pending(mooring, "waits")
     assert cli("stop", "waits", check=0).stdout == "waits\n"
-    assert [one.name for one in mooring.sessions()] == ["first"]
+    assert [one.name for one in mooring.sessions.list()] == ["first"]
     cli("stop", "first", check=0)
     cli("create", "--rm", "--gpus", "8", "--max-wait", "20s", *SEEN, check=0)
     cli("start", "first", check=0)
-    assert len(mooring.get("first").claims) == 8
+    assert len(mooring.sessions.get("first").claims) == 8
 
 
 def test_describe_run_tells_claims(cli: Cli, nvml: FakeGpus, project: Path) -> None:
@@ -77,7 +77,7 @@ def test_util_shows_gpus_and_sessions(
 ) -> None:
     """gpus has a line for each with its use and its holder; top the sessions and what they use."""
     cli("create", "-d", "--name", "one", "--gpus", "1", check=0)
-    (claim,) = mooring.get("one").claims
+    (claim,) = mooring.sessions.get("one").claims
     nvml.change(claim.gpu, use=97)
     nvml.run(next(uuid for uuid in nvml.uuids if uuid != claim.gpu), 1)
     said = cli("gpus", check=0).stdout
@@ -100,12 +100,12 @@ def test_image_run_with_shares(
     flags = ["-r", "cuda.shares=2", "--exec", "echo $NVIDIA_VISIBLE_DEVICES"]
     done = cli("run", "--rm", *flags, "--max-wait", "1s", "host", check=3)
     assert "in the queue for 2 GPUs" in done.stderr
-    assert [one.name for one in mooring.sessions()] == ["first"]
+    assert [one.name for one in mooring.sessions.list()] == ["first"]
     done = cli("run", "--enqueue-only", "-T", "--name", "later", *flags, "host", check=0)
     assert done.stdout == "later\n"
     assert pending(mooring, "later")
     cli("stop", "first", check=0)
-    eventually(lambda: mooring.get("later").state is State.STOPPED, 40)
+    eventually(lambda: mooring.sessions.get("later").state is State.STOPPED, 40)
     assert len(cli("logs", "later", check=0).stdout.split(",")) == 2
 
 
@@ -113,7 +113,7 @@ def test_events_of_one_that_waited(cli: Cli, mooring: Mooring, full: None) -> No
     """Between its request and its start stand the queue, and what it was given."""
     cli("create", "--enqueue-only", "--name", "waits", "--gpus", "1", check=0)
     cli("stop", "first", check=0)
-    eventually(lambda: mooring.get("waits").state is State.RUNNING, 40)
+    eventually(lambda: mooring.sessions.get("waits").state is State.RUNNING, 40)
     cli("stop", "waits", check=0)
     said = cli("events", "waits", check=0).stdout
     kinds = [line.split()[2] for line in said.splitlines()]
@@ -149,7 +149,7 @@ def test_ctrl_c_in_the_queue(
         eventually(lambda: pending(mooring, "next"))
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == 130
-    assert [one.name for one in mooring.sessions()] == ["first"]
+    assert [one.name for one in mooring.sessions.list()] == ["first"]
     cli("stop", "first", check=0)
     cli("create", "--rm", "--gpus", "8", "--max-wait", "20s", "--name", "next", *SEEN, check=0)
 
@@ -159,7 +159,7 @@ def test_kernel_waits_for_gpus(cli: Cli, mooring: Mooring, full: None, jupyter: 
     name = install(flags={"gpus": 1})
 
     def told() -> str:
-        return "".join(one.waiting for one in mooring.sessions() if one.state is State.PENDING)
+        return "".join(one.waiting for one in mooring.sessions.list() if one.state is State.PENDING)
 
     def watch() -> None:
         try:

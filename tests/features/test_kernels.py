@@ -9,12 +9,12 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
+from mooring.client import Mooring
 from mooring.engines.docker import DockerEngine
-from mooring.service import Mooring
-from tests import vscode
 from tests.conftest import Cli
-from tests.kernel_clients import eventually, install, jupyter, kernel, only_session, run
-from tests.registry import SlowRegistry, slow_registry
+from tests.support import vscode
+from tests.support.kernel_clients import eventually, install, jupyter, kernel, only_session, run
+from tests.support.registry import SlowRegistry, slow_registry
 
 __all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine
@@ -38,7 +38,7 @@ def test_kernelspec_in_vs_code_and_jupyterlab(
         book.process.end()
     finally:
         book.close()
-    eventually(lambda: not mooring.sessions(), 30, "a session is left")
+    eventually(lambda: not mooring.sessions.list(), 30, "a session is left")
     assert cli("kernel", "remove", "mine", check=0).stdout == "mine\n"
     assert "no kernelspec" in cli("kernel", "remove", "mine", check=1).stderr
 
@@ -80,7 +80,7 @@ def test_kernel_waits_for_no_pull_in_vs_code(
         assert f"docker pull {slow_registry.image}" in errors
     finally:
         book.close()
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_kernel_shapes_are_chosen_at_launch(
@@ -92,14 +92,14 @@ def test_kernel_shapes_are_chosen_at_launch(
     sizes = {}
     for session in (None, "large"):
         manager = KernelManager(kernel_name=name)
-        chosen = {"mooring_session": mooring.get(session).id} if session else {}
+        chosen = {"mooring_session": mooring.sessions.get(session).id} if session else {}
         manager.start_kernel(**chosen)
         try:
             client = manager.client()
             client.start_channels()
             client.wait_for_ready(timeout=60)
             inside = run(client, "import os; print(os.environ['MOORING_SESSION'])").text
-            sizes[session] = mooring.get(inside).spec["memory"]
+            sizes[session] = mooring.sessions.get(inside).spec.memory
             client.stop_channels()
         finally:
             manager.shutdown_kernel(now=True)

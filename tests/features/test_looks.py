@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
+from mooring.client import Mooring
 from tests.conftest import Background, Cli
-from tests.kernel_clients import eventually, install, jupyter, kernel
+from tests.support.kernel_clients import eventually, install, jupyter, kernel
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -91,7 +91,7 @@ def test_events_from_request_to_end(
     cli("create", "-d", "--name", "one", "--max-duration", "4s", check=0)
     with background("events", "-f", "one") as following:
         deadline = time.monotonic() + 40
-        while mooring.get("one").state != "stopped":
+        while mooring.sessions.get("one").state != "stopped":
             assert time.monotonic() < deadline
             time.sleep(0.2)
         cli("start", "one", check=0)
@@ -119,11 +119,11 @@ def test_update_run_is_live(cli: Cli, project: Path, mooring: Mooring) -> None:
     assert "mooring stop one" in done.stderr
     assert "nothing to update" in cli("update", "one", check=2).stderr
     cli("update", "one", "--max-duration", "12", check=2)
-    folder = Folder.open(mooring.get("one").id)
+    folder = session_folder(mooring.sessions.get("one").id)
 
     def rests() -> bool:
-        status = folder.status()
-        if status is None or status.active or status.unknown:
+        status = folder.clock.status()
+        if status is None or status.active_signals or status.failed_probes:
             return False
         return status.last_signal_ago_s > 1
 
@@ -133,7 +133,7 @@ def test_update_run_is_live(cli: Cli, project: Path, mooring: Mooring) -> None:
     assert "mooring stop one" in done.stderr
     ends = time.monotonic() + 60
     cli("update", "one", "--idle-timeout", "15s", check=0)
-    while mooring.get("one").state != "stopped":
+    while mooring.sessions.get("one").state != "stopped":
         assert time.monotonic() < ends, "the new deadline ended nothing"
         time.sleep(0.2)
     cli("update", "one", "--max-duration", "1h", check=1)

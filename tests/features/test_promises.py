@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.docker import DockerEngine
-from mooring.service import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.features.conftest import Open
-from tests.kernel_clients import eventually
-from tests.registry import SlowRegistry, slow_registry
+from tests.support.kernel_clients import eventually
+from tests.support.registry import SlowRegistry, slow_registry
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine
@@ -39,11 +39,11 @@ def test_waiting_for_a_pull_is_told(
     with background("create", "--name", "one", "--image", remote.image) as waiting:
         assert waiting.stderr
         assert waiting.stderr.readline() == f"pulling {remote.image}\n"
-        eventually(lambda: "% of" in mooring.get("one").waiting)
+        eventually(lambda: "% of" in mooring.sessions.get("one").waiting)
         assert f"pulling {remote.image}" in cli("why", "one", check=0).stdout
         assert cli("stop", "one", check=0).stdout == "one\n"
         assert waiting.wait(20) == 1
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_ctrl_c_while_it_waits(
@@ -54,7 +54,7 @@ def test_ctrl_c_while_it_waits(
     child.expect(r"pulling [^ ]+: \d+% of")
     child.sendintr()
     assert child.code() == 130
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     assert list((state / "sessions").iterdir()) == []
 
 
@@ -80,13 +80,13 @@ def test_leaving_ends_nothing_but_the_main_process(
     other.ask("echo up")
     other.sendline("exit")
     assert other.code() == 0
-    assert mooring.get("one").state is State.RUNNING
+    assert mooring.sessions.get("one").state is State.RUNNING
     again = terminal("attach", "one")
     again.ask("echo up")
     again.sendline("exit 4")
     assert again.code() == 4
-    eventually(lambda: mooring.get("one").state is State.STOPPED)
-    assert mooring.get("one").exit_code == 4
+    eventually(lambda: mooring.sessions.get("one").state is State.STOPPED)
+    assert mooring.sessions.get("one").exit_code == 4
 
 
 def test_exit_codes_are_faithful(cli: Cli, project: Path, remote: SlowRegistry) -> None:
@@ -122,7 +122,7 @@ def test_resume_after_a_killed_client(terminal: Open, cli: Cli, mooring: Mooring
 def test_any_image_keeps_terminals(terminal: Open, cli: Cli, mooring: Mooring, image: str) -> None:
     """Busybox has no tmux: it is said, and a terminal is kept all the same."""
     child = terminal("create", "--tmux", "--image", image, "--name", "one")
-    child.expect("has no tmux; this is a terminal that mooring keeps")
+    child.expect("has no tmux; attaching to a terminal of the session")
     child.ask("echo up")
     child.sendline("KEPT=yes")
     assert child.ask("echo $KEPT") == "yes"
@@ -168,9 +168,9 @@ def test_lifetime_really_ends_it(
 ) -> None:
     """At its maximum the container has ended, whatever works in it, and it is said why."""
     in_background(cli, "long", BUSY, idle="off", longest="3s")
-    container = mooring.get("long").container
+    container = mooring.sessions.get("long").container
     eventually(lambda: not runs(real_engine, container), 40)
-    assert mooring.get("long").state is State.STOPPED
+    assert mooring.sessions.get("long").state is State.STOPPED
     assert "maximum duration" in cli("why", "long", check=0).stdout
 
 
@@ -180,14 +180,14 @@ def test_training_is_work_and_a_stalled_run_is_none(
     """Nobody is attached to either: the one that uses CPU stays, the other really ends."""
     in_background(cli, "training", BUSY, idle="4s", longest="off")
     in_background(cli, "stalled", QUIET, idle="4s", longest="off")
-    containers = {one.name: one.container for one in mooring.sessions()}
+    containers = {one.name: one.container for one in mooring.sessions.list()}
     eventually(lambda: not runs(real_engine, containers["stalled"]), 60)
     until = time.monotonic() + 5
     while time.monotonic() < until:
         assert runs(real_engine, containers["training"])
         time.sleep(0.2)
     (row,) = json.loads(cli("ps", "--json", "--filter", "name=training", check=0).stdout)
-    assert "cpu" in row["active"]
+    assert "cpu" in row["active_signals"]
     told = cli("why", "stalled", check=0).stdout
     assert "idle timeout" in told
     assert "signals" in told

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.features.conftest import Open
-from tests.kernel_clients import eventually
-from tests.registry import SlowRegistry, slow_registry
+from tests.support.kernel_clients import eventually
+from tests.support.registry import SlowRegistry, slow_registry
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine
@@ -29,8 +29,10 @@ def test_image_run_code(cli: Cli, project: Path, mooring: Mooring) -> None:
     done = cli("run", "--rm", "-c", "print(1)", "host", check=0)
     assert (done.stdout, done.stderr) == ("1\n", "")
     cli("run", "--rm", "-c", "raise SystemExit(4)", "host", check=4)
-    assert "-c and --exec both say" in cli("run", "-c", "1", "--exec", "true", "host").stderr
-    assert mooring.sessions() == []
+    assert (
+        "-c and --exec cannot be combined" in cli("run", "-c", "1", "--exec", "true", "host").stderr
+    )
+    assert mooring.sessions.list() == []
 
 
 def test_image_run_a_file(cli: Cli, project: Path, mooring: Mooring) -> None:
@@ -39,7 +41,7 @@ def test_image_run_a_file(cli: Cli, project: Path, mooring: Mooring) -> None:
     (project / "unsent").touch()
     done = cli("run", "--exec", "python s.py", "--name", "kept", "host", "./s.py", check=0)
     assert done.stdout == "['s.py']\n"
-    assert mooring.get("kept").state is State.STOPPED
+    assert mooring.sessions.get("kept").state is State.STOPPED
     assert cli("logs", "kept", check=0).stdout == done.stdout
     assert "nosuch" in cli("run", "--exec", "true", "host", "nosuch", check=2).stderr
 
@@ -54,7 +56,7 @@ def test_image_run_with_resources(cli: Cli, project: Path, mooring: Mooring) -> 
     seen = eventually(lambda: cli("logs", "small", check=0).stdout.strip())
     assert seen in (str(256 << 20), "unseen")
     done = cli("run", "-r", "tpu=1", "host", check=2)
-    assert done.stderr.startswith("error: flag -r: no resource 'tpu'\nhint: there is: ")
+    assert done.stderr.startswith("error: flag -r: no resource 'tpu'\nhint: choose from: ")
 
 
 def test_image_run_enqueued(cli: Cli, project: Path, mooring: Mooring) -> None:
@@ -66,7 +68,7 @@ def test_image_run_enqueued(cli: Cli, project: Path, mooring: Mooring) -> None:
     )  # fmt: skip
     assert done.stdout == "later\n"
     assert time.monotonic() - began < 20
-    assert mooring.get("later").state is State.RUNNING
+    assert mooring.sessions.get("later").state is State.RUNNING
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_image_run_gives_up_a_pull(cli: Cli, project: Path, remote: SlowRegistry
     """--max-wait that runs out is exit code 3, and nothing is left."""
     remote.seconds = 30
     done = cli("run", "--max-wait", "1s", "--rm", remote.image, check=3)
-    assert "error: it did not run within 1 s: pulling " in done.stderr
+    assert "error: the session did not start within 1 s: pulling " in done.stderr
     assert cli("ps", "-q", check=0).stdout == ""
 
 
@@ -90,7 +92,7 @@ def test_pull_never_and_absent(cli: Cli, project: Path, mooring: Mooring) -> Non
     assert "No such image" in done.stderr
     assert "\nhint: " in done.stderr
     assert "must be always, missing or never" in cli("create", "--pull", "so", check=2).stderr
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_pull_shows_its_progress(terminal: Open, cli: Cli, remote: SlowRegistry) -> None:
@@ -123,7 +125,7 @@ def test_image_build_and_its_kin_are_refused(cli: Cli, project: Path, mooring: M
     }.items():
         done = cli(*given, check=2)
         assert done.stderr.startswith(f"error: {name} is not supported by this version\nhint: ")
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_user_mapping_in_an_image_that_knows_others(
@@ -157,4 +159,4 @@ def test_nodes_are_refused(cli: Cli, project: Path, mooring: Mooring) -> None:
     }.items():
         done = cli(*given, check=2)
         assert done.stderr.startswith(f"error: {name} is not supported by this version\nhint: ")
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.docker import DockerEngine
-from mooring.service import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.features.conftest import Open
@@ -27,19 +27,19 @@ def test_session_create_from_a_spec_attaches(
     ours, and its end the session's."""
     (project / "session.yml").write_text("name: from-a-file\nmax_duration: 8h\nenv: {A: b}\n")
     child = terminal("create", "-f", "session.yml", "--max-duration", "1h")
-    child.expect("session from-a-file; leave it running with")
+    child.expect("session from-a-file; detach with")
     assert child.ask("echo $MOORING_SESSION $A") == "from-a-file b"
     said = json.loads(cli("describe", "--json", "from-a-file", check=0).stdout)
     assert (said["state"], said["deadlines"]["max_duration"]) == ("running", 3600)
     child.sendline("exit 7")
     assert child.code() == 7
-    assert mooring.get("from-a-file").state is State.STOPPED
+    assert mooring.sessions.get("from-a-file").state is State.STOPPED
 
 
 def test_session_create_in_the_background(cli: Cli, project: Path, mooring: Mooring) -> None:
     """-d prints the name and nothing else on standard output, and the session goes on."""
     assert cli("create", "-d", "--name", "back", check=0).stdout == "back\n"
-    assert mooring.get("back").state is State.RUNNING
+    assert mooring.sessions.get("back").state is State.RUNNING
     done = cli("create", "-d", "--name", "back", check=1)
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\nhint: ") == 1
@@ -54,7 +54,7 @@ def test_session_create_in_tmux(terminal: Open, mooring: Mooring) -> None:
     child.leave()
     again = terminal("attach", "muxed", "--tmux")
     assert again.ask("echo $KEPT") == "yes"
-    assert mooring.get("muxed").state is State.RUNNING
+    assert mooring.sessions.get("muxed").state is State.RUNNING
 
 
 def test_session_command_is_the_sessions(cli: Cli, project: Path, mooring: Mooring) -> None:
@@ -63,7 +63,7 @@ def test_session_command_is_the_sessions(cli: Cli, project: Path, mooring: Moori
     assert done.stdout.startswith("Python 3.")
     done = cli("create", "--name", "brief", "--", "sh", "-c", "echo $0 $1; exit 9", "a b", "c")
     assert (done.returncode, done.stdout) == (9, "a b c\n")
-    session = mooring.get("brief")
+    session = mooring.sessions.get("brief")
     assert (session.state, session.exit_code) == (State.STOPPED, 9)
     done = cli("create", "--rm", "--", "no-such-program")
     assert done.returncode == 127
@@ -109,7 +109,7 @@ def test_job_file_with_a_target_is_refused(cli: Cli, project: Path, mooring: Moo
     for given in (["--target", "my-cluster"], ["-f", "job.yml"]):
         done = cli("create", *given, check=2)
         assert done.stderr.startswith("error: target is not supported by this version")
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_session_attach_without_a_name(terminal: Open, cli: Cli) -> None:
@@ -150,7 +150,7 @@ def test_session_exec_opens_a_terminal(terminal: Open, cli: Cli, mooring: Moorin
     assert child.ask("echo $MOORING_SESSION; test -t 0 && echo tty") == "one tty"
     child.sendline("exit 5")
     assert child.code() == 5
-    assert mooring.get("one").state is State.RUNNING
+    assert mooring.sessions.get("one").state is State.RUNNING
 
 
 def test_session_exec_runs_a_command(cli: Cli, project: Path, mooring: Mooring) -> None:
@@ -159,7 +159,7 @@ def test_session_exec_runs_a_command(cli: Cli, project: Path, mooring: Mooring) 
     done = cli("exec", "one", "--", "sh", "-c", "cat; echo err >&2; exit 9", input="in\n")
     assert (done.returncode, done.stdout, done.stderr) == (9, "in\n", "err\n")
     assert cli("exec", "one", "--", "no-such-program").returncode == 127
-    assert mooring.get("one").state is State.RUNNING
+    assert mooring.sessions.get("one").state is State.RUNNING
     assert "no session named two" in cli("exec", "two", "--", "true", check=125).stderr
 
 
@@ -179,18 +179,18 @@ def test_session_stop_keeps_the_container(
     """stop ends what runs; start takes the same container up, files and all."""
     for name in ("one", "two"):
         cli("create", "-d", "--name", name, check=0)
-    container = mooring.get("one").container
+    container = mooring.sessions.get("one").container
     cli("exec", "one", "--", "sh", "-c", "echo kept >/tmp/file; sleep 100 &", check=0)
     assert sorted(cli("stop", "one", "two", check=0).stdout.split()) == ["one", "two"]
-    assert {session.state for session in mooring.sessions()} == {State.STOPPED}
+    assert {session.state for session in mooring.sessions.list()} == {State.STOPPED}
     assert "is stopped" in cli("exec", "one", "--", "true", check=125).stderr
     cli("start", "one", check=0)
-    assert mooring.get("one").container == container
+    assert mooring.sessions.get("one").container == container
     assert cli("exec", "one", "--", "cat", "/tmp/file", check=0).stdout == "kept\n"
     done = cli("rm", "one", "two", check=1)
     assert done.stdout == "two\n"
     assert "one is running" in done.stderr
     assert cli("rm", "-f", "one", check=0).stdout == "one\n"
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
     gone = subprocess.run(["docker", "inspect", container], capture_output=True, check=False)
     assert gone.returncode != 0

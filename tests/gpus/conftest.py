@@ -1,7 +1,8 @@
-"""A machine with GPUs, for tests: an engine that takes requests for them, and what NVML tells.
+"""A machine with GPUs for tests: an engine that takes requests for them, and NVML.
 
-Where there are none both are fakes, see ``tests/fakes``: of a real engine only the hook that would
-make devices of granted requests is one, and of NVML its whole interface.
+No GPU is needed, see ``tests/fakes``: the engine is real but for the hook that would add the
+devices, and NVML is a module that reads a file. Tests of the rooms on the fake engine use neither:
+no fixture here is automatic.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from pathlib import Path
 import pytest
 from docker.errors import DockerException
 
+from mooring.client import Mooring
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
-from mooring.service import Mooring
+from mooring.gpus.tickets import TicketQueue
 from mooring.spec.resolve import resolve
 from tests.fakes.gpus import HOOK, NVML, FakeGpus
 from tests.gpus.observer import own_socket, why_no_requests
+
+
+@pytest.fixture
+def ticket_queue(tmp_path: Path) -> TicketQueue:
+    """An empty queue that nobody else uses."""
+    return TicketQueue(tmp_path)
 
 
 @pytest.fixture
@@ -80,5 +88,5 @@ def gpu_engine(real_engine: Engine) -> Engine:
 @pytest.fixture
 def taken(mooring: Mooring, project: Path) -> str:
     """The name of a session that holds all eight GPUs."""
-    made = mooring.create(resolve(flags={"name": "big", "gpus": 8}), cwd=project)
+    made = mooring.sessions.create(resolve(flags={"name": "big", "gpus": 8}), cwd=project)
     return made.session.name

@@ -126,7 +126,7 @@ def one_round(herd: Herd, gpus: FakeGpus, places: Sequence[Place], kind: str, se
         if one.code and one.killed is None
     ]
     names = {turn.session for turn in turns.values()}
-    # between two looks at the queue a ticket may be drawn, granted and given up
+    # between two looks at the queue a ticket may be enqueued, granted and removed
     unseen = [one.session for one in outcomes if one.code == 0 and one.session not in names]
     if len(unseen) > MOST_UNSEEN:
         figures.failed += [f"{session} was never seen in the queue" for session in unseen]
@@ -239,13 +239,13 @@ def leaked(gpus: FakeGpus) -> list[str]:
     """GPUs that are not free, and tickets that somebody answers for, although nobody is there."""
     from mooring.engines import open_engine
     from mooring.gpus.inventory import inventory
-    from mooring.gpus.tickets import open_gate
-    from mooring.gpus.usage import look
+    from mooring.gpus.tickets import open_ticket_queue
+    from mooring.gpus.usage import list_uses
 
     with contextlib.closing(open_engine()) as engine:
-        gate = open_gate(engine.address)  # type: ignore[attr-defined]
-        tickets = gate.tickets()
-        uses = look(engine, inventory(), tickets, "")
+        ticket_queue = open_ticket_queue(engine.address)  # type: ignore[attr-defined]
+        tickets = ticket_queue.tickets()
+        uses = list_uses(engine, inventory(), tickets, "")
     assert {use.gpu.uuid for use in uses} == set(gpus.uuids), "the fake GPUs are not to be seen"
     taken = [
         f"{use.gpu.uuid} is {use.state}: {[one.session or one.what for one in use.holders]}"
@@ -254,7 +254,7 @@ def leaked(gpus: FakeGpus) -> list[str]:
     ]
     files = [
         path
-        for path in gate.folder.glob("[td]-*")
+        for path in ticket_queue.folder.glob("[td]-*")
         if path.name[2:] not in {one.id for one in tickets}
     ]
     return [
@@ -267,7 +267,7 @@ def leaked(gpus: FakeGpus) -> list[str]:
 def _remove_all(herd: Herd, places: Sequence[Place]) -> list[str]:
     """Remove what ended, and tell what is there all the same."""
     from mooring.engines import open_engine
-    from tests.invariants import leaks
+    from tests.support.invariants import leaks
 
     found = []
     with contextlib.closing(open_engine()) as engine:
@@ -298,11 +298,11 @@ def field_of_play(kind: str) -> Iterator[tuple[Herd, FakeGpus, list[Place]]]:
             sys.path.insert(0, str(NVML))
         with own_socket() as address, contextlib.ExitStack() as stack:
             os.environ["DOCKER_HOST"] = address
-            from mooring.gpus.tickets import open_gate
+            from mooring.gpus.tickets import open_ticket_queue
 
             places = list(_places(folder, kind, stack))
             stack.callback(_remove_containers, places)  # of a contest that was cut off
-            yield stack.enter_context(Herd(open_gate(address).folder)), gpus, places
+            yield stack.enter_context(Herd(open_ticket_queue(address).folder)), gpus, places
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -325,7 +325,7 @@ def _places(folder: Path, kind: str, stack: contextlib.ExitStack) -> Iterator[Pl
 
 def _remove_containers(places: Sequence[Place]) -> None:
     from mooring.engines import open_engine
-    from mooring.labels import LABEL_INSTALLATION
+    from mooring.engines.labels import LABEL_INSTALLATION
 
     with contextlib.closing(open_engine()) as engine:
         for place in places:

@@ -293,9 +293,9 @@ def _import_all() -> None:
     for name in (
         "mooring_cli.main mooring.service mooring.spec.resolve mooring.spec.yamlfile "
         "mooring.images mooring.terminals mooring.gpus mooring.gpus.queue "
-        "mooring.gpus.tickets docker.api.client docker.types docker.errors "
-        "filelock pydantic yaml platformdirs requests sqlite3 pynvml "
-        "rich.console rich.progress mooring_cli.output mooring_cli.options"
+        "mooring.gpus.tickets docker.api.client docker.types docker.errors pydantic yaml "
+        "platformdirs requests sqlite3 pynvml rich.console rich.progress "
+        "mooring_cli.create mooring_cli.spec_flags"
     ).split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

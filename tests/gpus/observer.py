@@ -22,8 +22,8 @@ from docker.api.client import APIClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest
 
-from mooring.engines.docker import local_address
-from mooring.gpus.tickets import open_gate
+from mooring.engines import local_address
+from mooring.gpus.tickets import open_ticket_queue
 
 LABEL_GPUS = "mooring.gpus"
 WHOLE = 1000  # shares are added up in thousandths
@@ -40,18 +40,20 @@ def why_no_requests() -> str:
     It tells only when a container starts; one without any program in it is enough.
     """
     with contextlib.closing(engine_client()) as api:
-        image = "mooring-test/nothing:1"
-        api.import_image_from_data(bytes(10240), repository=image.split(":")[0], tag="1")
+        # a name of its own: workers of the suite ask at the same time
+        repository, tag = "mooring-test/nothing", secrets.token_hex(4)
+        image = f"{repository}:{tag}"
+        api.import_image_from_data(bytes(10240), repository=repository, tag=tag)
         request = DeviceRequest(device_ids=["GPU-none"], capabilities=[["gpu"]])
         host = api.create_host_config(device_requests=[request], network_mode="none")
-        made = api.create_container(image, command=["/nothing"], host_config=host)["Id"]
+        container = api.create_container(image, command=["/nothing"], host_config=host)["Id"]
         try:
-            api.start(made)
+            api.start(container)
         except APIError as error:
             told = str(error.explanation)
             return told if "device driver" in told or "no known GPU vendor" in told else ""
         finally:
-            api.remove_container(made, force=True)
+            api.remove_container(container, force=True)
             api.remove_image(image, force=True)
     return ""
 
@@ -73,7 +75,7 @@ def own_socket() -> Iterator[str]:
     try:
         yield f"unix://{other}"
     finally:
-        folder = open_gate(f"unix://{other}").folder
+        folder = open_ticket_queue(f"unix://{other}").folder
         other.unlink()
         if folder.name.startswith("mooring-"):  # else it is the installation's own
             shutil.rmtree(folder)

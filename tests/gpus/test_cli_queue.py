@@ -13,12 +13,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.service import Mooring
+from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
-from tests.kernel_clients import eventually
-from tests.pace import in_time
+from tests.support.kernel_clients import eventually
+from tests.support.pace import in_time
 
 pytestmark = pytest.mark.engine
 
@@ -33,7 +33,7 @@ def full(cli: Cli, nvml: FakeGpus, project: Path) -> None:
 
 def is_pending(mooring: Mooring, name: str) -> Callable[[], bool]:
     def ask() -> bool:
-        found = {session.name: session for session in mooring.sessions()}
+        found = {session.name: session for session in mooring.sessions.list()}
         return name in found and found[name].state is State.PENDING
 
     return ask
@@ -82,7 +82,7 @@ def test_max_wait_exits_with_3_and_leaves_nothing(cli: Cli, mooring: Mooring, fu
         assert 1 <= time.monotonic() - began < 20
         assert "error: " in done.stderr
         assert "in the queue for 1 GPU" in done.stderr
-        assert [session.name for session in mooring.sessions()] == ["first"]
+        assert [session.name for session in mooring.sessions.list()] == ["first"]
     cli("create", "--gpus", "1", "--max-wait", "0", check=3)
 
 
@@ -93,8 +93,8 @@ def test_one_that_was_left_to_wait_and_cannot_be_started_says_why(
     words = ["--enqueue-only", "--max-wait", "30s", "--gpus", "1", "--name", "wrong"]
     done = cli("create", *words, "--", "nosuchcommand", check=1)
     assert "session wrong did not start: command nosuchcommand: not found" in done.stderr
-    assert mooring.sessions() == []
-    assert {use.state for use in mooring.gpus()} == {"free"}
+    assert mooring.sessions.list() == []
+    assert {use.state for use in mooring.gpus.list()} == {"free"}
     assert "failed" in cli("events", "wrong", check=0).stdout
 
 
@@ -108,9 +108,9 @@ def test_free_gpus_that_are_kept_for_others_are_told(
     assert "2nd in the queue for 1 GPU; behind g8 (8 GPUs)\n" in done.stderr
     assert "ask for less" not in done.stderr
     said = cli("gpus", check=0).stdout
-    assert "free: 5, kept for who waits" in said
+    assert "free: 5, reserved for a queued session" in said
     assert "waiting: g8 (" in said
-    assert said.count("kept for g8") == 5
+    assert said.count("reserved for g8") == 5
     assert sum(use["kept_for"] == "g8" for use in json.loads(cli("gpus", "--json").stdout)) == 5
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_in_the_queue_leaves_nothing(
         eventually(is_pending(mooring, "second"))
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == 130
-    assert [session.name for session in mooring.sessions()] == ["first"]
+    assert [session.name for session in mooring.sessions.list()] == ["first"]
     cli("stop", "first", check=0)
     cli("create", "-d", "--gpus", "8", "--max-wait", "5s", check=0)
 
@@ -143,7 +143,7 @@ def test_stop_cancels_one_that_waits(
         assert waiting.wait(20) == 1
         assert waiting.stderr
         assert "was cancelled" in waiting.stderr.read()
-    assert [session.name for session in mooring.sessions()] == ["first"]
+    assert [session.name for session in mooring.sessions.list()] == ["first"]
 
 
 def test_enqueue_only_returns_at_once_and_runs_by_itself(
@@ -157,10 +157,10 @@ def test_enqueue_only_returns_at_once_and_runs_by_itself(
     assert in_time(time.monotonic() - began, 5)
     assert done.stdout == "later\n"
     assert "in the queue for 1 GPU; it starts by itself when its turn comes" in done.stderr
-    assert mooring.get("later").state is State.PENDING
+    assert mooring.sessions.get("later").state is State.PENDING
     (project / "s.py").unlink()
     cli("stop", "first", check=0)
-    eventually(lambda: mooring.get("later").state is State.STOPPED, 30)
+    eventually(lambda: mooring.sessions.get("later").state is State.STOPPED, 30)
     assert cli("logs", "later", check=0).stdout == "ran\n"
 
 
@@ -171,7 +171,7 @@ def test_max_wait_with_enqueue_only_leaves_it_in_the_queue(
     flags = ["--enqueue-only", "--max-wait", "1s", "--gpus", "1", "--name", "later"]
     done = cli("create", *flags, *SHOW, check=3)
     assert "session later did not start within 1 s; it stays in the queue" in done.stderr
-    assert mooring.get("later").state is State.PENDING
+    assert mooring.sessions.get("later").state is State.PENDING
     cli("stop", "later", check=0)
     with background(
         "create", "--enqueue-only", "--max-wait", "60s", "--gpus", "1", "--name", "soon",
@@ -197,22 +197,22 @@ def test_start_waits_for_its_gpus_again(
     cli("create", "-d", "--name", "new", "--gpus", "8", check=0)
     done = cli("start", "old", "--max-wait", "1s", check=3)
     assert "no turn within 1 s: 1st in the queue" in done.stderr
-    assert mooring.get("old").state is State.STOPPED
+    assert mooring.sessions.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         assert "1st in the queue for " in told(waiting)
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == 130
-    assert mooring.get("old").state is State.STOPPED
+    assert mooring.sessions.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         eventually(is_pending(mooring, "old"))
         assert cli("stop", "old", check=0).stdout == "old\n"
         assert waiting.wait(20) == 1
-    assert mooring.get("old").state is State.STOPPED
+    assert mooring.sessions.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         assert "1st in the queue for " in told(waiting)
         cli("stop", "new", check=0)
         assert waiting.wait(30) == 0
-    assert mooring.get("old").state is State.RUNNING
+    assert mooring.sessions.get("old").state is State.RUNNING
 
 
 def test_priority_goes_first(cli: Cli, mooring: Mooring, full: None) -> None:
@@ -220,12 +220,12 @@ def test_priority_goes_first(cli: Cli, mooring: Mooring, full: None) -> None:
     flags = ["--enqueue-only", "--gpus", "8"]
     cli("create", *flags, "--name", "low", *SHOW, check=0)
     cli("create", *flags, "--name", "high", "--priority", "5", *SHOW, check=0)
-    assert "2nd" in mooring.get("low").waiting or mooring.get("low").priority == 0
+    assert "2nd" in mooring.sessions.get("low").waiting or mooring.sessions.get("low").priority == 0
     cli("stop", "first", check=0)
-    eventually(lambda: mooring.get("low").state is State.STOPPED, 40)
+    eventually(lambda: mooring.sessions.get("low").state is State.STOPPED, 40)
 
     def started(name: str) -> float:
-        events = mooring.events(mooring.get(name).id)
+        events = mooring.sessions.events(mooring.sessions.get(name).id)
         return next(event.time for event in events if event.kind == "started")
 
     assert started("high") < started("low")
@@ -238,9 +238,9 @@ def test_what_can_never_fit_is_refused_at_once(
     """More than there is, or of a model that is not there: at once, with what there is."""
     for flags in (["--gpus", "9"], ["--gpus", "count=1,model=H100"], ["-r", "cuda.shares=16"]):
         done = cli("create", *flags, check=1)
-        assert "this machine has 8 of NVIDIA A100" in done.stderr
+        assert "this machine has 8 x NVIDIA A100" in done.stderr
         cli("run", *flags, "host", check=125)
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_gpus_are_seen_inside(cli: Cli, mooring: Mooring, nvml: FakeGpus, project: Path) -> None:
@@ -267,4 +267,4 @@ def test_the_spinner_tells_the_place(mooring: Mooring, full: None) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    assert [session.name for session in mooring.sessions()] == ["first"]
+    assert [session.name for session in mooring.sessions.list()] == ["first"]

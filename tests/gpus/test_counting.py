@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
-from mooring.service import Mooring
+from mooring.gpus.tickets import ticket_queue_of
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.contention import leaked, overtaken
 from tests.gpus.herd import Outcome, Turn
@@ -23,7 +24,7 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 @contextlib.contextmanager
 def second_holder(mooring: Mooring, gpu: str) -> Iterator[None]:
     """A container like that of session ``first``, with the same GPU, and not by mooring."""
-    name = mooring.get("first").container
+    name = mooring.sessions.get("first").container
     image = subprocess.check_output(
         ["docker", "inspect", "--format", "{{.Config.Image}}", name], text=True
     ).strip()
@@ -65,7 +66,7 @@ def test_a_gpu_that_is_not_given_back_is_seen(
     """A session that runs on, and a ticket's file, are leaks to who expects nothing to be left."""
     assert leaked(nvml) == []
     cli("create", "-d", "--gpus", "0.5", "--name", "first", check=0)
-    (mooring.queue.gate.folder / "t-forgotten").touch()
+    (ticket_queue_of(mooring.engine).folder / "t-forgotten").touch()
     told = leaked(nvml)
     assert len(told) == 2
     assert nvml.uuids[0] in told[0]

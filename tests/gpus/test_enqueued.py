@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
-from mooring.gpus.tickets import Gate, open_gate
-from mooring.host import paths
-from mooring.labels import LABEL_INSTALLATION
-from mooring.service import Mooring
+from mooring.engines.labels import LABEL_INSTALLATION
+from mooring.gpus.tickets import TicketQueue, open_ticket_queue
+from mooring.host.paths import Installation
 from mooring.sessions.model import State
 from tests.fakes.gpus import HOOK, FakeGpus
 from tests.faults.conftest import PrivateEngine
 from tests.gpus.observer import Holding, Observer
-from tests.invariants import leaks
-from tests.kernel_clients import eventually
+from tests.support.invariants import leaks
+from tests.support.kernel_clients import eventually
 
 pytestmark = [
     pytest.mark.gpus,
@@ -78,7 +78,7 @@ def taken(gpus: FakeGpus, *, left: int) -> Iterator[None]:
 
 def containers(engine: Engine) -> dict[str, str]:
     """The state of each session's container, by the engine alone: no mooring command is needed."""
-    rows = engine.list({LABEL_INSTALLATION: paths.installation_id()})
+    rows = engine.list({LABEL_INSTALLATION: Installation.here().id})
     return {row.labels["mooring.name"]: row.state for row in rows}
 
 
@@ -117,8 +117,8 @@ def dispatcher() -> int:
 
 def no_dispatcher_is_left(engine: Engine) -> None:
     """Once nothing waits it ends, and leaves no ticket and no lock of its own."""
-    gate = open_gate(engine.address)  # type: ignore[attr-defined]
-    eventually(lambda: list(gate.folder.glob("[td]-*")) == [], 20)
+    ticket_queue = open_ticket_queue(engine.address)  # type: ignore[attr-defined]
+    eventually(lambda: list(ticket_queue.folder.glob("[td]-*")) == [], 20)
 
 
 def test_twenty_run_in_order_with_their_terminal_closed(
@@ -135,7 +135,7 @@ def test_twenty_run_in_order_with_their_terminal_closed(
     for before, after in zip(observer.holdings, observer.holdings[1:], strict=False):
         assert before.ended is not None
         assert before.ended <= after.started
-    assert [session.state for session in mooring.sessions()] == [State.STOPPED] * MANY
+    assert [session.state for session in mooring.sessions.list()] == [State.STOPPED] * MANY
     no_dispatcher_is_left(gpu_engine)
 
 
@@ -149,7 +149,7 @@ def test_a_pending_one_that_is_stopped_never_runs(
             cli("stop", "q05", check=0)
         until_all_have_run(gpu_engine, 7)
     assert names(observer.holdings) == [name for name in in_order(8) if name != "q05"]
-    assert "q05" not in [session.name for session in mooring.sessions()]
+    assert "q05" not in [session.name for session in mooring.sessions.list()]
     no_dispatcher_is_left(gpu_engine)
 
 
@@ -188,7 +188,7 @@ def restartable(
     monkeypatch.setenv("DOCKER_HOST", engine.address)
     engine.start()
     yield engine
-    queue = open_gate(engine.address).folder
+    queue = open_ticket_queue(engine.address).folder
     engine.stop()
     for line in Path("/proc/mounts").read_text().splitlines():
         if str(folder) in line:
@@ -216,16 +216,16 @@ def test_a_restarted_engine_loses_none(
     assert sorted(containers(engine)) == in_order()
     no_dispatcher_is_left(engine)
     service = Mooring(engine, actor="tester")
-    for session in service.sessions():
-        started = [event.kind for event in service.events(session.id)].count("started")
+    for session in service.sessions.list():
+        started = [event.kind for event in service.sessions.events(session.id)].count("started")
         assert started == 1, f"{session.name} was started {started} times"
-        service.remove(session, force=True)
-    assert leaks(engine, state, paths.installation_id()) == []
+        service.sessions.remove(session, force=True)
+    assert leaks(engine, state, Installation.here().id) == []
     engine.close()
 
 
 def test_the_queue_of_this_test_is_its_own(gpu_engine: Engine, nvml: FakeGpus) -> None:
     """What these tests stand on: their own queue, which is empty, and GPUs that nobody has."""
-    gate: Gate = open_gate(gpu_engine.address)  # type: ignore[attr-defined]
-    assert gate.tickets() == []
+    ticket_queue: TicketQueue = open_ticket_queue(gpu_engine.address)  # type: ignore[attr-defined]
+    assert ticket_queue.tickets() == []
     assert len(set(nvml.uuids)) == 8

@@ -10,15 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from mooring import FakeEngine
 from mooring.engines.base import ContainerConfig
-from mooring.engines.fake import FakeEngine
+from mooring.engines.labels import (
+    LABEL_GPUS,
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    container_name,
+)
 from mooring.gpus.claims import Claim, Request, to_label
 from mooring.gpus.inventory import inventory
 from mooring.gpus.queue import GpuQueue
-from mooring.gpus.tickets import Gate, Ticket
-from mooring.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, container_name
+from mooring.gpus.tickets import Ticket, TicketQueue
 from tests.fakes.gpus import FakeGpus
-from tests.pace import in_time
+from tests.support.pace import in_time
 
 pytestmark = pytest.mark.alone
 
@@ -40,7 +46,7 @@ def test_claiming_among_many_takes_a_moment(nvml: FakeGpus, tmp_path: Path) -> N
         )
         engine.start(made)
     assert len(inventory()) == 64
-    queue, taken = GpuQueue(engine, Gate(tmp_path), "here"), []
+    queue, taken = GpuQueue(engine, TicketQueue(tmp_path), "here"), []
     for _ in range(7):
         began = time.perf_counter()
         ticket = Ticket("f" * 12, "here", "bob", "one-more", Request(1), 0, 0)

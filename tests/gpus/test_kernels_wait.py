@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
+from mooring.client import Mooring
 from mooring.errors import SessionTimeout
-from mooring.service import Mooring
 from mooring.sessions.model import State
-from mooring_provisioner.opening import Wanted, open_session
-from tests.kernel_clients import eventually, install, jupyter
+from mooring_provisioner.session import KernelspecConfig, open_session
+from tests.support.kernel_clients import eventually, install, jupyter
 
 __all__ = ["jupyter"]
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.engine
 
 
 def names(mooring: Mooring) -> list[str]:
-    return sorted(session.name for session in mooring.sessions())
+    return sorted(session.name for session in mooring.sessions.list())
 
 
 def test_a_client_that_gives_up_leaves_the_queue(
@@ -34,7 +34,7 @@ def test_a_client_that_gives_up_leaves_the_queue(
         start = asyncio.ensure_future(manager.start_kernel())
 
         def pending() -> bool:
-            return State.PENDING in [session.state for session in mooring.sessions()]
+            return State.PENDING in [session.state for session in mooring.sessions.list()]
 
         await asyncio.to_thread(eventually, pending)
         start.cancel()
@@ -50,7 +50,7 @@ def test_a_client_that_cannot_wait_is_told_who_holds_them(
     mooring: Mooring, project: Path, taken: str, shared: str
 ) -> None:
     """Where a client gives a kernel a minute, the wait ends before, and says what it was for."""
-    wanted = Wanted(flags={"gpus": 1}, session=shared)
+    wanted = KernelspecConfig(flags={"gpus": 1}, session=shared)
     with pytest.raises(SessionTimeout, match="1st in the queue for 1 GPU; held by big"):
         open_session(
             mooring,

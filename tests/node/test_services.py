@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
-from tests.kernel_clients import (
+from mooring.client import Mooring
+from tests.support.kernel_clients import (
     Server,
     eventually,
     install,
@@ -26,6 +25,7 @@ from tests.kernel_clients import (
     kernel_processes,
     only_session,
 )
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]
 pytestmark = [pytest.mark.engine, pytest.mark.timed, pytest.mark.slow]
@@ -183,13 +183,13 @@ def test_a_page_lives_through_all_that_befalls_its_kernel_ten_times_in_a_row(
             for step in page.steps.values():
                 print(number, json.dumps(step))
             print("".join(place.server.log))
-        assert mooring.sessions() == []
+        assert mooring.sessions.list() == []
 
 
 def _one_life(page: Page, place: Place, mooring: Mooring, flag: Path, during: str) -> None:
     page.step("outage")
     kernel_id, container = page.step("start")["kernel_id"], only_session(mooring).container
-    folder = Folder.open(only_session(mooring).id)
+    folder = session_folder(only_session(mooring).id)
     processes = kernel_processes(folder)
 
     place.kill()

@@ -15,7 +15,7 @@ import pytest
 
 import mooring
 from mooring.kernels import kernelspecs
-from tests.wheel_env import ROOT, InstalledWheel
+from tests.support.wheel_env import ROOT, InstalledWheel
 
 PACKAGES = {
     "mooring": ROOT / "core" / "mooring",
@@ -53,7 +53,7 @@ def test_every_source_file_is_in_the_wheel(names: set[str]) -> None:
     }
     modules = {name for name in names if name.split("/")[0] in PACKAGES}
     assert modules == expected
-    assert "mooring/session.schema.json" in names
+    assert "mooring/spec/session.schema.json" in names
     assert any(name.startswith("mooring/guest/") and name.endswith(".sh") for name in names)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
 

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import ContainerConfig, Engine
-from mooring.errors import SessionNotFound
-from mooring.host import paths
-from mooring.images.images import host_image
-from mooring.labels import (
+from mooring.engines.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
@@ -21,9 +19,12 @@ from mooring.labels import (
     LABEL_PROBE,
     LABEL_SPEC,
 )
-from mooring.service import Mooring
+from mooring.errors import SessionNotFound
+from mooring.host.paths import Installation
+from mooring.images.host_image import host_image
 from mooring.sessions.model import Session, State
 from mooring.spec.resolve import resolve
+from tests.support.sessions import session_folder
 
 pytestmark = pytest.mark.engine
 
@@ -42,7 +43,7 @@ def forge(mooring: Mooring, real_engine: Engine) -> Iterator[Forge]:
             image=facts.reference,
             argv=("/bin/sh", "-c", argv),
             user="65534:65534",
-            labels={LABEL_INSTALLATION: paths.installation_id(), **labels},
+            labels={LABEL_INSTALLATION: Installation.here().id, **labels},
             binds=facts.binds,
             network=False,
         )
@@ -59,7 +60,7 @@ def forge(mooring: Mooring, real_engine: Engine) -> Iterator[Forge]:
 @pytest.fixture
 def real(mooring: Mooring, project: Path) -> Session:
     flags = {"name": "real", "command": ["sleep", "300"]}
-    return mooring.create(resolve(flags=flags)).session
+    return mooring.sessions.create(resolve(flags=flags)).session
 
 
 def exists(container: str) -> bool:
@@ -72,15 +73,15 @@ def test_a_copy_of_a_sessions_labels_is_not_the_session(
     """Every command goes to the container that the record names, whatever another one claims."""
     labels = {LABEL_ID: real.id, LABEL_NAME: "real", LABEL_OWNER: real.owner}
     forged = forge("mooring-real-forged", labels)
-    assert [(s.name, s.container) for s in mooring.sessions()] == [("real", real.container)]
-    assert mooring.running("real").container == real.container
-    mooring.stop(mooring.get("real"))
-    assert mooring.get("real").state is State.STOPPED
-    assert mooring.start("real").container == real.container
-    mooring.remove(mooring.get("real"), force=True)
+    assert [(s.name, s.container) for s in mooring.sessions.list()] == [("real", real.container)]
+    assert mooring.sessions.get_running("real").container == real.container
+    mooring.sessions.stop(mooring.sessions.get("real"))
+    assert mooring.sessions.get("real").state is State.STOPPED
+    assert mooring.sessions.start("real").container == real.container
+    mooring.sessions.remove(mooring.sessions.get("real"), force=True)
     assert not exists(real.container)
     assert exists(forged)
-    assert mooring.sessions() == []
+    assert mooring.sessions.list() == []
 
 
 def test_a_copy_does_not_live_on_as_a_lost_session(
@@ -89,10 +90,10 @@ def test_a_copy_does_not_live_on_as_a_lost_session(
     """Where the real container is gone, its copy does not become it."""
     forged = forge("mooring-real-forged", {LABEL_ID: real.id, LABEL_NAME: "real"})
     subprocess.run(["docker", "rm", "-f", real.container], check=True, capture_output=True)
-    found = mooring.get("real")
+    found = mooring.sessions.get("real")
     assert found.state is State.LOST
     assert found.container != forged
-    mooring.remove(found, force=True)
+    mooring.sessions.remove(found, force=True)
     assert exists(forged)
 
 
@@ -112,11 +113,11 @@ def test_a_container_without_a_record_is_no_session(
     forged = forge("mooring-forged-test", labels, argv="true")
     subprocess.run(["docker", "wait", forged], check=True, capture_output=True)
     for _ in range(2):
-        assert mooring.sessions() == []
+        assert mooring.sessions.list() == []
     with pytest.raises(SessionNotFound):
-        mooring.get("forged")
+        mooring.sessions.get("forged")
     with pytest.raises(SessionNotFound):
-        mooring.running("forged")
+        mooring.sessions.get_running("forged")
     assert exists(forged)
     assert (victim / "record.json").exists()
 
@@ -125,24 +126,23 @@ def test_a_forged_probe_is_left_alone(forge: Forge, mooring: Mooring) -> None:
     """A container that says it looked into an image for a process that is gone is removed only if
     this installation made it: one that it recorded."""
     forged = forge("mooring-probe-forged", {LABEL_PROBE: f"{2**22 + 1}:1"})
-    assert mooring.reconcile()[1].probes == ()
+    assert mooring.sessions.reconcile()[1].probes == ()
     assert exists(forged)
-    (paths.images_dir() / "mooring-probe-forged").touch()
-    assert mooring.reconcile()[1].probes == (forged,)
+    (Installation.here().images / "mooring-probe-forged").touch()
+    assert mooring.sessions.reconcile()[1].probes == (forged,)
     assert not exists(forged)
-    assert not (paths.images_dir() / "mooring-probe-forged").exists()
+    assert not (Installation.here().images / "mooring-probe-forged").exists()
 
 
 def test_a_half_created_session_takes_no_copy_with_it(
     forge: Forge, mooring: Mooring, real: Session, real_engine: Engine
 ) -> None:
     """Cleaning up a creation that was cut off removes the container of its name and no other."""
-    from mooring.sessions.record import Folder
 
-    folder = Folder.open(real.id)
+    folder = session_folder(real.id)
     (folder.path / "ready").unlink()
-    folder.update_record(container="")  # as it was when the creation was cut off
+    folder.update_state(container="")  # as it was when the creation was cut off
     forged = forge("mooring-real-forged", {LABEL_ID: real.id, LABEL_NAME: "real"})
-    assert mooring.reconcile()[1].half_created == (real.id,)
+    assert mooring.sessions.reconcile()[1].half_created == (real.id,)
     assert not exists(real.container)
     assert exists(forged)

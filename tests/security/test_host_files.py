@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.engines.base import Engine
 from mooring.engines.docker import DockerEngine
-from mooring.errors import ConsentRequired, PolicyError, SpecError
-from mooring.host import paths
+from mooring.engines.labels import LABEL_INSTALLATION
+from mooring.errors import PolicyError, SpecError, TrustRequired
+from mooring.host.paths import Installation
 from mooring.host.users import caller
 from mooring.images.mounts import plan
-from mooring.labels import LABEL_INSTALLATION
-from mooring.launch import plan as blueprint
-from mooring.service import Mooring
+from mooring.launch import create
 from mooring.sessions.model import State
 from mooring.spec.resolve import ResolvedSpec, resolve
+from tests.support.guest_scripts import OWN_PATH, caged, make_run_folder
 
 pytestmark = pytest.mark.engine
 
@@ -67,7 +68,7 @@ def seen(command: str) -> dict[str, object]:
 
 
 def nothing_is_left(engine: Engine, state: Path) -> None:
-    assert engine.list({LABEL_INSTALLATION: paths.installation_id()}) == []
+    assert engine.list({LABEL_INSTALLATION: Installation.here().id}) == []
     assert list((state / "sessions").glob("*")) == []
 
 
@@ -85,7 +86,7 @@ def test_a_link_swapped_in_after_the_check_grants_nothing(
     engine = Swapping(real_engine, swap(project / "data", loot))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     with pytest.raises(PolicyError) as caught:
-        attacked.create(resolve(flags={kind: ["data"]} | seen("sleep 60")))
+        attacked.sessions.create(resolve(flags={kind: ["data"]} | seen("sleep 60")))
     assert caught.value.message == f"the mount at /mnt/{kind}/data is not what was checked"
     assert "exchanged" in caught.value.hint
     assert engine.created
@@ -102,7 +103,7 @@ def test_a_link_swapped_in_above_the_source_grants_nothing(
     engine = Swapping(real_engine, swap(project / "a", tmp_path / "elsewhere"))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data"):
-        attacked.create(resolve(flags={"inputs": ["a/data"]} | seen("sleep 60")))
+        attacked.sessions.create(resolve(flags={"inputs": ["a/data"]} | seen("sleep 60")))
     assert engine.created
     nothing_is_left(real_engine, state)
 
@@ -115,7 +116,7 @@ def test_a_working_directory_swapped_after_the_check_grants_nothing(
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     try:
         with pytest.raises(PolicyError, match=f"the mount at {project} is not what was checked"):
-            attacked.create(resolve(flags={"kernel": "python3"}))
+            attacked.sessions.create(resolve(flags={"kernel": "python3"}))
         nothing_is_left(real_engine, state)
         assert sorted(path.name for path in loot.iterdir()) == ["file"]
     finally:
@@ -143,7 +144,7 @@ def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
 
     monkeypatch.setattr(mounts, "identities", after_the_swap)
     with pytest.raises(PolicyError, match="data"):
-        mooring.create(resolve(flags={"inputs": ["data"]} | seen("sleep 60")))
+        mooring.sessions.create(resolve(flags={"inputs": ["data"]} | seen("sleep 60")))
     nothing_is_left(real_engine, state)
 
 
@@ -160,15 +161,15 @@ def test_a_link_that_turns_after_the_consent_asks_again(
     resolved = file_spec(project, "inputs: [data]\ncommand: [sleep, '60']\n")
     engine = Swapping(real_engine, lambda: None)
 
-    reserve = blueprint.reserve
+    reserve = create.reserve
 
     def after_the_turn(*arguments: object, **options: object) -> object:
         swap(project / "data", loot)()
         return reserve(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(blueprint, "reserve", after_the_turn)
-    with pytest.raises(ConsentRequired, match=str(loot)):
-        Mooring(engine).create(resolved)  # type: ignore[arg-type]
+    monkeypatch.setattr(create, "reserve", after_the_turn)
+    with pytest.raises(TrustRequired, match=str(loot)):
+        Mooring(engine).sessions.create(resolved)  # type: ignore[arg-type]
     assert engine.created == []
     nothing_is_left(real_engine, state)
 
@@ -179,15 +180,15 @@ def test_a_stopped_session_is_not_started_over_a_link(
     """A source that became a link while the session was stopped is refused; put back, it starts."""
     (project / "data").mkdir()
     flags = {"inputs": ["data"], "command": ["sleep", "60"]}
-    name = mooring.create(resolve(flags=flags)).session.name
-    mooring.stop(mooring.get(name))
+    name = mooring.sessions.create(resolve(flags=flags)).session.name
+    mooring.sessions.stop(mooring.sessions.get(name))
     swap(project / "data", loot)()
     with pytest.raises(PolicyError, match="data"):
-        mooring.start(name)
-    assert mooring.get(name).state is State.STOPPED
+        mooring.sessions.start(name)
+    assert mooring.sessions.get(name).state is State.STOPPED
     (project / "data").unlink()
     (project / "aside").rename(project / "data")
-    assert mooring.start(name).state is State.RUNNING
+    assert mooring.sessions.start(name).state is State.RUNNING
 
 
 def test_a_link_swapped_in_during_a_start_grants_nothing(
@@ -196,8 +197,8 @@ def test_a_link_swapped_in_during_a_start_grants_nothing(
     """The container compares at every start, and what it wrote of it before does not count."""
     (project / "data").mkdir()
     flags = {"inputs": ["data"]} | seen("sleep 60")
-    session = mooring.create(resolve(flags=flags)).session
-    mooring.stop(mooring.get(session.name))
+    session = mooring.sessions.create(resolve(flags=flags)).session
+    mooring.sessions.stop(mooring.sessions.get(session.name))
     (project / "ran").unlink()
 
     class Late(Swapping):
@@ -207,8 +208,8 @@ def test_a_link_swapped_in_during_a_start_grants_nothing(
 
     attacked = Mooring(Late(real_engine, swap(project / "data", loot)))  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data is not what was checked"):
-        attacked.start(session.name)
-    found = mooring.get(session.name)
+        attacked.sessions.start(session.name)
+    found = mooring.sessions.get(session.name)
     assert (found.state, found.reason) == (State.STOPPED, "refused")
     assert not (project / "ran").exists()
 
@@ -219,12 +220,12 @@ def test_a_folder_made_anew_while_stopped_is_the_users_own_business(
     """A source that was deleted and made again between stop and start is mounted as it is now."""
     (project / "data").mkdir()
     flags = {"inputs": ["data"], "command": ["sleep", "60"]}
-    name = mooring.create(resolve(flags=flags)).session.name
-    mooring.stop(mooring.get(name))
+    name = mooring.sessions.create(resolve(flags=flags)).session.name
+    mooring.sessions.stop(mooring.sessions.get(name))
     (project / "data").rename(project / "old")  # keeps its inode from being used again
     (project / "data").mkdir()
     (project / "data" / "new").touch()
-    mooring.start(name)
+    mooring.sessions.start(name)
     assert run_in(mooring, name, "ls /mnt/inputs/data") == "new\n"
 
 
@@ -233,16 +234,14 @@ def test_the_comparison_costs_little(
 ) -> None:
     """Comparing five mounts takes less than 3 ms of processor time at the start of a session."""
     import resource
-    from importlib import resources
 
-    script = tmp_path / "clock.sh"
-    script.write_text((resources.files("mooring") / "guest" / "clock.sh").read_text())
+    make_run_folder(tmp_path)
     places = [tmp_path, Path("/usr"), Path("/etc"), project, state]
     found = [f"{path.stat().st_dev}:{path.stat().st_ino} {path}\n" for path in places]
 
     def once() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*CAGED, "sh", script, "main", "--", "true"], check=True)
+        subprocess.run([*caged(), "sh", tmp_path / "init.sh", "command", "--", "true"], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -256,26 +255,9 @@ def test_the_comparison_costs_little(
     cost_ms = (fastest(found) - without) * 1000
     assert cost_ms < 3.0
     (tmp_path / "mounts").write_text("".join(found).replace(" /etc", " /dev"))
-    command = [*CAGED, "sh", script, "main", "--", "true"]
+    command = [*caged(), "sh", tmp_path / "init.sh", "command", "--", "true"]
     refused = subprocess.run(command, capture_output=True, check=False)
     assert refused.returncode == 125  # the same lines do tell a wrong mount
-
-
-# The clock outlives its command and may end all processes it sees: it gets a namespace of its own,
-# which ends with the command
-CAGED = [str(shutil.which("unshare")), "--pid", "--fork", "--kill-child", "--mount-proc"]
-OWN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def script_in(run: Path, tools: Path | None = None) -> Path:
-    """The clock's script in a run directory, made to look for its own tools in a folder."""
-    from importlib import resources
-
-    text = (resources.files("mooring") / "guest" / "clock.sh").read_text()
-    assert text.count(f"    PATH={OWN_PATH}\n") == 1
-    script = run / "clock.sh"
-    script.write_text(text.replace(OWN_PATH, str(tools)) if tools else text)
-    return script
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -318,9 +300,9 @@ def test_the_comparison_is_as_strict_as_the_machine_allows(
     ]
     (run / "mounts").write_text("".join(lines))
     (run / "end").write_text("reason stale\n")
-    script = script_in(run, bin_folder)
+    make_run_folder(run, bin_folder)
     done = subprocess.run(
-        [*CAGED, *shell, script, "main", "--", shutil.which("sh") or "sh", "-c", "exit 0"],
+        [*caged(), *shell, run / "init.sh", "command", "--", "/bin/sh", "-c", "exit 0"],
         env={"PATH": str(bin_folder)},
         capture_output=True,
         text=True,
@@ -352,9 +334,10 @@ def test_the_environment_cannot_answer_for_the_mounts(tmp_path: Path, shell: lis
     liar = bin_folder / "stat"
     liar.write_text(f"#!/bin/sh\ncut -d ' ' -f 1 {run}/mounts\n")
     liar.chmod(0o755)
-    command = [shutil.which(shell[0]), *shell[1:], script_in(run), "main", "--", "true"]
+    make_run_folder(run)
+    command = [shutil.which(shell[0]), *shell[1:], run / "init.sh", "command", "--", "true"]
     done = subprocess.run(
-        [*CAGED, *command],
+        [*caged(), *command],
         env={"PATH": f"{bin_folder}:{OWN_PATH}", "MOORING_RUN": str(other)},
         capture_output=True,
         text=True,
@@ -389,11 +372,12 @@ def test_the_command_has_the_environment_that_the_check_had_not(
     asked.chmod(0o755)
     (run / "kernelhost").write_text("/bin/sh\n")
     (run / "kernelhost.py").write_text(f"{env} >{run}/.host; mv {run}/.host {run}/host\n")
-    script = script_in(run, bin_folder)
+    make_run_folder(run, bin_folder)
+    begin = [str(shutil.which(shell[0])), *shell[1:], run / "init.sh"]
     wait = f"until [ -e {run}/host ]; do sleep 0.05; done; exec {env}"
     given = {"PATH": f"/nowhere:{OWN_PATH}"} | loader
     done = subprocess.run(
-        [*CAGED, str(shutil.which(shell[0])), *shell[1:], script, "main", "--", "sh", "-c", wait],
+        [*caged(), *begin, "command", "--", "sh", "-c", wait],
         env=given,
         capture_output=True,
         text=True,
@@ -412,8 +396,9 @@ def test_the_command_has_the_environment_that_the_check_had_not(
 
 def test_no_list_of_mounts_is_no_leave(tmp_path: Path, shell: list[str]) -> None:
     """Without the list of what was granted nothing starts; an empty one has nothing to compare."""
-    script = script_in(tmp_path)
-    command = [*CAGED, *shell, script, "main", "--", "touch", tmp_path / "ran"]
+    make_run_folder(tmp_path)
+    (tmp_path / "mounts").unlink()
+    command = [*caged(), *shell, tmp_path / "init.sh", "command", "--", "touch", tmp_path / "ran"]
     refused = subprocess.run(command, capture_output=True, check=False)
     assert refused.returncode == 125
     assert (tmp_path / "end").read_text().startswith("reason refused\n")
@@ -427,7 +412,7 @@ def test_no_list_of_mounts_is_no_leave(tmp_path: Path, shell: list[str]) -> None
 def run_in(mooring: Mooring, name: str, command: str) -> str:
     """What a shell command in a session prints."""
     done = subprocess.run(
-        ["docker", "exec", mooring.get(name).container, "sh", "-c", command],
+        ["docker", "exec", mooring.sessions.get(name).container, "sh", "-c", command],
         env={name: value for name, value in os.environ.items() if name != "DOCKER_HOST"},
         capture_output=True,
         text=True,
@@ -456,8 +441,10 @@ def test_a_file_that_reaches_outside_its_folder_asks_first(
         (project.parent / name).mkdir(exist_ok=True)
     (project / "link").symlink_to("../loot")
     for kind in ("inputs", "outputs"):
-        with pytest.raises(ConsentRequired) as caught:
-            mooring.create(file_spec(project, f"{kind}: [{{name: x, source: {source}}}]\n"))
+        with pytest.raises(TrustRequired) as caught:
+            mooring.sessions.create(
+                file_spec(project, f"{kind}: [{{name: x, source: {source}}}]\n")
+            )
         real = (project / source).resolve()
         assert f"{'read' if kind == 'inputs' else 'write'} {real}" in caught.value.message
     nothing_is_left(real_engine, state)
@@ -469,7 +456,7 @@ def test_links_that_stay_inside_need_no_consent(mooring: Mooring, project: Path)
     (project / "data" / "file").write_text("mine")
     (project / "link").symlink_to("data")
     resolved = file_spec(project, "inputs: [link, data/../data/file]\ncommand: [sleep, '60']\n")
-    name = mooring.create(resolved).session.name
+    name = mooring.sessions.create(resolved).session.name
     assert run_in(mooring, name, "cat /mnt/inputs/link/file /mnt/inputs/file") == "minemine"
 
 
@@ -525,8 +512,8 @@ def test_what_gives_the_machine_away_is_refused_in_every_spelling(
     (project / "link-to-link").symlink_to("link-to-socket")
     os.mkfifo(project / "fifo")
     with pytest.raises((PolicyError, SpecError)) as caught:
-        mooring.create(resolve(flags={kind: [{"name": "x", "source": source}]}))
-    assert "would give this machine away" in caught.value.message or (
+        mooring.sessions.create(resolve(flags={kind: [{"name": "x", "source": source}]}))
+    assert "would expose the host" in caught.value.message or (
         kind == "outputs" and "is not a folder" in caught.value.message
     )
     nothing_is_left(real_engine, state)
@@ -539,7 +526,7 @@ def test_an_engines_socket_elsewhere_is_refused_too(
     """A socket that DOCKER_HOST names is no mount, nor is any folder above it."""
     flags = {"inputs": [{"name": "x", "source": str(custom_socket.parent / source)}]}
     resolved = resolve(flags=flags)
-    with pytest.raises(PolicyError, match="would give this machine away"):
+    with pytest.raises(PolicyError, match="would expose the host"):
         plan(resolved.spec, project=project, cwd=project, user=caller())
 
 
@@ -553,7 +540,7 @@ def test_a_socket_in_the_project_is_masked(mooring: Mooring, custom_socket: Path
         project=custom_socket,
         sha256=None,
     )
-    name = mooring.create(resolved).session.name
+    name = mooring.sessions.create(resolved).session.name
     told = run_in(mooring, name, f"test -S {custom_socket}/d.sock && echo socket; echo end")
     assert told == "end\n"
 
@@ -569,13 +556,13 @@ def test_other_sessions_keys_are_masked(mooring: Mooring, state: Path, project: 
         other = Mooring(mooring.engine, actor="tester")
         try:
             flags = {"inputs": [{"name": "x", "source": str(outer)}], "command": ["sleep", "60"]}
-            session = other.create(resolve(flags=flags)).session
+            session = other.sessions.create(resolve(flags=flags)).session
             assert (inner / "sessions" / session.id / "record.json").exists()
             told = run_in(other, session.name, "ls -A /mnt/inputs/x; ls -A /mnt/inputs/x/state")
             assert told == "state\n"
         finally:
-            for session in other.sessions():
-                other.remove(session, force=True)
+            for session in other.sessions.list():
+                other.sessions.remove(session, force=True)
             os.environ["MOORING_STATE_DIR"] = str(state)
     finally:
         shutil.rmtree(outer)
@@ -586,7 +573,9 @@ def test_moorings_own_folder_is_no_mount(mooring: Mooring, state: Path, project:
     (state / "sessions").mkdir()
     for source in (state, state / "sessions"):
         with pytest.raises(PolicyError, match="mooring's own"):
-            mooring.create(resolve(flags={"inputs": [{"name": "x", "source": str(source)}]}))
+            mooring.sessions.create(
+                resolve(flags={"inputs": [{"name": "x", "source": str(source)}]})
+            )
     spec = resolve(flags={}).spec
     found = plan(spec, project=state / "sessions", cwd=state, user=caller())
     assert found.workdir == caller().home
@@ -597,7 +586,7 @@ def test_moorings_own_folder_is_no_mount(mooring: Mooring, state: Path, project:
     [
         ("~nobody-of-that-name/x", "no such user"),
         ("missing", "does not exist"),
-        ("loop", "circles"),
+        ("loop", "form a loop"),
         ("x" * 300, "File name too long"),
         ("file/below", "Not a directory"),
     ],
@@ -620,7 +609,7 @@ def test_a_missing_source_is_never_made(
     (project / "data").mkdir()
     engine = Swapping(real_engine, (project / "data").rmdir)
     with pytest.raises(Exception, match="data"):
-        Mooring(engine).create(  # type: ignore[arg-type]
+        Mooring(engine).sessions.create(
             resolve(flags={"inputs": ["data"], "command": ["sleep", "60"]})
         )
     assert not (project / "data").exists()

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from mooring.client import Mooring
+from mooring.engines.base import ContainerConfig
 from mooring.errors import SpecError
 from mooring.host.users import User, caller
 from mooring.launch.plan import ROOT_CAPABILITIES
-from mooring.service import Mooring
 from mooring.spec.resolve import resolve
 from tests.conftest import Cli
 
@@ -43,23 +44,22 @@ def somebody() -> User:
 
 
 @pytest.fixture
-def as_somebody(monkeypatch: pytest.MonkeyPatch, state: Path, project: Path) -> User:
+def as_somebody(
+    monkeypatch: pytest.MonkeyPatch, mooring: Mooring, state: Path, project: Path
+) -> User:
     """Sessions are made for a user who is not root; the folders they see are that user's."""
     user = somebody()
-    for module in ("mooring.service.creating", "mooring.launch.create"):
+    for module in ("mooring.launch.create", "mooring.launch.plan"):
         monkeypatch.setattr(f"{module}.caller", lambda: user)
     os.chmod(project, 0o777)
-    from mooring.sessions.record import Folder
+    create = mooring.engine.create
 
-    original = Folder.create.__func__  # type: ignore[attr-defined]
-
-    def create(cls: type[Folder], *arguments: Any) -> Folder:
-        folder: Folder = original(cls, *arguments)
-        for path in [folder.path, *folder.path.rglob("*")]:
+    def hand_over(config: ContainerConfig) -> str:
+        for path in (state / "sessions").rglob("*"):
             os.chown(path, user.uid, user.gid)
-        return folder
+        return create(config)
 
-    monkeypatch.setattr(Folder, "create", classmethod(create))
+    monkeypatch.setattr(mooring.engine, "create", hand_over)
     os.chmod(state, 0o711)
     return user
 
@@ -94,7 +94,7 @@ def test_a_container_has_nothing_of_the_host(
 ) -> None:
     """No privilege, no capability beyond the stated few, no namespace or device of the host's, no
     published port, and Docker's default seccomp profile."""
-    session = mooring.create(resolve(flags=flags)).session
+    session = mooring.sessions.create(resolve(flags=flags)).session
     found = inspect(session.container)
     host = found["HostConfig"]
     assert host["Privileged"] is False
@@ -133,7 +133,7 @@ def test_a_container_has_nothing_of_the_host(
 def test_roots_capabilities_are_the_stated_few(mooring: Mooring, project: Path) -> None:
     """Root in a session can do what package managers need and nothing to the machine: its bounding
     set has no more in it."""
-    session = mooring.create(resolve(flags={"command": ["sleep", "60"]})).session
+    session = mooring.sessions.create(resolve(flags={"command": ["sleep", "60"]})).session
     numbers = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
     stated = sum(1 << numbers[name] for name in ROOT_CAPABILITIES)
     status = status_of(session.container)
@@ -147,7 +147,7 @@ def test_a_user_has_no_capability_and_setuid_gains_none(
 ) -> None:
     """Who is not root has no capability at all, and a program that is setuid root in the image
     runs as the caller."""
-    session = mooring.create(
+    session = mooring.sessions.create(
         resolve(flags={"image": setuid_image, "pull": "never", "command": ["sleep", "60"]})
     ).session
     status = status_of(session.container)
@@ -159,7 +159,7 @@ def test_a_user_has_no_capability_and_setuid_gains_none(
         "/suid/busybox mknod /tmp/disk b 8 0 || echo no device; "
         "/suid/busybox mount -t proc proc /proc || echo no mount"
     )
-    stream = mooring.exec(session, ["sh", "-c", script], tty=True, stdin=False)
+    stream = mooring.sessions.exec(session, ["sh", "-c", script], tty=True, stdin=False)
     told = b""
     while chunk := stream.socket().recv(65536):
         told += chunk

@@ -56,7 +56,7 @@ class Ground:
         self.outside.mkdir()
         (self.outside / "precious").write_text("precious")
         (self.outside / "precious").chmod(0o600)
-        self.told: list[str] = []
+        self.warnings: list[str] = []
 
     def unpack(self, data: bytes) -> None:
         root = os.open(self.inside, os.O_RDONLY | os.O_DIRECTORY)
@@ -65,7 +65,7 @@ class Ground:
             Unpacker(
                 root,
                 place=lambda path: ("x", *path),
-                told=self.told.append,
+                warn=self.warnings.append,
                 progress=lambda count: None,
             ).unpack(stream.read)
         finally:
@@ -157,7 +157,7 @@ def test_devices_and_setuid_bits_do_not_come(ground: Ground) -> None:
     assert stat.S_IMODE((ground.inside / "x").stat().st_mode) == 0o777
     assert stat.S_IMODE((ground.inside / "x" / "su").stat().st_mode) == 0o755
     assert (ground.inside / "x" / "su").stat().st_uid == os.getuid()
-    assert [line.split()[2] for line in ground.told] == ["sda", "null", "pipe", "odd"]
+    assert [line.split()[2] for line in ground.warnings] == ["sda", "null", "pipe", "odd"]
 
 
 def test_hard_links_within_are_kept(ground: Ground) -> None:

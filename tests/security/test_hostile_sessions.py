@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.fake import FakeEngine
-from mooring.service import Mooring
+from mooring import FakeEngine, LaunchOptions, Sessions
+from mooring.client import Mooring
 from mooring.sessions import kernel_owners, model
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.kernel_owners import KernelRecord
-from mooring.sessions.record import Folder
 from mooring.spec.resolve import resolve
-from mooring_server_extension.answers import JupyterSide, session_body
+from mooring_server_extension.responses import JupyterView, session_body
 from tests.server.conftest import Serve, fake, serve, server
 from tests.server.inprocess import API, InProcess
 from tests.server.test_stream import FAST, listening
+from tests.support.sessions import session_folder
 
 __all__ = ["fake", "serve", "server"]
 
@@ -29,18 +30,18 @@ SHORT = kernel_owners.short_id(KERNEL)
 
 
 @pytest.fixture
-def folders(server: InProcess) -> dict[str, Folder]:
+def folders(server: InProcess) -> dict[str, SessionFolder]:
     """Two sessions that run, "good" and "bad"."""
     return {name: made(server, name) for name in ("good", "bad")}
 
 
-def made(server: InProcess, name: str) -> Folder:
+def made(server: InProcess, name: str) -> SessionFolder:
     status, said = server.ask("POST", "/sessions", {"name": name})
     assert status == 201, said
-    return Folder.open(said["id"])
+    return session_folder(said["id"])
 
 
-def plant(folder: Folder, name: str | bytes, file: str = "exit", text: str = "") -> None:
+def plant(folder: SessionFolder, name: str | bytes, file: str = "exit", text: str = "") -> None:
     path = os.fsencode(folder.run) + b"/k/" + os.fsencode(name)
     os.makedirs(path, exist_ok=True)
     Path(os.fsdecode(path), file).write_text(text)
@@ -58,7 +59,7 @@ def sessions(server: InProcess, path: str = "/sessions") -> Any:
     return strictly(answer.text)
 
 
-def test_odd_kernels_cost_no_list(folders: dict[str, Folder], server: InProcess) -> None:
+def test_odd_kernels_cost_no_list(folders: dict[str, SessionFolder], server: InProcess) -> None:
     """Names that are no text, and exits that are none, leave every door open."""
     plant(folders["bad"], b"\xffaaa", text='{"code":0,"oom":false}')
     for number, code in enumerate(("1e999", "9" * 400, "true", "[" * 9000, '{"a":1}')):
@@ -98,15 +99,18 @@ def test_odd_figures_cost_no_json(serve: Serve, figure: str) -> None:
 def test_one_sessions_odd_number_costs_the_others_nothing(fake: FakeEngine, state: Path) -> None:
     """Even where a bound was forgotten, such a number is null, and the rest is told."""
     mooring = Mooring(fake)
-    made = mooring.create(resolve(flags={"command": "x"}), cwd=state, name="one").session
-    odd = dataclasses.replace(made, spec={"cpus": float("inf"), "gpus": {"count": float("nan")}})
-    said = session_body(odd, mooring, JupyterSide(Path("/")))
+    made = mooring.sessions.create(
+        resolve(flags={"command": "x"}), LaunchOptions(name="one"), cwd=state
+    ).session
+    numbers = {"cpus": float("inf"), "gpus": {"count": float("nan")}}
+    odd = dataclasses.replace(made, declared=numbers)
+    said = session_body(odd, mooring, JupyterView(Path("/")))
     assert (said["cpus"], said["gpus"], said["name"]) == (None, {"count": None}, "one")
     strictly(json.dumps(said, allow_nan=False))
     assert set(model.FIELDS) <= set(said)
 
 
-def printed(folder: Folder, text: str) -> None:
+def printed(folder: SessionFolder, text: str) -> None:
     """A kernel's folder as its session would make it, with one cell that printed that."""
     content = {"name": "stdout", "text": text}
     line = json.dumps({"kind": "stream", "parent": "m", "at": 1.0, "content": content})
@@ -121,23 +125,24 @@ def output(server: InProcess, kernel_id: str) -> Any:
 
 
 def test_no_session_speaks_for_anothers_kernel(
-    folders: dict[str, Folder], server: InProcess
+    folders: dict[str, SessionFolder], server: InProcess
 ) -> None:
     """What a kernel printed comes from the session that its record names, whoever claims it."""
     good, bad = sorted(folders.values(), key=lambda one: one.id, reverse=True)
     printed(bad, "forged")
     record = KernelRecord(session=good.id, kernel_id=KERNEL, kernel_name="x", root="/r", cwd="/")
-    held = kernel_owners.hold(record)
+    held = server.context.mooring.kernels.owners.own(record)
     assert held is not None
     for asked in (KERNEL, SHORT):
         assert output(server, asked) != "forged"
     printed(good, "true")
     for asked in (KERNEL, SHORT):
         assert output(server, asked) == "true"
-    jupyter = JupyterSide(Path("/"), {SHORT: (KERNEL, "x")}, {KERNEL: "nb.ipynb"})
-    mooring = server.extension.mooring
+    jupyter = JupyterView(Path("/"), {SHORT: (KERNEL, "x")}, {KERNEL: "nb.ipynb"})
+    mooring = server.context.mooring
     bodies = {
-        folder.id: session_body(mooring.get(folder.id), mooring, jupyter) for folder in (good, bad)
+        folder.id: session_body(mooring.sessions.get(folder.id), mooring, jupyter)
+        for folder in (good, bad)
     }
     assert bodies[good.id]["notebooks"] == ["nb.ipynb"]
     assert bodies[good.id]["kernel_list"][0]["kernel_id"] == KERNEL
@@ -149,7 +154,7 @@ def test_no_session_speaks_for_anothers_kernel(
 
 
 def test_a_kernel_of_another_client_is_told_if_one_session_has_it(
-    folders: dict[str, Folder], server: InProcess
+    folders: dict[str, SessionFolder], server: InProcess
 ) -> None:
     """Without a record there is nothing to tell two apart, so neither is believed."""
     printed(folders["good"], "true")
@@ -165,7 +170,12 @@ def test_a_look_that_fails_oddly_costs_no_other_figures(
 ) -> None:
     """The server's own figures are told, whatever becomes of mooring's."""
     monkeypatch.setattr("mooring_server_extension.metrics.CACHE_S", 0.0)
-    monkeypatch.setattr(Mooring, "sessions", lambda _: {}["odd"])
+
+    def fail(*_: object) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(Sessions, "list", fail)
+    monkeypatch.setattr(Sessions, "reconcile", fail)
     headers = {"Authorization": f"token {server.token}"}
     for _ in range(2):
         answer = server.send("GET", "/metrics", headers=headers)

@@ -12,7 +12,7 @@ import requests
 import websocket
 from jupyter_server.auth.authorizer import Authorizer
 
-from mooring.engines.fake import FakeEngine
+from mooring import FakeEngine
 from tests.server.conftest import Serve, fake, serve, server
 from tests.server.inprocess import API, InProcess, operations
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mooring.client import Mooring
 from mooring.errors import SpecError
-from mooring.images.mounts import read_secrets
-from mooring.service import Mooring
+from mooring.images.secrets import read_secrets
 from mooring.sessions.model import Session
-from mooring.sessions.record import Folder
 from mooring.spec.resolve import resolve
 from tests.conftest import Cli
-from tests.kernel_clients import install, jupyter, kernel, only_session, run
+from tests.support.kernel_clients import install, jupyter, kernel, only_session, run
+from tests.support.sessions import session_folder
 
 __all__ = ["jupyter"]  # a fixture
 
@@ -87,7 +87,7 @@ def traces(session: Session, cli: Cli, state: Path) -> dict[str, bytes]:
     ):
         done = cli(*words, check=0)
         found[f"mooring {' '.join(words)}"] = (done.stdout + done.stderr).encode()
-    folder = Folder.open(session.id).path
+    folder = session_folder(session.id).path
     for path in state.rglob("*"):
         if path.is_file() and folder / "secrets" not in path.parents:
             found[f"file {path}"] = path.read_bytes()
@@ -114,7 +114,7 @@ def test_secrets_of_a_shell_session(
     cli("trust", "session.yml", check=0)
     words = ["-v", "create", "-f", "session.yml", "--name", "s", "-d", "--", "sleep", "60"]
     done = cli(*words, env=with_token(), check=0)
-    session = mooring.get("s")
+    session = mooring.sessions.get("s")
     script = (
         "cd /run/secrets && cat TOKEN && echo && cat CERT && echo && stat -c '%a %u %n' * && "
         "(echo x >TOKEN) 2>/dev/null || echo read-only; env"
@@ -130,7 +130,7 @@ def test_secrets_of_a_shell_session(
     # the project is the user's own, and is not looked through
     assert_hidden(found, FROM_ENV, FROM_FILE)
     assert OPEN.encode() in found["docker inspect"]
-    folder = Folder.open(session.id)
+    folder = session_folder(session.id)
     assert {path.name for path in folder.secrets.iterdir()} == {"TOKEN", "CERT"}
     assert {path.stat().st_mode & 0o777 for path in folder.secrets.iterdir()} == {0o400}
     cli("stop", "s", check=0)
@@ -207,17 +207,13 @@ def test_a_traceback_tells_no_secret(spec: Path, project: Path, state: Path) -> 
     script = (
         "import os, traceback\n"
         "from pathlib import Path\n"
-        "from mooring.spec.resolve import resolve\n"
-        "from mooring.service import Mooring\n"
-        "from mooring import consent, mounts\n"
-        "from mooring.host.users import caller\n"
+        "from mooring import Mooring, resolve\n"
         "resolved = resolve(flags={}, file=Path('session.yml'))\n"
-        "plan = mounts.plan(resolved.spec, project=Path.cwd(), cwd=Path.cwd(), user=caller())\n"
-        "consent.give(resolved, plan.grants)\n"
         "def fail(config): raise RuntimeError(f'cannot create {config}')\n"
         "mooring = Mooring()\n"
+        "mooring.sessions.trust(resolved)\n"
         "mooring.engine.create = fail\n"
-        "mooring.create(resolved)\n"
+        "mooring.sessions.create(resolved)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -9,8 +9,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mooring.errors import ConsentRequired, SpecError
-from mooring.service import Mooring
+from mooring.client import Mooring
+from mooring.errors import SpecError, TrustRequired
 from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.conftest import Cli
 
@@ -112,8 +112,10 @@ def test_templates_are_plain_text(mooring: Mooring, project: Path, value: str) -
     name = "quoted"
     spec = f"name: {name}\nenv: {{VALUE: '{value}'}}\ncommand: ['sleep', '60', '{value}']\n"
     resolved = written(project, spec.replace(", '" + value + "'", ""))
-    session = mooring.create(resolved).session
-    stream = mooring.exec(session, ["sh", "-c", 'printf %s "$VALUE"'], tty=True, stdin=False)
+    session = mooring.sessions.create(resolved).session
+    stream = mooring.sessions.exec(
+        session, ["sh", "-c", 'printf %s "$VALUE"'], tty=True, stdin=False
+    )
     told = b""
     while chunk := stream.socket().recv(4096):
         told += chunk
@@ -136,11 +138,11 @@ def test_reaching_further_needs_consent(
     mooring: Mooring, state: Path, project: Path, text: str
 ) -> None:
     """Whatever a file wants beyond its folder is named and refused where nobody can be asked."""
-    with pytest.raises(ConsentRequired) as caught:
-        mooring.create(written(project, text))
+    with pytest.raises(TrustRequired) as caught:
+        mooring.sessions.create(written(project, text))
     home = os.path.expanduser("~")
     assert REACHES[text].format(parent=project.parent, home=home) in caught.value.message
-    assert caught.value.hint == f"read it, then allow it: mooring trust {project}/session.yml"
+    assert caught.value.hint == f"read it, then trust it: mooring trust {project}/session.yml"
     assert leftovers(state, project) == []
     assert not (project.parent / "out").exists()
 
@@ -153,14 +155,14 @@ def test_consent_is_for_one_content(cli: Cli, mooring: Mooring, project: Path) -
     assert refused.stderr.splitlines()[0].endswith("inputs: read /etc/ssl")
     assert "mooring trust" in refused.stderr
     told = cli("trust", "session.yml", check=0).stdout
-    assert told == "allowed: inputs: read /etc/ssl\n"
+    assert told == "trusted: inputs: read /etc/ssl\n"
     cli("create", "-d", "-f", "session.yml", check=0)
     original = (project / "session.yml").read_text()
-    with pytest.raises(ConsentRequired):
-        mooring.create(written(project, original + "# a comment\n"))
-    with pytest.raises(ConsentRequired):
-        mooring.create(written(project, original.replace("ssl", "ssh")))
-    assert mooring.create(written(project, original)).session.state.value == "running"
+    with pytest.raises(TrustRequired):
+        mooring.sessions.create(written(project, original + "# a comment\n"))
+    with pytest.raises(TrustRequired):
+        mooring.sessions.create(written(project, original.replace("ssl", "ssh")))
+    assert mooring.sessions.create(written(project, original)).session.state.value == "running"
 
 
 def test_consent_is_for_where_the_paths_lead(mooring: Mooring, project: Path) -> None:
@@ -177,17 +179,17 @@ def test_consent_is_for_where_the_paths_lead(mooring: Mooring, project: Path) ->
     def grants() -> tuple[mounts.Grant, ...]:
         return mounts.plan(resolved.spec, project=project, cwd=project, user=caller()).grants
 
-    trust.give(resolved, grants())
-    assert trust.needed(resolved, grants()) == []
+    trust.record(resolved, grants())
+    assert trust.missing(resolved, grants()) == []
     (project / "data").unlink()
     (project / "data").symlink_to("../two")
-    (missing,) = trust.needed(resolved, grants())
+    (missing,) = trust.missing(resolved, grants())
     assert missing.what == f"read {project.parent}/two"
-    trust.give(resolved, grants())
-    assert trust.needed(resolved, grants()) == []
+    trust.record(resolved, grants())
+    assert trust.missing(resolved, grants()) == []
     (project / "data").unlink()
     (project / "data").symlink_to("../one")
-    assert trust.needed(resolved, grants()) == []
+    assert trust.missing(resolved, grants()) == []
 
 
 def test_a_flag_does_not_vouch_for_the_file(mooring: Mooring, project: Path) -> None:
@@ -195,8 +197,8 @@ def test_a_flag_does_not_vouch_for_the_file(mooring: Mooring, project: Path) -> 
     (project / "session.yml").write_text("secrets: {A: {file: ~/.ssh/id_rsa}}\n")
     flags = {"secrets": {"B": {"env": "PATH"}}}
     resolved = resolve(flags=flags, file=project / "session.yml")
-    with pytest.raises(ConsentRequired) as caught:
-        mooring.create(resolved)
+    with pytest.raises(TrustRequired) as caught:
+        mooring.sessions.create(resolved)
     assert "secrets.A: from your file /" in caught.value.message
     assert "secrets.B" not in caught.value.message
 
@@ -206,7 +208,7 @@ def test_the_users_own_flags_need_no_consent(mooring: Mooring, project: Path) ->
     (project / "session.yml").write_text("command: [sleep, '60']\n")
     flags = {"inputs": [{"name": "ssl", "source": "/etc/ssl"}]}
     resolved = resolve(flags=flags, file=project / "session.yml")
-    assert mooring.create(resolved).session.state.value == "running"
+    assert mooring.sessions.create(resolved).session.state.value == "running"
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
@@ -225,26 +227,26 @@ def test_a_person_is_asked(
         timeout=60,
     )
     child.expect_exact("inputs: read /etc/ssl")
-    child.expect("Allow it.*: ")
+    child.expect("Trust this file.*: ")
     child.sendline(answer)
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == code
     assert len(list((state / "consents").glob("*"))) == (1 if code == 0 else 0)
-    assert len(mooring.sessions()) == (1 if code == 0 else 0)
+    assert len(mooring.sessions.list()) == (1 if code == 0 else 0)
 
 
 def test_a_broken_consent_is_no_consent(mooring: Mooring, state: Path, project: Path) -> None:
     """A consent that cannot be read, or is of another shape, allows nothing."""
     from mooring.images.mounts import Grant
-    from mooring.policy.trust import needed
+    from mooring.policy.trust import missing as untrusted
 
     resolved = written(project, "inputs: [/etc/ssl]\n")
     grant = Grant("inputs", "read /etc/ssl")
     (state / "consents").mkdir(exist_ok=True)
     for text in ("", "null", "[]", '"inputs: read /etc/ssl"', '{"allowed": null}', "\xff"):
         (state / "consents" / str(resolved.sha256)).write_text(text, encoding="latin-1")
-        assert needed(resolved, [grant]) == [grant]
+        assert untrusted(resolved, [grant]) == [grant]
 
 
 def test_a_file_that_is_no_file(mooring: Mooring, project: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.fake import FakeEngine
+from mooring import FakeEngine
 from tests.server.inprocess import InProcess
 
 Serve = Callable[..., InProcess]
@@ -18,7 +18,7 @@ Serve = Callable[..., InProcess]
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The engine of every ``Mooring`` that is made without one."""
     engine = FakeEngine()
-    monkeypatch.setattr("mooring.service.sessions.open_engine", lambda: engine)
+    monkeypatch.setattr("mooring.sessions.context.open_engine", lambda: engine)
     return engine
 
 

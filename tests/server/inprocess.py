@@ -20,8 +20,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from traitlets.config import Config
 
-from mooring_server_extension.app import MooringExtension
-from mooring_server_extension.handlers import ROUTES, openapi
+from mooring_server_extension.context import SETTING, ServerContext
+from mooring_server_extension.routes import ROUTES, openapi
 
 API = "/mooring/api"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -50,15 +50,15 @@ def check(method: str, url_path: str, answer: requests.Response) -> None:
     """Raises unless the answer is what the document says of that path, method and status."""
     document = openapi()
     path = url_path.split("?")[0]
-    found = [
+    matching = [
         template(route)
         for route, _ in ROUTES
         if re.fullmatch(route, path) and method.lower() in document["paths"][template(route)]
     ]
-    if not found:
+    if not matching:
         pointer: dict[str, Any] = {"$ref": "#/components/schemas/Error"}
     else:
-        responses = document["paths"][found[0]][method.lower()]["responses"]
+        responses = document["paths"][matching[0]][method.lower()]["responses"]
         response = responses.get(str(answer.status_code), responses["default"])
         if "$ref" in response:
             response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
@@ -115,16 +115,17 @@ class InProcess(Client):
         super().__init__(f"http://127.0.0.1:{self.port}", token)
 
     @property
-    def extension(self) -> MooringExtension:
-        found: MooringExtension = self.app.web_app.settings["mooring_server_extension"]
-        return found
+    def context(self) -> ServerContext:
+        """What the server's handlers work with."""
+        context: ServerContext = self.app.web_app.settings[SETTING]
+        return context
 
     def on_loop(self, call: Callable[[], Any]) -> Any:
         """Run something on the server's event loop, and return what comes of it."""
 
         async def run() -> Any:
-            found = call()
-            return await found if asyncio.iscoroutine(found) else found
+            result = call()
+            return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(30)
 

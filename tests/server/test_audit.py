@@ -22,7 +22,7 @@ def trail(serve: Serve, tmp_path: Path) -> Any:
     handler = logging.FileHandler(file)
     server = serve(EventLogger={"handlers": [handler]})
 
-    def told() -> list[tuple[str, str, str, str]]:
+    def records() -> list[tuple[str, str, str, str]]:
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         return [
             (one["user"], one["action"], one["session"], one["outcome"])
@@ -30,13 +30,13 @@ def trail(serve: Serve, tmp_path: Path) -> Any:
             if one["__schema__"] == audit.SCHEMA_ID
         ]
 
-    yield server, told, file
+    yield server, records, file
     handler.close()
 
 
 def test_every_change_is_told(trail: Any) -> None:
     """Done, refused or failed: each request that changes something leaves one line."""
-    server, told, _ = trail
+    server, records, _ = trail
     me = caller().name
     server.ask("POST", "/sessions", {"name": "aa"})
     server.ask("POST", "/sessions", {"name": "aa"})
@@ -50,7 +50,7 @@ def test_every_change_is_told(trail: Any) -> None:
     server.ask("DELETE", "/sessions/aa")
     server.ask("DELETE", "/sessions/bb")
     server.ask("GET", "/sessions")
-    assert told() == [
+    assert records() == [
         (me, "create", "aa", "done"),
         (me, "create", "aa", "session_exists"),
         (me, "hold", "aa", "done"),
@@ -67,22 +67,22 @@ def test_every_change_is_told(trail: Any) -> None:
 
 def test_no_write_is_forgotten(trail: Any) -> None:
     """Every route that writes leaves a line, also one that is added later."""
-    server, told, _ = trail
+    server, records, _ = trail
     for method, template, _ in operations():
         if method == "get":
             continue
-        before = len(told())
+        before = len(records())
         path = template.removeprefix("/mooring/api").replace("{name}", "aa")
         server.ask(method.upper(), path, {})
-        assert len(told()) == before + 1, f"{method} {template}"
+        assert len(records()) == before + 1, f"{method} {template}"
 
 
 def test_no_secret_is_in_the_trail(trail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a secret's value nor anything else of a body is written."""
-    server, told, file = trail
+    server, records, file = trail
     monkeypatch.setenv("PLANTED", "s3ntinel-audit")
     values = {"secrets": {"T": {"env": "PLANTED"}}, "env": {"A": "s3ntinel-env"}}
     assert server.ask("POST", "/sessions", {"name": "aa", "values": values})[0] == 201
     server.ask("POST", "/sessions/aa/hold", {"duration": "s3ntinel-duration"})
-    assert len(told()) == 2
+    assert len(records()) == 2
     assert "s3ntinel" not in file.read_text()

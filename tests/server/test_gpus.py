@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mooring.engines.fake import FakeEngine
+from mooring import FakeEngine
 from mooring.errors import EngineUnavailable
-from mooring_server_extension.gpus import Gpus
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import nvml
-from tests.kernel_clients import eventually
 from tests.server.conftest import Serve
 from tests.server.inprocess import InProcess
 from tests.server.test_metrics import scrape
+from tests.support.kernel_clients import eventually
 
 __all__ = ["nvml"]
 
@@ -25,9 +22,10 @@ __all__ = ["nvml"]
 @pytest.fixture
 def machine(nvml: FakeGpus, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """A server on a machine with eight GPUs, where nothing starts what was left to wait."""
-    monkeypatch.setattr("mooring_server_extension.gpus.FRESH_S", 0.0)
-    monkeypatch.setattr("mooring_server_extension.gpus.SCRAPED_S", 0.0)
-    monkeypatch.setattr("mooring.launch.dispatcher.ensure", lambda gate, installation: None)
+    monkeypatch.setattr("mooring_server_extension.gpu_usage.FRESH_S", 0.0)
+    monkeypatch.setattr("mooring_server_extension.gpu_usage.SCRAPED_S", 0.0)
+    for user in ("mooring.launch.create", "mooring.sessions.find"):
+        monkeypatch.setattr(f"{user}.ensure_dispatcher", lambda ctx: None)
     return serve()
 
 
@@ -44,11 +42,11 @@ def test_the_gpus_and_their_holders_are_told(machine: InProcess) -> None:
     assert states(machine) == ["free"] * 8
     status, made = create(machine, "aa", 2)
     assert status == 201
-    held = {claim["gpu"] for claim in made["claims"]}
-    assert len(held) == 2
-    _, said = machine.ask("GET", "/gpus")
-    holders = {gpu["uuid"]: gpu["holders"] for gpu in said["gpus"] if gpu["state"] == "held"}
-    assert set(holders) == held
+    uuids = {claim["gpu"] for claim in made["claims"]}
+    assert len(uuids) == 2
+    _, reply = machine.ask("GET", "/gpus")
+    holders = {gpu["uuid"]: gpu["holders"] for gpu in reply["gpus"] if gpu["state"] == "held"}
+    assert set(holders) == uuids
     assert all(one["session"] == "aa" for (one,) in holders.values())
     create(machine, "bb", 0.5)
     assert sorted(states(machine)) == ["free"] * 5 + ["held"] * 2 + ["shared"]
@@ -57,8 +55,8 @@ def test_the_gpus_and_their_holders_are_told(machine: InProcess) -> None:
 def test_a_machine_without_gpus_has_none(server: InProcess) -> None:
     """An empty list is no error, and a session with one can never be."""
     assert server.ask("GET", "/gpus") == (200, {"gpus": []})
-    status, said = create(server, "aa", 1)
-    assert (status, said["code"]) == (409, "no_capacity")
+    status, reply = create(server, "aa", 1)
+    assert (status, reply["code"]) == (409, "no_capacity")
 
 
 def test_gpus_are_counted_by_state(machine: InProcess) -> None:
@@ -99,9 +97,9 @@ def test_a_session_that_has_to_wait_is_pending(
 
 def test_what_can_never_fit_is_refused(machine: InProcess) -> None:
     """More GPUs than there are is an error at once, with what there is."""
-    status, said = create(machine, "aa", 9)
-    assert (status, said["code"]) == (409, "no_capacity")
-    assert "8 of NVIDIA A100" in said["message"]
+    status, reply = create(machine, "aa", 9)
+    assert (status, reply["code"]) == (409, "no_capacity")
+    assert "8 x NVIDIA A100" in reply["message"]
     assert machine.ask("GET", "/sessions")[1]["sessions"] == []
 
 
@@ -110,9 +108,9 @@ def test_a_start_waits_for_its_gpus_without_its_request(machine: InProcess) -> N
     create(machine, "aa", 8)
     machine.ask("POST", "/sessions/aa/stop")
     assert create(machine, "bb", 8)[0] == 201
-    status, said = machine.ask("POST", "/sessions/aa/start", {})
-    assert (status, said["state"]) == (202, "pending")
-    assert "bb" in said["waiting"]
+    status, reply = machine.ask("POST", "/sessions/aa/start", {})
+    assert (status, reply["state"]) == (202, "pending")
+    assert "bb" in reply["waiting"]
     machine.ask("POST", "/sessions/bb/stop")
     eventually(lambda: machine.ask("GET", "/sessions/aa")[1]["state"] == "running", timeout=20)
 
@@ -135,26 +133,7 @@ def test_an_engine_that_is_away_is_told(
     def away(*_: object) -> None:
         raise EngineUnavailable("no engine answers", "start it")
 
-    monkeypatch.setattr(machine.extension.gpus._mooring, "gpus", away)
-    status, said = machine.ask("GET", "/gpus")
-    assert (status, said["code"]) == (503, "engine_unavailable")
+    monkeypatch.setattr(machine.context.mooring.gpus, "list", away)
+    status, reply = machine.ask("GET", "/gpus")
+    assert (status, reply["code"]) == (503, "engine_unavailable")
     assert scrape(machine)["mooring_gpus{state=free}"] == 0
-
-
-def test_looks_are_shared() -> None:
-    """Who asks while a look goes on, or a moment later, is told the same."""
-    asked: list[Future[Any]] = []
-
-    def submit(look: Callable[[], Any]) -> Future[Any]:
-        asked.append(Future())
-        return asked[-1]
-
-    class Machine:
-        gpus = None
-
-    gpus = Gpus(Machine(), submit)  # type: ignore[arg-type]
-    assert gpus.lately(0.0) == gpus.lately(0.0) == []
-    assert len(asked) == 1
-    asked[0].set_result(["one"])
-    assert gpus.lately(0.0) == gpus.lately(0.0) == ["one"]
-    assert len(asked) == 1

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mooring.engines.fake import FakeEngine
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
+from mooring import FakeEngine
+from mooring.client import Mooring
 from mooring.spec.resolve import resolve
-from mooring_server_extension.gpus import STATES
+from mooring_server_extension.gpu_usage import STATES
 from mooring_server_extension.metrics import CACHE_S
 from tests.server.conftest import Serve
 from tests.server.inprocess import InProcess
+from tests.support.sessions import session_folder
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +29,14 @@ def scrape(server: InProcess) -> dict[str, float]:
     """Every mooring sample, by its name and labels; Prometheus' own parser must take it all."""
     answer = server.send("GET", "/metrics", headers={"Authorization": f"token {server.token}"})
     assert answer.status_code == 200
-    found: dict[str, float] = {}
+    samples: dict[str, float] = {}
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
             if sample.name.startswith("mooring_"):
                 key = sample.name + "".join(f"{{{k}={v}}}" for k, v in sample.labels.items())
-                assert key not in found, f"{key} is there twice"
-                found[key] = sample.value
-    return found
+                assert key not in samples, f"{key} is there twice"
+                samples[key] = sample.value
+    return samples
 
 
 def stops(figures: dict[str, float], reason: str) -> float:
@@ -72,12 +72,12 @@ def test_starts_and_stops_of_every_door_are_counted(
     before = scrape(server)
     server.ask("POST", "/sessions", {"name": "aa"})
     other = Mooring(fake, actor="somebody")
-    made = other.create(resolve(flags={"name": "bb"}), cwd=project).session
-    other.create(resolve(flags={"name": "cc"}), cwd=project)
+    made = other.sessions.create(resolve(flags={"name": "bb"}), cwd=project).session
+    other.sessions.create(resolve(flags={"name": "cc"}), cwd=project)
     server.ask("POST", "/sessions/aa/stop")
     server.ask("DELETE", "/sessions/aa")
     server.ask("DELETE", "/sessions/cc?force=1")
-    (Folder.open(made.id).run / "end").write_text("reason idle\ntime 1700000000\n")
+    (session_folder(made.id).run / "end").write_text("reason idle\ntime 1700000000\n")
     fake.finish(made.container)
     after = scrape(server)
     count = "mooring_session_start_seconds_count"

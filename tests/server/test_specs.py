@@ -22,9 +22,9 @@ def test_spec_files_are_listed_with_what_they_set(server: InProcess, project: Pa
         "name: bert\nmemory: 1GiB\nidle_timeout: 5m\nsecrets: {T: {file: key.txt}}\n"
     )
     (project / "plain.yaml").write_text("image: python:3.12\n")
-    status, said = server.ask("GET", "/specs")
+    status, reply = server.ask("GET", "/specs")
     assert status == 200
-    assert said["specs"] == [
+    assert reply["specs"] == [
         {"path": "plain.yaml", "name": "plain", "spec": {"image": "python:3.12"}, "problem": ""},
         {
             "path": "session.yml",
@@ -41,12 +41,12 @@ def test_a_spec_with_a_mistake_is_listed_with_it(server: InProcess, project: Pat
     (project / "train.yml").write_text("image: host\nmemory: much\n")
     (project / "sub").mkdir()
     (project / "sub" / "a.yml").write_text("kernel: python3\n")
-    _, said = server.ask("GET", "/specs")
-    assert [one["path"] for one in said["specs"]] == ["session.yml", "train.yml"]
-    assert "session.yml:1:1" in said["specs"][0]["problem"]
-    assert "memory" in said["specs"][1]["problem"]
-    _, said = server.ask("GET", "/specs?path=sub")
-    assert [one["path"] for one in said["specs"]] == ["sub/a.yml"]
+    _, reply = server.ask("GET", "/specs")
+    assert [one["path"] for one in reply["specs"]] == ["session.yml", "train.yml"]
+    assert "session.yml:1:1" in reply["specs"][0]["problem"]
+    assert "memory" in reply["specs"][1]["problem"]
+    _, reply = server.ask("GET", "/specs?path=sub")
+    assert [one["path"] for one in reply["specs"]] == ["sub/a.yml"]
 
 
 def test_other_yaml_is_no_spec(server: InProcess, project: Path) -> None:
@@ -64,3 +64,15 @@ def test_a_folder_outside_or_nowhere_is_refused(server: InProcess) -> None:
     """Only folders of the server's root are looked into."""
     for path, status in (("..", 403), ("/etc", 403), ("nothing", 404), ("a%00b", 404)):
         assert server.ask("GET", f"/specs?path={path}")[0] == status
+
+
+def test_presets_may_build_on_profiles(server: InProcess, state: Path, project: Path) -> None:
+    """A preset that extends a profile or another file shows the values of both."""
+    folder = state / "config" / "mooring" / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "small.yml").write_text("memory: 1GiB\n")
+    (project / "base.yml").write_text("extends: small\ncpus: 2\n")
+    (project / "session.yml").write_text("extends: ./base.yml\nname: mine\n")
+    specs = {one["path"]: one for one in server.ask("GET", "/specs")[1]["specs"]}
+    assert specs["session.yml"]["spec"] == {"name": "mine", "memory": 1 << 30, "cpus": 2.0}
+    assert specs["session.yml"]["problem"] == ""

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import requests
 
-from mooring.engines.fake import FakeEngine
+from mooring import FakeEngine
 from mooring.errors import EngineUnavailable
 from mooring.sessions.history import History
-from mooring_server_extension import app, stream, watcher
-from mooring_server_extension.threads import SIZES
-from tests.kernel_clients import eventually
-from tests.pace import in_time
+from mooring_server_extension import engine_probe, stream, watcher
+from mooring_server_extension.pools import SIZES
 from tests.server.conftest import Serve
 from tests.server.inprocess import API, InProcess
+from tests.support.kernel_clients import eventually
+from tests.support.pace import in_time
 
 FAST = {"MooringExtension": {"refresh_s": 0.1}}
 
@@ -121,7 +121,7 @@ def test_an_earlier_history_is_not_told_as_news(serve: Serve) -> None:
 def test_many_listeners_cost_one_look_and_nobody_none(serve: Serve, fake: FakeEngine) -> None:
     """However many listen, the sessions are looked at once; when all are gone, not at all."""
     server = serve(MooringExtension={"refresh_s": 0.5})
-    watching = server.extension.watcher
+    watching = server.context.watcher
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(listening(server)) for _ in range(8)]
         for client in clients:
@@ -132,7 +132,7 @@ def test_many_listeners_cost_one_look_and_nobody_none(serve: Serve, fake: FakeEn
         server.ask("POST", "/sessions", {"name": "aa"})
         for client in clients:
             assert client.next("history")["name"] == "aa"
-    eventually(lambda: watching._task is None, timeout=10)
+    eventually(lambda: not watching.active, timeout=10)
     fake.calls.clear()
     time.sleep(1.2)
     assert "list" not in fake.calls
@@ -145,9 +145,9 @@ def test_an_engine_that_is_down_makes_sessions_unknown(serve: Serve, fake: FakeE
     with listening(server) as client:
         assert client.states() == ["running"]
         works_again = fake.fail("*", EngineUnavailable("no engine answers"), times=-1)
-        told = client.next("sessions")
-        assert [one["state"] for one in told["sessions"]] == ["unknown"]
-        assert told["engine"]["ok"] is False
+        state = client.next("sessions")
+        assert [one["state"] for one in state["sessions"]] == ["unknown"]
+        assert state["engine"]["ok"] is False
         works_again()
         assert client.states() == ["running"]
 
@@ -157,7 +157,7 @@ def test_an_engine_that_is_frozen_holds_nobody_up(
 ) -> None:
     """Looks end after their patience, in one stuck thread, and the server answers meanwhile."""
     monkeypatch.setattr(watcher, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(app, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(engine_probe, "PATIENCE_S", 0.5)
     server = serve(**FAST)
     server.ask("POST", "/sessions", {"name": "aa"})
     frozen = threading.Event()
@@ -173,12 +173,12 @@ def test_an_engine_that_is_frozen_holds_nobody_up(
         client.next("sessions")
         monkeypatch.setattr(fake, "list", freeze)
         monkeypatch.setattr(fake, "info", freeze)
-        told = client.next("sessions")
-        assert told["engine"]["ok"] is False
+        state = client.next("sessions")
+        assert state["engine"]["ok"] is False
         for path in ["/status"] * SIZES["act"] + ["/sessions"]:
             before = time.monotonic()
-            status, said = server.ask("GET", path)
-            assert (status, said["engine"]["ok"]) == (200, False)
+            status, reply = server.ask("GET", path)
+            assert (status, reply["engine"]["ok"]) == (200, False)
             assert in_time(time.monotonic() - before, 2)
         before = time.monotonic()
         metrics = server.send("GET", "/metrics", headers={"Authorization": f"token {server.token}"})
@@ -215,19 +215,6 @@ def test_a_shutdown_ends_streams_at_once(serve: Serve) -> None:
         assert one.ended.wait(5)
         assert other.ended.wait(5)
         assert in_time(time.monotonic() - before, 3)
-
-
-def test_a_client_that_does_not_read_costs_no_memory(serve: Serve) -> None:
-    """What a slow client has yet to be told is the last word, and a bounded number of events."""
-    server = serve()
-
-    def told() -> tuple[int, int]:
-        listener = watcher.Listener()
-        for number in range(5000):
-            listener.tell("x" * 1000, [f"{number} "])
-        return len(listener._latest), len(listener._events)
-
-    assert server.on_loop(told) == (1000, watcher.BACKLOG)
 
 
 def test_the_stream_works_with_a_cookie(serve: Serve) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from mooring.engines.base import Engine
+from tests.support.wheel_env import InstalledWheel
 from tests.users.people import Person, engine_group, person, remove_sessions
-from tests.wheel_env import InstalledWheel
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.wheel_env import InstalledWheel
+from tests.support.wheel_env import InstalledWheel
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 

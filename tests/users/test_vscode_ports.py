@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mooring.host import peers
 from mooring_provisioner.relay import Relay, listen
 
 NOBODY = 65534
@@ -79,38 +78,3 @@ def test_another_user_of_the_machine_is_turned_away(tmp_path: Path) -> None:
         thread.join()
         loop.close()
         behind.close()
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_the_owner_of_a_connection_is_known(family: socket.AddressFamily) -> None:
-    """Also of one that came through an IPv6 socket; a connection that is gone has none."""
-    with listen("127.0.0.1", 0) as port, socket.socket(family) as client:
-        port.setblocking(True)
-        address = "::ffff:127.0.0.1" if family == socket.AF_INET6 else "127.0.0.1"
-        client.connect((address, port.getsockname()[1]))
-        accepted, _ = port.accept()
-        with accepted:
-            assert peers.owner(accepted) == os.getuid()
-            assert peers.is_our_own(accepted)
-        assert peers.owner(accepted) is None
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-def test_who_writes_and_is_gone_at_once_is_nobody() -> None:
-    """A socket that its user has closed is shown as root's: it is taken for nobody's."""
-    hit = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
-    hit += "s.sendall(b'let me in')"
-    with listen("127.0.0.1", 0) as port:
-        port.setblocking(True)
-        subprocess.run(
-            ["/usr/bin/python3", "-c", hit, str(port.getsockname()[1])],
-            user=NOBODY,
-            group=NOBODY,
-            cwd="/",
-            check=True,
-        )
-        accepted, _ = port.accept()
-        with accepted:
-            assert accepted.recv(100) == b"let me in"
-            assert peers.owner(accepted) is None
-            assert not peers.is_our_own(accepted)

@@ -1,7 +1,8 @@
-"""The protocol between mooring and what runs its containers.
+"""The protocol that every container engine implements.
 
-An engine is asked for containers, streams and images, and knows nothing of sessions, specs or
-kernels. Everything it raises is a ``mooring.errors.EngineError``.
+An engine manages containers, streams and images, and knows nothing of sessions, specs or kernels.
+Unless documented otherwise, a method raises only ``mooring.errors.EngineError`` and its subclasses.
+Optional features are in ``mooring.engines.capabilities``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+#: The stream numbers of a process's output.
+STDOUT, STDERR = 1, 2
+
 
 @dataclass(frozen=True)
 class Bind:
-    """A directory or file of this machine, seen at ``target`` in the container.
+    """A directory or file of this machine, mounted at ``target`` in the container.
 
-    ``source`` must exist: an engine never creates it (Docker's ``type=bind``, not ``-v``).
+    ``source`` must exist; an engine never creates it (like Docker's ``--mount type=bind``, unlike
+    ``-v``).
     """
 
     source: str
@@ -26,21 +31,31 @@ class Bind:
 
 @dataclass(frozen=True)
 class ContainerConfig:
-    """All that an engine needs to create a container.
+    """The declaration of a container.
 
     Attributes:
-        argv: the main process.
+        name: unique on the engine.
+        image: a reference or an id.
+        argv: the main process, replacing the image's entrypoint and command.
         user: ``uid:gid``, numeric.
         groups: supplementary group ids.
-        cpus: cores, fractions allowed; None for no limit.
+        env: environment variables, in addition to those of the image.
+        labels: stored with the container.
+        binds: in mount order. See SupportsBinds.
+        workdir: an absolute path in the container.
+        hostname: empty for the engine's default.
+        cpus: CPU limit in cores, fractions allowed; None for no limit.
         memory_bytes, shm_bytes: None for the engine's default.
-        tty: the main process has a terminal.
-        open_stdin: the main process's standard input can be attached to.
-        network: False starts without one; ``attach_network`` gives it later.
-        capabilities: those kept; all others are dropped.
-        gpus: devices by UUID, brought by the engine's own GPU runtime.
-        devices: device files of the machine, at the same place inside.
-        ports: published on 127.0.0.1: this machine's, 0 for a free one, and the container's.
+        tty: allocate a terminal for the main process.
+        open_stdin: keep the main process's standard input open, so that clients can write to it.
+        network: False starts the container without a network. See SupportsLateNetwork.
+        capabilities: Linux capabilities to keep, without ``CAP_``; all others are dropped.
+        gpus: UUIDs of devices for the engine's GPU runtime. See SupportsGpus.
+        devices: device files of the machine, available at the same path in the container.
+        ports: published ports as pairs of host port (0 for any free port) and container port. See
+            SupportsPublishedPorts.
+        cdi_devices: CDI names of the devices in ``gpus``, if this machine has CDI specifications
+            for all of them; an engine that supports CDI uses these instead.
     """
 
     name: str
@@ -63,15 +78,16 @@ class ContainerConfig:
     gpus: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
+    cdi_devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """GPUs that a container has asked the engine for.
+    """A request for GPUs that a container was created with.
 
     Attributes:
-        count: so many of them, -1 for all; 0 where ``ids`` tells.
-        ids: UUIDs, the beginnings of some, numbers, or CDI names.
+        count: the number of devices; -1 for all, 0 if ``ids`` lists them.
+        ids: UUIDs, prefixes of UUIDs, indexes, or CDI names.
     """
 
     count: int
@@ -80,12 +96,14 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class Container:
-    """One row of a listing.
+    """A container as listed by ``Engine.list``.
 
     Attributes:
         state: created, running, paused, restarting, removing, exited or dead.
-        exit_code: of an exited one, None otherwise.
-        ports: published ones of a running one: this machine's, and the container's.
+        labels: all labels of the container.
+        created_at: seconds since the epoch.
+        exit_code: None unless the container has exited.
+        ports: the published ports of a running container, as pairs of host and container port.
     """
 
     id: str
@@ -100,7 +118,7 @@ class Container:
 
 @dataclass(frozen=True)
 class ContainerDetail:
-    """What only a look at one container tells. Times are seconds since the epoch, 0 for never."""
+    """The detailed state of a container; times are seconds since the epoch, 0 for never."""
 
     id: str
     state: str
@@ -112,7 +130,15 @@ class ContainerDetail:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Who answers: ``kind`` is docker, podman or fake."""
+    """The engine's identity.
+
+    Attributes:
+        kind: docker, podman or fake.
+        version, api_version: as reported by the engine.
+        os: the operating system of its containers, ``linux``.
+        rootless: the engine runs without root, so root in a container is an unprivileged user on
+            the host.
+    """
 
     kind: str
     version: str
@@ -123,7 +149,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class PullProgress:
-    """How far a pull is; bytes over all layers that have said their size."""
+    """The progress of a pull; byte counts are summed over all layers of known size."""
 
     status: str
     done_bytes: int
@@ -131,122 +157,130 @@ class PullProgress:
 
 
 class Stream(Protocol):
-    """A process's terminal, or its three streams, over one connection.
+    """A connection to a process's terminal, or to its three standard streams.
 
-    With ``tty`` the bytes are the terminal's. Without, what is read is Docker's multiplexed
-    format (eight bytes of header, then the payload; see Docker Engine API, "Attach to a
-    container") and what is written is standard input. ``exec_id`` is the engine's name for the
-    process, empty for the container's main one.
+    Attributes:
+        tty: the process has a terminal.
+        exec_id: the engine's id for the process; empty for the container's main process.
     """
 
     tty: bool
     exec_id: str
 
     def socket(self) -> socket.socket:
-        """The connection; for ``select``, ``recv`` and ``send``."""
+        """The underlying socket, for ``select``, timeouts and ``send`` (standard input).
+
+        A terminal's bytes pass through it unchanged in both directions, so it may be handed to
+        another process. Output without a terminal may be framed in an engine-specific format,
+        which only ``recv`` decodes. An engine without such a socket bridges to a socket pair.
+        """
+
+    def recv(self, size: int = 65536) -> list[tuple[int, memoryview]]:
+        """Receive output.
+
+        Args:
+            size: the maximum number of bytes.
+
+        Returns:
+            Pairs of a stream number (STDOUT or STDERR; always STDOUT for a terminal) and its next
+            bytes, never empty; an empty list at the end of the output.
+
+        Raises:
+            BlockingIOError: the socket is non-blocking and no data is available.
+            TimeoutError: the socket's timeout expired.
+        """
 
     def close_stdin(self) -> None:
-        """Half-close: the process reads end of file, its output still comes."""
+        """Half-close: the process reads end-of-file, and its output can still be received."""
 
     def resize(self, rows: int, columns: int) -> None:
-        """Tell the terminal its size in characters; no effect without a terminal."""
+        """Set the terminal's size in characters; does nothing without a terminal."""
 
     def exit_code(self) -> int | None:
-        """The process's exit code, or None while it runs (a detached one)."""
+        """The exit code of the process; None while it runs."""
 
     def close(self) -> None:
-        """Give the connection back; the process goes on."""
+        """Close the connection; the process keeps running. Idempotent."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """The minimum every engine does. Ids are the engine's own, never names."""
+    """The minimum that every engine implements.
+
+    Containers are identified by the engine's ids, never by their names.
+    """
 
     def info(self) -> EngineInfo:
-        """Who answers. Raises EngineUnavailable when nobody does."""
+        """The engine's identity. Raises EngineUnavailable if it does not answer."""
 
     def close(self) -> None:
-        """Give connections back; the next request makes new ones."""
+        """Close idle connections; the next request reopens them."""
 
     def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
-        """Every container that carries all of the labels: one call.
+        """List containers, newest first, with one request.
 
         Args:
-            alive: only those with processes (running, paused, restarting), not in any state.
+            labels: a container must have all of these; an empty value matches any value.
+            alive: list only containers with processes (running, paused, restarting).
         """
 
     def inspect(self, container: str) -> ContainerDetail | None:
-        """One container, or None when it is gone."""
-
-    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
-        """The GPUs that a container, of whoever's, was given; empty for one that is gone.
-
-        Asked once: no container's ever change.
-        """
+        """The state of a container; None if it does not exist."""
 
     def create(self, config: ContainerConfig) -> str:
-        """Create and do not start. Returns the id."""
-
-    def remake(
-        self,
-        container: str,
-        *,
-        image: str,
-        name: str,
-        labels: Mapping[str, str],
-        env: Mapping[str, str | None],
-        binds: Mapping[str, Bind | None],
-        groups: Sequence[int],
-        gpus: Sequence[str],
-        devices: Sequence[str],
-    ) -> str:
-        """Create a container like one that is stopped, with its files and other GPUs.
-
-        It takes as long as there are files.
-
-        Args:
-            image: the reference under which its files are kept.
-            labels, env: those that are other, beside all that it has; None takes one away.
-            binds: the same, by their place in the container.
-            groups: beside those that it has.
-            gpus, devices: in place of its own, as in ``ContainerConfig``.
+        """Create a container without starting it.
 
         Returns:
-            The new one's id. The old one is still there.
+            Its id.
+
+        Raises:
+            ImageError: the engine does not have the image.
+            NotSupported: the engine does not support a part of the config.
+            EngineError: the name is in use, or a bind's source is missing.
         """
-
-    def rename(self, container: str, name: str) -> None:
-        """Give a container another name."""
-
-    def remove_image(self, reference: str) -> None:
-        """Remove an image that no container uses. Idempotent."""
 
     def start(self, container: str) -> None:
-        """Start a created or exited container.
+        """Start a created or exited container. Idempotent.
 
-        Raises PortTaken when a port that it publishes is held by somebody.
+        Raises:
+            PortTaken: a port that it publishes is in use.
+            EngineError: the container cannot be started.
         """
-
-    def attach_network(self, container: str) -> None:
-        """Give a container that was started without one the default network."""
 
     def stop(self, container: str, grace_s: float) -> None:
-        """SIGTERM to the main process, SIGKILL after ``grace_s``. Idempotent."""
+        """Stop a container. Idempotent.
 
-    def remove(self, container: str) -> None:
-        """Kill and remove with all that it wrote inside itself. Idempotent."""
-
-    def wait(self, container: str, timeout_s: float | None = None) -> int:
-        """Block until the container has ended; its exit code.
-
-        Raises SessionTimeout after ``timeout_s`` seconds.
+        Args:
+            container: its id; does nothing if the container is not running.
+            grace_s: seconds between SIGTERM to the main process and SIGKILL.
         """
 
-    def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> Stream:
-        """The main process's terminal or streams, from now on."""
+    def remove(self, container: str) -> None:
+        """Kill a container and remove it with its files. Idempotent."""
+
+    def wait(self, container: str, timeout_s: float | None = None) -> int:
+        """Block until a container has exited.
+
+        Args:
+            container: its id.
+            timeout_s: seconds; None for no limit.
+
+        Returns:
+            Its exit code.
+
+        Raises:
+            SessionTimeout: the container is still running after ``timeout_s``.
+        """
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
-        """What the main process printed, standard output and error as they came."""
+        """The output of the main process, standard output and error in the order written.
+
+        Args:
+            container: its id.
+            tty: as in its ``ContainerConfig``.
+            follow: continue until the container exits.
+            tail: the number of last lines to begin with; None for all.
+        """
 
     def exec(
         self,
@@ -260,36 +294,27 @@ class Engine(Protocol):
         detach_keys: str = "",
         user: str | None = None,
     ) -> Stream:
-        """Start another process in a running container, with a connection to it."""
+        """Start another process in a running container.
 
-    def exec_detached(
-        self,
-        container: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        user: str | None = None,
-    ) -> str:
-        """Start another process in a running container and leave it alone. Returns its exec id."""
+        Args:
+            container: its id.
+            argv: the command and its arguments.
+            env: environment variables, in addition to those of the container.
+            workdir: an absolute path in the container; None for the container's own.
+            tty: allocate a terminal for the process.
+            stdin: connect the process's standard input to the stream.
+            detach_keys: as in ``SupportsAttach.attach``.
+            user: ``uid:gid``; None for the container's own.
 
-    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
-        """Tell a terminal its size: of the main process, or of an exec."""
+        Returns:
+            A connection to the process; closing it does not end the process.
 
-    def out_of_memory(self, container: str, since: float) -> bool:
-        """Whether a process of the container was killed for want of memory since then (epoch)."""
-
-    def exec_exit_code(self, exec_id: str) -> int | None:
-        """Exit code of an exec, or None while it runs."""
+        Raises:
+            EngineError: the container is not running.
+        """
 
     def image_id(self, reference: str) -> str | None:
-        """The id of an image that is here, or None."""
-
-    def image_env(self, reference: str) -> dict[str, str]:
-        """The environment that an image that is here declares."""
+        """The id of an image; None if the engine does not have the image."""
 
     def pull(self, reference: str) -> Iterator[PullProgress]:
-        """Fetch an image; progress until it is here. Raises ImageError."""
-
-    def import_image(self, tar: bytes, reference: str) -> str:
-        """Make an image out of a root filesystem. Returns its id."""
+        """Pull an image, and yield its progress until the pull is complete. Raises ImageError."""

@@ -1,7 +1,7 @@
-"""Files to and from a session, through exec streams.
+"""Copying files to and from a session.
 
-``copier`` does what ``mooring cp`` promises; ``packing`` and ``unpacking`` are the two ends of a
-tar stream on this machine, ``merging`` puts what came into its place, ``plain`` is for images
-without tar, ``streams`` are the pipes to a process in the session. What comes out of a session is
-not trusted.
+`copier` implements `mooring cp` for a running session, `stopped` for a stopped one. `pack` writes
+and `unpack` reads a tar stream on this machine, `merge` moves received files to their target,
+`paths` parses paths, `pipe` is a file-like interface to a process in the session, and `tree` finds
+the files of a stopped session. Data from a session is never trusted.
 """

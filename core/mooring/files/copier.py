@@ -1,7 +1,7 @@
-"""Files and folders, copied between this machine and a session: ``docker cp``'s rules.
+"""Copy files and folders between this machine and a running session, by the rules of `docker cp`.
 
-They go through processes that run in the session as its user, tar where the image has it, and
-never through the engine's archives, which read and write as root and follow links.
+The image's tar runs in the session as its user. The engine's archive API is not used, because it
+reads and writes as root and follows links.
 """
 
 from __future__ import annotations
@@ -15,72 +15,82 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, BinaryIO
 
-from mooring.files import pack as packing
-from mooring.files import plain
+from mooring.files import pack
 from mooring.files.merge import place
 from mooring.files.paths import (
     DRAFT,
     END,
     CopyError,
-    Inside,
-    drafted,
+    SessionPath,
+    as_copy_error,
+    draft_folder,
     exists,
     is_text,
-    landing,
     last_line,
-    local,
-    must_be_there,
-    must_fit,
-    told_plainly,
+    open_source,
+    open_target,
+    require_source,
+    require_target,
 )
 from mooring.files.pipe import CHUNK, Pipe
 from mooring.files.unpack import HostileArchive, Path, Unpacker, shown
 from mooring.host.users import caller
+from mooring.sessions.processes import exec_in
 
 if TYPE_CHECKING:
-    from mooring.service import Mooring
+    from mooring.sessions.context import Context
     from mooring.sessions.model import Session
 
-Told = Callable[[str], None]
+Warn = Callable[[str], None]
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What is at a path of a session.
+class PathInfo:
+    """A path of a session.
 
     Attributes:
         kind: missing, file, folder, link or special.
-        where: what a link leads to in the end, else as ``kind``.
-        parent: its folder is there.
-        tar: the image has one.
+        target: the kind of a link's final target; same as `kind` for all else.
+        has_parent: whether its parent folder exists.
     """
 
     kind: str
-    where: str
-    parent: bool
-    tar: bool
+    target: str
+    has_parent: bool
+
+
+class _Warnings:
+    """Forwards warnings, and records whether there were any."""
+
+    def __init__(self, warn: Warn) -> None:
+        self._warn = warn
+        self.any = False
+
+    def __call__(self, line: str) -> None:
+        self.any = True
+        self._warn(line)
 
 
 class Copier:
-    """Copies between this machine and one session.
+    """Copies between this machine and one running session, whose image must have tar.
 
     Args:
-        told: called with a line for each file that is left out, or could not be read.
-        progress: called with how many bytes of content have passed.
+        warn: called with a message for each file that is left out or could not be read.
+        progress: called with the number of bytes of content copied since the last call.
     """
 
     def __init__(
         self,
-        mooring: Mooring,
+        ctx: Context,
         session: Session,
         *,
-        told: Told = lambda line: None,
+        warn: Warn = lambda line: None,
         progress: Progress = lambda count: None,
     ) -> None:
-        self._mooring, self._session = mooring, session
+        self._ctx, self._session = ctx, session
         self._home = caller().home
-        self._told, self._progress = told, progress
+        self._warn, self._progress = warn, progress
         self._script = (resources.files("mooring") / "guest" / "copy.sh").read_text()
 
     # out of the session
@@ -89,78 +99,69 @@ class Copier:
         """Copy a path of the session to this machine.
 
         Args:
-            target: a path; what is there already is replaced, folders are merged.
-            follow: if the source is a link, copy what it leads to.
+            source: a path in the session.
+            target: a path on this machine; an existing file is replaced, folders are merged.
+            follow: if the source is a symbolic link, copy its target.
 
         Returns:
-            False if something could not be read, or was left out; ``told`` was told.
+            False if a file was left out or could not be read; `warn` was called for it.
 
         Raises:
             CopyError, HostileArchive: nothing was copied.
             EngineError
         """
-        inside = Inside.of(source, self._home)
-        looked = self._look(inside.path)
-        is_folder = looked.kind == "folder" or (
-            looked.where == "folder" and (follow or inside.slash)
-        )
-        must_be_there(self._session.name, source, looked.kind, inside, is_folder)
-        with landing(source, target, inside, is_folder) as (above, name):
-            return self._fetch_to(above, name, inside, looked, is_folder, follow)
+        path = SessionPath.of(source, self._home)
+        info = self._look(path.text)
+        is_folder = info.kind == "folder" or (info.target == "folder" and (follow or path.slash))
+        require_source(self._session.name, source, info.kind, path, is_folder)
+        with open_target(source, target, path, is_folder) as (above, name):
+            warn = _Warnings(self._warn)
+            with draft_folder(above) as draft:
+                self._fetch_draft(draft, path, is_folder, follow, warn)
+                if not exists(draft, "x"):
+                    raise CopyError(f"{shown(path.text)}: the session sent nothing to copy")
+                place(draft, "x", above, name)
+            return not warn.any
 
-    def _fetch_to(
-        self, above: int, name: str, inside: Inside, looked: Looked, is_folder: bool, follow: bool
-    ) -> bool:
-        clean = True
+    def _fetch_draft(
+        self, draft: int, path: SessionPath, is_folder: bool, follow: bool, warn: Warn
+    ) -> None:
+        """Unpack a path of the session into a draft folder, as `x`."""
+        folder, entry = (path.text, ".") if is_folder else path.split
+        expected = () if is_folder else (entry,)
 
-        def told(line: str) -> None:
-            nonlocal clean
-            clean = False
-            self._told(line)
-
-        with drafted(above) as draft:
-            if not looked.tar:
-                plain.fetch(
-                    self._run, draft, inside.path, is_folder, told=told, progress=self._progress
+        def below(names: Path) -> Path:
+            if names[: len(expected)] != expected or (expected and names != expected):
+                raise HostileArchive(
+                    f"the session sent a file that was not requested: {shown('/'.join(names))}"
                 )
-            else:
-                folder, entry = (inside.path, ".") if is_folder else inside.split
-                expected = () if is_folder else (entry,)
+            return ("x", *names[len(expected) :])
 
-                def below(path: Path) -> Path:
-                    if path[: len(expected)] != expected or (expected and path != expected):
-                        raise HostileArchive(
-                            f"the session sent what nobody asked for: {shown('/'.join(path))}"
-                        )
-                    return ("x", *path[len(expected) :])
-
-                # a folder is packed from within, and is so wherever a link led
-                mode = "follow" if follow and not is_folder else "pack"
-                with self._run(mode, folder, entry) as pipe:
-                    unpacker = Unpacker(draft, place=below, told=told, progress=self._progress)
-                    unpacker.unpack(pipe.exactly)
-                    if pipe.finish():
-                        told(pipe.complaint or "tar could not read everything")
-            if not exists(draft, "x"):
-                raise CopyError(f"{shown(inside.path)}: nothing came that may be copied")
-            place(draft, "x", above, name)
-        return clean
+        # a folder is packed from inside, even if a link led to it
+        mode = "follow" if follow and not is_folder else "pack"
+        with self._run(mode, folder, entry) as pipe:
+            Unpacker(draft, place=below, warn=warn, progress=self._progress).unpack(pipe.exactly)
+            if pipe.finish():
+                warn(pipe.complaint or "tar could not read everything")
 
     def fetch_tar(self, source: str, out: BinaryIO, *, follow: bool = False) -> bool:
-        """Write a path of the session as a tar stream, as it comes.
+        """Write a path of the session as a tar stream.
+
+        Args:
+            source: a path in the session.
+            out: the file to write to.
+            follow: if the source is a symbolic link, copy its target.
 
         Returns:
-            False if something could not be read.
+            False if a file could not be read.
 
         Raises:
-            CopyError: there is no such path, or no tar in the image.
+            CopyError: the path does not exist, or the image has no tar.
         """
-        inside = Inside.of(source, self._home)
-        looked = self._look(inside.path)
-        must_be_there(self._session.name, source, looked.kind, inside, looked.where == "folder")
-        if not looked.tar:
-            raise CopyError("the image has no tar, and so cannot make a stream", "copy to a path")
-        folder, entry = (inside.path, ".") if inside.contents else inside.split
+        path = SessionPath.of(source, self._home)
+        info = self._look(path.text)
+        require_source(self._session.name, source, info.kind, path, info.target == "folder")
+        folder, entry = (path.text, ".") if path.contents else path.split
         with self._run("follow" if follow else "pack", folder, entry) as pipe:
             while data := pipe.read(CHUNK):
                 out.write(data)
@@ -168,7 +169,7 @@ class Copier:
             out.flush()
             if pipe.finish() == 0:
                 return True
-            self._told(pipe.complaint or "tar could not read everything")
+            self._warn(pipe.complaint or "tar could not read everything")
             return False
 
     # into the session
@@ -176,100 +177,90 @@ class Copier:
     def send(self, source: str, target: str, *, follow: bool = False) -> bool:
         """Copy a path of this machine into the session.
 
-        Args, Returns, Raises: as ``fetch``.
+        Args, Returns, Raises: as `fetch`.
         """
-        clean = True
-
-        def told(line: str) -> None:
-            nonlocal clean
-            clean = False
-            self._told(line)
-
+        warn = _Warnings(self._warn)
         with (
-            told_plainly(source, "is it still there, and may you read it?"),
-            local(source, follow) as (above, name, is_folder, base, contents),
+            as_copy_error(source, "is it still there, and may you read it?"),
+            open_source(source, follow) as (above, name, is_folder, base, contents),
         ):
-            inside = Inside.of(target, self._home)
-            looked = self._look(inside.path)
-            if looked.where == "folder":
-                folder, final = inside.path, "." if contents else base
+            path = SessionPath.of(target, self._home)
+            info = self._look(path.text)
+            merges = info.target == "folder"
+            if merges:
+                folder, final = path.text, "." if contents else base
             else:
-                must_fit(
-                    *(source, is_folder, target, inside),
-                    exists=looked.kind != "missing",
-                    has_parent=looked.parent,
+                require_target(
+                    *(source, is_folder, target, path),
+                    exists=info.kind != "missing",
+                    has_parent=info.has_parent,
                     how=f"mooring exec {self._session.name} -- mkdir -p …",
                 )
-                folder, final = inside.split
+                folder, final = path.split
             draft = f"{DRAFT}{secrets.token_hex(4)}"
-            if looked.tar:
-                self._send_tar(above, name, (folder, draft, final), told, looked)
-            else:
-                plain.send(
-                    self._run,
-                    above,
-                    name,
-                    (folder, draft, final),
-                    told=told,
-                    progress=self._progress,
-                )
-        return clean
+            self._send_draft(above, name, (folder, draft, final), warn, merges)
+        return not warn.any
 
-    def _send_tar(
-        self, above: int, name: str, where: Sequence[str], told: Told, looked: Looked
+    def _send_draft(
+        self, above: int, name: str, where: Sequence[str], warn: Warn, merges: bool
     ) -> None:
         with self._run("unpack", *where) as pipe:
-            chunks = packing.pack(above, name, "x", told=told, progress=self._progress)
+            chunks = pack.pack(above, name, "x", warn=warn, progress=self._progress)
             with contextlib.closing(chunks):
-                whole = all(pipe.write(chunk) for chunk in chunks)
-            if whole:
-                done = packing.header("done", tarfile.REGTYPE, os.stat(os.devnull))
+                complete = all(pipe.write(chunk) for chunk in chunks)
+            if complete:
+                done = pack.header("done", tarfile.REGTYPE, os.stat(os.devnull))
                 pipe.write(done + END)
             if pipe.finish():
-                merged = looked.where == "folder"  # perhaps: then some of it may be in place
+                # a merge may be partly done
                 raise CopyError(
                     f"the session did not take it: {last_line(pipe.complaint)}",
-                    ("" if merged else "nothing was left half; ")
+                    ("" if merges else "nothing was left half; ")
                     + "is there space, and may you write there?",
                 )
 
     def send_tar(self, source: BinaryIO, target: str) -> None:
-        """Unpack a tar stream in a folder of the session.
+        """Unpack a tar stream into a folder of the session.
+
+        Args:
+            source: the file to read from.
+            target: an existing folder in the session.
 
         Raises:
-            CopyError: there is no such folder, or no tar in the image, or it did not take it.
+            CopyError: the folder does not exist, the image has no tar, or tar failed.
         """
-        inside = Inside.of(target, self._home)
-        looked = self._look(inside.path)
-        if looked.where != "folder":
-            raise CopyError(f"{shown(target)} is no folder of the session", "make it first")
-        if not looked.tar:
-            raise CopyError("the image has no tar, and so takes no stream", "copy from a path")
+        path = SessionPath.of(target, self._home)
+        if self._look(path.text).target != "folder":
+            raise CopyError(f"{shown(target)} is not a folder of the session", "make it first")
         with (
-            told_plainly("standard input", "pipe a tar stream in"),
-            self._run("take", inside.path) as pipe,
+            as_copy_error("standard input", "pipe a tar stream in"),
+            self._run("take", path.text) as pipe,
         ):
             while (data := source.read(CHUNK)) and pipe.write(data):
                 self._progress(len(data))
             if pipe.finish():
                 raise CopyError(f"the session did not take it: {last_line(pipe.complaint)}")
 
-    # helpers
-
     def _run(self, *words: str) -> Pipe:
+        """Run guest/copy.sh in the session with these arguments."""
         for word in words:
             if not is_text(word):
                 raise CopyError(
-                    f"{shown(word)} is no UTF-8: the engine takes no such name",
+                    f"{shown(word)} is not UTF-8: the engine takes no such name",
                     "copy the folder that it is in",
                 )
         argv = ["/bin/sh", "-c", self._script, "copy", *words]
-        return Pipe(self._mooring.exec(self._session, argv, tty=False, stdin=True))
+        return Pipe(exec_in(self._ctx, self._session, argv, tty=False, stdin=True))
 
-    def _look(self, path: str) -> Looked:
+    def _look(self, path: str) -> PathInfo:
         with self._run("look", path) as pipe:
             words = pipe.exactly(CHUNK).decode(errors="replace").split()
             if pipe.finish() or len(words) != 4:
                 raise CopyError(f"cannot look into the session: {last_line(pipe.complaint)}")
-        kind, where, parent, tar = words
-        return Looked(kind, where, parent == "folder", tar == "tar")
+        kind, target, parent, tar = words
+        if tar != "tar":
+            raise CopyError(
+                f"the image of session {self._session.name} has no tar, and cp needs it",
+                "install tar or busybox in the image",
+            )
+        return PathInfo(kind, target, parent == "folder")

@@ -1,7 +1,7 @@
-"""Files that have come whole, put where they belong: by renames, below folders' descriptors.
+"""Move complete files and folders to their target by renames, relative to file descriptors.
 
-Links in the target are never followed: one that a file comes to is replaced, one where a folder
-comes is an error.
+Symbolic links in the target are never followed: a file replaces a link, and a folder in place of a
+link is an error.
 """
 
 from __future__ import annotations
@@ -16,23 +16,33 @@ from mooring.files.unpack import FOLDER, PLAIN_MODE, shown
 
 
 def place(draft: int, entry: str, folder: int, name: str) -> None:
-    """Put an entry into a folder, under a name; ``.`` merges it into the folder itself.
+    """Move an entry of a draft folder into a folder.
 
-    Folders on both sides are merged, and the one that is there keeps its mode; all else takes
-    the place of what is there. Kinds are compared all over before the first is put in place.
+    A folder that exists on both sides is merged, and the target keeps its mode; everything else is
+    replaced. All entries are checked before the first one is moved.
+
+    Args:
+        draft: a file descriptor of the draft folder.
+        entry: a name in it.
+        folder: a file descriptor of the target's parent folder.
+        name: the entry's new name; `.` merges it into the folder itself.
 
     Raises:
-        MooringError: a file would take a folder's place, or the other way round; nothing was put
-            in place, unless somebody changed it meanwhile.
-        OSError: what was put in place before stays.
+        MooringError: a file would replace a folder, or a folder a file; nothing was moved, unless
+            another process changed the target in the meantime.
+        OSError: entries that were already moved remain.
     """
     _walk(draft, entry, folder, name, lambda *_: None)
-    _walk(draft, entry, folder, name, _moved)
+    _walk(draft, entry, folder, name, _move)
 
 
 def removed(folder: int, name: str) -> None:
-    """Delete an entry with all that is in it, also what its owner may neither read nor write."""
+    """Delete an entry recursively, including folders without read or write permission.
 
+    Args:
+        folder: a file descriptor of its parent folder.
+        name: its name; it need not exist.
+    """
     with contextlib.suppress(FileNotFoundError):
         if _kind(folder, name) != "folder":
             os.unlink(name, dir_fd=folder)
@@ -47,19 +57,19 @@ def removed(folder: int, name: str) -> None:
 
 
 def _walk(draft: int, entry: str, folder: int, name: str, do: Callable[..., None]) -> None:
-    """Do it to whatever is not merged: the draft, the entry, the folder, the name, the kind."""
+    """Call `do(draft, entry, folder, name, kind)` for each entry that is not a merged folder."""
     if name == ".":
         there = os.dup(folder)
     else:
         kind = _kind(folder, name)
-        here_kind = _kind(draft, entry)
-        if here_kind != "folder" or kind == "missing":
+        entry_kind = _kind(draft, entry)
+        if entry_kind != "folder" or kind == "missing":
             if kind == "folder":
                 raise MooringError(
-                    f"{shown(name)} is a folder here, and what came is none",
+                    f"{shown(name)} is a folder here, and what came is not",
                     "remove it, or name another target",
                 )
-            do(draft, entry, folder, name, here_kind)
+            do(draft, entry, folder, name, entry_kind)
             return
         if kind != "folder":
             raise MooringError(
@@ -78,37 +88,37 @@ def _walk(draft: int, entry: str, folder: int, name: str, do: Callable[..., None
         os.close(there)
 
 
-def _moved(draft: int, entry: str, folder: int, name: str, kind: str) -> None:
+def _move(draft: int, entry: str, folder: int, name: str, kind: str) -> None:
     if kind != "folder":
         os.replace(entry, name, src_dir_fd=draft, dst_dir_fd=folder)
         return
-    with _held(draft, entry) as held:
-        mode = stat.S_IMODE(os.stat(held).st_mode)
-        if not mode & stat.S_IWUSR:  # one that its owner cannot write to stays where it is
-            os.chmod(held, mode | stat.S_IWUSR)
+    with _path_of(draft, entry) as path:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if not mode & stat.S_IWUSR:  # a folder that its owner cannot write to cannot be moved
+            os.chmod(path, mode | stat.S_IWUSR)
         os.replace(entry, name, src_dir_fd=draft, dst_dir_fd=folder)
         if not mode & stat.S_IWUSR:
-            os.chmod(held, mode & PLAIN_MODE)
+            os.chmod(path, mode & PLAIN_MODE)
 
 
 def _unlocked(folder: int, name: str) -> int:
-    """A descriptor of a folder that its owner may read and write from now on."""
-    with _held(folder, name) as held:
-        os.chmod(held, 0o700)
-        return os.open(held, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Open a folder after setting its mode to 0700."""
+    with _path_of(folder, name) as path:
+        os.chmod(path, 0o700)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager
-def _held(folder: int, name: str) -> Iterator[str]:
-    """A path that leads to this very folder, whatever takes its name meanwhile.
+def _path_of(folder: int, name: str) -> Iterator[str]:
+    """A path that refers to this folder even if another file takes its name in the meantime.
 
-    Whoever the target is shared with may put a link there, which ``os.chmod`` would follow.
+    In a shared target another user could put a link there, which `os.chmod` would follow.
     """
-    held = os.open(name, os.O_PATH | FOLDER, dir_fd=folder)
+    descriptor = os.open(name, os.O_PATH | FOLDER, dir_fd=folder)
     try:
-        yield f"/proc/self/fd/{held}"
+        yield f"/proc/self/fd/{descriptor}"
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 def _kind(folder: int, name: str) -> str:

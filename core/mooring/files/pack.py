@@ -1,7 +1,7 @@
-"""Files of this machine as a tar stream, read while others may change them.
+"""Pack files of this machine as a tar stream while other processes may change them.
 
-A session may have the same folder mounted, and exchange any name in it for a link: so every file
-is opened below its folder's descriptor, and no link is followed but the one that the user named.
+A session may have the same folder mounted, and replace any name in it with a symbolic link.
+Therefore every file is opened relative to its folder's file descriptor, and links are not followed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def opened(path: str) -> tuple[int, str]:
-    """The folder of a path, and the last name in it: what the user named, and no link yet.
+    """Open the parent folder of a path.
+
+    Returns:
+        A file descriptor of the folder, and the path's last component, which may be a link.
 
     Raises:
         OSError
@@ -35,30 +38,31 @@ def pack(
     name: str,
     root: str,
     *,
-    told: Callable[[str], None],
+    warn: Callable[[str], None],
     progress: Callable[[int], None],
     left_out: Mapping[tuple[int, int], str] = MappingProxyType({}),
 ) -> Generator[bytes, None, None]:
-    """One file, link or folder with all that is in it, as a tar stream without its end.
+    """Pack a file, link or folder recursively as a tar stream without the end-of-archive blocks.
 
-    Owners are left out: what is unpacked belongs to whoever unpacks it. Times are whole seconds.
+    Every entry is owned by the calling user. Times are whole seconds.
 
     Args:
-        above, name: what to pack: a folder's descriptor, and a name in it.
-        root: what it is called in the stream.
-        told: called with a line for each file that is left out.
-        progress: called with how many bytes of content were read.
-        left_out: what does not go along, by device and inode, and why.
+        above: a file descriptor of its parent folder.
+        name: its name there.
+        root: its name in the stream.
+        warn: called with a message for each file that is left out.
+        progress: called with the number of bytes of content read since the last call.
+        left_out: the files to leave out: reasons by (device, inode).
 
     Raises:
-        MooringError: a file shrank while it was read.
-        OSError: it cannot be read.
+        MooringError: a file shrank or was replaced while it was read.
+        OSError: a file cannot be read.
     """
-    found = os.stat(name, dir_fd=above, follow_symlinks=False)
-    if (found.st_dev, found.st_ino) in left_out:
-        why = left_out[found.st_dev, found.st_ino]
-        told(f"left out: {shown(root.partition('/')[2] or name)} is {why}")
-    elif stat.S_ISDIR(found.st_mode):
+    info = os.stat(name, dir_fd=above, follow_symlinks=False)
+    if (info.st_dev, info.st_ino) in left_out:
+        why = left_out[info.st_dev, info.st_ino]
+        warn(f"left out: {shown(root.partition('/')[2] or name)} is {why}")
+    elif stat.S_ISDIR(info.st_mode):
         here = os.open(name, FOLDER, dir_fd=above)
         try:
             yield header(root, tarfile.DIRTYPE, os.fstat(here))
@@ -66,24 +70,29 @@ def pack(
                 names = sorted(entry.name for entry in entries)
             for each in names:
                 yield from pack(
-                    here, each, f"{root}/{each}", told=told, progress=progress, left_out=left_out
+                    here, each, f"{root}/{each}", warn=warn, progress=progress, left_out=left_out
                 )
         finally:
             os.close(here)
-    elif stat.S_ISLNK(found.st_mode):
-        yield header(root, tarfile.SYMTYPE, found, os.readlink(name, dir_fd=above))
-    elif stat.S_ISREG(found.st_mode):
+    elif stat.S_ISLNK(info.st_mode):
+        yield header(root, tarfile.SYMTYPE, info, os.readlink(name, dir_fd=above))
+    elif stat.S_ISREG(info.st_mode):
         yield from _file(above, name, root, progress)
     else:
-        told(f"left out: {shown(root.partition('/')[2] or name)} is a special file")
+        warn(f"left out: {shown(root.partition('/')[2] or name)} is a special file")
 
 
 def measure(above: int, name: str) -> int:
-    """How many bytes of content ``pack`` is going to read, as far as it can be told."""
+    """The bytes of content that `pack` would read; a folder that cannot be opened counts as 0.
+
+    Args:
+        above: a file descriptor of its parent folder.
+        name: its name there.
+    """
     try:
-        found = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):
-            return found.st_size if stat.S_ISREG(found.st_mode) else 0
+        info = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode):
+            return info.st_size if stat.S_ISREG(info.st_mode) else 0
         here = os.open(name, FOLDER, dir_fd=above)
     except OSError:
         return 0
@@ -93,42 +102,49 @@ def measure(above: int, name: str) -> int:
         os.close(here)
 
 
-def header(name: str, kind: bytes, found: os.stat_result, link: str = "") -> bytes:
-    """The header of an entry."""
+def header(name: str, kind: bytes, info: os.stat_result, link: str = "") -> bytes:
+    """The header of an entry in GNU format, one or more blocks of 512 bytes.
+
+    Args:
+        name: the entry's name.
+        kind: one of tarfile's types.
+        info: its mode, modification time and size.
+        link: the target of a link.
+    """
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, link
-    entry.mode = found.st_mode & PLAIN_MODE
-    entry.mtime = max(0, int(found.st_mtime))
-    entry.size = found.st_size if kind == tarfile.REGTYPE else 0
+    entry.mode = info.st_mode & PLAIN_MODE
+    entry.mtime = max(0, int(info.st_mtime))
+    entry.size = info.st_size if kind == tarfile.REGTYPE else 0
     entry.uid, entry.gid = os.getuid(), os.getgid()
     return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 def _file(above: int, name: str, root: str, progress: Callable[[int], None]) -> Iterator[bytes]:
-    with regular(above, name) as descriptor:
-        found = os.fstat(descriptor)
-        yield header(root, tarfile.REGTYPE, found)
-        for data in pieces(descriptor, found.st_size):
+    with _regular(above, name) as descriptor:
+        info = os.fstat(descriptor)
+        yield header(root, tarfile.REGTYPE, info)
+        for data in _pieces(descriptor, info.st_size):
             yield data
             progress(len(data))
-        if found.st_size % BLOCK:
-            yield bytes(-found.st_size % BLOCK)
+        if info.st_size % BLOCK:
+            yield bytes(-info.st_size % BLOCK)
 
 
 @contextlib.contextmanager
-def regular(above: int, name: str) -> Iterator[int]:
-    """A regular file, for reading, that no link led to. Raises MooringError and OSError."""
+def _regular(above: int, name: str) -> Iterator[int]:
+    """Open a regular file for reading without following a link."""
     descriptor = os.open(name, _FILE, dir_fd=above)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise MooringError(f"{shown(name)} was exchanged while it was read", "try again")
+            raise MooringError(f"{shown(name)} was replaced while it was read", "try again")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def pieces(descriptor: int, size: int) -> Iterator[bytes]:
-    """So many bytes of a file. Raises MooringError if there are fewer by now."""
+def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a file; raises MooringError if it has fewer."""
     while size:
         data = os.read(descriptor, min(size, CHUNK))
         if not data:

@@ -1,4 +1,4 @@
-"""The two sides of a copy: how a path is written, and what this machine's side of it needs."""
+"""Source and target of a copy: parse and check their paths, and open the folders here."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mooring.files.merge import removed
 from mooring.files.unpack import FOLDER, shown
 
 _REMOTE = re.compile(r"(?![./])([^:/]*):(.*)", re.DOTALL)
+#: The end-of-archive blocks of a tar stream.
 END = bytes(2 * tarfile.BLOCKSIZE)
-
-
+#: The prefix of a draft folder's name.
 DRAFT = ".mooring-cp-"
-_DRAFT_AGE_S = 60.0  # a younger one may be about to be locked
+_DRAFT_AGE_S = 60.0  # a younger draft may not be locked yet
 
 
 class CopyError(MooringError):
-    """Nothing was copied, or not all of it."""
+    """A copy failed, before or after a part of the files was copied."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One side of a copy: a path, in a session or on this machine.
+    """The source or target of a copy: a path in a session or on this machine.
 
     Attributes:
-        session: its name; empty on this machine.
-        path: as given; ``-`` on this machine is a tar stream.
+        session: the session's name; empty for this machine.
+        path: as given; `-` on this machine means a tar stream on standard input or output.
     """
 
     session: str
@@ -45,10 +45,11 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """``NAME:PATH``, or a path of this machine; ``./a:b`` is one with a colon in its name.
+        """Parse `NAME:PATH` or a path of this machine; `./a:b` is a local path with a colon.
 
         Raises:
-            CopyError: there is nothing before or after the colon.
+            CopyError: the text is empty, is a local path with a NUL, or has no name before the
+                colon.
         """
         remote = _REMOTE.fullmatch(text)
         if remote is None:
@@ -66,22 +67,29 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Inside:
-    """A path of a session, so written that no program takes it for an option."""
+class SessionPath:
+    """A normalized path of a session that no program mistakes for an option.
 
-    path: str
-    slash: bool  # it has to be a folder
-    contents: bool  # what is in it is meant, not itself
+    Attributes:
+        text: the path: absolute, beginning with `./`, or `.`.
+        slash: the path must be a folder.
+        contents: the path means the folder's content, not the folder itself.
+    """
+
+    text: str
+    slash: bool
+    contents: bool
 
     @classmethod
-    def of(cls, text: str, home: str = "") -> Inside:
-        """As it was written.
+    def of(cls, text: str, home: str = "") -> SessionPath:
+        """Parse a path.
 
         Args:
-            home: what a leading ``~`` stands for.
+            text: the path as the user wrote it.
+            home: replaces a leading `~`; empty to leave it.
 
         Raises:
-            CopyError: it is no path.
+            CopyError: it contains a NUL.
         """
         if "\0" in text:
             raise CopyError("a path holds no NUL")
@@ -96,19 +104,30 @@ class Inside:
 
     @property
     def name(self) -> str:
-        return posixpath.basename(self.path)
+        """The last component of the path."""
+        return posixpath.basename(self.text)
 
     @property
     def split(self) -> tuple[str, str]:
-        folder, _, name = self.path.rpartition("/")
-        return (folder or ("/" if self.path.startswith("/") else "."), name)
+        """The path's parent folder, and its last component."""
+        folder, _, name = self.text.rpartition("/")
+        return (folder or ("/" if self.text.startswith("/") else "."), name)
 
 
-def must_be_there(session: str, source: str, kind: str, inside: Inside, is_folder: bool) -> None:
-    """Raise CopyError unless a path of a session can be copied.
+def require_source(
+    session: str, source: str, kind: str, path: SessionPath, is_folder: bool
+) -> None:
+    """Check that a path of a session can be copied.
 
     Args:
-        kind: what it is: missing, file, folder, link or special.
+        session: the session's name.
+        source: the path as the user wrote it.
+        kind: missing, file, folder, link or special.
+        path: the parsed source.
+        is_folder: whether a folder is to be copied.
+
+    Raises:
+        CopyError: it cannot be copied.
     """
     if kind == "missing":
         raise CopyError(
@@ -117,29 +136,36 @@ def must_be_there(session: str, source: str, kind: str, inside: Inside, is_folde
         )
     if kind == "special":
         raise CopyError(f"{shown(source)} is a device, a pipe or a socket of the session")
-    if inside.slash and not is_folder:
-        raise CopyError(f"{shown(source)} is no folder of session {session}")
+    if path.slash and not is_folder:
+        raise CopyError(f"{shown(source)} is not a folder of session {session}")
 
 
-def must_fit(
+def require_target(
     source: str,
     is_folder: bool,
     target: str,
-    inside: Inside,
+    path: SessionPath,
     *,
     exists: bool,
     has_parent: bool,
     how: str,
 ) -> None:
-    """Raise CopyError unless something of this machine can become a path of a session.
+    """Check that a file or folder of this machine can be copied to a path of a session.
 
     Args:
-        target: a path of the session where no folder is; ``exists``: but something else.
-        has_parent: its folder is there.
-        how: a folder can be made there.
+        source: a path on this machine.
+        is_folder: whether the source is a folder.
+        target: a path of the session that is not an existing folder, as the user wrote it.
+        path: the parsed target.
+        exists: whether the target exists.
+        has_parent: whether the target's parent folder exists.
+        how: how to create a folder there, for the hint.
+
+    Raises:
+        CopyError: it cannot be copied there.
     """
-    if inside.slash:
-        raise CopyError(f"{shown(target)} is no folder of the session", f"make it first: {how}")
+    if path.slash:
+        raise CopyError(f"{shown(target)} is not a folder of the session", f"make it first: {how}")
     if is_folder and exists:
         raise CopyError(
             f"{shown(target)} is a file there, and {shown(source)} is a folder",
@@ -152,24 +178,36 @@ def must_fit(
 
 
 @contextlib.contextmanager
-def landing(source: str, target: str, inside: Inside, is_folder: bool) -> Iterator[tuple[int, str]]:
-    """Where what comes out of a session goes: a folder of this machine, and the name in it.
+def open_target(
+    source: str, target: str, path: SessionPath, is_folder: bool
+) -> Iterator[tuple[int, str]]:
+    """Context manager that opens the folder of a copy's target on this machine.
+
+    Args:
+        source: the path in the session, as the user wrote it.
+        target: a path on this machine.
+        path: the parsed source.
+        is_folder: whether the source is a folder.
+
+    Returns:
+        A file descriptor of the folder, and the name in it; `.` merges into the folder itself.
 
     Raises:
-        CopyError: there is no such place; or this machine's files refuse what is done there.
+        CopyError: the folder does not exist, the target is a file and the source a folder, or the
+            body raised OSError.
     """
     if not os.path.isdir(target) and target.endswith("/"):
-        raise CopyError(f"{shown(target)} is no folder", "make it first")
-    with told_plainly(target, "is there space, and may you read and write there?"):
+        raise CopyError(f"{shown(target)} is not a folder", "make it first")
+    with as_copy_error(target, "is there space, and may you read and write there?"):
         if os.path.isdir(target):
-            above, name = _folder(target), "." if inside.contents else inside.name
+            above, name = _open_folder(target), "." if path.contents else path.name
         elif is_folder and os.path.lexists(target):
             raise CopyError(
                 f"{shown(target)} is a file, and {shown(source)} is a folder",
                 "copy it into a folder",
             )
         else:
-            above, name = _parent(target)
+            above, name = _open_parent(target)
         try:
             yield above, name
         finally:
@@ -177,37 +215,44 @@ def landing(source: str, target: str, inside: Inside, is_folder: bool) -> Iterat
 
 
 @contextlib.contextmanager
-def local(source: str, follow: bool) -> Iterator[tuple[int, str, bool, str, bool]]:
-    """What to send: folder, name in it, whether it is a folder, its name, whether its contents."""
+def open_source(source: str, follow: bool) -> Iterator[tuple[int, str, bool, str, bool]]:
+    """Context manager that opens the folder of a copy's source on this machine.
+
+    Args:
+        source: the path.
+        follow: if it is a symbolic link, copy its target.
+
+    Returns:
+        A file descriptor of the folder, the source's name in it, whether the source is a folder,
+        the last component of the path, and whether to copy the folder's content only.
+
+    Raises:
+        CopyError: the path does not exist, or is a special file.
+    """
     path = os.path.realpath(source) if follow or source.endswith("/") else source
     last = posixpath.basename(source.rstrip("/") or "/")
     contents = last in (".", "..", "")
-    try:
-        if source.endswith("/") and not os.path.isdir(source):
-            raise CopyError(f"{shown(source)} is no folder", "leave the slash out")
-        above, name = (_folder(path), ".") if contents else pack.opened(path)
-    except OSError as error:
-        raise CopyError(f"{shown(source)}: {error.strerror}", "correct the path") from None
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+            if source.endswith("/") and not os.path.isdir(source):
+                raise CopyError(f"{shown(source)} is not a folder", "leave the slash out")
+            above, name = (_open_folder(path), ".") if contents else pack.opened(path)
+            stack.callback(os.close, above)
+            mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
         except OSError as error:
             raise CopyError(f"{shown(source)}: {error.strerror}", "correct the path") from None
-        if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)) and not stat.S_ISLNK(
-            found.st_mode
-        ):
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise CopyError(f"{shown(source)} is a device, a pipe or a socket")
-        yield above, name, stat.S_ISDIR(found.st_mode), last, contents
-    finally:
-        os.close(above)
+        yield above, name, stat.S_ISDIR(mode), last, contents
 
 
 @contextlib.contextmanager
-def told_plainly(path: str, hint: str) -> Iterator[None]:
-    """What this machine's files refuse is no fault of mooring's: an error with their name.
+def as_copy_error(path: str, hint: str) -> Iterator[None]:
+    """Context manager that converts OSError to CopyError with the file's name.
 
     Args:
-        path: named where the system names none.
+        path: the name to use if the error has no file name.
+        hint: the hint of the CopyError.
     """
     try:
         yield
@@ -217,10 +262,20 @@ def told_plainly(path: str, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drafted(above: int) -> Iterator[int]:
-    """A private folder beside what it becomes; gone at the end, or with the next copy to there.
+def draft_folder(above: int) -> Iterator[int]:
+    """Context manager that creates a private folder beside the target, and removes it on exit.
 
-    It is locked while it is used: what a copy that was killed has left, nobody holds.
+    The draft folder is locked while it is in use. A draft that a killed copy left behind is not
+    locked, and a later copy into the same folder removes it.
+
+    Args:
+        above: a file descriptor of the target's folder.
+
+    Returns:
+        A file descriptor of the draft folder.
+
+    Raises:
+        CopyError: it cannot be created.
     """
     with contextlib.suppress(OSError):
         _sweep(above)
@@ -237,32 +292,36 @@ def drafted(above: int) -> Iterator[int]:
         finally:
             os.close(draft)
     finally:
-        with contextlib.suppress(OSError):  # it goes with the next copy to there
+        with contextlib.suppress(OSError):  # a later copy into this folder removes it
             removed(above, name)
 
 
 def _sweep(above: int) -> None:
-    """Delete this user's drafts in a folder that nobody uses any more."""
+    """Delete this user's draft folders that are not in use."""
     for name in os.listdir(above):
         if not name.startswith(DRAFT):
             continue
-        with contextlib.suppress(OSError):  # somebody else's, or in use
+        with contextlib.suppress(OSError):  # another user's, or in use
             draft = os.open(name, FOLDER, dir_fd=above)
             try:
-                found = os.fstat(draft)
-                if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFT_AGE_S:
+                info = os.fstat(draft)
+                if info.st_uid == os.getuid() and time.time() - info.st_mtime > _DRAFT_AGE_S:
                     fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     removed(above, name)
             finally:
                 os.close(draft)
 
 
-def _folder(path: str) -> int:
+def _open_folder(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _parent(target: str) -> tuple[int, str]:
-    """The folder of a target; where it is a link, of what that leads to."""
+def _open_parent(target: str) -> tuple[int, str]:
+    """Open the parent folder of a target after resolving links.
+
+    Returns:
+        Its file descriptor, and the target's name in it.
+    """
     try:
         return pack.opened(os.path.realpath(target))
     except OSError as error:
@@ -272,6 +331,7 @@ def _parent(target: str) -> tuple[int, str]:
 
 
 def exists(folder: int, name: str) -> bool:
+    """Whether a folder has an entry of that name, which may be a broken link."""
     with contextlib.suppress(FileNotFoundError):
         os.stat(name, dir_fd=folder, follow_symlinks=False)
         return True
@@ -279,6 +339,7 @@ def exists(folder: int, name: str) -> bool:
 
 
 def is_text(word: str) -> bool:
+    """Whether a file name can be encoded in UTF-8."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -287,5 +348,6 @@ def is_text(word: str) -> bool:
 
 
 def last_line(text: str) -> str:
+    """The last line of a program's error output, for an error message."""
     lines = text.strip().splitlines()
     return shown(lines[-1]) if lines else "it did not say why"

@@ -1,7 +1,7 @@
-"""A process in a session as a file: bytes in, bytes out, and how it ended.
+"""A file-like interface to a process in a session.
 
-What it prints on standard error is kept, the last of it; it may come at any time, and is read
-while bytes are written too, so that neither side waits for the other.
+The end of its standard error is kept. Output is received while input is written, which avoids a
+deadlock.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import selectors
 from types import TracebackType
 
-from mooring.engines.base import Stream
-from mooring.terminals.pump import HEADER, STDERR, exit_code
+from mooring.engines.base import STDERR, Stream
+from mooring.terminals.pump import exit_code
 
 CHUNK = 1 << 18
 STDERR_BYTES = 8192
 
 
 class Pipe:
-    """The three streams of a process without a terminal.
+    """The three standard streams of a process without a terminal.
 
     Args:
-        stream: from ``Mooring.exec`` or an engine's ``exec``, with standard input.
+        stream: from `sessions.processes.exec_in` or an engine's `exec`, with standard input.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -29,9 +29,6 @@ class Pipe:
         self._socket.setblocking(False)
         self._selector = selectors.PollSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)
-        self._head = bytearray()
-        self._left = 0
-        self._kind = 0
         self._out: list[memoryview] = []
         self._ended = False
         self._deaf = False
@@ -50,7 +47,7 @@ class Pipe:
         self.close()
 
     def read(self, size: int) -> bytes:
-        """The next bytes of standard output, ``size`` at most; empty at its end."""
+        """Read at most `size` bytes of standard output; empty at end-of-file."""
         while not self._out:
             if self._ended:
                 return b""
@@ -63,18 +60,18 @@ class Pipe:
         return bytes(piece[:size])
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes of standard output, fewer only where it ends."""
+        """Read `size` bytes of standard output, fewer only at end-of-file."""
         first = self.read(size) if size else b""
         if len(first) == size or not first:
             return first
-        parts, found = [first], len(first)
-        while found < size and (piece := self.read(size - found)):
+        parts, count = [first], len(first)
+        while count < size and (piece := self.read(size - count)):
             parts.append(piece)
-            found += len(piece)
+            count += len(piece)
         return b"".join(parts)
 
     def write(self, data: bytes | memoryview) -> bool:
-        """Pass bytes to standard input; False once the process reads no more."""
+        """Write to standard input; returns False if the process no longer reads it."""
         view = memoryview(data)
         while view and not self._deaf and not self._ended:
             try:
@@ -91,7 +88,7 @@ class Pipe:
         return not (self._deaf or self._ended)
 
     def finish(self) -> int:
-        """End standard input, let the rest of the output go by, and wait for the exit code."""
+        """Close standard input, discard the remaining output, and return the exit code."""
         if self._code is None:
             self._stream.close_stdin()
             while self.read(CHUNK):
@@ -100,37 +97,23 @@ class Pipe:
         return self._code
 
     def close(self) -> None:
-        """Give the connection back; standard input ends for the process. Idempotent."""
+        """Close the connection and the process's standard input. Idempotent."""
         self._selector.close()
         self._stream.close()
 
     @property
     def complaint(self) -> str:
-        """The last lines of standard error, as text."""
+        """The last `STDERR_BYTES` of standard error, as text."""
         return self.stderr.decode(errors="replace").strip()
 
     def _receive(self) -> None:
         try:
-            data = memoryview(self._socket.recv(CHUNK))
+            pieces = self._stream.recv(CHUNK)
         except BlockingIOError:
             return
-        except ConnectionError:
-            data = memoryview(b"")
-        if not data:
-            self._ended = True
-        while data:
-            if not self._left:
-                need = HEADER.size - len(self._head)
-                self._head += data[:need]
-                data = data[need:]
-                if len(self._head) < HEADER.size:
-                    return
-                self._kind, self._left = HEADER.unpack(self._head)
-                self._head.clear()
-                continue
-            piece, data = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            if self._kind == STDERR:
+        self._ended = not pieces
+        for number, piece in pieces:
+            if number == STDERR:
                 self.stderr = (self.stderr + piece)[-STDERR_BYTES:]
             else:
                 self._out.append(piece)

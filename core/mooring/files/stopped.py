@@ -1,7 +1,7 @@
-"""``mooring cp`` with a session that does not run: between two folders of this machine.
+"""`mooring cp` with a stopped session, whose files are in folders of this machine.
 
-By the same rules, through the same tar stream, and with the same distrust of what lies in the
-session's folders as when it runs.
+The rules are the same as for a running session: files pass through a tar stream, and the session's
+files are not trusted.
 """
 
 from __future__ import annotations
@@ -11,102 +11,99 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from mooring.files import pack as packing
+from mooring.files import pack, paths
 from mooring.files.merge import place
-from mooring.files.paths import (
-    END,
-    CopyError,
-    Inside,
-    drafted,
-    exists,
-    landing,
-    local,
-    must_be_there,
-    must_fit,
-    told_plainly,
-)
 from mooring.files.tree import Entry, Names, Tree, below
 from mooring.files.unpack import FOLDER, Unpacker, shown
 from mooring.host.users import caller
 from mooring.sessions.model import State
-from mooring.sessions.record import Folder
 
 if TYPE_CHECKING:
-    from mooring.files.copier import Progress, Told
+    from mooring.files.copier import Progress, Warn
+    from mooring.sessions.context import Context
     from mooring.sessions.model import Session
-
-LAYOUT = "layout"
 
 
 class StoppedCopier:
-    """Copies between this machine and one session that does not run: ``Copier``'s methods.
+    """Copies between this machine and one stopped session; has the methods of `Copier`.
 
     Args:
-        told, progress: as ``Copier`` has them.
+        warn, progress: as for `Copier`.
+
+    Raises:
+        CopyError: the session's record has no mounts, because an earlier version wrote it.
     """
 
     def __init__(
         self,
+        ctx: Context,
         session: Session,
         *,
-        told: Told = lambda line: None,
+        warn: Warn = lambda line: None,
         progress: Progress = lambda count: None,
     ) -> None:
-        folder = Folder.open(session.id)
+        folder = ctx.folder(session.id)
+        layout = folder.record().plan.layout
+        if layout is None:
+            raise paths.CopyError(
+                f"session {session.name} was made by an earlier version, which did not record "
+                "where its files are",
+                f"start it first: mooring start {session.name}",
+            )
         self._name, self._home = session.name, caller().home
-        self._tree = Tree(session.name, folder, folder.record()[LAYOUT])
-        self._told, self._progress = told, progress
+        self._tree = Tree(session.name, folder.home, ctx.installation.path, layout)
+        self._warn, self._progress = warn, progress
         self._clean = True
 
     @staticmethod
-    def takes(session: Session) -> bool:
-        """Whether it has ended, is this installation's, and tells where its files are."""
+    def takes(ctx: Context, session: Session) -> bool:
+        """Whether a session of this installation is stopped or lost, and its mounts are known."""
         if session.foreign or session.state not in (State.STOPPED, State.LOST):
             return False
-        folder = Folder.open(session.id)
-        return LAYOUT in folder.record() and not folder.being_created()
+        folder = ctx.folder(session.id)
+        return folder.record().plan.layout is not None and not folder.in_creation()
 
     def fetch(self, source: str, target: str, *, follow: bool = False) -> bool:
-        """As ``Copier.fetch``."""
-        with self._source(source, follow) as (inside, there, entry):
+        """As `Copier.fetch`."""
+        with self._source(source, follow) as (path, there, entry):
             is_folder = entry.kind == "folder"
             with (
-                landing(source, target, inside, is_folder) as (above, name),
-                drafted(above) as draft,
+                paths.open_target(source, target, path, is_folder) as (above, name),
+                paths.draft_folder(above) as draft,
             ):
                 self._unpack(draft, entry.above, entry.name, self._tree.left_out(there))
-                if not exists(draft, "x"):
-                    raise CopyError(f"{shown(source)}: nothing came that may be copied")
+                if not paths.exists(draft, "x"):
+                    raise paths.CopyError(f"{shown(source)}: there is nothing to copy")
                 place(draft, "x", above, name)
         return self._clean
 
     def fetch_tar(self, source: str, out: BinaryIO, *, follow: bool = False) -> bool:
-        """As ``Copier.fetch_tar``."""
-        with self._source(source, follow) as (inside, there, entry):
-            root = "." if inside.contents else f"./{inside.name}"
+        """As `Copier.fetch_tar`."""
+        with self._source(source, follow) as (path, there, entry):
+            root = "." if path.contents else f"./{path.name}"
             for chunk in self._packed(entry.above, entry.name, root, self._tree.left_out(there)):
                 out.write(chunk)
-            out.write(END)
+            out.write(paths.END)
             out.flush()
         return self._clean
 
     def send(self, source: str, target: str, *, follow: bool = False) -> bool:
-        """As ``Copier.send``."""
-        inside = Inside.of(target, self._home)
+        """As `Copier.send`."""
+        path = paths.SessionPath.of(target, self._home)
         with (
-            told_plainly(source, "may you read it, and is there space where it goes?"),
-            local(source, follow) as (above, name, is_folder, base, contents),
+            paths.as_copy_error(source, "may you read it, and is there space where it goes?"),
+            paths.open_source(source, follow) as (above, name, is_folder, base, contents),
         ):
-            there = self._tree.find(inside.path, follow=True)
+            there = self._tree.find(path.text, follow=True)
             with self._tree.opened(there) as entry:
                 kind = entry.kind
             if kind == "folder":
                 final = "." if contents else base
             else:
-                there = self._tree.find(inside.path, follow=False)
+                there = self._tree.find(path.text, follow=False)
                 with self._tree.opened(there) as entry:
-                    must_fit(
-                        *(source, is_folder, target, inside),
+                    paths.require_target(
+                        *(source, is_folder, target, path),
                         exists=entry.kind != "missing",
                         has_parent=True,
                         how="make it here, and copy it there, with what is in it",
@@ -115,15 +112,15 @@ class StoppedCopier:
                 there = there[:-1]
             with self._tree.opened(there) as entry:
                 if entry.read_only:
-                    raise CopyError(
+                    raise paths.CopyError(
                         f"{shown(target)} is mounted read-only in session {self._name}",
                         "it is an input: change it where it comes from",
                     )
                 into = os.open(entry.name, FOLDER, dir_fd=entry.above)
             try:
-                with drafted(into) as draft:
+                with paths.draft_folder(into) as draft:
                     self._unpack(draft, above, name, {})
-                    if exists(draft, "x"):
+                    if paths.exists(draft, "x"):
                         self._keep_off_mounts(draft, there, final)
                         place(draft, "x", into, final)
             finally:
@@ -131,57 +128,57 @@ class StoppedCopier:
         return self._clean
 
     def send_tar(self, source: BinaryIO, target: str) -> None:
-        """Raises CopyError: whose tar stream it is, nobody knows."""
-        raise CopyError(
+        """Raise CopyError, because only a running session can unpack a foreign tar stream."""
+        raise paths.CopyError(
             f"session {self._name} does not run, and takes no tar stream",
             f"copy from a path, or start it: mooring start {self._name}",
         )
 
     @contextlib.contextmanager
-    def _source(self, source: str, follow: bool) -> Iterator[tuple[Inside, Names, Entry]]:
-        inside = Inside.of(source, self._home)
-        with told_plainly(source, "is it still there, and may you read it?"):
-            there = self._tree.find(inside.path, follow=follow or inside.slash)
+    def _source(
+        self, source: str, follow: bool
+    ) -> Iterator[tuple[paths.SessionPath, Names, Entry]]:
+        path = paths.SessionPath.of(source, self._home)
+        with paths.as_copy_error(source, "is it still there, and may you read it?"):
+            there = self._tree.find(path.text, follow=follow or path.slash)
             with self._tree.opened(there) as entry:
-                must_be_there(self._name, source, entry.kind, inside, entry.kind == "folder")
-                yield inside, there, entry
+                paths.require_source(self._name, source, entry.kind, path, entry.kind == "folder")
+                yield path, there, entry
 
     def _packed(
         self, above: int, name: str, root: str, left_out: dict[tuple[int, int], str]
     ) -> Iterator[bytes]:
-        def told(line: str) -> None:
+        def warn(line: str) -> None:
             self._clean = False
-            self._told(line)
+            self._warn(line)
 
-        return packing.pack(
-            above, name, root, told=told, progress=self._progress, left_out=left_out
-        )
+        return pack.pack(above, name, root, warn=warn, progress=self._progress, left_out=left_out)
 
     def _unpack(
         self, draft: int, above: int, name: str, left_out: dict[tuple[int, int], str]
     ) -> None:
-        """Copy an entry into a draft, as ``x``."""
-        chunks, held = self._packed(above, name, "x", left_out), bytearray()
+        """Copy an entry into a draft folder, as `x`."""
+        chunks, buffer = self._packed(above, name, "x", left_out), bytearray()
 
         def read(size: int) -> bytes:
-            nonlocal held
-            while len(held) < size:
-                held += next(chunks, END)
-            data = bytes(held[:size])
-            del held[:size]
+            nonlocal buffer
+            while len(buffer) < size:
+                buffer += next(chunks, paths.END)
+            data = bytes(buffer[:size])
+            del buffer[:size]
             return data
 
         unpacker = Unpacker(
-            draft, place=lambda path: path, told=self._told, progress=lambda count: None
+            draft, place=lambda path: path, warn=self._warn, progress=lambda count: None
         )
         unpacker.unpack(read)
 
     def _keep_off_mounts(self, draft: int, there: Names, final: str) -> None:
-        """Raise CopyError if what came would lie under a mount, where no session sees it."""
+        """Raise CopyError if a mount of the session would hide a file of the draft folder."""
         path = there if final == "." else (*there, final)
         for way in self._tree.mounts_below(path):
             if below(draft, ("x", *way)) if way else final != ".":
-                raise CopyError(
+                raise paths.CopyError(
                     f"{shown('/' + '/'.join((*path, *way)))} is a mount of session {self._name}",
                     "copy what goes there by that path",
                 )

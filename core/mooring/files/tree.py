@@ -1,8 +1,8 @@
-"""The files of a session that does not run, as far as they lie on this machine: by its own paths.
+"""The files of a stopped session that are on this machine, addressed by the session's paths.
 
-Its private home and what is mounted are folders here. A path of the session is walked name by
-name below their descriptors, and no name is followed by the system: a link leads where it would
-lead in the session, or nowhere. What is mooring's own, and what the image has, is closed.
+Its private home and its mounts are folders here. A path is resolved component by component,
+relative to file descriptors, and symbolic links are resolved here as they would be in the session,
+never by the operating system. Mooring's own files and those of the image are inaccessible.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mooring.files.paths import CopyError
 from mooring.files.unpack import shown
-from mooring.host import paths
-from mooring.sessions.record import Folder
+from mooring.sessions.record import Layout
 
-MAX_LINKS = 40  # as Linux
-_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # needs no right to read
+MAX_LINKS = 40  # as in Linux
+_PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # needs no read permission
 
 Names = tuple[str, ...]
 Identity = tuple[int, int]
@@ -29,7 +27,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True)
 class Mount:
-    """One of a session's; ``source`` is empty where nothing of it may be had from here."""
+    """A mount of a session; `source` is empty if its files are inaccessible from here."""
 
     source: str
     target: Names
@@ -38,12 +36,14 @@ class Mount:
 
 @dataclass(frozen=True)
 class Entry:
-    """A path of a session, held open.
+    """A path of a session, valid while its parent folder is open.
 
     Attributes:
-        above, name: a folder's descriptor, and a name in it.
+        above: a file descriptor of its parent folder.
+        name: its name there.
         kind: missing, file, folder, link or special.
-        link: what it says, of a link.
+        link: the target of a link; empty for all else.
+        read_only: whether it is in a read-only mount of the session.
     """
 
     above: int
@@ -54,37 +54,43 @@ class Entry:
 
 
 class Tree:
-    """What of a session's files can be had without it.
+    """The accessible files of a stopped session.
 
     Args:
-        name: the session's, for errors.
-        layout: what its record has of its mounts.
+        name: the session's name, for errors.
+        home: the session's private home on this machine.
+        state: the installation's state folder, which is inaccessible.
+        layout: the mounts, from the session's record.
 
-    Raises (all of its methods):
-        CopyError: the path leads elsewhere, or is not there.
+    Raises (all methods):
+        CopyError: the path is inaccessible or does not exist.
         OSError
     """
 
-    def __init__(self, name: str, folder: Folder, layout: dict[str, Any]) -> None:
+    def __init__(self, name: str, home: Path, state: Path, layout: Layout) -> None:
         self._name = name
-        self.workdir = str(layout["workdir"])
-        home = os.path.realpath(folder.home)
-        own = Path(os.path.realpath(paths.state_dir()))
-        found = os.stat(own)
-        self._own: Identity = (found.st_dev, found.st_ino)
+        self.workdir = layout.workdir
+        real_home = os.path.realpath(home)
+        own = Path(os.path.realpath(state))
+        info = os.stat(own)
+        self._own: Identity = (info.st_dev, info.st_ino)
         self._mounts: list[Mount] = []
-        self._home = home
-        self._mounts += [Mount("", _names(target), True) for target in layout["image"]]
-        for source, target, read_only in layout["binds"]:
-            real = home if source == str(folder.home) else source
-            closed = real == os.devnull or (real != home and _is_within(Path(real), own))
-            self._mounts.append(Mount("" if closed else real, _names(target), bool(read_only)))
+        self._home = real_home
+        self._mounts += [Mount("", _names(target), True) for target in layout.image]
+        for source, target, read_only in layout.binds:
+            real = real_home if source == str(home) else source
+            closed = real == os.devnull or (real != real_home and _is_within(Path(real), own))
+            self._mounts.append(Mount("" if closed else real, _names(target), read_only))
 
     def find(self, path: str, *, follow: bool) -> Names:
-        """Where a path leads in the session; its last name need not be there.
+        """Resolve a path of the session; its last component need not exist.
 
         Args:
-            follow: its last name too, if it is a link.
+            path: absolute, or relative to the session's working directory.
+            follow: resolve the last component, too, if it is a link.
+
+        Returns:
+            The components of the absolute path.
         """
         pending = list(_names(os.path.join(self.workdir, path))[::-1])
         here: Names = ()
@@ -116,12 +122,12 @@ class Tree:
 
     @contextlib.contextmanager
     def opened(self, there: Names) -> Iterator[Entry]:
-        """Hold a path that ``find`` has found."""
+        """Context manager that opens the parent folder of a path that `find` returned."""
         mount = self._mount_of(there)
         below = there[len(mount.target) :]
         *folders, name = below or ("",)
-        with contextlib.ExitStack() as held:
-            root, own_name = self._root(mount, held)
+        with contextlib.ExitStack() as stack:
+            root, own_name = self._root(mount, stack)
             here = root
             if below:
                 for each in (own_name, *folders):
@@ -129,59 +135,64 @@ class Tree:
                         here = os.open(each, _PASS, dir_fd=here)
                     except (FileNotFoundError, NotADirectoryError):
                         raise self.missing("/" + "/".join(there)) from None
-                    held.callback(os.close, here)
+                    stack.callback(os.close, here)
                     self._check(os.fstat(here), there)
             else:
                 name = own_name
             try:
-                found = os.stat(name, dir_fd=here, follow_symlinks=False)
+                info = os.stat(name, dir_fd=here, follow_symlinks=False)
             except FileNotFoundError:
                 yield Entry(here, name, "missing", "", mount.read_only)
                 return
-            self._check(found, there)
-            kind = _kind(found)
+            self._check(info, there)
+            kind = _kind(info)
             link = os.readlink(name, dir_fd=here) if kind == "link" else ""
             yield Entry(here, name, kind, link, mount.read_only)
 
     def mounts_below(self, there: Names) -> list[Names]:
-        """The mounts that a running session has below a path, by the way to them from there."""
+        """The targets of the session's mounts at or below a path, relative to it."""
         size = len(there)
         return [one.target[size:] for one in self._mounts if one.target[:size] == there]
 
     def left_out(self, there: Names) -> dict[Identity, str]:
-        """What must not go along with a folder, and why: what others are mounted over."""
+        """The files to leave out when copying a folder: mount points and mooring's own folder.
+
+        Returns:
+            Reasons by (device, inode), as for `pack`.
+        """
         out: dict[Identity, str] = {}
         mount = self._mount_of(there)
         for below in filter(None, self.mounts_below(there)):
-            with contextlib.suppress(OSError, CopyError), contextlib.ExitStack() as held:
-                here, name = self._root(mount, held)
+            with contextlib.suppress(OSError, CopyError), contextlib.ExitStack() as stack:
+                here, name = self._root(mount, stack)
                 for each in (*there[len(mount.target) :], *below):
                     here = os.open(name, _PASS, dir_fd=here)
-                    held.callback(os.close, here)
+                    stack.callback(os.close, here)
                     name = each
-                found = os.stat(name, dir_fd=here, follow_symlinks=False)
-                out[(found.st_dev, found.st_ino)] = "mounted there: copy it by its own path"
+                info = os.stat(name, dir_fd=here, follow_symlinks=False)
+                out[(info.st_dev, info.st_ino)] = "mounted there: copy it by its own path"
         out[self._own] = "mooring's own"
         return out
 
     def missing(self, path: str) -> CopyError:
+        """The error for a path that does not exist."""
         return CopyError(
             f"there is no {shown(path)} in session {self._name}",
             f"relative paths start at {self.workdir}",
         )
 
     def closed(self, there: Names) -> CopyError:
-        """The error for what cannot be had before the session runs again."""
+        """The error for a path that is inaccessible until the session runs again."""
         first = sorted(self._mounts, key=lambda one: one.source != self._home)
-        had = ["/" + "/".join(one.target) for one in first if one.source]
+        open_here = ["/" + "/".join(one.target) for one in first if one.source]
         return CopyError(
             f"session {self._name} does not run, and {shown('/' + '/'.join(there))} is in none of "
-            f"its folders here: {', '.join(map(shown, had[:6]))}",
+            f"its folders here: {', '.join(map(shown, open_here[:6]))}",
             f"for the rest it must run: mooring start {self._name} (which runs its command again)",
         )
 
     def _is_above(self, there: Names) -> bool:
-        """Whether nothing but mounts below it is known of a folder."""
+        """Whether a folder is in no mount, and has mounts below it."""
         on = any(there[: len(one.target)] == one.target for one in self._mounts)
         return not on and any(one.target[: len(there)] == there for one in self._mounts)
 
@@ -192,23 +203,27 @@ class Tree:
         return mount
 
     def _mount_over(self, there: Names) -> Mount | None:
-        """The mount that a path lies in; None where it lies in none that is open."""
+        """The mount that contains a path; None if there is none, or its files are inaccessible."""
         over = [one for one in self._mounts if there[: len(one.target)] == one.target]
         mount = max(over, key=lambda one: len(one.target), default=None)
         return mount if mount is not None and mount.source else None
 
-    def _root(self, mount: Mount, held: contextlib.ExitStack) -> tuple[int, str]:
-        """The folder that a mount's source is in, and its name there; no link leads to it."""
+    def _root(self, mount: Mount, stack: contextlib.ExitStack) -> tuple[int, str]:
+        """Open the parent folder of a mount's source without following links.
+
+        Returns:
+            A file descriptor, and the source's name in the folder.
+        """
         *folders, name = _names(mount.source)
         here = os.open("/", _PASS)
-        held.callback(os.close, here)
+        stack.callback(os.close, here)
         for each in folders:
             here = os.open(each, _PASS, dir_fd=here)
-            held.callback(os.close, here)
+            stack.callback(os.close, here)
         return here, name
 
-    def _check(self, found: os.stat_result, there: Names) -> None:
-        if (found.st_dev, found.st_ino) == self._own:
+    def _check(self, info: os.stat_result, there: Names) -> None:
+        if (info.st_dev, info.st_ino) == self._own:
             raise self.closed(there)
 
 
@@ -222,21 +237,21 @@ def _names(path: str, keep_up: bool = False) -> Names:
     return tuple(name for name in path.split("/") if name not in ("", "."))
 
 
-def _kind(found: os.stat_result) -> str:
-    if stat.S_ISDIR(found.st_mode):
+def _kind(info: os.stat_result) -> str:
+    if stat.S_ISDIR(info.st_mode):
         return "folder"
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(info.st_mode):
         return "link"
-    return "file" if stat.S_ISREG(found.st_mode) else "special"
+    return "file" if stat.S_ISREG(info.st_mode) else "special"
 
 
 def below(folder: int, names: Sequence[str]) -> bool:
-    """Whether there is anything at this path, which no link leads to."""
-    with contextlib.ExitStack() as held:
+    """Whether a path below a folder exists; no link is followed."""
+    with contextlib.ExitStack() as stack:
         try:
             for each in names[:-1]:
                 folder = os.open(each, _PASS, dir_fd=folder)
-                held.callback(os.close, folder)
+                stack.callback(os.close, folder)
             os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False

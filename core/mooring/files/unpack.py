@@ -1,9 +1,9 @@
-"""A tar stream that nobody vouches for, unpacked below one folder of this machine.
+"""Unpack an untrusted tar stream below a folder of this machine.
 
-What comes out of a container may be anything. No name leads out of the folder, no link is
-followed, nothing but files, folders and links is made, and none of them has more than plain
-permissions. Python's own unpacking has no such filter before 3.12 (PEP 706), reads headers of any
-length into memory, and follows links that it has just made.
+No name can leave the folder, no link is followed, only files, folders and links are created, and
+their modes have no set-user-ID, set-group-ID or sticky bits. `tarfile` has no such filter in
+Debian's Python 3.11.2 (PEP 706), reads headers of any length into memory, and follows links that it
+has just extracted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mooring.errors import MooringError
 
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 18
-# A path has 4 KiB at most; a pax header holds two of them and some numbers
+# A path has at most 4 KiB; a pax header contains two paths and some numbers
 MAX_HEADER_BYTES = 32 << 10
 MAX_EXTRA_HEADERS = 8
 MAX_DEPTH = 256
@@ -39,7 +39,7 @@ CUT_OFF = "what came out of the session was cut off"
 
 
 class HostileArchive(MooringError):
-    """What came out of a session is nothing that may be unpacked here."""
+    """A session sent a tar stream that is invalid or unsafe to unpack."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "nothing was copied; look at what is there: mooring exec")
@@ -47,7 +47,16 @@ class HostileArchive(MooringError):
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of the stream, as its headers tell; ``path`` holds plain names only."""
+    """One entry of the stream, as its headers describe it.
+
+    Attributes:
+        path: the components of its path, none of them `.` or `..`.
+        kind: one of tarfile's types.
+        mode: the permission bits.
+        mtime_ns: modification time in nanoseconds since the epoch.
+        size: bytes of content; 0 unless it is a file.
+        link: the target of a link.
+    """
 
     path: Path
     kind: bytes
@@ -58,16 +67,16 @@ class Member:
 
 
 def members(read: Read) -> Iterator[Member]:
-    """The entries of a tar stream. Each one's content must be read before the next is asked for.
+    """Iterate over a tar stream; the caller must read each entry's content before the next.
 
     Args:
-        read: gives so many bytes, fewer only at the end of the stream.
+        read: returns the given number of bytes, fewer only at the end of the stream.
 
     Raises:
-        HostileArchive: it is no tar stream, is cut off, or holds what no honest one does.
+        HostileArchive: the stream is invalid, truncated or unsafe.
     """
-    longer: dict[str, str] = {}
-    extras = 0
+    extra: dict[str, str] = {}
+    extra_headers = 0
     while True:
         block = read(BLOCK)
         if len(block) < BLOCK:
@@ -77,47 +86,52 @@ def members(read: Read) -> Iterator[Member]:
         try:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise HostileArchive("what came out of the session is no tar stream") from None
+            raise HostileArchive("what came out of the session is not a tar stream") from None
         if entry.size < 0 or (entry.type == tarfile.GNUTYPE_SPARSE):
             raise HostileArchive(f"{shown(entry.name)}: sparse files cannot be copied")
         if entry.type in _EXTRA:
-            extras += 1
-            if entry.size > MAX_HEADER_BYTES or extras > MAX_EXTRA_HEADERS:
-                raise HostileArchive("the stream out of the session has a header without end")
-            longer.update(_EXTRA[entry.type](_content(read, entry.size)))
+            extra_headers += 1
+            if entry.size > MAX_HEADER_BYTES or extra_headers > MAX_EXTRA_HEADERS:
+                raise HostileArchive("the session's stream has a header without end")
+            extra.update(_EXTRA[entry.type](_content(read, entry.size)))
             continue
-        name = longer.get("path", entry.name)
-        kind = entry.type
-        if kind in (tarfile.AREGTYPE, tarfile.CONTTYPE):
-            kind = tarfile.REGTYPE
-        if kind == tarfile.REGTYPE and name.endswith("/"):
-            kind = tarfile.DIRTYPE
-        if any(key.startswith("GNU.sparse") for key in longer):
-            raise HostileArchive(f"{shown(name)}: sparse files cannot be copied")
-        try:
-            size = int(longer.get("size", entry.size))
-            seconds = float(longer.get("mtime", entry.mtime))
-            mtime_ns = min(max(int(seconds * 10**9), 0), 2**62)
-        except (ValueError, OverflowError):
-            raise HostileArchive(f"{shown(name)}: its header has no numbers") from None
-        if size < 0:
-            raise HostileArchive(f"{shown(name)}: its header has no numbers")
-        yield Member(
-            path=plain_path(name),
-            kind=kind,
-            mode=entry.mode & PLAIN_MODE,
-            mtime_ns=mtime_ns,
-            size=size if kind == tarfile.REGTYPE else 0,
-            link=longer.get("linkpath", entry.linkname),
-        )
-        longer, extras = {}, 0
+        yield _member(entry, extra)
+        extra, extra_headers = {}, 0
+
+
+def _member(entry: tarfile.TarInfo, extra: dict[str, str]) -> Member:
+    """Combine an entry's header with the extended headers before it."""
+    name = extra.get("path", entry.name)
+    kind = entry.type
+    if kind in (tarfile.AREGTYPE, tarfile.CONTTYPE):
+        kind = tarfile.REGTYPE
+    if kind == tarfile.REGTYPE and name.endswith("/"):
+        kind = tarfile.DIRTYPE
+    if any(key.startswith("GNU.sparse") for key in extra):
+        raise HostileArchive(f"{shown(name)}: sparse files cannot be copied")
+    try:
+        size = int(extra.get("size", entry.size))
+        seconds = float(extra.get("mtime", entry.mtime))
+        mtime_ns = min(max(int(seconds * 10**9), 0), 2**62)
+    except (ValueError, OverflowError):
+        raise HostileArchive(f"{shown(name)}: its header has no numbers") from None
+    if size < 0:
+        raise HostileArchive(f"{shown(name)}: its header has no numbers")
+    return Member(
+        path=plain_path(name),
+        kind=kind,
+        mode=entry.mode & PLAIN_MODE,
+        mtime_ns=mtime_ns,
+        size=size if kind == tarfile.REGTYPE else 0,
+        link=extra.get("linkpath", entry.linkname),
+    )
 
 
 def plain_path(name: str) -> Path:
-    """The names on the way to an entry.
+    """The components of an entry's path.
 
     Raises:
-        HostileArchive: it is absolute, climbs, or is deeper than any honest one.
+        HostileArchive: it is absolute, contains `..` or NUL, or is deeper than `MAX_DEPTH`.
     """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts or "\0" in name:
@@ -128,19 +142,19 @@ def plain_path(name: str) -> Path:
 
 
 def shown(name: str) -> str:
-    """A name of others for an error: printable, and not long."""
+    """Make an untrusted name printable, and at most 120 characters long, for a message."""
     text = name if name.isprintable() else ascii(name)[1:-1]
     return text if len(text) <= 120 else f"{text[:60]}…{text[-59:]}"
 
 
 class Unpacker:
-    """Puts entries below a folder that is its own: empty, and nobody else's.
+    """Unpacks entries below an empty, private folder.
 
     Args:
-        root: a descriptor of that folder.
-        place: where below it an entry goes, by the names on the way to it.
-        told: called with a line for each entry that is left out.
-        progress: called with how many bytes have come.
+        root: a file descriptor of the folder.
+        place: maps an entry's path in the stream to its path below the folder.
+        warn: called with a message for each entry that is left out.
+        progress: called with the number of bytes of content received since the last call.
     """
 
     def __init__(
@@ -148,33 +162,29 @@ class Unpacker:
         root: int,
         *,
         place: Callable[[Path], Path],
-        told: Callable[[str], None],
+        warn: Callable[[str], None],
         progress: Callable[[int], None],
     ) -> None:
-        self._root, self._place, self._told, self._progress = root, place, told, progress
+        self._root, self._place, self._warn, self._progress = root, place, warn, progress
         self._entered: list[Member] = []
 
     def unpack(self, read: Read) -> None:
-        """Everything in a stream, to its end.
+        """Unpack a stream to its end.
+
+        Args:
+            read: returns the given number of bytes, fewer only at the end of the stream.
 
         Raises:
-            HostileArchive
-            OSError: this machine's own: no space, no permission.
+            HostileArchive: the stream is invalid, truncated or unsafe.
+            OSError: a file cannot be written, such as for lack of space or permission.
         """
         for member in members(read):
-            self.add(member, _pieces(member.size, read))
-        self.finish()
-
-    def add(self, member: Member, content: Iterator[bytes]) -> None:
-        """One entry; a file's content is read to its end. Raises as ``unpack``."""
-        path = self._place(member.path)
-        self._leave_for(path)
-        with self._folder_of(path) as (folder, name):
-            self._make(folder, name, replace(member, path=path), content)
-
-    def finish(self) -> None:
-        """There are no more entries."""
-        self._leave_for(None)
+            path = self._place(member.path)
+            self._close_folders(path)
+            with self._folder_of(path) as (folder, name):
+                content = _pieces(member.size, read)
+                self._make(folder, name, replace(member, path=path), content)
+        self._close_folders(None)
 
     def _make(self, folder: int, name: str, member: Member, content: Iterator[bytes]) -> None:
         if member.kind == tarfile.DIRTYPE:
@@ -206,28 +216,32 @@ class Unpacker:
             self._link(folder, name, member)
         else:
             what = _SPECIAL.get(member.kind, "a special file")
-            self._told(f"left out: {shown('/'.join(member.path[1:]) or name)} is {what}")
+            self._warn(f"left out: {shown('/'.join(member.path[1:]) or name)} is {what}")
 
     def _link(self, folder: int, name: str, member: Member) -> None:
-        """A second name of a file that came before, and so lies below this very folder."""
+        """Create a hard link to a file that was unpacked before, and so is below the folder."""
         path = self._place(plain_path(member.link))
         if path == member.path:
             raise HostileArchive(f"{shown(name)}: a hard link to itself")
         with self._folder_of(path, make=False) as (there, target):
             try:
-                found = os.stat(target, dir_fd=there, follow_symlinks=False)
+                info = os.stat(target, dir_fd=there, follow_symlinks=False)
             except FileNotFoundError:
                 raise HostileArchive(
-                    f"{shown(name)}: a hard link to what was not sent: {shown(member.link)}"
+                    f"{shown(name)}: a hard link to a file that was not sent: {shown(member.link)}"
                 ) from None
-            if not stat.S_ISREG(found.st_mode):
-                raise HostileArchive(f"{shown(name)}: a hard link to what is no file")
+            if not stat.S_ISREG(info.st_mode):
+                raise HostileArchive(f"{shown(name)}: a hard link to what is not a file")
             _clear(folder, name)
             os.link(target, name, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
 
     @contextlib.contextmanager
     def _folder_of(self, path: Path, make: bool = True) -> Iterator[tuple[int, str]]:
-        """The folder of an entry, reached without any link, and the entry's name in it."""
+        """Open an entry's parent folder without following links.
+
+        Returns:
+            Its file descriptor, and the entry's name in it.
+        """
         *folders, name = path
         here = os.dup(self._root)
         try:
@@ -239,8 +253,8 @@ class Unpacker:
         finally:
             os.close(here)
 
-    def _leave_for(self, path: Path | None) -> None:
-        """Give folders that are complete their modes and times."""
+    def _close_folders(self, path: Path | None) -> None:
+        """Set modes and times of the folders that do not contain `path`; of all if None."""
         while self._entered:
             last = self._entered[-1]
             if path is not None and path[: len(last.path)] == last.path:
@@ -256,7 +270,7 @@ class Unpacker:
 
 
 def _opened(folder: int, name: str, make: bool = False) -> int:
-    """A folder in a folder; neither a link nor a file is taken for one."""
+    """Open a folder in a folder; raises HostileArchive for a link or a file."""
     try:
         try:
             return os.open(name, FOLDER, dir_fd=folder)
@@ -274,7 +288,7 @@ def _opened(folder: int, name: str, make: bool = False) -> int:
 
 
 def _clear(folder: int, name: str) -> None:
-    """Make room for an entry that comes a second time; a folder stays."""
+    """Remove a file or link whose name occurs again; raises HostileArchive for a folder."""
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
@@ -284,7 +298,7 @@ def _clear(folder: int, name: str) -> None:
 
 
 def _pieces(size: int, read: Read) -> Iterator[bytes]:
-    """A file's content, and its padding behind it."""
+    """Yield a file's content in chunks, and discard the padding after it."""
     left = size
     while left:
         piece = read(min(left, CHUNK))
@@ -296,7 +310,7 @@ def _pieces(size: int, read: Read) -> Iterator[bytes]:
 
 
 def _content(read: Read, size: int) -> bytes:
-    """An extra header's content, without its padding."""
+    """The content of an extended header, without its padding."""
     content = read(size + -size % BLOCK)
     if len(content) < size:
         raise HostileArchive(CUT_OFF)
@@ -308,16 +322,16 @@ def _text(content: bytes) -> str:
 
 
 def _pax(content: bytes) -> dict[str, str]:
-    """pax(1), "pax Extended Header": ``LENGTH KEY=VALUE`` lines, LENGTH counting all of its own."""
-    found = {}
+    """The records of a pax(1) extended header, `LENGTH KEY=VALUE` lines."""
+    records = {}
     while content:
         length, space, _ = content.partition(b" ")
         if not space or not length.isdigit() or len(length) > 6:
             break
         line, content = content[: int(length)], content[max(int(length), 1) :]
         key, _, value = line[len(length) + 1 :].partition(b"=")
-        found[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
-    return found
+        records[_text(key)] = value[:-1].decode("utf-8", "surrogateescape")
+    return records
 
 
 _EXTRA: dict[bytes, Callable[[bytes], dict[str, str]]] = {

@@ -1,6 +1,6 @@
-"""GPUs: which ones exist, who holds them, and whose turn it is.
+"""The GPUs of this machine, their holders, and the queue for them.
 
-``inventory`` lists the devices, ``usage`` tells who holds each, ``claims`` what a session asks for
-and how that is written down, ``tickets`` and ``queue`` whose turn it is, and ``devices`` what a
-container is given.
+``inventory`` lists the devices and ``usage`` their holders. ``claims`` defines what a session
+requests and gets, ``tickets`` and ``queue`` decide who is served next, and ``devices`` translates
+claims into what a container gets.
 """

@@ -1,7 +1,7 @@
-"""What a session asks for, what it gets, and how that is written on its container.
+"""GPU requests, the claims that sessions get for them, and their container label.
 
-A claim is a whole device, or a share of one. Shares are counted in thousandths, so that three
-times 0.333 and ten times 0.1 add up as people expect.
+A claim is a whole device, or a share of one. Shares are counted in thousandths, so that sums such
+as ten times 0.1 are exact.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mooring.gpus.inventory import Gpu
-
-if TYPE_CHECKING:
-    from mooring.spec.model import Gpus
 
 WHOLE = 1000
 _CLAIM = re.compile(r"([A-Za-z0-9._/=-]{1,120})(?::(0?\.[0-9]{1,3}))?")
@@ -22,7 +19,12 @@ _CLAIM = re.compile(r"([A-Za-z0-9._/=-]{1,120})(?::(0?\.[0-9]{1,3}))?")
 
 @dataclass(frozen=True)
 class Claim:
-    """A session's hold on a device: its UUID, and how much of it (1.0 for all)."""
+    """A session's claim to a device.
+
+    Attributes:
+        gpu: the device's UUID.
+        share: the claimed share of it; 1.0 for all.
+    """
 
     gpu: str
     share: float = 1.0
@@ -34,14 +36,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Request:
-    """GPUs that a session wants.
+    """The GPUs that a session requests.
 
     Attributes:
-        count: whole devices; 1 where ``share`` is below 1.
-        share: of each device.
-        memory_bytes: at least so much on each device.
-        model: text that the model's name contains, in any case.
-        before: devices that it had before, taken if they are all free.
+        count: number of devices; 1 if ``share`` is below 1.
+        share: share of each device.
+        memory_bytes: minimum memory of each device; 0 for any.
+        model: substring of the model's name, ignoring case; empty for any.
+        before: UUIDs of the previous devices, which are preferred if all of them are free.
     """
 
     count: int
@@ -51,29 +53,32 @@ class Request:
     before: tuple[str, ...] = ()
 
     @classmethod
-    def from_spec(cls, gpus: Gpus) -> Request | None:
-        """What ``gpus:`` of a spec asks for; None for nothing."""
-        memory, model = 0, ""
-        if not isinstance(gpus, (int, float)):
-            memory, model, gpus = gpus.memory or 0, gpus.model or "", gpus.count
-        if gpus == 0:
-            return None
-        if gpus < 1:
-            return cls(1, max(round(gpus * WHOLE), 1) / WHOLE, memory, model)
-        return cls(int(gpus), 1.0, memory, model)
+    def of(cls, count: float, memory_bytes: int = 0, model: str = "") -> Request | None:
+        """Return the request for a number of devices; None for 0.
 
-    def again(self, claims: tuple[Claim, ...]) -> Request:
-        """The same for a session that had devices: it would rather have those."""
+        Args:
+            count: whole devices, or a share of one below 1; shares are rounded to thousandths.
+            memory_bytes: minimum memory of each device; 0 for any.
+            model: substring of the model's name, ignoring case; empty for any.
+        """
+        if count == 0:
+            return None
+        if count < 1:
+            return cls(1, max(round(count * WHOLE), 1) / WHOLE, memory_bytes, model)
+        return cls(int(count), 1.0, memory_bytes, model)
+
+    def preferring(self, claims: tuple[Claim, ...]) -> Request:
+        """Return the same request with a preference for the devices of previous claims."""
         return replace(self, before=tuple(claim.gpu for claim in claims))
 
     @property
     def amount(self) -> float:
-        """In devices: what a quota counts."""
+        """The total in devices, as quotas count it."""
         return self.count * self.share
 
     @property
     def how_many(self) -> str:
-        """``2 GPUs``, ``0.5 of a GPU``; not of which kind."""
+        """The number as text, without the kind: ``2 GPUs``, ``0.5 of a GPU``."""
         if self.share < 1:
             return f"{self.share:g} of a GPU"
         return "1 GPU" if self.count == 1 else f"{self.count} GPUs"
@@ -89,10 +94,10 @@ class Request:
         return text
 
     def suits(self, gpu: Gpu) -> bool:
-        """Whether a device is of the kind that is asked for, whoever holds it.
+        """Return whether a device is of the requested kind, free or not.
 
-        An instance of a divided GPU is a device like others to who asks for a share, or for
-        its model (``1g.5gb``); who asks for whole GPUs does not mean it.
+        An instance of a divided GPU suits a request for a share, or for the instance's model
+        (``1g.5gb``); it does not suit a request for whole GPUs.
         """
         if gpu.split:
             return False
@@ -102,21 +107,26 @@ class Request:
         return not (gpu.parent and whole and "mig" not in self.model.lower() and not _slice(self))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as a JSON-serializable dict."""
         return vars(self) | {"before": list(self.before)}
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Request:
-        """Raises KeyError, TypeError or ValueError for what ``to_dict`` does not write."""
-        found = cls(
-            int(said["count"]),
-            float(said["share"]),
-            int(said["memory_bytes"]),
-            str(said["model"]),
-            tuple(map(str, said["before"])),
+    def from_dict(cls, fields: Mapping[str, Any]) -> Request:
+        """Return the request for which ``to_dict`` returned ``fields``.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``fields`` is not valid.
+        """
+        request = cls(
+            int(fields["count"]),
+            float(fields["share"]),
+            int(fields["memory_bytes"]),
+            str(fields["model"]),
+            tuple(map(str, fields["before"])),
         )
-        if found.count < 1 or not 0 < found.share <= 1:
-            raise ValueError(f"no request: {said}")
-        return found
+        if request.count < 1 or not 0 < request.share <= 1:
+            raise ValueError(f"not a request: {fields}")
+        return request
 
 
 def _slice(request: Request) -> bool:
@@ -126,65 +136,84 @@ def _slice(request: Request) -> bool:
 def choose(
     request: Request, gpus: Iterable[Gpu], free: Mapping[str, int]
 ) -> tuple[Claim, ...] | None:
-    """Devices for a request, or None when there are too few.
+    """Choose the devices for a request; return None if there are too few.
+
+    Preferred devices are chosen if all of them are free. A share is placed where it leaves least
+    unused: on the smallest instance that is large enough, then on a device that is shared already,
+    then on a free one.
 
     Args:
-        gpus: all of the machine.
-        free: thousandths that are left of each device, by UUID; 0 for one that is not listed.
-
-    A session that had devices gets those, if all of them are free. A share goes where it leaves
-    the least unused: to the smallest instance that is as large, then
-    to a device that others share already, then to a free one.
+        request: the request.
+        gpus: all GPUs of the machine.
+        free: the free thousandths of each device, by UUID; 0 for a missing one.
     """
     everything = list(gpus)
     suitable = [gpu for gpu in everything if request.suits(gpu)]
     need = round(request.share * WHOLE)
-    had = [gpu for gpu in suitable if gpu.uuid in request.before]
-    wanted = [(gpu, WHOLE if gpu.parent else need) for gpu in had]
-    if len(had) == request.count and all(free.get(gpu.uuid, 0) >= some for gpu, some in wanted):
-        return tuple(Claim(gpu.uuid, some / WHOLE) for gpu, some in wanted)
+    preferred = [
+        (gpu, WHOLE if gpu.parent else need) for gpu in suitable if gpu.uuid in request.before
+    ]
+    if len(preferred) == request.count and all(
+        free.get(gpu.uuid, 0) >= thousandths for gpu, thousandths in preferred
+    ):
+        return tuple(Claim(gpu.uuid, thousandths / WHOLE) for gpu, thousandths in preferred)
     if request.share < 1:
         sizes = {gpu.uuid: gpu.memory_bytes for gpu in everything}
-        ranked = []
-        for gpu in suitable:
-            left = free.get(gpu.uuid, 0)
-            if gpu.parent:
-                part = WHOLE * gpu.memory_bytes // (sizes.get(gpu.parent) or gpu.memory_bytes or 1)
-                if left == WHOLE and part + 50 >= need:  # an instance's memory is a little less
-                    ranked.append((0, part, gpu))
-            elif left >= need:
-                ranked.append((1 if left < WHOLE else 2, left, gpu))
-        if not ranked:
-            return None
-        best = min(ranked, key=lambda row: (row[0], row[1], row[2].index))
-        return (Claim(best[2].uuid, 1.0 if best[2].parent else request.share),)
-    chosen = [gpu for gpu in suitable if free.get(gpu.uuid, 0) >= need]
-    kinds = {gpu.kind: [one for one in chosen if one.kind == gpu.kind] for gpu in chosen}
-    enough = [same for same in kinds.values() if len(same) >= request.count]
-    if not enough:
+        return _place_share(request.share, suitable, free, sizes)
+    available = [gpu for gpu in suitable if free.get(gpu.uuid, 0) >= need]
+    for kind in dict.fromkeys(gpu.kind for gpu in available):  # never mix vendors
+        alike = [gpu for gpu in available if gpu.kind == kind]
+        if len(alike) >= request.count:
+            return tuple(Claim(gpu.uuid, request.share) for gpu in alike[: request.count])
+    return None
+
+
+def _place_share(
+    share: float, suitable: Iterable[Gpu], free: Mapping[str, int], sizes: Mapping[str, int]
+) -> tuple[Claim, ...] | None:
+    """Choose the device on which a share leaves the least unused; return None if it fits on none.
+
+    Args:
+        share: the share, below 1.
+        suitable: the devices that suit the request.
+        free: the free thousandths of each device, by UUID.
+        sizes: the memory of each device in bytes, by UUID, to compute an instance's part of it.
+    """
+    need = round(share * WHOLE)
+    ranked = []
+    for gpu in suitable:
+        left = free.get(gpu.uuid, 0)
+        if gpu.parent:
+            part = WHOLE * gpu.memory_bytes // (sizes.get(gpu.parent) or gpu.memory_bytes or 1)
+            if left == WHOLE and part + 50 >= need:  # an instance's memory is a little less
+                ranked.append((0, part, gpu))
+        elif left >= need:
+            ranked.append((1 if left < WHOLE else 2, left, gpu))
+    if not ranked:
         return None
-    return tuple(Claim(gpu.uuid, request.share) for gpu in enough[0][: request.count])
+    _, _, best = min(ranked, key=lambda row: (row[0], row[1], row[2].index))
+    return (Claim(best.uuid, 1.0 if best.parent else share),)
 
 
 def to_label(claims: Iterable[Claim]) -> str:
-    """``GPU-a,GPU-b`` or ``GPU-a:0.5``."""
+    """Return claims as a label's value: ``GPU-a,GPU-b`` or ``GPU-a:0.5``."""
     return ",".join(
         claim.gpu if claim.share >= 1 else f"{claim.gpu}:{claim.share:g}" for claim in claims
     )
 
 
 def in_words(claims: Iterable[Claim]) -> str:
-    """``GPU-a, GPU-b`` or ``0.5 of GPU-a``."""
+    """Return claims as text for users: ``GPU-a, GPU-b`` or ``0.5 of GPU-a``."""
     return ", ".join(
         claim.gpu if claim.share >= 1 else f"{claim.share:g} of {claim.gpu}" for claim in claims
     )
 
 
 def from_label(text: str) -> tuple[Claim, ...]:
-    """Read ``to_label`` back; what has another form is left out."""
-    found = []
+    """Return the claims in a label's value; parts that are not valid are ignored."""
+    claims = []
     for part in text.split(","):
         match = _CLAIM.fullmatch(part)
         if match:
-            found.append(Claim(match.group(1), float(match.group(2) or 1.0)))
-    return tuple(found)
+            claims.append(Claim(match.group(1), float(match.group(2) or 1.0)))
+    return tuple(claims)

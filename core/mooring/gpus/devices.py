@@ -1,8 +1,8 @@
-"""What a container is given for its claims: devices, variables, and what keeps it to a share.
+"""What a container gets for its claims: devices, environment variables, and share limits.
 
-A share is kept to by its instance, by CUDA's MPS, or by nobody; which of these is written down.
-https://docs.nvidia.com/deploy/mps/ tells MPS's variables; its clients find the daemon by the
-folder with its pipes.
+A share is limited by a MIG instance, by CUDA's MPS, or by nothing; ``Devices.sharing`` tells which.
+For the variables of MPS see https://docs.nvidia.com/deploy/mps/; a client finds the MPS daemon by
+its pipe directory.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pathlib import Path
 
 from mooring.engines.base import Bind
 from mooring.gpus.claims import Claim
-from mooring.gpus.inventory import NVIDIA, Gpu, inventory
-from mooring.sessions.record import Folder
+from mooring.gpus.inventory import CDI_KIND, NVIDIA, Gpu, cdi_names, inventory
 
-PIPES = "/tmp/nvidia-mps"  # the daemon's own default
+PIPES = "/tmp/nvidia-mps"  # the daemon's default
 GUEST_PIPES = "/run/nvidia-mps"
-ANSWER_S = 1.0
-#: What a container is given beside its devices, and has no more when nothing limits its share.
+CONNECT_TIMEOUT_S = 1.0
+#: Variables of a container whose share MPS limits; other containers must not have them.
 MPS_VARIABLES = (
     "CUDA_MPS_PIPE_DIRECTORY",
     "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
@@ -31,16 +30,21 @@ MPS_VARIABLES = (
 
 @dataclass(frozen=True)
 class Devices:
-    """What a container gets.
+    """What a container gets for its claims.
 
     Attributes:
-        requested: of the engine's GPU runtime, by UUID.
-        nodes: device files, where no runtime brings them.
-        groups: group ids that may open those.
-        sharing: what holds it to its share, of each device where it has one.
+        requested: UUIDs of the devices for the engine's GPU runtime.
+        cdi: CDI names of those devices, if this machine's CDI files describe all of them.
+        nodes: device files, if no runtime adds them.
+        groups: group ids that may open ``nodes``.
+        env: environment variables.
+        binds: mounts in addition to the session's.
+        sharing: what limits the container to each share, in words, by UUID; whole devices are
+            omitted.
     """
 
     requested: tuple[str, ...] = ()
+    cdi: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -48,39 +52,33 @@ class Devices:
     sharing: Mapping[str, str] = field(default_factory=dict)
 
 
-def devices_for(folder: Folder, claims: Sequence[Claim]) -> Devices:
-    """``devices_of``; how shares are kept to goes on the session's record."""
-    devices = devices_of(claims)
-    if claims:
-        folder.update_record(gpu_sharing=devices.sharing)
-    return devices
-
-
 def devices_of(claims: Sequence[Claim]) -> Devices:
-    """What a container gets for its session's claims, as the machine is now.
+    """Return what a container gets for its session's claims, on the machine as it is now.
 
-    Without claims an image that asks for all GPUs, as CUDA's own do, gets none.
+    Without claims, ``NVIDIA_VISIBLE_DEVICES`` is set so that an image that requests all GPUs, as
+    CUDA images do, gets none.
     """
     if not claims:
         return Devices(env={"NVIDIA_VISIBLE_DEVICES": "void"})
     known = {gpu.uuid: gpu for gpu in inventory()}
-    mine = [known[claim.gpu] for claim in claims if claim.gpu in known]
+    gpus = [known[claim.gpu] for claim in claims if claim.gpu in known]
     uuids = tuple(claim.gpu for claim in claims)
     env = {"MOORING_GPU_UUIDS": ",".join(uuids)}
     binds: tuple[Bind, ...] = ()
-    if all(gpu.kind == NVIDIA for gpu in mine):
+    if all(gpu.kind == NVIDIA for gpu in gpus):
         env["NVIDIA_VISIBLE_DEVICES"] = ",".join(uuids)
     statements = {}
     for claim in claims:
         if claim.gpu in known:
-            sharing = limits(claim, known[claim.gpu])
-            env.update(sharing.env)
-            binds += sharing.binds
-            if sharing.statement:
-                statements[claim.gpu] = sharing.statement
-    nodes = tuple(dict.fromkeys(node for gpu in mine for node in gpu.nodes))
+            share = limits(claim, known[claim.gpu])
+            env.update(share.env)
+            binds += share.binds
+            if share.statement:
+                statements[claim.gpu] = share.statement
+    nodes = tuple(dict.fromkeys(node for gpu in gpus for node in gpu.nodes))
     return Devices(
         requested=() if nodes else uuids,
+        cdi=() if nodes else _cdi_names(uuids),
         nodes=nodes,
         groups=tuple({os.stat(node).st_gid for node in nodes if os.path.exists(node)}),
         env=env,
@@ -89,9 +87,21 @@ def devices_of(claims: Sequence[Claim]) -> Devices:
     )
 
 
+def _cdi_names(uuids: Sequence[str]) -> tuple[str, ...]:
+    """Return the CDI names of devices; empty unless CDI files describe all of them."""
+    described = cdi_names().issuperset(uuids)
+    return tuple(f"{CDI_KIND}={uuid}" for uuid in uuids) if described else ()
+
+
 @dataclass(frozen=True)
 class Limits:
-    """What a container is given for a share, and ``statement``, what holds it to that."""
+    """What a container gets for a share of a device.
+
+    Attributes:
+        statement: what limits it to that share, in words; empty for a whole device.
+        env: environment variables.
+        binds: mounts.
+    """
 
     statement: str
     env: Mapping[str, str] = field(default_factory=dict)
@@ -99,17 +109,19 @@ class Limits:
 
 
 def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> Limits:
-    """How a claim is limited to what it is.
+    """Return how a claim is limited to its share of a device.
 
     Args:
-        environ: where ``CUDA_MPS_PIPE_DIRECTORY`` names the daemon's folder, if it does.
+        claim: the claim.
+        gpu: the claimed device.
+        environ: environment in which ``CUDA_MPS_PIPE_DIRECTORY`` names the MPS daemon's folder.
     """
     if gpu.parent:
         return Limits("a MIG instance, separated by the hardware")
     if claim.share >= 1:
         return Limits("")
     pipes = Path(environ.get("CUDA_MPS_PIPE_DIRECTORY") or PIPES)
-    if gpu.kind != NVIDIA or not _answers(pipes / "control"):
+    if gpu.kind != NVIDIA or not _listens(pipes / "control"):
         return Limits(
             f"{claim.share:g} of it by agreement: nothing limits the session to that "
             "(no MPS daemon answers, and the GPU has no MIG instances)"
@@ -128,9 +140,10 @@ def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> L
     )
 
 
-def _answers(control: Path) -> bool:
+def _listens(control: Path) -> bool:
+    """Return whether a process listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(ANSWER_S)
+        client.settimeout(CONNECT_TIMEOUT_S)
         try:
             client.connect(str(control))
         except OSError:

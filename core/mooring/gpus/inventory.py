@@ -1,7 +1,6 @@
-"""Which GPUs this machine has: by NVML, else by CDI's files, and AMD's by the kernel's own.
+"""The GPUs of this machine: NVIDIA's from NVML, else from CDI files; AMD's from sysfs.
 
-Nothing here starts a program or reads one's text. An inventory says what is, not who holds it
-(``mooring.gpus.usage``).
+No program is run, and no program's output is parsed. For holders see ``mooring.gpus.usage``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that computes on a GPU; its number is this machine's."""
+    """A process that computes on a GPU.
+
+    Attributes:
+        pid: its process id on this machine.
+        memory_bytes: its memory on the GPU; None if unknown.
+    """
 
     pid: int
     memory_bytes: int | None
@@ -39,14 +43,17 @@ class Gpu:
     """A GPU, or a MIG instance of one.
 
     Attributes:
-        uuid: what it is claimed by; of a CDI device without one, its name there.
-        index: its number on this machine; an instance has that of its GPU.
+        uuid: the id that it is claimed by; for a CDI device without a UUID, its name.
+        index: its number on this machine; for an instance, that of its GPU.
         kind: ``nvidia`` or ``amd``.
-        memory_bytes: all of it, 0 where nobody tells.
-        use_percent: of the last moment, None where nobody tells.
-        parent: of an instance, its GPU's ``uuid``.
-        split: it is divided into instances, and only those can be claimed.
-        nodes: device files that a container needs for it, where no runtime brings them (AMD).
+        memory_bytes: its total memory; 0 if unknown.
+        driver: the driver's version; empty if the driver does not answer.
+        memory_used_bytes: its used memory; None if unknown.
+        use_percent: its recent utilization; None if unknown.
+        processes: the processes that compute on it.
+        parent: for an instance, the ``uuid`` of its GPU; else empty.
+        split: whether it is divided into instances, so that only those can be claimed.
+        nodes: the device files that a container needs, if no runtime adds them (AMD).
     """
 
     uuid: str
@@ -64,19 +71,19 @@ class Gpu:
 
 
 def inventory() -> tuple[Gpu, ...]:
-    """All GPUs of this machine with their use now; empty where there are none.
+    """Return all GPUs of this machine with their current utilization.
 
-    Each MIG instance follows the GPU that it is a part of. Never raises: a driver that does not
-    answer has no GPUs, and a GPU that does not is left out.
+    Each MIG instance follows its GPU. Never raises: if the driver does not answer, the result is
+    empty, and a GPU that does not answer is omitted.
     """
-    found = _nvml()
-    if found is None:
-        found = tuple(_cdi())
-    return found + tuple(_amd())
+    nvidia = _nvml()
+    if nvidia is None:
+        nvidia = tuple(_cdi())
+    return nvidia + tuple(_amd())
 
 
 def _nvml() -> tuple[Gpu, ...] | None:
-    """What NVML lists; None where there is none to ask."""
+    """Return the GPUs that NVML lists; None if NVML is not available."""
     try:
         import pynvml
     except ImportError:
@@ -88,11 +95,11 @@ def _nvml() -> tuple[Gpu, ...] | None:
         return None
     try:
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        found = []
+        gpus = []
         for index in range(pynvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(pynvml.NVMLError):  # this one fell off its bus
-                found += _device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index), index, driver)
-        return tuple(found)
+            with contextlib.suppress(pynvml.NVMLError):  # this GPU is lost
+                gpus += _device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index), index, driver)
+        return tuple(gpus)
     except pynvml.NVMLError as error:
         log.warning("NVML does not list the GPUs: %s", error)
         return ()
@@ -102,16 +109,16 @@ def _nvml() -> tuple[Gpu, ...] | None:
 
 
 def _device(nvml: Any, handle: Any, index: int, driver: str) -> list[Gpu]:
-    """A GPU and its instances.
+    """Return a GPU and its instances.
 
     Raises:
-        NVMLError: it does not answer at all.
+        NVMLError: the GPU does not answer.
     """
 
     def ask(question: Callable[[Any], _T], of: Any) -> _T | None:
         try:
             return question(of)
-        except nvml.NVMLError:  # not known to this model, this driver, or for an instance
+        except nvml.NVMLError:  # not supported by this model or driver, or for an instance
             return None
 
     def one(of: Any, *, parent: str = "", split: bool = False) -> Gpu:
@@ -142,26 +149,26 @@ def _device(nvml: Any, handle: Any, index: int, driver: str) -> list[Gpu]:
     whole = one(handle, split=True)
     parts = []
     for number in range(ask(nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
-        with contextlib.suppress(nvml.NVMLError):  # that place is empty
+        with contextlib.suppress(nvml.NVMLError):  # no instance at that position
             part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
             parts.append(one(part, parent=whole.uuid))
     return [whole, *parts]
 
 
 def _cdi() -> Iterator[Gpu]:
-    """The GPUs that CDI files name, where the driver's library is not to be had here.
+    """Yield the GPUs that CDI files name, for machines without the driver's library.
 
     https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
     """
     names = sorted(cdi_names() - {"all"})
-    # a device may be listed by its UUID and again by its number
+    # a device may be listed both by its UUID and by its number
     known = [name for name in names if name.startswith(("GPU-", "MIG-"))] or names
     for index, name in enumerate(known):
         yield Gpu(name, index, NVIDIA, "NVIDIA GPU (known by CDI alone)", 0, "")
 
 
 def cdi_names() -> set[str]:
-    """The devices of NVIDIA's that this machine's CDI files describe."""
+    """Return the names of the NVIDIA devices in this machine's CDI files."""
     paths = (path for folder in CDI_DIRS for path in sorted(folder.glob("*")))
     return {name for path in paths for name in _cdi_names(path)}
 
@@ -172,21 +179,21 @@ def _cdi_names(path: Path) -> list[str]:
             return []
         text = path.read_text()
         if path.suffix == ".json":
-            said = json.loads(text)
+            content = json.loads(text)
         else:
             import yaml
 
-            said = yaml.safe_load(text)
-        if said["kind"] != CDI_KIND:
+            content = yaml.safe_load(text)
+        if content["kind"] != CDI_KIND:
             return []
-        return [str(device["name"]) for device in said["devices"]]
-    except Exception as error:  # a file of somebody else's, of any shape
+        return [str(device["name"]) for device in content["devices"]]
+    except Exception as error:  # another program's file, with any content
         log.debug("%s: %s", path, error)
         return []
 
 
 def _amd() -> Iterator[Gpu]:
-    """AMD's compute nodes, as the kernel's amdkfd driver lists them."""
+    """Yield the AMD GPUs that the kernel's amdkfd driver lists."""
     index = 0
     for node in sorted(KFD_NODES.glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError, ValueError):
@@ -194,13 +201,13 @@ def _amd() -> Iterator[Gpu]:
             unique = facts.get("unique_id", 0)
             render = facts.get("drm_render_minor", 0)
             if not facts.get("simd_count") or not render:
-                continue  # a processor
+                continue  # a CPU
             model = (node / "name").read_text().strip() or "AMD GPU"
             card = Path(f"/sys/class/drm/renderD{render}/device")
             memory = sum(
                 bank.get("size_in_bytes", 0)
                 for bank in map(_pairs, node.glob("mem_banks/*/properties"))
-                if bank.get("heap_type") in (1, 2)  # the frame buffer, seen by all or privately
+                if bank.get("heap_type") in (1, 2)  # the frame buffer, public or private
             )
             yield Gpu(
                 uuid=f"GPU-{unique:016x}" if unique else f"amd-{render}",
@@ -229,5 +236,5 @@ def _number(path: Path) -> int | None:
 
 
 def _text(value: Any) -> str:
-    """Older versions of the library give bytes."""
+    """Return a text from NVML; older versions of the library return bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,13 +1,14 @@
-"""Waiting for GPUs: first come, first served, among all who share an engine.
+"""Waiting for GPUs: by priority, then first come, first served, among all users of one engine.
 
-A claim is decided with the gate locked, from what is there at that moment: the tickets, the
-containers, the processes. Whoever is in front and does not fit yet keeps those devices that suit
-it from being given to those behind: nobody starves, and who wants something else passes by.
+Claims are decided under the queue's lock, from what exists at that moment: tickets, containers and
+processes. A ticket that cannot be served yet reserves the devices that suit it, so that later
+tickets cannot starve it; requests for other devices are served meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,38 +17,44 @@ from mooring.engines.base import Engine
 from mooring.errors import EngineError, EngineUnavailable, NoCapacity, SessionTimeout
 from mooring.gpus.claims import WHOLE, Claim, Request, choose
 from mooring.gpus.inventory import Gpu, inventory
-from mooring.gpus.tickets import Drawn, Gate, Ticket
-from mooring.gpus.usage import GpuUse, free_shares, held_by, look
+from mooring.gpus.tickets import HeldTicket, Ticket, TicketQueue
+from mooring.gpus.usage import GpuUse, free_shares, held_by, list_uses
 
-LOOK_S = 0.3
-LONGEST_LOOK_S = 5.0
+POLL_S = 0.3
+LONGEST_POLL_S = 5.0
 TICK_S = 0.1
-_NAME = 40  # whoever shares the engine may write anything on a ticket
-_SHOWN = 4
+_NAME_MAX = 40  # other users' tickets are untrusted
+_NAMES_SHOWN = 4
+
+#: Called with what a ticket waits for, in one line; what it raises ends the wait.
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What comes of a ticket now: claims, or its place (0 for the front) and why it waits.
+class Decision:
+    """The decision on a ticket: its claims, or a place in the queue.
 
     Attributes:
-        behind: whether it would have its devices, were it not for those in front of it.
+        claims: the claims; empty while it waits.
+        place: the number of waiting tickets ahead of it.
+        reason: why it waits, in one line.
+        behind: whether it waits only because of the tickets ahead of it.
     """
 
     claims: tuple[Claim, ...] = ()
     place: int = 0
-    because: str = ""
+    reason: str = ""
     behind: bool = False
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """One that waits, as others may see it.
+    """A session that waits for GPUs, as shown to other users.
 
     Attributes:
-        session, user: whose; ``session`` is its name.
-        wants: how many, in words: ``8 GPUs``.
-        kept: devices with something free that nobody behind it is given, by UUID.
+        session, user: the session's and its owner's name.
+        wants: the number of GPUs as text: ``8 GPUs``.
+        kept: UUIDs of the devices whose free shares are reserved for it.
     """
 
     session: str
@@ -61,46 +68,55 @@ class Waiting:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What is decided of a ticket when its turn to be looked at comes."""
+    """The outcome for a ticket after all tickets ahead of it have been decided.
+
+    Attributes:
+        ticket: the ticket.
+        claims: the claims that it gets; None for none.
+        over_quota: whether its claims would exceed its user's quota.
+        kept: UUIDs of the devices that it takes or reserves.
+    """
 
     ticket: Ticket
-    picked: tuple[Claim, ...] | None
-    over: bool
+    claims: tuple[Claim, ...] | None
+    over_quota: bool
     kept: tuple[str, ...]
 
     @property
     def waiting(self) -> Waiting:
         ticket = self.ticket
-        return Waiting(
-            ticket.session[:_NAME], ticket.user[:_NAME], ticket.request.how_many, self.kept
-        )
+        session, user = ticket.session[:_NAME_MAX], ticket.user[:_NAME_MAX]
+        return Waiting(session, user, ticket.request.how_many, self.kept)
 
 
 class GpuQueue:
     """The GPUs of one engine's machine, for one installation.
 
     Args:
-        most_per_user: devices that one user may hold at a time, by the policy; None for all.
-        policy: what sets that, for the error.
-        repair: called by who waits when somebody of this installation died between being granted
-            GPUs and using them: puts in order what is left, so that nobody waits for the dead.
+        engine: the engine.
+        ticket_queue: the engine's ticket queue.
+        installation: this installation's id.
+        most_per_user: quota: devices that one user may hold at a time; None for no limit.
+        policy: the file that sets the quota, for error messages.
+        repair: called during a wait if a process of this installation died between a grant and
+            its use; it removes what is left, so that its devices become free.
     """
 
     def __init__(
         self,
         engine: Engine,
-        gate: Gate,
+        ticket_queue: TicketQueue,
         installation: str,
         *,
         most_per_user: float | None = None,
         policy: str = "",
         repair: Callable[[], object] = lambda: None,
     ) -> None:
-        self.engine, self.gate, self.installation = engine, gate, installation
+        self.engine, self.ticket_queue, self.installation = engine, ticket_queue, installation
         self.most_per_user, self.policy, self._repair = most_per_user, policy, repair
 
     def uses(self) -> list[GpuUse]:
-        """Every GPU and who holds it.
+        """Return every GPU with its holders.
 
         Raises:
             EngineUnavailable
@@ -108,7 +124,7 @@ class GpuQueue:
         return self.uses_and_waiting()[0]
 
     def uses_and_waiting(self) -> tuple[list[GpuUse], list[Waiting]]:
-        """Every GPU and who holds it, and those who wait, the first to be served first.
+        """Return every GPU with its holders, and the waiting sessions in the order of service.
 
         Raises:
             EngineUnavailable
@@ -116,155 +132,178 @@ class GpuQueue:
         gpus = inventory()
         if not gpus:
             return [], []
-        with self.gate.locked():
-            tickets = self.gate.tickets()
-        uses = look(self.engine, gpus, tickets, self.installation)
-        waiting = in_line(tickets, uses, self.most_per_user)
-        kept = {uuid: one.session for one in waiting for uuid in one.kept}
-        return [replace(use, kept_for=kept.get(use.gpu.uuid, "")) for use in uses], waiting
+        with self.ticket_queue.locked():
+            tickets = self.ticket_queue.tickets()
+        uses = list_uses(self.engine, gpus, tickets, self.installation)
+        waiting = waiting_list(tickets, uses, self.most_per_user)
+        kept_for = {uuid: session.session for session in waiting for uuid in session.kept}
+        return [replace(use, kept_for=kept_for.get(use.gpu.uuid, "")) for use in uses], waiting
 
     def check(self, request: Request) -> None:
-        """Refuse what can never be had.
+        """Check that a request can be served at some time.
 
         Raises:
-            NoCapacity: the machine does not have that, or no user may have so much.
+            NoCapacity: the machine does not have such devices, or the quota is below the request.
         """
         gpus = inventory()
         if choose(request, gpus, whole_machine(gpus)) is None:
             raise NoCapacity(
-                f"{request}: this machine has {_what_there_is(gpus)}",
-                "see what there is: mooring gpus",
+                f"{request}: this machine has {_describe(gpus)}", "list its GPUs: mooring gpus"
             )
         if self.most_per_user is not None and request.amount > self.most_per_user:
             raise NoCapacity(
                 f"{request}: one user may hold {self.most_per_user:g} at a time",
-                f"max_gpus_per_user in {self.policy} says so",
+                f"the limit is max_gpus_per_user in {self.policy}",
             )
 
-    def draw(self, ticket: Ticket) -> Drawn:
-        """Take a place in the queue."""
-        with self.gate.locked():
-            return self.gate.draw(ticket)
+    def enqueue(self, ticket: Ticket) -> HeldTicket:
+        """Put a ticket into the queue.
+
+        Raises:
+            EngineUnavailable: as ``TicketQueue.locked``.
+        """
+        with self.ticket_queue.locked():
+            return self.ticket_queue.enqueue(ticket)
 
     @contextlib.contextmanager
     def claim(
-        self,
-        ticket: Ticket,
-        *,
-        tell: Callable[[str], None],
-        max_wait_s: float | None = None,
+        self, ticket: Ticket, *, tell: Tell, max_wait_s: float | None = None
     ) -> Iterator[tuple[Claim, ...]]:
-        """Wait for a turn, then hold the devices while the block makes its container run.
+        """Wait for GPUs, and hold them while the block starts a container with them.
 
-        If the block is cut off, they stay held for a while: the engine may still be at work. Who
-        knows that it is not says so with ``Gate.forget``.
+        If the block is interrupted, or the engine cannot be reached, the devices stay held for
+        ``GRANTED_GRACE_S``, because the engine may still start the container;
+        ``TicketQueue.discard`` releases them at once.
 
         Args:
-            tell: called several times a second with what is waited for; "" once the turn has
-                come. What it raises ends the wait, and the ticket with it.
-            max_wait_s: give up after so many seconds.
+            ticket: the ticket to enqueue.
+            tell: called several times a second with what the ticket waits for, and with "" once it
+                is served. What it raises ends the wait and removes the ticket.
+            max_wait_s: timeout in seconds; None for no limit.
 
         Raises:
-            NoCapacity: it can never be had; not of one that was left to wait.
-            SessionTimeout: the wait was too long.
+            NoCapacity: the request can never be served; not raised for an enqueued ticket.
+            SessionTimeout: the ticket was not served within ``max_wait_s``.
             EngineUnavailable
         """
-        if not ticket.enqueued:  # that was checked before; a driver that is away comes back
+        if not ticket.enqueued:  # checked when enqueued; the driver may be unavailable for a while
             self.check(ticket.request)
-        deadline = None if max_wait_s is None else time.monotonic() + max_wait_s
-        drawn: Drawn | None = None
+        deadline = math.inf if max_wait_s is None else time.monotonic() + max_wait_s
+        place: HeldTicket | None = None
         try:
             gpus = inventory()
-            with self.gate.locked():
-                drawn = self.gate.draw(ticket)
-                verdict = self._decide(drawn, gpus)
-            while not verdict.claims:
-                tell(verdict.because)
-                self._doze(verdict, deadline, tell)
-                if deadline is not None and time.monotonic() >= deadline:
-                    less = "" if verdict.behind else ", ask for less"
-                    raise SessionTimeout(
-                        f"no turn within {round(max_wait_s or 0, 1):g} s: {verdict.because}",
-                        f"wait longer (--max-wait){less}, or see: mooring gpus",
-                    )
-                if self.gate.forsaken(self.installation):
-                    self._repair()
-                gpus = inventory()
-                with self.gate.locked():
-                    verdict = self._decide(drawn, gpus)
+            with self.ticket_queue.locked():
+                place = self.ticket_queue.enqueue(ticket)
+                decision = self._decide(place, gpus)
+            while not decision.claims:
+                decision = self._wait(place, decision, deadline, tell)
+                if not decision.claims and time.monotonic() >= deadline:
+                    raise _timeout(decision, max_wait_s or 0)
             tell("")
-            yield verdict.claims
+            yield decision.claims
         except BaseException as error:
-            away = isinstance(error, EngineUnavailable)
-            refused = isinstance(error, EngineError) and not away
-            if drawn is not None and (
-                (drawn.ticket.granted and not refused)
-                or (drawn.ticket.enqueued and away)  # its dispatcher comes back to it
-            ):
-                drawn.let_go()
+            if place is not None and _stays(place.ticket, error):
+                place.release()
             raise
         finally:
-            if drawn is not None and drawn.held:
-                drawn.leave()
+            if place is not None and place.is_held:
+                place.remove()
 
-    def _doze(self, verdict: Verdict, deadline: float | None, tell: Callable[[str], None]) -> None:
-        """Sleep until it is worth to look again: who is further back looks less often."""
-        place = verdict.place
-        until = time.monotonic() + min(LOOK_S * (place + 1), LONGEST_LOOK_S)
-        before = self.gate.changed()
-        while (now := time.monotonic()) < until and (deadline is None or now < deadline):
+    def _wait(self, place: HeldTicket, decision: Decision, deadline: float, tell: Tell) -> Decision:
+        """Pause, then decide again; after the deadline, return the same decision."""
+        tell(decision.reason)
+        self._pause(decision, deadline, tell)
+        if time.monotonic() >= deadline:
+            return decision
+        if self.ticket_queue.has_orphaned_grant(self.installation):
+            self._repair()
+        gpus = inventory()
+        with self.ticket_queue.locked():
+            return self._decide(place, gpus)
+
+    def _pause(self, decision: Decision, deadline: float, tell: Tell) -> None:
+        """Sleep until the next decision: longer for tickets further back in the queue."""
+        place = decision.place
+        until = time.monotonic() + min(POLL_S * (place + 1), LONGEST_POLL_S)
+        version = self.ticket_queue.version()
+        while (now := time.monotonic()) < min(until, deadline):
             time.sleep(TICK_S)
-            tell(verdict.because)
-            if place and self.gate.changed() != before:
-                until = min(until, now + LOOK_S * min(place, 3))
+            tell(decision.reason)
+            if place and self.ticket_queue.version() != version:
+                until = min(until, now + POLL_S * min(place, 3))
 
-    def _decide(self, drawn: Drawn, gpus: Sequence[Gpu]) -> Verdict:
-        """Give a ticket its devices if it is its turn; within ``Gate.locked``."""
-        drawn.look()
-        tickets = self.gate.tickets()
-        uses = look(self.engine, gpus, tickets, self.installation)
-        verdict = decide(drawn.ticket, tickets, uses, self.most_per_user)
-        if verdict.claims:
-            drawn.grant(verdict.claims)
-        return verdict
+    def _decide(self, place: HeldTicket, gpus: Sequence[Gpu]) -> Decision:
+        """Decide a ticket, and record a grant. Call it within ``TicketQueue.locked``."""
+        place.refresh()
+        tickets = self.ticket_queue.tickets()
+        uses = list_uses(self.engine, gpus, tickets, self.installation)
+        decision = decide(place.ticket, tickets, uses, self.most_per_user)
+        if decision.claims:
+            place.grant(decision.claims)
+        return decision
+
+
+def _stays(ticket: Ticket, error: BaseException) -> bool:
+    """Return whether a ticket stays in the queue after an error in its holder."""
+    away = isinstance(error, EngineUnavailable)
+    refused = isinstance(error, EngineError) and not away
+    if ticket.granted and not refused:
+        return True  # the engine may still start the container
+    return ticket.enqueued and away  # the dispatcher retries
+
+
+def _timeout(decision: Decision, max_wait_s: float) -> SessionTimeout:
+    less = "" if decision.behind else ", ask for less"
+    return SessionTimeout(
+        f"no turn within {round(max_wait_s, 1):g} s: {decision.reason}",
+        f"wait longer (--max-wait){less}, or see: mooring gpus",
+    )
 
 
 def decide(
     mine: Ticket, tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None
-) -> Verdict:
-    """What comes of a ticket, when all before it are served first.
+) -> Decision:
+    """Decide a ticket, after all tickets ahead of it.
 
-    One that cannot be served any more, for a GPU is lost, waits and holds nobody up.
+    A ticket that can no longer be served, because a GPU was lost, waits and reserves nothing.
 
     Args:
-        tickets: in their order; ``mine`` is one of them.
-        most_per_user: who holds more with this ticket is passed over until some of it is back.
+        mine: the ticket, one of ``tickets``.
+        tickets: all valid tickets, in the order of service.
+        uses: every GPU of the machine with its holders.
+        most_per_user: devices that one user may hold at a time; a ticket that would exceed that is
+            skipped until its user has released some.
     """
     ahead: list[_Turn] = []
     for turn in _turns(tickets, uses, most_per_user, mine.id):
         if turn.ticket.id != mine.id:
             ahead.append(turn)
-        elif turn.picked:
-            return Verdict(turn.picked)
+        elif turn.claims:
+            return Decision(turn.claims)
         else:
-            return _waits(mine, ahead, uses, most_per_user if turn.over else None)
+            return _waits(mine, ahead, uses, most_per_user if turn.over_quota else None)
     return _waits(mine, ahead, uses, None)
 
 
-def in_line(
+def waiting_list(
     tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None
 ) -> list[Waiting]:
-    """Those that wait, in their order, and what is kept for each; as ``decide``."""
+    """Return the waiting sessions in the order of service, with what is reserved for each.
+
+    Args:
+        tickets, uses, most_per_user: as in ``decide``.
+    """
     return [turn.waiting for turn in _turns(tickets, uses, most_per_user)]
 
 
 def _turns(
     tickets: Sequence[Ticket], uses: Sequence[GpuUse], most_per_user: float | None, mine: str = ""
 ) -> Iterator[_Turn]:
-    """Look at each ticket that waits, when all before it are served first.
+    """Decide each waiting ticket, in order.
 
     Args:
-        mine: the id of one that is looked at also if it was granted something before.
+        tickets, uses, most_per_user: as in ``decide``.
+        mine: the id of a ticket that is decided even if it has a grant.
     """
     gpus = [use.gpu for use in uses]
     free = free_shares(uses)
@@ -272,88 +311,100 @@ def _turns(
     held = {ticket.user: held_by(uses, ticket.user) for ticket in tickets}
     for ticket in tickets:
         if ticket.granted and ticket.id != mine:
-            continue  # held already
-        over = most_per_user is not None and (
+            continue  # included in the holders already
+        over_quota = most_per_user is not None and (
             held[ticket.user] + ticket.request.amount > most_per_user
         )
-        picked = None if over else choose(ticket.request, gpus, free)
+        claims = None if over_quota else choose(ticket.request, gpus, free)
         kept: list[str] = []
-        if picked:
+        if claims:
             held[ticket.user] += ticket.request.amount
-            for claim in picked:
+            for claim in claims:
                 free[claim.gpu] -= claim.thousandths
                 kept.append(claim.gpu)
-        elif not over and choose(ticket.request, gpus, everything):
+        elif not over_quota and choose(ticket.request, gpus, everything):
             kept = [gpu.uuid for gpu in gpus if ticket.request.suits(gpu) and free[gpu.uuid]]
             free.update(dict.fromkeys(kept, 0))
-        yield _Turn(ticket, picked, over, tuple(kept))
+        yield _Turn(ticket, claims, over_quota, tuple(kept))
 
 
 def whole_machine(gpus: Sequence[Gpu]) -> dict[str, int]:
-    """Thousandths of each device that can be claimed, when nobody holds any."""
+    """Return the claimable thousandths of each device, by UUID, on an idle machine."""
     return {gpu.uuid: WHOLE for gpu in gpus if not gpu.split}
 
 
 def _waits(
     mine: Ticket, ahead: Sequence[_Turn], uses: Sequence[GpuUse], quota: float | None
-) -> Verdict:
-    """That it waits: its place, and what for.
+) -> Decision:
+    """Return the decision for a ticket that has to wait.
 
     Args:
-        quota: of what its user may hold, if that is what keeps it.
+        mine: the ticket.
+        ahead: the waiting tickets ahead of it.
+        uses: every GPU of the machine with its holders.
+        quota: devices that its user may hold, if that is why it waits; else None.
     """
-    place, because = len(ahead), f"{ordinal(len(ahead) + 1)} in the queue for {mine.request}"
+    place = len(ahead)
+    reason = f"{ordinal(place + 1)} in the queue for {mine.request}"
     if quota is not None:
-        because += f"{_held(mine, uses)}; {mine.user} may hold {quota:g} at a time"
-        return Verdict((), place, because)
+        reason += f"{_held(mine, uses)}; {mine.user} may hold {quota:g} at a time"
+        return Decision((), place, reason)
     behind = choose(mine.request, [use.gpu for use in uses], free_shares(uses)) is not None
     if not behind:
-        return Verdict((), place, because + _held(mine, uses))
+        return Decision((), place, reason + _held(mine, uses))
     suitable = {use.gpu.uuid for use in uses if mine.request.suits(use.gpu)}
-    before = [
-        f"{one.session} ({one.wants if one.user == mine.user else f'{one.user}, {one.wants}'})"
-        for one in (turn.waiting for turn in ahead if suitable & {*turn.kept})
+    names = [
+        f"{other.session} ({'' if other.user == mine.user else f'{other.user}, '}{other.wants})"
+        for other in (turn.waiting for turn in ahead if suitable & {*turn.kept})
     ]
-    return Verdict((), place, f"{because}; behind {_some(before)}" if before else because, True)
+    if names:
+        reason += f"; behind {_first(names)}"
+    return Decision((), place, reason, True)
 
 
 def _held(ticket: Ticket, uses: Sequence[GpuUse]) -> str:
-    """Who holds what it wants, and when the first of them must end."""
-    names: dict[str, float | None] = {}
+    """Describe who holds the devices that suit a ticket, and when the first of them must end.
+
+    Returns:
+        A text to append to a reason; empty if no suitable device is held.
+    """
+    ends: dict[str, float | None] = {}
     for use in uses:
         if not ticket.request.suits(use.gpu):
             continue
         for holder in use.holders:
-            who = f" ({holder.user})" if holder.user else ""
-            names.setdefault(f"{holder.session or holder.what}{who}", holder.ends_at)
+            user = f" ({holder.user})" if holder.user else ""
+            ends.setdefault(f"{holder.session or holder.what}{user}", holder.ends_at)
         if use.state == "draining":
-            names.setdefault(f"processes that are ending on GPU {use.gpu.index}", None)
-    text = f"; held by {_some(list(names))}" if names else ""
-    ends = [at for at in names.values() if at is not None]
-    if ends:
-        text += f"; the first must end by {time.strftime('%H:%M', time.localtime(min(ends)))}"
+            ends.setdefault(f"processes that are ending on GPU {use.gpu.index}", None)
+    text = f"; held by {_first(list(ends))}" if ends else ""
+    known = [end for end in ends.values() if end is not None]
+    if known:
+        text += f"; the first must end by {time.strftime('%H:%M', time.localtime(min(known)))}"
     return text
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _first(names: Sequence[str]) -> str:
+    """Return the first few names as text, with the number of further ones."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    """Return an English ordinal: 1st, 2nd, 3rd, 4th, 11th, 21st."""
     tail = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
     return f"{number}{tail or 'th'}"
 
 
-def _what_there_is(gpus: Sequence[Gpu]) -> str:
+def _describe(gpus: Sequence[Gpu]) -> str:
+    """Describe the devices that can be claimed: ``8 x NVIDIA A100 (40 GiB), 1 x Tesla T4``."""
     if not gpus:
         return "no GPU that mooring can see"
     from mooring.spec.units import format_size
 
-    kinds: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for gpu in gpus:
         if not gpu.split:
-            memory = f", {format_size(gpu.memory_bytes)}" if gpu.memory_bytes else ""
-            kinds[f"{gpu.model}{memory}"] = kinds.get(f"{gpu.model}{memory}", 0) + 1
-    return "; ".join(f"{count} of {kind}" for kind, count in kinds.items())
+            memory = f" ({format_size(gpu.memory_bytes)})" if gpu.memory_bytes else ""
+            counts[f"{gpu.model}{memory}"] = counts.get(f"{gpu.model}{memory}", 0) + 1
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.items())

@@ -1,22 +1,20 @@
-"""Where all who share an engine agree on who is next: one lock, and a ticket for each who waits.
+"""The GPU queue shared by all users of one engine: a lock, and a ticket file per waiting session.
 
-The folder lies where every user of the engine can reach it and nobody else: it has the group of
-the engine's socket. A ticket is a file that its holder keeps locked. The operating system lets
-go of locks however a process ends, so a ticket counts exactly as long as somebody answers for it,
-and nothing has to be cleaned up before the next one's turn.
+The folder's group is that of the engine's socket, so that all users of the engine can write to it,
+and no one else. A ticket file is locked by its holder. The operating system releases a lock when
+its process exits, for whatever reason, so a ticket is valid while its holder lives, and nothing has
+to be cleaned up before the next ticket is served.
 
-What a session that runs has claimed is written on its container, not here. A ticket tells what
-was granted only until the container runs. One whose holder died in between counts for a minute
-longer: an engine that was asked to start a container starts it, whoever still waits for that.
+What a running session has claimed is recorded on its container, not here: a ticket records a grant
+only until the container runs. A grant whose holder died before that stays valid for another minute,
+because an engine starts a container that it was asked to start even if its client has exited.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import stat
 import tempfile
@@ -27,24 +25,24 @@ from pathlib import Path
 from typing import Any
 
 from mooring.engines.base import Engine
-from mooring.errors import EngineError, EngineUnavailable
+from mooring.engines.capabilities import SupportsBinds
+from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
 from mooring.gpus.claims import Claim, Request, from_label, to_label
-from mooring.host import paths
+from mooring.host import locks, paths
 
-log = logging.getLogger(__name__)
-
-LOCK_PATIENCE_S = 60.0
-#: An enqueued ticket counts so long although nobody holds it: its dispatcher is about to start.
-GRACE_S = 15.0
-#: A granted one that nobody holds counts so long: its container may be about to run.
-START_S = 60.0
-#: One whose holder has not looked for so long is passed over: it is suspended, and keeps its place.
-ASLEEP_S = 30.0
-#: So often a dispatcher tries to be the one: whoever asks whether there is one locks for a moment.
-TRIES, TRY_S = 20, 0.01
-SHARED_PLACES = ("/run/lock", "/var/lock", "/var/tmp")
-_MODE = 0o3770  # the group's; new files are too; nobody deletes another's
-_MAX_TICKET = 10_000
+LOCK_TIMEOUT_S = 60.0
+#: How long an enqueued ticket is valid without a holder, until its dispatcher starts.
+ENQUEUED_GRACE_S = 15.0
+#: How long a grant is valid without a holder, because its container may be about to run.
+GRANTED_GRACE_S = 60.0
+#: A waiting ticket not refreshed for this long is skipped: its holder is suspended.
+STALE_S = 30.0
+#: Parents of the folder, of which the first that is world-writable and sticky is used.
+SHARED_FOLDERS = ("/run/lock", "/var/lock", "/var/tmp")
+# has_dispatcher in another process locks the file briefly, so become_dispatcher retries
+_DISPATCHER_TRIES, _DISPATCHER_PAUSE_S = 20, 0.01
+_MODE = 0o3770  # setgid: new files get the group; sticky: users can delete only their own files
+_TICKET_BYTES_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,18 @@ class Ticket:
     """A place in the queue.
 
     Attributes:
-        id: the session's.
-        installation, user, session: whose; ``session`` is its name.
-        since: the order among equal priorities: nanoseconds, no two alike.
-        granted: what it may take; empty while it waits.
-        enqueued: its installation's dispatcher answers for it, not the process that drew it.
-        orphaned: when it was granted, of one that nobody answers for any more, seconds since the
-            epoch; else 0.
-        seen: when its holder last looked, by the machine's monotonic clock.
+        id: the session's id.
+        installation, user, session: the installation's id, the owner's and the session's name.
+        request: the requested GPUs.
+        priority: higher ones are served first.
+        since: the order among equal priorities, in unique nanoseconds since the epoch; 0 until the
+            ticket is enqueued.
+        granted: the claims that were granted; empty while it waits.
+        enqueued: whether its installation's dispatcher holds it instead of the process that
+            enqueued it.
+        orphaned: if its holder has died since, the time of the grant in seconds since the epoch;
+            else 0.
+        seen: when its holder last refreshed it, in seconds of the machine's monotonic clock.
     """
 
     id: str
@@ -76,52 +78,55 @@ class Ticket:
 
     @property
     def order(self) -> tuple[int, int]:
+        """The sort key of tickets, in the order in which they are served."""
         return (-self.priority, self.since)
 
 
-class Drawn:
-    """A ticket of this process's, with its lock."""
+class HeldTicket:
+    """A ticket locked by this process; created by ``TicketQueue.enqueue``."""
 
     def __init__(self, path: Path, ticket: Ticket, descriptor: int) -> None:
         self.path, self.ticket = path, ticket
         self._descriptor = descriptor
 
     @property
-    def held(self) -> bool:
-        """Whether it still has its lock."""
+    def is_held(self) -> bool:
+        """Whether the ticket is still locked by this process."""
         return self._descriptor >= 0
 
     def grant(self, claims: tuple[Claim, ...]) -> None:
-        """Write down what it may take; within ``Gate.locked``."""
+        """Record the granted claims. Call it within ``TicketQueue.locked``."""
         self._write(replace(self.ticket, granted=claims))
 
-    def look(self) -> None:
-        """Show that somebody waits with it; within ``Gate.locked``."""
+    def refresh(self) -> None:
+        """Record that the holder still waits. Call it within ``TicketQueue.locked``."""
         self._write(replace(self.ticket, seen=time.monotonic()))
 
-    def leave(self) -> None:
-        """Leave the queue. Idempotent."""
+    def remove(self) -> None:
+        """Remove the ticket from the queue. Idempotent."""
         with contextlib.suppress(OSError):
             self.path.unlink()
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
-        """Give up the lock and leave the ticket: its dispatcher is going to hold it, or what was
-        granted may be about to be used."""
+    def release(self) -> None:
+        """Unlock the ticket and leave it in the queue. Idempotent.
+
+        A dispatcher will hold it, or its container may be about to use its grant.
+        """
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _write(self, ticket: Ticket) -> None:
-        _fill(self._descriptor, ticket)
+        _write(self._descriptor, ticket)
         self.ticket = ticket
 
 
-class Gate:
+class TicketQueue:
     """The lock and the tickets of one engine.
 
     Args:
-        folder: made by ``open_gate``.
+        folder: the queue's folder, see ``open_ticket_queue``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,59 +134,53 @@ class Gate:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else decides meanwhile. Held for the time of a few small requests.
+        """Hold the queue's lock during the block, which should take a few small requests at most.
 
         Raises:
-            EngineUnavailable: somebody holds it for a minute; the folder is gone, cannot be
-                written to, or its disk is full.
+            EngineUnavailable: the lock was not acquired within ``LOCK_TIMEOUT_S`` seconds; the
+                folder does not exist or cannot be written to; its disk is full.
         """
-        descriptor = -1
         try:
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            deadline = time.monotonic() + LOCK_PATIENCE_S
-            pause_s = 0.001
-            while not _try_lock(descriptor):
-                if time.monotonic() > deadline:
+            with contextlib.ExitStack() as stack:
+                lock = locks.locked(self.folder, create=False, timeout_s=LOCK_TIMEOUT_S)
+                try:
+                    stack.enter_context(lock)
+                except SessionTimeout as error:
                     raise EngineUnavailable(
-                        f"{self.folder} has been locked for {LOCK_PATIENCE_S:g} s",
-                        f"see who holds it: fuser -v {self.folder}",
-                    )
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, 0.05)
-            yield
+                        f"{self.folder} has been locked for {LOCK_TIMEOUT_S:g} s",
+                        f"see which process holds it: fuser -v {self.folder}",
+                    ) from error
+                yield
         except OSError as error:
             raise EngineUnavailable(
-                f"the queue for GPUs at {self.folder} cannot be used: {error.strerror or error}",
-                "try again; without that folder it is made anew",
+                f"cannot use the GPU queue at {self.folder}: {error.strerror or error}",
+                "try again; the folder is created anew if it does not exist",
             ) from error
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
 
     def tickets(self) -> list[Ticket]:
-        """Those that somebody answers for, and who is awake, the first to be served first."""
-        found, dispatchers = [], {}
-        for path in self.folder.glob("t-*"):
+        """Return the valid tickets whose holders are not suspended, in the order of service."""
+        valid, dispatchers = [], {}
+        for path in self._paths():
             ticket = _read(path)
             if ticket is None:
                 continue
-            live = _is_held(path)
-            if live and not ticket.granted and time.monotonic() - ticket.seen > ASLEEP_S:
+            live = _is_locked(path)
+            if live and not ticket.granted and time.monotonic() - ticket.seen > STALE_S:
                 continue
             if not live and ticket.enqueued:
                 if ticket.installation not in dispatchers:
-                    dispatchers[ticket.installation] = self.dispatched(ticket.installation)
-                live = dispatchers[ticket.installation] or _age_s(path) < GRACE_S
+                    dispatchers[ticket.installation] = self.has_dispatcher(ticket.installation)
+                live = dispatchers[ticket.installation] or _age_s(path) < ENQUEUED_GRACE_S
             if live:
-                found.append(ticket)
-            elif ticket.granted and _age_s(path) < START_S:
-                found.append(replace(ticket, orphaned=time.time() - _age_s(path)))
-        return sorted(found, key=lambda ticket: ticket.order)
+                valid.append(ticket)
+            elif ticket.granted and _age_s(path) < GRANTED_GRACE_S:
+                valid.append(replace(ticket, orphaned=time.time() - _age_s(path)))
+        return sorted(valid, key=lambda ticket: ticket.order)
 
-    def forsaken(self, installation: str) -> bool:
-        """Whether somebody of that installation died between being granted GPUs and using them."""
-        for path in self._files():
-            if _is_held(path) or _age_s(path) >= START_S:
+    def has_orphaned_grant(self, installation: str) -> bool:
+        """Return whether a process of an installation died between a grant and its use."""
+        for path in self._paths():
+            if _is_locked(path) or _age_s(path) >= GRANTED_GRACE_S:
                 continue
             ticket = _read(path)
             own = ticket is not None and ticket.installation == installation
@@ -189,141 +188,173 @@ class Gate:
                 return True
         return False
 
-    def changed(self) -> int:
-        """Another number whenever a ticket was drawn or has left."""
+    def version(self) -> int:
+        """Return a number that changes whenever a ticket is enqueued or removed."""
         try:
             return self.folder.stat().st_mtime_ns
         except OSError:
             return 0
 
-    def draw(self, ticket: Ticket) -> Drawn:
-        """Take a place; within ``locked``. A ticket without ``since`` becomes the last one.
+    def enqueue(self, ticket: Ticket) -> HeldTicket:
+        """Put a ticket into the queue, locked by this process. Call it within ``locked``.
 
-        One that this session has drawn before, and nobody holds any more, is replaced.
+        It replaces an earlier ticket of the same session.
+
+        Args:
+            ticket: the ticket; if ``since`` is 0 it becomes the last of its priority.
         """
         self.sweep(ticket.installation)
         if not ticket.since:
-            newest = max((one.since for one in map(_read, self._files()) if one), default=0)
+            newest = max((other.since for other in map(_read, self._paths()) if other), default=0)
             ticket = replace(ticket, since=max(time.time_ns(), newest + 1))
         ticket = replace(ticket, seen=time.monotonic())
-        path = self.folder / f"t-{ticket.id}"
+        path = self._path(ticket.id)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        os.fchmod(descriptor, 0o640)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _fill(descriptor, ticket)
-        return Drawn(path, ticket, descriptor)
+        os.fchmod(descriptor, 0o640)  # despite the umask: other users must be able to read it
+        locks.lock(descriptor)
+        _write(descriptor, ticket)
+        return HeldTicket(path, ticket, descriptor)
 
-    def knows(self, session_id: str) -> bool:
-        """Whether a session has a ticket, whoever answers for it."""
-        return _read(self.folder / f"t-{session_id}") is not None
+    def has_ticket(self, session_id: str) -> bool:
+        """Return whether a session has a ticket, valid or not."""
+        return _read(self._path(session_id)) is not None
 
-    def forget(self, session_id: str) -> None:
-        """Take a session's ticket away, whoever drew it."""
+    def discard(self, session_id: str) -> None:
+        """Remove a session's ticket, whichever process enqueued it. Idempotent."""
         with contextlib.suppress(OSError):
-            (self.folder / f"t-{session_id}").unlink()
+            self._path(session_id).unlink()
 
     def sweep(self, installation: str) -> None:
-        """Delete this user's tickets that nobody answers for; within ``locked``."""
-        live = {ticket.id for ticket in self.tickets()}
-        for path in self._files():
+        """Delete this user's invalid tickets of an installation. Call it within ``locked``.
+
+        Files of this user that are not valid tickets are deleted too.
+        """
+        valid = {ticket.id for ticket in self.tickets()}
+        for path in self._paths():
             with contextlib.suppress(OSError):
-                mine = path.lstat().st_uid == os.getuid()
-                if mine and path.name[2:] not in live and not _is_held(path):
+                own = path.lstat().st_uid == os.getuid()
+                if own and path.name[2:] not in valid and not _is_locked(path):
                     ticket = _read(path)
                     if ticket is None or ticket.installation == installation:
                         path.unlink()
 
-    # who starts what was left to wait
+    # the dispatcher, which launches enqueued sessions
 
-    def dispatched(self, installation: str) -> bool:
-        """Whether a dispatcher of that installation lives."""
-        return _is_held(self.folder / f"d-{installation}")
+    def has_dispatcher(self, installation: str) -> bool:
+        """Return whether an installation's dispatcher is running."""
+        return _is_locked(self._dispatcher_path(installation))
 
     def become_dispatcher(self, installation: str) -> int | None:
-        """The descriptor that makes this process the dispatcher; None if there is one."""
-        path = self.folder / f"d-{installation}"
+        """Make this process an installation's dispatcher.
+
+        Returns:
+            A file descriptor for ``retire_dispatcher``; None if a dispatcher is running already.
+        """
+        path = self._dispatcher_path(installation)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        for _ in range(TRIES):
+        for _ in range(_DISPATCHER_TRIES):
             descriptor = os.open(path, flags, 0o640)
-            if _try_lock(descriptor) and os.fstat(descriptor).st_nlink:  # or its last has retired
-                os.fchmod(descriptor, 0o640)  # whatever the umask is: others must see that it lives
+            # a link count of 0: the file of a dispatcher that has just retired
+            if locks.lock(descriptor, wait=False) and os.fstat(descriptor).st_nlink:
+                os.fchmod(descriptor, 0o640)  # despite the umask: others must see the lock
                 return descriptor
             os.close(descriptor)
-            time.sleep(TRY_S)
+            time.sleep(_DISPATCHER_PAUSE_S)
         return None
 
-    def retire(self, installation: str, descriptor: int) -> None:
-        """Be the dispatcher no longer; within ``locked``."""
+    def retire_dispatcher(self, installation: str, descriptor: int) -> None:
+        """Stop being the dispatcher. Call it within ``locked``.
+
+        Args:
+            installation: the installation's id.
+            descriptor: as ``become_dispatcher`` returned it; it is closed.
+        """
         with contextlib.suppress(OSError):
-            (self.folder / f"d-{installation}").unlink()
+            self._dispatcher_path(installation).unlink()
         os.close(descriptor)
 
-    def _files(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return list(self.folder.glob("t-*"))
 
+    def _path(self, session_id: str) -> Path:
+        return self.folder / f"t-{session_id}"
 
-def gate_of(engine: Engine) -> Gate:
-    """``open_gate`` of an engine's address, if it has one."""
-    return open_gate(getattr(engine, "address", ""))
+    def _dispatcher_path(self, installation: str) -> Path:
+        return self.folder / f"d-{installation}"
 
 
-def open_gate(address: str) -> Gate:
-    """The gate of an engine.
+def ticket_queue_of(engine: Engine) -> TicketQueue:
+    """Return the ticket queue of an engine; see ``open_ticket_queue``."""
+    return open_ticket_queue(engine.address if isinstance(engine, SupportsBinds) else "")
+
+
+def open_ticket_queue(address: str) -> TicketQueue:
+    """Return the ticket queue of an engine, and create its folder if it does not exist.
 
     Args:
-        address: of its socket, ``unix:///path``; what has none is this installation's alone.
+        address: the address of the engine's socket, ``unix:///path``. Without a socket that a
+            group can use, the queue is private to this installation.
 
     Raises:
-        EngineError: the folder is there and is not what it should be: somebody stands in the way;
-            or it cannot be made.
+        EngineError: the folder cannot be created, or its path is taken by another user's file.
     """
-    try:
-        return _open_gate(address)
-    except OSError as error:
-        raise EngineError(
-            f"the queue for GPUs cannot be made: {error}",
-            "you must be in the group of the engine's socket, and the disk must not be full",
-        ) from error
-
-
-def _open_gate(address: str) -> Gate:
     socket = address.removeprefix("unix://")
     try:
-        found = os.stat(socket)
-    except OSError:
-        found = None
-    if found is None or not found.st_mode & stat.S_IWGRP or found.st_uid == os.getuid() != 0:
-        own = paths.state_dir() / "queue"
-        own.mkdir(mode=0o700, exist_ok=True)
-        return Gate(own)
-    name = hashlib.sha256(os.path.realpath(socket).encode()).hexdigest()[:12]
-    place = next((path for path in SHARED_PLACES if _is_common(path)), "/tmp")
-    folder = Path(place) / f"mooring-{name}"
-    if not folder.exists():
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=place))
-        try:
-            os.chown(draft, -1, found.st_gid)
-            draft.chmod(_MODE)
-            (draft / "made").touch()  # a folder takes an empty one's place, and locks go with that
-            with contextlib.suppress(OSError):  # somebody else was quicker
-                draft.rename(folder)
-        finally:
-            with contextlib.suppress(OSError):
-                (draft / "made").unlink(missing_ok=True)
-                draft.rmdir()
-    made = folder.lstat()
-    if not stat.S_ISDIR(made.st_mode) or made.st_gid != found.st_gid or made.st_mode & 0o007:
+        group = _shared_group(socket)
+        if group is None:
+            folder = paths.state_dir() / "queue"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return TicketQueue(folder)
+        name = hashlib.sha256(os.path.realpath(socket).encode()).hexdigest()[:12]
+        parent = next((path for path in SHARED_FOLDERS if _is_shared(path)), "/tmp")
+        folder = Path(parent) / f"mooring-{name}"
+        if not folder.exists():
+            _create_shared(folder, group)
+        status = folder.lstat()
+    except OSError as error:
         raise EngineError(
-            f"{folder} is not the queue of the engine at {socket}",
-            "somebody else has made it: have it removed",
+            f"cannot create the GPU queue: {error}",
+            "you must be in the group of the engine's socket, and the disk must not be full",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_gid != group or status.st_mode & 0o007:
+        raise EngineError(
+            f"{folder} is not the GPU queue of the engine at {socket}",
+            "another user created it: have it removed",
         )
-    return Gate(folder)
+    return TicketQueue(folder)
 
 
-def _is_common(path: str) -> bool:
-    """A folder in which everybody may make files, and nobody delete another's."""
+def _shared_group(socket: str) -> int | None:
+    """Return the group that may use an engine's socket; None if it is private, or missing."""
+    try:
+        status = os.stat(socket)
+    except OSError:
+        return None
+    if not status.st_mode & stat.S_IWGRP or status.st_uid == os.getuid() != 0:
+        return None
+    return status.st_gid
+
+
+def _create_shared(folder: Path, group: int) -> None:
+    """Create the folder with its group and mode atomically, unless another process was faster."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        os.chown(draft, -1, group)
+        draft.chmod(_MODE)
+        # rename(2) replaces an empty folder, and a lock on it would be lost: so make it non-empty
+        (draft / "made").touch()
+        with contextlib.suppress(OSError):  # another process was faster
+            draft.rename(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            (draft / "made").unlink(missing_ok=True)
+            draft.rmdir()
+
+
+def _is_shared(path: str) -> bool:
+    """Return whether a folder is world-writable and sticky."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -331,76 +362,67 @@ def _is_common(path: str) -> bool:
     return stat.S_ISDIR(mode) and mode & 0o1777 == 0o1777
 
 
-def _try_lock(descriptor: int) -> bool:
+def _is_locked(path: Path) -> bool:
+    """Return whether a live process holds a queue file, which another user may have created."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = _opened(path)
+        descriptor = _open(path)
     except OSError:
         return False
     try:
-        # shared: two that ask at once must not take each other for the holder
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return locks.is_locked(descriptor)
     finally:
         os.close(descriptor)
-    return False
 
 
-def _opened(path: Path) -> int:
-    """A file to read.
+def _open(path: Path) -> int:
+    """Open a regular file for reading, and return its file descriptor.
 
     Raises:
-        OSError: it is not there, or something else than a file.
+        OSError: it does not exist, or is not a regular file.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a regular file")
     return descriptor
 
 
 def _age_s(path: Path) -> float:
+    """Return the seconds since a ticket was written; ``ENQUEUED_GRACE_S`` if it is missing."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
-        return GRACE_S
+        return ENQUEUED_GRACE_S
 
 
-def _fill(descriptor: int, ticket: Ticket) -> None:
-    said: dict[str, Any] = vars(ticket) | {
+def _write(descriptor: int, ticket: Ticket) -> None:
+    fields: dict[str, Any] = vars(ticket) | {
         "request": ticket.request.to_dict(),
         "granted": to_label(ticket.granted),
     }
-    text = json.dumps(said).encode()
+    text = json.dumps(fields).encode()
+    # in place: the lock belongs to this file and would not apply to a replacement
     os.pwrite(descriptor, text, 0)
     os.ftruncate(descriptor, len(text))
 
 
 def _read(path: Path) -> Ticket | None:
-    """A ticket as it stands; None for what is none (any more)."""
+    """Return the ticket in a file; None if the file does not exist or is not a valid ticket."""
     try:
-        with open(_opened(path), "rb") as file:
-            said = json.loads(file.read(_MAX_TICKET))
+        with open(_open(path), "rb") as file:
+            fields = json.loads(file.read(_TICKET_BYTES_MAX))
         return Ticket(
-            id=str(said["id"]),
-            installation=str(said["installation"]),
-            user=str(said["user"]),
-            session=str(said["session"]),
-            request=Request.from_dict(said["request"]),
-            priority=int(said["priority"]),
-            since=int(said["since"]),
-            granted=from_label(str(said["granted"])),
-            enqueued=bool(said["enqueued"]),
-            seen=float(said["seen"]),
+            id=str(fields["id"]),
+            installation=str(fields["installation"]),
+            user=str(fields["user"]),
+            session=str(fields["session"]),
+            request=Request.from_dict(fields["request"]),
+            priority=int(fields["priority"]),
+            since=int(fields["since"]),
+            granted=from_label(str(fields["granted"])),
+            enqueued=bool(fields["enqueued"]),
+            seen=float(fields["seen"]),
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

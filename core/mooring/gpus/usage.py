@@ -1,20 +1,17 @@
-"""Who holds which GPU now: found from containers, tickets and processes, each time anew."""
+"""The current holders of GPUs, computed on each call from containers, tickets and processes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import Container, Engine
-from mooring.gpus.claims import WHOLE, Claim, from_label
-from mooring.gpus.inventory import Gpu
-from mooring.gpus.tickets import Ticket
-from mooring.labels import (
+from mooring.engines.capabilities import SupportsGpus
+from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -23,6 +20,11 @@ from mooring.labels import (
     LABEL_SPEC,
     container_name,
 )
+from mooring.gpus.claims import WHOLE, Claim, from_label
+from mooring.gpus.inventory import Gpu
+from mooring.gpus.tickets import Ticket
+from mooring.host.processes import living_name, owner_name
+from mooring.host.text import one_line
 
 if TYPE_CHECKING:
     from mooring.engines.base import DeviceRequest
@@ -31,24 +33,30 @@ FREE, HELD, SHARED, DRAINING, OUTSIDE, SPLIT = (
     "free", "held", "shared", "draining", "outside", "split",
 )  # fmt: skip
 
-#: It computes for others, which NVML lists beside it. (The kernel keeps 15 letters of a name.)
+#: Computes for its client processes, which NVML lists too. (The kernel keeps 15 bytes of a name.)
 MPS_SERVER = "nvidia-cuda-mps-server"[:15]
 
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
-_MOST_S = 1e10  # whoever may use the engine may write anything on a container
+_MOST_S = 1e10  # bounds a label's value: any user of the engine can write any label
+_CGROUP_BYTES_MAX = 20_000
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a GPU, or a share of it.
+    """A session, container or process that holds a GPU, or a share of it.
 
     Attributes:
-        user: empty where nobody knows.
-        session, session_id: empty for a holder outside of mooring.
-        what: of one outside, what it is: ``process 4711 (python)``, ``container web``.
-        since: seconds since the epoch, 0 for unknown.
-        ends_at: when its maximum duration ends it at the latest, seconds since the epoch.
-        mine: of this installation.
+        user: the owner's name; empty if unknown.
+        session, session_id: empty for a holder that is not a session.
+        container: the container's id; empty for a process, and for a session whose container
+            does not run yet.
+        what: description of a holder that is not a session: ``process 4711 (python)``,
+            ``container web``; empty for a session.
+        since: seconds since the epoch; 0 if unknown.
+        share: share of the device; 1 for all of it.
+        ends_at: when the session's maximum duration ends it, in seconds since the epoch; None if
+            it has none.
+        mine: whether it belongs to this installation.
     """
 
     user: str
@@ -64,14 +72,14 @@ class Holder:
 
 @dataclass(frozen=True)
 class GpuUse:
-    """A GPU and who holds it.
+    """A GPU and its holders.
 
     Attributes:
-        state: ``free``; ``held`` by one session or by several to the full; ``shared``, with
-            something left; ``draining``: nobody's, and its last processes have not gone;
-            ``outside``: taken by what is not mooring's; ``split``: its instances are to be had.
-        free_share: what can be claimed of it, 0 to 1.
-        kept_for: the session in the queue for which what is free of it is kept; empty for none.
+        state: ``free``; ``held``: nothing is left to claim; ``shared``: a share is left;
+            ``draining``: no holder, but processes that are still exiting; ``outside``: held by
+            something that is not a session; ``split``: only its instances can be claimed.
+        free_share: share that can be claimed, 0 to 1.
+        kept_for: the waiting session for which ``free_share`` is reserved; empty for none.
     """
 
     gpu: Gpu
@@ -81,7 +89,12 @@ class GpuUse:
     kept_for: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: what ``mooring gpus --json`` and REST tell of a GPU."""
+        """Return the JSON object that ``mooring gpus --json`` and the REST API show.
+
+        Returns:
+            The attributes of ``Gpu``, ``state``, ``free_share``, ``kept_for``, and in ``holders``
+            a list of the attributes of ``Holder``.
+        """
         return dataclasses.asdict(self.gpu) | {
             "state": self.state,
             "free_share": self.free_share,
@@ -90,76 +103,70 @@ class GpuUse:
         }
 
 
-def look(
+def list_uses(
     engine: Engine, gpus: Iterable[Gpu], tickets: Iterable[Ticket], installation: str
 ) -> list[GpuUse]:
-    """Every GPU with its holders.
+    """Return every GPU with its holders.
 
     Args:
-        tickets: read *before* this is called. A ticket leaves when its container runs: read the
-            other way round, a claim could be missed on its way from the one to the other.
+        engine: the engine whose containers may hold GPUs.
+        gpus: all GPUs of the machine.
+        tickets: the tickets, read *before* this is called. A ticket is removed when its container
+            runs: if it were read afterwards, a claim could be missed in between.
+        installation: this installation's id.
 
     Raises:
-        EngineUnavailable: nothing is known then.
+        EngineUnavailable: the holders cannot be determined.
     """
     gpus = list(gpus)
     holders: dict[str, list[Holder]] = {gpu.uuid: [] for gpu in gpus}
     running = engine.list({}, alive=True)
     for row in running:
-        for claim, holder in _of_container(engine, row, gpus, installation):
+        for claim, holder in _holders_in(engine, row, gpus, installation):
             holders.setdefault(claim.gpu, []).append(holder)
-    known = {one.session_id for several in holders.values() for one in several}
+    sessions = {holder.session_id for rows in holders.values() for holder in rows}
     for ticket in tickets:
-        if ticket.id in known or (ticket.orphaned and not _about_to_run(engine, ticket)):
+        if ticket.id in sessions or (ticket.orphaned and not _may_run(engine, ticket)):
             continue
         for claim in ticket.granted:
-            holders.setdefault(claim.gpu, []).append(
-                Holder(
-                    user=ticket.user,
-                    session=ticket.session,
-                    session_id=ticket.id,
-                    container="",
-                    what="",
-                    since=ticket.since / 1e9,
-                    share=claim.share,
-                    ends_at=None,
-                    mine=ticket.installation == installation,
-                )
-            )
-    alive = {row.id for row in running}
-    uses = [_use(gpu, holders[gpu.uuid], alive) for gpu in gpus]
+            holder = _holder_of(ticket, claim, installation)
+            holders.setdefault(claim.gpu, []).append(holder)
+    live = {row.id for row in running}
+    uses = [_use(gpu, holders[gpu.uuid], live) for gpu in gpus]
     if holders.keys() - {gpu.uuid for gpu in gpus}:
-        # Where the driver does not answer (it was replaced under running sessions) devices have
-        # numbers for names, and nobody can say which of them those sessions hold
+        # While the driver does not answer (it was replaced under running sessions), devices have
+        # numbers instead of UUIDs, so which of them those sessions hold is unknown
         uses = [
-            use if _known(use.gpu) else replace(use, state=OUTSIDE, free_share=0.0) for use in uses
+            use if _has_driver(use.gpu) else replace(use, state=OUTSIDE, free_share=0.0)
+            for use in uses
         ]
     return uses
 
 
 def free_shares(uses: Iterable[GpuUse]) -> dict[str, int]:
-    """Thousandths that are left of each device, by UUID."""
+    """Return the thousandths of each device that can be claimed, by UUID."""
     return {use.gpu.uuid: round(use.free_share * WHOLE) for use in uses}
 
 
 def held_by(uses: Iterable[GpuUse], user: str) -> float:
-    """How much a user holds in all, in devices."""
-    return sum(one.share for use in uses for one in use.holders if one.session and one.user == user)
+    """Return how much a user's sessions hold in total, in devices."""
+    holders = (holder for use in uses for holder in use.holders)
+    return sum(holder.share for holder in holders if holder.session and holder.user == user)
 
 
-def _of_container(
+def _holders_in(
     engine: Engine, row: Container, gpus: list[Gpu], installation: str
 ) -> list[tuple[Claim, Holder]]:
-    """What a container has: one of mooring's by its label, another by what it asked the engine."""
+    """Return what a container holds: by its label for a session's, else by its device requests."""
     labels = row.labels
     name = container_name(labels.get(LABEL_NAME, ""), labels.get(LABEL_ID, ""))
-    # an image that was made of a session's container has its labels, and is none
+    # an image committed from a session's container passes the session's labels on to others
     own = LABEL_INSTALLATION in labels and row.name.startswith(name)
     if own:
         claims = from_label(labels.get(LABEL_GPUS, ""))
     else:
-        asked = engine.device_requests(row.id)
-        claims = tuple(Claim(uuid) for uuid in _resolved(asked, gpus))
+        requests = engine.device_requests(row.id) if isinstance(engine, SupportsGpus) else ()
+        claims = tuple(Claim(uuid) for uuid in requested_uuids(requests, gpus))
     holder = Holder(
         user=labels.get(LABEL_OWNER, "") if own else "",
         session=labels.get(LABEL_NAME, row.name) if own else "",
@@ -171,14 +178,30 @@ def _of_container(
         ends_at=_latest_end(row) if own else None,
         mine=labels.get(LABEL_INSTALLATION) == installation,
     )
-    return [(claim, _with_share(holder, claim.share)) for claim in claims]
+    return [(claim, replace(holder, share=claim.share)) for claim in claims]
 
 
-def _about_to_run(engine: Engine, ticket: Ticket) -> bool:
-    """Whether a container has what was granted, or may be given it yet, though its maker is dead.
+def _holder_of(ticket: Ticket, claim: Claim, installation: str) -> Holder:
+    """Return the holder for a session that was granted a GPU, and has no running container yet."""
+    return Holder(
+        user=ticket.user,
+        session=ticket.session,
+        session_id=ticket.id,
+        container="",
+        what="",
+        since=ticket.since / 1e9,
+        share=claim.share,
+        ends_at=None,
+        mine=ticket.installation == installation,
+    )
 
-    Not if there is none, for the engine starts only what was made before, nor if it has ended
-    since. One that began to run after the listing of those that do counts too.
+
+def _may_run(engine: Engine, ticket: Ticket) -> bool:
+    """Return whether a container has, or may still get, the grant of a ticket whose holder died.
+
+    If there is no container, it cannot, because an engine starts only existing containers; nor if
+    the container has exited since the grant. A container that started after the running ones were
+    listed is included.
     """
     for row in engine.list({LABEL_ID: ticket.id}):
         detail = engine.inspect(row.id)
@@ -189,27 +212,31 @@ def _about_to_run(engine: Engine, ticket: Ticket) -> bool:
     return False
 
 
-def _with_share(holder: Holder, share: float) -> Holder:
-    return replace(holder, share=share)
-
-
 def _latest_end(row: Container) -> float | None:
     try:
-        longest = float(json.loads(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
+        longest_s = float(json.loads(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    return row.created_at + longest if 0 < longest <= _MOST_S else None
+    return row.created_at + longest_s if 0 < longest_s <= _MOST_S else None
 
 
-def _resolved(asked: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
-    """Which devices a request of the engine's means: all, so many, numbers, UUIDs or CDI names."""
-    found: dict[str, None] = {}
+def requested_uuids(requests: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
+    """Return the devices that a container got for its device requests.
+
+    Args:
+        requests: by count (-1 for all), or by number, UUID or CDI name.
+        gpus: all GPUs of the machine.
+
+    Returns:
+        UUIDs, including those of the instances of each GPU.
+    """
+    uuids: dict[str, None] = {}
     whole = [gpu for gpu in gpus if not gpu.parent]
-    for request in asked:
+    for request in requests:
         if request.count:
             some = whole if request.count < 0 else whole[: request.count]
             for gpu in some:
-                found.update(dict.fromkeys(_with_instances(gpu, gpus)))
+                uuids.update(dict.fromkeys(_with_instances(gpu, gpus)))
         for name in request.ids:
             name = name.rpartition("=")[2]  # nvidia.com/gpu=0
             for gpu in gpus:
@@ -218,28 +245,35 @@ def _resolved(asked: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[str]:
                     or name in (gpu.uuid, str(gpu.index))
                     or (len(name) > 8 and gpu.uuid.startswith(name))
                 ):
-                    found.update(dict.fromkeys(_with_instances(gpu, gpus)))
-    return list(found)
+                    uuids.update(dict.fromkeys(_with_instances(gpu, gpus)))
+    return list(uuids)
 
 
 def _with_instances(gpu: Gpu, gpus: list[Gpu]) -> list[str]:
     return [gpu.uuid, *(part.uuid for part in gpus if part.parent == gpu.uuid)]
 
 
-def _use(gpu: Gpu, holders: list[Holder], alive: set[str]) -> GpuUse:
-    inside = {holder.container for holder in holders if holder.container}
+def _use(gpu: Gpu, holders: list[Holder], live: set[str]) -> GpuUse:
+    """Return a GPU with its known holders and the processes on it that belong to none of them.
+
+    Args:
+        gpu: the GPU.
+        holders: the known holders.
+        live: the ids of the running containers.
+    """
+    containers = {holder.container for holder in holders if holder.container}
     state, strangers = "", []
     for process in gpu.processes:
         container = container_of(process.pid)
-        if container in inside:
+        if container in containers:
             continue
-        comm = _comm(process.pid)
-        if comm == MPS_SERVER:
+        name = living_name(process.pid)
+        if name == MPS_SERVER:
             continue
-        if not comm or (container and container not in alive):
+        if not name or (container and container not in live):
             state = DRAINING
         else:
-            strangers.append(_stranger(process.pid, comm, container))
+            strangers.append(_stranger(process.pid, name, container))
     left = max(0, WHOLE - sum(Claim("", holder.share).thousandths for holder in holders))
     if strangers or state or gpu.split:
         left = 0
@@ -252,14 +286,15 @@ def _use(gpu: Gpu, holders: list[Holder], alive: set[str]) -> GpuUse:
     return GpuUse(gpu, state or FREE, left / WHOLE, (*holders, *strangers))
 
 
-def _stranger(pid: int, comm: str, container: str) -> Holder:
+def _stranger(pid: int, name: str, container: str) -> Holder:
+    """Return the holder for a process that uses a GPU without a session."""
     where = f" in container {container[:12]}" if container else ""
     return Holder(
-        user=_user_of(pid),
+        user=owner_name(pid),
         session="",
         session_id="",
         container=container,
-        what=f"process {pid} ({comm}){where}",
+        what=f"process {pid} ({one_line(name)}){where}",
         since=0.0,
         share=1.0,
         ends_at=None,
@@ -268,48 +303,28 @@ def _stranger(pid: int, comm: str, container: str) -> Holder:
 
 
 def container_of(pid: int) -> str:
-    """The id of the container that a process of this machine runs in; empty for none."""
+    """Return the id of the container that a process of this machine runs in; empty for none."""
     try:
         with open(f"/proc/{pid}/cgroup") as file:
-            found = _CONTAINER.findall(file.read(20_000))
+            ids = _CONTAINER.findall(file.read(_CGROUP_BYTES_MAX))
     except OSError:
         return ""
-    return str(found[-1]) if found else ""
-
-
-def _comm(pid: int) -> str:
-    """The name of a living process; empty for one that is gone, or that waits to be reaped."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            head, _, rest = file.read().rpartition(b")")
-    except OSError:
-        return ""
-    if rest.split()[:1] in ([b"Z"], [b"X"]):
-        return ""
-    name = head.partition(b"(")[2].decode(errors="replace")
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
-def _user_of(pid: int) -> str:
-    import pwd
-
-    try:
-        uid = os.stat(f"/proc/{pid}").st_uid
-        return pwd.getpwuid(uid).pw_name
-    except OSError:
-        return ""
-    except KeyError:
-        return f"uid {uid}"
+    return str(ids[-1]) if ids else ""
 
 
 def lost(claims: Iterable[Claim], gpus: Collection[Gpu]) -> bool:
-    """Whether a claimed device is not on this machine any more; False where nobody can tell."""
-    if not gpus or not all(map(_known, gpus)):
+    """Return whether a claimed device no longer exists on this machine; False if unknown.
+
+    Args:
+        claims: the claims.
+        gpus: all GPUs of the machine.
+    """
+    if not gpus or not all(map(_has_driver, gpus)):
         return False
-    here = {gpu.uuid for gpu in gpus}
-    return any(claim.gpu not in here for claim in claims)
+    present = {gpu.uuid for gpu in gpus}
+    return any(claim.gpu not in present for claim in claims)
 
 
-def _known(gpu: Gpu) -> bool:
-    """Whether its driver answers; of one that does not, the number may be all there is."""
+def _has_driver(gpu: Gpu) -> bool:
+    """Return whether a GPU's driver answers; if not, only the GPU's number may be known."""
     return bool(gpu.driver)

@@ -1,1 +1,1 @@
-"""What runs inside a session, and the way to it."""
+"""The programs that run inside a session, and the access to its run folder."""

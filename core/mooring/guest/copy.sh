@@ -1,21 +1,24 @@
-# The session's side of `mooring cp`, in POSIX sh with as little beside it as can be.
+# The session's side of `mooring cp`, in POSIX sh with tar and few other programs.
 #
-#   look PATH             KIND WHERE PARENT TAR: what PATH is, what it leads to, whether its
-#                         folder is there, whether there is a tar
-#   pack FOLDER NAME      a tar stream of NAME in FOLDER; of what is in FOLDER for "."
-#   follow FOLDER NAME    the same of what the link NAME leads to
-#   unpack FOLDER DRAFT NAME   a tar stream with x, then done, which proves that it came whole:
-#                         x becomes NAME in FOLDER; NAME "." merges it into FOLDER
-#   begin, place, drop    unpack's own steps, when x comes by other ways
-#   take FOLDER           a tar stream as it is
-#   read, write, folder, link, facts   one file, folder or link at a time, without tar
-#   list PATH             KIND MODE MTIME PATH NUL LINK NUL for all that is in it, PATH first
+#   look PATH                  prints KIND TARGET PARENT TAR: what PATH is, what it leads to, whether
+#                              its folder exists (folder or none), whether the image has tar
+#                              (tar or none)
+#   pack FOLDER NAME           writes a tar stream of NAME in FOLDER; NAME "." is FOLDER's content
+#   follow FOLDER NAME         writes a tar stream of what the link NAME leads to
+#   unpack FOLDER DRAFT NAME   reads a tar stream that holds x and then done, which proves that it
+#                              is complete: x becomes NAME in FOLDER; NAME "." merges it into FOLDER
+#   take FOLDER                reads a tar stream and unpacks it as it is
 #
-# A draft lies beside what it becomes, so that a rename puts it there whole.
+# A draft is a folder beside the target, so that a rename puts x in place whole.
 # shellcheck shell=sh
 set -u
 
 fail() { printf '%s\n' "$1" >&2; exit 1; }
+
+TAR=''
+for program in tar 'busybox tar'; do
+    if command -v "${program%% *}" >/dev/null 2>&1; then TAR=$program; break; fi
+done
 
 kind() {
     if [ -h "$1" ]; then echo link
@@ -26,9 +29,20 @@ kind() {
     fi
 }
 
+look() {
+    target=$(kind "$1/.")
+    case $target in missing) if [ -e "$1" ]; then target=$(kind "$1"); fi ;; esac
+    if [ -h "$1" ] && [ -f "$1" ]; then target='file'; fi
+    parent=folder
+    case $1 in ?*/*) [ -d "${1%/*}" ] || parent=none ;; esac
+    tar=tar
+    case $TAR in '') tar=none ;; esac
+    echo "$(kind "$1") $target $parent $tar"
+}
+
 is_folder() { [ -d "$1" ] && ! [ -h "$1" ]; }
 
-# each DO NEW OLD: DO, of all that is in folder NEW and what has its name in folder OLD
+# each FUNCTION NEW OLD: calls FUNCTION with every entry of folder NEW and its path in folder OLD
 each() {
     for entry in "$2"/* "$2"/.[!.]* "$2"/..?*; do
         [ -e "$entry" ] || [ -h "$entry" ] || continue
@@ -36,21 +50,21 @@ each() {
     done
 }
 
-# Folders on both sides are merged, and a link gives way; no file takes a folder's place, and no
-# folder a file's.
+# Whether NEW may replace OLD, or be merged into it: two folders are merged, and a link is replaced;
+# a file never replaces a folder, nor a folder a file.
 agree() {
     if [ -h "$2" ] || ! [ -e "$2" ]; then return 0; fi
     if is_folder "$1"; then
         [ -d "$2" ] && return 0
-        printf '%s is no folder, and one was to take its place\n' "$2" >&2
+        printf '%s is not a folder, and a folder was to replace it\n' "$2" >&2
         return 1
     fi
     [ -d "$2" ] || return 0
-    printf '%s is a folder, and a file was to take its place\n' "$2" >&2
+    printf '%s is a folder, and a file was to replace it\n' "$2" >&2
     return 1
 }
 
-# Whether all agree, before the first is put in place
+# Whether all entries agree: checked before the first one is put in place
 fits() {
     agree "$1" "$2" || return 1
     if is_folder "$1" && is_folder "$2"; then each fits "$1" "$2"; fi
@@ -61,7 +75,7 @@ replace() {
     if is_folder "$1" && is_folder "$2"; then each replace "$1" "$2"; return; fi
     if [ -h "$2" ]; then rm -f -- "$2" || return 1; fi # mv would follow a link to a folder
     if [ -w "$1" ] || ! is_folder "$1"; then mv -f -- "$1" "$2"; return; fi
-    # a folder that its owner cannot write to stays where it is
+    # a folder that its owner cannot write to cannot be moved
     chmod u+w "$1" && mv -f -- "$1" "$2" && chmod u-w "$2"
 }
 
@@ -73,7 +87,7 @@ place() {
     fi
 }
 
-# A draft for x; what copies that were killed have left beside it goes a day later.
+# Makes a draft, and removes drafts that killed copies left in the same folder more than a day ago
 begin() {
     find "$1/." -maxdepth 1 -name '.mooring-cp-????????' -type d -mmin +1440 \
         -exec rm -rf {} \; </dev/null 2>/dev/null
@@ -85,67 +99,26 @@ drop() {
     rm -rf -- "${1:?}/${2:?}" 2>/dev/null || { chmod -R u+rwx "$1/$2"; rm -rf -- "${1:?}/${2:?}"; }
 }
 
-describe() {
-    set -- "$1" "$(kind "$1")"
-    link='' facts='- -'
-    case $2 in
-    link) link=$(readlink "$1" && echo .) || fail "the image has no readlink: links need it, or tar"
-        link=${link%??} ;;
-    missing) return ;;
-    *) facts=$(stat -c '%a %Y' -- "$1" 2>/dev/null) || facts='- -' ;;
-    esac
-    printf '%s %s %s\0%s\0' "$2" "$facts" "$1" "$link"
-}
-
-list() {
-    describe "$1"
-    [ -d "$1" ] && ! [ -h "$1" ] || return 0
-    for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-        if [ -e "$entry" ] || [ -h "$entry" ]; then list "$entry"; fi
-    done
-}
-
-# set_facts PATH MODE MTIME; a time is left as it is where touch does not take it
-set_facts() {
-    touch -d "@$3" "$1" 2>/dev/null || :
-    chmod "$2" "$1"
+unpack() {
+    begin "$@" || return 1
+    code=1
+    # shellcheck disable=SC2086 # a program, and perhaps its applet
+    if $TAR -xpf - -C "$1/$2" && [ -e "$1/$2/done" ]; then
+        place "$@"
+        code=$?
+    fi
+    drop "$@" || code=1
+    return $code
 }
 
 mode=$1
 shift
+# shellcheck disable=SC2086 # as above
 case $mode in
-look)
-    where=$(kind "$1/.")
-    case $where in missing) if [ -e "$1" ]; then where=$(kind "$1"); fi ;; esac
-    if [ -h "$1" ] && [ -f "$1" ]; then where='file'; fi
-    parent=folder
-    case $1 in ?*/*) [ -d "${1%/*}" ] || parent=none ;; esac
-    tar=no
-    if command -v tar >/dev/null 2>&1; then tar=tar; fi
-    echo "$(kind "$1") $where $parent $tar"
-    ;;
-pack) cd "$1" || exit 2; exec tar -cf - "./$2" ;;
-follow) cd "$1" || exit 2; exec tar -chf - "./$2" ;;
-unpack)
-    begin "$@" || exit 1
-    if tar -xpf - -C "$1/$2" && [ -e "$1/$2/done" ]; then
-        place "$@"
-        code=$?
-    else
-        code=1
-    fi
-    drop "$@" || code=1
-    exit $code
-    ;;
-begin) begin "$@" ;;
-place) place "$@"; code=$?; drop "$@"; exit $code ;;
-drop) drop "$@" ;;
-list) list "$1" ;;
-read) exec cat "$1" ;;
-write) cat >"$1" && set_facts "$@" ;;
-folder) mkdir "$1" ;;
-link) ln -s -- "$2" "$1" ;;
-facts) set_facts "$@" ;;
-take) exec tar -xpf - -C "$1" ;;
-*) fail "usage: copy.sh look|pack|…" ;;
+look) look "$1" ;;
+pack) cd "$1" || exit 2; exec $TAR -cf - "./$2" ;;
+follow) cd "$1" || exit 2; exec $TAR -chf - "./$2" ;;
+unpack) unpack "$@" ;;
+take) exec $TAR -xpf - -C "$1" ;;
+*) fail "usage: copy.sh look|pack|follow|unpack|take …" ;;
 esac

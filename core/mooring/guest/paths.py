@@ -1,4 +1,4 @@
-"""Where a session's container finds what mooring gives it."""
+"""The path of the run folder in a session's container."""
 
 from __future__ import annotations
 

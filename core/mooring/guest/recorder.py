@@ -1,29 +1,30 @@
-"""What a kernel publishes, recorded beside it: nothing is lost while no client listens.
+"""Records a kernel's output, so that it is not lost while no client is connected.
 
-It runs in the container, on the image's Python (3.8 or newer), in the kernel's own process or in
-the one that watches a kernel of another kind. In the kernel's folder:
+It runs in the container, on the image's Python (3.8 or newer): in the kernel's process, or in the
+watcher of a non-Python kernel. Files in the kernel's folder:
 
     out.0       the newest lines, at most half of the limit
-    out.1       the lines before them, at most the other half; what was there before is dropped
-    out.2       for a moment, what out.0 is to be next
+    out.1       the lines before them, at most the other half
+    out.2       temporarily, the next out.0
 
-A file that is full takes the other name, and the one that had it is written over from its
-beginning: pages that are there already cost a quarter of new ones. What a line's end is not yet in
-the file's size is not to be read.
+When out.0 is full it becomes out.1, and the old out.1 is overwritten from its beginning, because
+existing pages cost a quarter of new ones. A line is valid once the size in the file's first line
+includes its end.
 
 A line is one JSON object:
 
     {"kind": "begin", "number": N, "lost": L, "size": S}
-                                                a file's first, of a fixed length: the S bytes from
-                                                its beginning are lines; L were dropped before
-    {"kind": "start", "at": T}                  a process of the kernel's began
-    {"kind": "lost", "parent": ID, "bytes": L}  output that is not here: it was too long
+                                                the first of each file, of a fixed length: the first
+                                                S bytes are valid; L bytes were dropped before them
+    {"kind": "start", "at": T}                  a process of the kernel started
+    {"kind": "lost", "parent": ID, "bytes": L}  output that was too long to be recorded
     {"kind": K, "parent": ID, "at": T, "cell": C, "content": {…}}
 
-K is the type of a message on the iopub channel, ID the execute_request that it belongs to, T in
-seconds since the epoch, and the content that of the message, byte for byte; "cell" is in lines of
-the kind execute_input, "" where the client told none. The execute_input of an execution that goes
-on is said again, with "again": true, at the beginning of each file. Long streams are several lines.
+K is the type of an iopub message, ID its execute_request, T in seconds since the epoch, and the
+content that of the message, byte for byte. Lines of the kind execute_input have "cell", the
+notebook's cell id, "" if the client did not send it. The execute_input of the running execution is
+repeated, with "again": true, at the beginning of each file. Long streams are split into several
+lines.
 """
 
 import json
@@ -40,10 +41,10 @@ KINDS = {
     b"stream",
     b"update_display_data",
 }
-# A process that is killed takes along what it said in this time, if no cell ended in it
+# A killed process loses at most its output of this time
 FLUSH_S = 0.05
 BATCH_BYTES = 256 << 10
-BATCH_PARTS = 1000  # of the 1024 that one call takes
+BATCH_PARTS = 1000  # pwritev accepts 1024
 DELIMITER = b"<IDS|MSG>"
 LONGEST_PIECE = 1 << 20
 SMALLEST_LIMIT = 64 << 10
@@ -55,11 +56,11 @@ ESCAPE_U = ord("u")
 
 
 class Recorder:
-    """Appends messages to the files of one kernel. An error (a full disk) ends it, silently.
+    """Appends messages to the files of one kernel; silently stops at an error like a full disk.
 
     Args:
         folder: the kernel's.
-        limit: bytes, both files together; below 64 KiB nothing is recorded.
+        limit: of both files together, in bytes; below 64 KiB nothing is recorded.
     """
 
     def __init__(self, folder, limit):
@@ -69,7 +70,7 @@ class Recorder:
         self.half = limit // 2
         self.piece = min(LONGEST_PIECE, self.half // 4)
         self.cells = {}  # id of an execute_request -> the notebook's id of its cell
-        self.current = None  # the execution that goes on, and its execute_input once more
+        self.current = None  # the running execution, and the line that repeats its execute_input
         self.file = None
         self.number = self.lost = self.size = self.kept = 0
         self.pid = os.getpid()
@@ -84,13 +85,17 @@ class Recorder:
             self.close()
 
     def message(self, frames, call_later=None):
-        """Record a message of the iopub channel, if it is about an execution.
+        """Record an iopub message if it belongs to an execution.
 
-        Each call of the system costs this thread its turn among the process's others. So a cell's
-        end writes what there is, and else ``call_later`` (SECONDS, FUNCTION); None: at once.
+        Lines are written when a cell ends, and otherwise by a timer, because each system call
+        releases the GIL.
+
+        Args:
+            frames: the ZeroMQ frames of the message.
+            call_later: sets the timer, as call_later(SECONDS, FUNCTION); None to write at once.
         """
         if self.file is None or os.getpid() != self.pid:
-            return  # what a fork of the kernel says comes once more, through the kernel
+            return  # a fork of the kernel sends its output through the kernel
         try:
             first = frames.index(DELIMITER) + 2
             header, parent, content = frames[first], frames[first + 1], frames[first + 3]
@@ -101,7 +106,7 @@ class Recorder:
             return
         if kind != b"update_display_data" and value(parent, b'"msg_type"') != b"execute_request":
             return
-        if b"\n" in content:  # space between tokens: a JSON text has none in its strings
+        if b"\n" in content:  # between tokens: JSON strings contain none
             content = content.replace(b"\n", b" ")
         if content[:1] != b"{":
             return
@@ -116,7 +121,7 @@ class Recorder:
             call_later(FLUSH_S, self.flush)
 
     def flush(self):
-        """Write down what waits for it; for a timer, and for the process's end."""
+        """Write the pending lines; called by a timer and at exit."""
         self.waiting = False
         if self.file is None or os.getpid() != self.pid:
             return
@@ -126,6 +131,7 @@ class Recorder:
             self.close()
 
     def write(self, kind, parent, content):
+        """Add the lines of one message; split or drop content that is too long."""
         head = b'{"kind":"%s","parent":"%s","at":%.3f,' % (kind, parent, time.time())
         if kind == b"execute_input":
             head += b'"cell":%s,' % json.dumps(self.cells.pop(parent, "")).encode()
@@ -148,7 +154,7 @@ class Recorder:
             start, end = bounds
             head += content[:start]
             whole = memoryview(content)
-            if end - start > 2 * self.half:  # what would be dropped again is not written
+            if end - start > 2 * self.half:  # the rest would be overwritten
                 begin, start = start, safe_cut(content, start, end - 2 * self.half, end)
                 lost = start - begin
         if lost:
@@ -163,7 +169,7 @@ class Recorder:
 
     def open(self):
         newest, older = known(self.newest), known(self.older)
-        if older:  # the last process may have ended between the two
+        if older:  # the last process may have died while switching files
             self.number, self.lost, self.kept = older[0] + 1, older[1], older[2]
         if newest:
             self.number, self.lost, self.size = newest
@@ -206,7 +212,7 @@ class Recorder:
         self.lost += self.kept
         self.kept = self.size
         self.shut()
-        # no name takes a file's place: ext4 would write the other out at once
+        # never rename onto a file: ext4 would flush it at once
         try:
             os.rename(self.older, self.spare)
         except FileNotFoundError:
@@ -225,14 +231,14 @@ class Recorder:
 
 
 def known(path):
-    """A file's number, the bytes lost before it, and its size; None where there is none."""
+    """A file's number, the bytes lost before it, and its size; None without a valid file."""
     try:
         file = os.open(path, OPEN)
     except OSError:
         return None
     try:
-        found = json.loads(os.pread(file, len(BEGIN % (0, 0, 0)), 0).decode())
-        number, lost, size = (int(found[key]) for key in ("number", "lost", "size"))
+        first = json.loads(os.pread(file, len(BEGIN % (0, 0, 0)), 0).decode())
+        number, lost, size = (int(first[key]) for key in ("number", "lost", "size"))
         return (number, lost, size) if 0 < size <= os.fstat(file).st_size else None
     except (ValueError, KeyError, TypeError):
         return None
@@ -241,7 +247,7 @@ def known(path):
 
 
 def value(frame, key):
-    """The text of a key in a JSON object that is short, without reading all of it."""
+    """The string value of a key in a short JSON object, without parsing it."""
     at = frame.find(key)
     if at < 0:
         return b""
@@ -250,7 +256,7 @@ def value(frame, key):
 
 
 def text_bounds(content):
-    """Where the text of a stream's content begins and ends; None if it is not the last key."""
+    """Start and end of the text in a stream's content; None if not the last key."""
     at = content.find(b'"text"', 0, 100)
     start = content.find(b'"', at + 6) + 1
     end = content.rfind(b'"')
@@ -260,9 +266,12 @@ def text_bounds(content):
 
 
 def safe_cut(content, begin, at, end):
-    """The first place from ``at`` on where a JSON string can be cut in two that are whole.
+    """The first index from ``at`` on that splits a JSON string into two valid ones.
 
-    ``begin`` is such a place, before ``at``; ``end`` is one, too.
+    Args:
+        content: bytes with the string.
+        begin: such an index before ``at``.
+        end: the string's end.
     """
     while at < end and not _is_whole(content, begin, at):
         at += 1
@@ -277,13 +286,13 @@ def _is_whole(content, begin, at):
             length = 6 if content[place + 1] == ESCAPE_U else 2
             if place + length > at:
                 return False
-    # the second half of a character outside the basic plane
+    # the second half of a surrogate pair
     half = content[at : at + 4].lower()
     return not (half[:3] == b"\\ud" and half[3:] in b"cdef" and _is_escape(content, begin, at))
 
 
 def _is_escape(content, begin, at):
-    """Whether an escape begins here: an even number of backslashes is before it."""
+    """Whether an escape begins here, after an even number of backslashes."""
     if content[at] != BACKSLASH:
         return False
     before = content[max(begin, at - 64) : at]

@@ -1,7 +1,7 @@
-"""One TCP connection of the session on this process's standard streams; see forward.sh.
+"""Relay a TCP connection of the session over standard streams; see forward.sh.
 
-Standard input's end is passed on, and the service's is told on standard error as ``eof COUNT``,
-so that either may end before the other.
+End-of-file on standard input is forwarded; that of the service is reported on standard error as
+``eof COUNT``, so that either may end first.
 """
 
 import os
@@ -29,7 +29,7 @@ def send(far):
             far.sendall(data)
         far.shutdown(socket.SHUT_WR)
     except OSError:
-        os._exit(1)  # the service reads no more
+        os._exit(1)  # the service closed it
 
 
 def main():

@@ -1,1 +1,1 @@
-"""This machine: where things lie, locks, processes, users."""
+"""This machine: paths, locks, ports, processes and users."""

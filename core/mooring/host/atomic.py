@@ -1,4 +1,4 @@
-"""Files that are replaced whole: a reader sees the old content or the new one, never a part."""
+"""Atomic writes: a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file with UTF-8 text, mode 0600; a failed write leaves the old content.
+    """Atomically replace a file with UTF-8 text, mode 0600; on failure the old content remains.
 
-    Only for folders that nobody else can write to: links in ``path`` are followed. For a folder
-    that a session can write to, see ``mooring.guest.shared``.
+    Only for folders that no other user can write to, because symbolic links in ``path`` are
+    followed. For a folder that a session can write to, use ``mooring.guest.shared``.
 
     Raises:
-        OSError: the folder is missing, or the disk is full.
+        OSError: the file cannot be written, such as a missing folder or a full disk.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

@@ -1,4 +1,4 @@
-"""This machine's boot: which one it is, and how long ago it began."""
+"""This machine's boot: its id, and the time since."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def uptime() -> float:
-    """Seconds since boot, suspended time included: proc_uptime(5), the time scale of clocks."""
+    """Seconds since boot, including time suspended, as in proc_uptime(5)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:
-    """The kernel's random id of this boot, see random(4)."""
+    """The kernel's random id for this boot, see random(4)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,13 +1,14 @@
-"""Locks between processes: flock(2), which the kernel releases when their holder dies.
+"""Locks between processes with flock(2), which the kernel releases when the holder dies.
 
-A lock belongs to an open file description: it follows a file or folder that is renamed, and a
-process that inherits the descriptor holds it too.
+A lock belongs to an open file description: it survives a rename of the file or folder, and a
+process that inherits the file descriptor holds it too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,21 +16,23 @@ from pathlib import Path
 
 from mooring.errors import SessionTimeout
 
-_POLL_S = 0.05
+# Delay between attempts to acquire a lock: short at first, most are held for milliseconds
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.001, 0.05
 
 
 def lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
-    """Lock an open file or folder for as long as the descriptor is open.
+    """Acquire the lock of an open file or folder; closing the descriptor releases it.
 
     Args:
-        shared: others may hold it shared at the same time.
-        wait: block until it is free.
+        descriptor: a file descriptor.
+        shared: acquire a shared lock instead of an exclusive one.
+        wait: block until the lock is acquired.
 
     Returns:
-        False if ``wait`` is false and another process holds the lock.
+        Whether the lock was acquired; False only if ``wait`` is false.
 
     Raises:
-        OSError: the file system has no locks.
+        OSError: the file system does not support locks.
     """
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
@@ -39,15 +42,47 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
     return True
 
 
+def try_lock(descriptor: int) -> bool:
+    """Try to acquire the lock of an open file without blocking.
+
+    Returns:
+        Whether it was acquired; False also if the file system does not support locks.
+    """
+    try:
+        return lock(descriptor, wait=False)
+    except OSError:
+        return False
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether another process holds the exclusive lock of an open file or folder.
+
+    Do not call it with a descriptor that holds the lock itself: that would release the lock.
+
+    Raises:
+        OSError: the file system does not support locks.
+    """
+    # shared, so that two processes that check at once do not take each other for the holder
+    free = lock(descriptor, shared=True, wait=False)
+    if free:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return not free
+
+
 def is_held(path: Path) -> bool:
-    """Whether a living process holds a file's lock; False for a file that does not exist."""
+    """Whether a process holds a file's lock.
+
+    Returns:
+        False if the file cannot be opened; True if the file system does not support locks.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        # shared: two processes that ask at once must not take each other for the holder
-        return not lock(descriptor, shared=True, wait=False)
+        return is_locked(descriptor)
+    except OSError:  # unknown, so assume that it is in use
+        return True
     finally:
         os.close(descriptor)
 
@@ -56,33 +91,36 @@ def is_held(path: Path) -> bool:
 def locked(
     path: Path,
     *,
+    create: bool = True,
     cancelled: Callable[[], bool] = lambda: False,
     timeout_s: float | None = None,
 ) -> Iterator[None]:
-    """Hold the lock of a file or folder during the block; a file is created if it is missing.
+    """Context manager that holds the exclusive lock of a file or folder.
 
     Args:
         path: a file, or an existing folder.
-        cancelled: asked several times a second while another process holds the lock.
-        timeout_s: how long to wait for the lock, in seconds; None for as long as it takes.
+        create: create an empty file, mode 0600, if ``path`` does not exist.
+        cancelled: polled while another process holds the lock, at least every 0.05 s.
+        timeout_s: seconds to wait for the lock; None for no limit.
 
     Raises:
-        SessionTimeout: the lock was not free within ``timeout_s``, or ``cancelled`` returned True.
+        SessionTimeout: ``timeout_s`` expired, or ``cancelled`` returned True.
         OSError: the file cannot be opened.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    if path.is_dir():
+        flags = os.O_RDONLY | os.O_DIRECTORY
+    else:
+        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
     try:
         while not lock(descriptor, wait=False):
-            late = deadline is not None and time.monotonic() >= deadline
-            if late or cancelled():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or cancelled():
                 raise SessionTimeout(f"{path} is locked by another process", f"fuser -v {path}")
-            time.sleep(_POLL_S if deadline is None else min(_POLL_S, _left(deadline)))
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
         yield
     finally:
         os.close(descriptor)
-
-
-def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())

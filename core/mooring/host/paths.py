@@ -1,27 +1,88 @@
-"""Where mooring keeps its things on this machine, and who this installation is."""
+"""The paths of mooring's files on this machine, and the id of the installation."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mooring.errors import MooringError
 
-# struct sockaddr_un, unix(7): 108 bytes with the closing NUL
+# struct sockaddr_un, unix(7): 108 bytes including the terminating NUL
 SOCKET_PATH_MAX = 107
 
 
-def state_dir() -> Path:
-    """The private folder of this installation, made on first use with mode 0700.
+@dataclass(frozen=True)
+class Installation:
+    """One user's installation of mooring on this machine: its state folder and its id.
 
-    ``MOORING_STATE_DIR`` overrides the XDG state directory. Not the runtime directory: that
-    one goes when the user logs out, and sessions do not.
-
-    Raises:
-        MooringError: it cannot be made, or somebody else can write to it.
+    Attributes:
+        path: the state folder, mode 0700.
     """
+
+    path: Path
+
+    @classmethod
+    def here(cls) -> Installation:
+        """The caller's installation; its state folder is created on first use.
+
+        The folder is the XDG state directory, or ``MOORING_STATE_DIR`` if set. It is not in the
+        XDG runtime directory, which is deleted at logout while sessions keep running.
+
+        Raises:
+            MooringError: the folder cannot be created, or belongs to another user.
+        """
+        return cls(state_dir())
+
+    @cached_property
+    def id(self) -> str:
+        """A random id, generated once; containers without it are never modified."""
+        path = self.path / "installation"
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text().strip()
+        mine = path.with_name(f".installation.{os.getpid()}.{secrets.token_hex(4)}")
+        mine.write_text(secrets.token_hex(8) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, path)  # atomic: the first of several processes wins
+        mine.unlink()
+        return path.read_text().strip()
+
+    @property
+    def sessions(self) -> Path:
+        """The folder with a subfolder for each session of this installation."""
+        return self._folder("sessions")
+
+    @property
+    def images(self) -> Path:
+        """The folder of cached facts about images, named by image id."""
+        return self._folder("images")
+
+    @property
+    def trusted(self) -> Path:
+        """The folder of hashes of specs that the user trusts to use paths outside their folder."""
+        return self._folder("consents")
+
+    @property
+    def swept(self) -> Path:
+        """The folder of marks for sessions whose creation was interrupted without a container."""
+        return self._folder("swept")
+
+    @property
+    def history(self) -> Path:
+        """The history's SQLite file."""
+        return self.path / "history.db"
+
+    def _folder(self, name: str) -> Path:
+        path = self.path / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents may have been deleted
+        return path
+
+
+def state_dir() -> Path:
+    """The state folder of this installation, see ``Installation.here``."""
     configured = os.environ.get("MOORING_STATE_DIR")
     if configured:
         path = Path(configured).absolute()
@@ -42,45 +103,4 @@ def state_dir() -> Path:
         )
     if found.st_mode & 0o077:
         path.chmod(0o700)
-    return path
-
-
-def sessions_dir() -> Path:
-    """One folder for each session that this installation knows."""
-    return _subdir("sessions")
-
-
-def images_dir() -> Path:
-    """What was learned about images, by their ids."""
-    return _subdir("images")
-
-
-def consents_dir() -> Path:
-    """The hashes of specs that the user has allowed to reach outside their folder."""
-    return _subdir("consents")
-
-
-def installation_id() -> str:
-    """This installation's random name, made once. Nothing that lacks it is ever touched."""
-    path = state_dir() / "installation"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        pass
-    mine = path.with_name(f".installation.{os.getpid()}.{secrets.token_hex(4)}")
-    mine.write_text(secrets.token_hex(8) + "\n")
-    with contextlib.suppress(FileExistsError):
-        os.link(mine, path)  # the first of several processes wins, whole
-    mine.unlink()
-    return path.read_text().strip()
-
-
-def swept_dir() -> Path:
-    """A mark for each session whose creation was cut off before it had a container."""
-    return _subdir("swept")
-
-
-def _subdir(name: str) -> Path:
-    path = state_dir() / name
-    path.mkdir(mode=0o700, exist_ok=True)
     return path

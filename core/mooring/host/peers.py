@@ -1,7 +1,7 @@
-"""Who is at the other end of a TCP connection on this machine.
+"""The user at the other end of a TCP connection on this machine.
 
-A port of 127.0.0.1 or ::1 is open to every user, and ZeroMQ asks no subscriber for the key. The
-operating system knows whose socket it is: proc_net(5), the column ``uid`` of ``/proc/net/tcp``.
+Every user can connect to a port of 127.0.0.1 or ::1, and ZeroMQ does not authenticate subscribers.
+The column `uid` of `/proc/net/tcp` has the owner of each socket, see proc_net(5).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import struct
 
 
 def owner(connected: socket.socket) -> int | None:
-    """The user id of the process that connected; None where the system does not tell.
+    """The user id of the process that connected; None if it is unknown.
 
-    Nor does it of a connection that the other side has closed: the socket is then nobody's, and
-    the system shows it as root's.
+    It is unknown once the peer has closed the connection, because the system then reports root as
+    the socket's owner.
 
     Args:
-        connected: accepted from a listening socket of this machine, an IPv6 one for IPv6 alone.
+        connected: a socket accepted from a listening socket of this machine; with IPv6, the
+            listening socket must have IPV6_V6ONLY set.
     """
     try:
         there, here = connected.getpeername()[:2], connected.getsockname()[:2]
@@ -42,13 +43,13 @@ def owner(connected: socket.socket) -> int | None:
 
 
 def is_our_own(connected: socket.socket) -> bool:
-    """Whether this user, or root, is at the other end."""
+    """Whether the peer is this user or root."""
     return owner(connected) in (os.getuid(), 0)
 
 
-# A socket that no process holds any more
+# The inode of a socket that no process has open
 _NOBODYS = "0"
-# An IPv4 address in a socket of IPv6
+# The prefix of an IPv4-mapped IPv6 address
 _MAPPED = "0000000000000000FFFF0000"
 
 

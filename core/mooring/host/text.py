@@ -1,13 +1,17 @@
-"""Text from elsewhere, made fit to be printed."""
+"""Make untrusted text printable."""
 
 from __future__ import annotations
 
 
 def one_line(text: object, limit: int | None = None) -> str:
-    """A text as one printable line: control characters and line breaks are escaped.
+    """Return text as one printable line.
+
+    If the text has line breaks or other unprintable characters, they and all non-ASCII characters
+    are escaped.
 
     Args:
-        limit: the longest result, in characters; a longer one ends with ``…``. None for no limit.
+        text: converted with ``str``.
+        limit: the maximum length in characters, with a final ``…`` if truncated; None for no limit.
     """
     line = str(text)
     line = line if line.isprintable() else ascii(line)[1:-1]

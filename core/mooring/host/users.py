@@ -1,4 +1,4 @@
-"""The caller, as seen by the machine and as seen inside any image."""
+"""The calling user on this machine and in a container."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class User:
-    """Who a session belongs to; ``home`` is an absolute path."""
+    """The owner of a session.
+
+    Attributes:
+        groups: supplementary group ids.
+        home: an absolute path.
+    """
 
     uid: int
     gid: int
@@ -28,7 +33,7 @@ class User:
 
 @lru_cache(maxsize=1)
 def caller() -> User:
-    """The user of this process; one without an entry in the user database gets a made-up name."""
+    """The user of this process; the name is ``userUID`` if the user database has no entry."""
     import pwd
 
     uid, gid = os.getuid(), os.getgid()
@@ -39,15 +44,22 @@ def caller() -> User:
         name, home = f"user{uid}", os.environ.get("HOME", f"/home/user{uid}")
     home = os.path.normpath(home)
     if not home.startswith("/") or home.strip("/") == "" or ":" in home or not home.isprintable():
-        home = f"/home/{name}"  # a root of its own, or no line of a passwd, cannot be a home
+        home = f"/home/{name}"  # not `/`, and valid in a line of passwd(5)
     groups = tuple(sorted(set(os.getgroups()) - {gid}))
     return User(uid, gid, groups, name, home)
 
 
 def with_user(passwd: str, user: User) -> str:
-    """An image's user database with the caller in it.
+    """Add a user to an image's ``/etc/passwd``.
 
-    Lines of the same uid or name give way, so that ``whoami`` is right on every image.
+    Lines with the same uid or name are removed, so that ``whoami`` is correct on every image.
+
+    Args:
+        passwd: the content of the image's file.
+        user: the user to add.
+
+    Returns:
+        The new content.
     """
     kept = [
         line
@@ -60,7 +72,15 @@ def with_user(passwd: str, user: User) -> str:
 
 
 def with_group(group: str, user: User) -> str:
-    """An image's group database with the caller's own group in it, if the gid has no name yet."""
+    """Add a user's primary group to an image's ``/etc/group`` unless the gid has a name already.
+
+    Args:
+        group: the content of the image's file.
+        user: the user whose group to add.
+
+    Returns:
+        The new content.
+    """
     lines = [line for line in group.splitlines() if line.count(":") >= 3]
     if not any(line.split(":")[2] == str(user.gid) for line in lines):
         lines = [line for line in lines if line.split(":")[0] != user.name] + [user.group_line]

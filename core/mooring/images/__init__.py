@@ -1,1 +1,6 @@
-"""Images, and what a session sees of this machine."""
+"""Images, mounts and secrets of a session.
+
+``images`` pulls an image and probes it, ``host_image`` makes this machine available as an image.
+``sources`` checks the paths of a spec, ``mounts`` plans its mounts, and ``secrets`` reads and
+writes its secrets.
+"""

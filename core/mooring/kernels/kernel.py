@@ -1,54 +1,58 @@
-"""Kernels inside a session: five sockets in its folder, and the process behind them.
+"""A kernel inside a session: the five sockets in its folder, and its process.
 
-The process is started, signalled and waited for by ``guest/kernelhost.py`` in the container, over
-a Unix socket in the session's folder. No call goes to the engine, so a frozen engine disturbs no
-kernel, and a restart costs a fork.
+The session's kernel host (``kernelhost``) starts, signals and waits for the process. The engine is
+never called, so a frozen engine does not affect kernels, and a restart costs only a fork.
+
+``guest`` is the session's run folder, /run/mooring in its container.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import secrets
-import socket
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from mooring.errors import KernelError, SessionTimeout
-from mooring.guest import shared
+from mooring.guest.channel import Guest
+from mooring.guest.paths import GUEST_RUN
 from mooring.host.paths import SOCKET_PATH_MAX
-from mooring.sessions.history import History
-from mooring.sessions.record import GUEST_RUN, Folder
+from mooring.kernels.kernelhost import (
+    HostLink,
+    end_reason,
+    indented,
+    log_tail,
+    session_over,
+)
+from mooring.kernels.listing import KERNEL_ID
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
-# A kernel that has no process by then was given up
-BEGINS_WITHIN_S = 60.0
-LOG_TAIL_LINES = 20
+# A kernel whose process has not started within this time counts as abandoned
+PROCESS_TIMEOUT_S = 60.0
 MAX_SIGNAL, MAX_EXIT_CODE = 64, 255
-# A kernelspec's name, as jupyter_client has it
+# The kernelspec names that jupyter_client accepts
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-MAX_ANSWER_BYTES = 1 << 20
-ANSWER_TIMEOUT_S = 30.0
-# How long a kernel waits for its recorder; then it goes on without its first words
-WATCH_PATIENCE_S = 2.0
-# How long a kernel host that has printed something may take to get its lock
-BROKEN_HOST_S = 2.0
+# How long a start waits for the recorder of a kernel other than python3; after this timeout the
+# first output may be missing from the recording
+WATCH_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How to speak to a kernel: the fields of a Jupyter connection file.
+    """The fields of a kernel's Jupyter connection file.
 
     Attributes:
-        ip: the sockets' common path; a socket is ``{ip}-{port}``.
-        key: signs every message.
+        ip: path prefix of the sockets; a socket's path is ``{ip}-{port}``.
+        key: the HMAC key that signs every message.
         kernel_name: ``python3``, or a kernelspec of the image.
         curve_public_key, curve_secret_key: Z85 text; empty when the sockets are not encrypted.
     """
@@ -60,7 +64,7 @@ class Connection:
     curve_secret_key: str = field(default="", repr=False)
 
     def info(self) -> dict[str, Any]:
-        """As jupyter_client wants it (``KernelConnectionInfo``): the key is bytes."""
+        """Return the fields as jupyter_client's ``KernelConnectionInfo``; the key is bytes."""
         info: dict[str, Any] = {
             "transport": "ipc",
             "ip": self.ip,
@@ -77,38 +81,68 @@ class Connection:
         return [f"{self.ip}-{number}" for number in range(1, len(CHANNELS) + 1)]
 
 
-class KernelHandle:
-    """One kernel of a session, alive or not.
+def check_socket_path(guest: Guest, kernel_id: str) -> None:
+    """Check that the paths of a kernel's sockets are short enough.
 
     Args:
-        folder: the session's.
-        kernel_id: at most 40 letters, digits and dashes; names the kernel's own folder.
+        guest: the session's run folder.
+        kernel_id: the name of the kernel's own folder.
 
     Raises:
-        KernelError: the path of its sockets would be too long for a Unix socket.
+        KernelError: a path would be too long for a Unix socket.
+    """
+    path = guest.socket_path(f"k/{kernel_id}")
+    length = len(os.fsencode(f"{path}/s-5"))
+    if length > SOCKET_PATH_MAX:
+        raise KernelError(
+            f"{path} is too long for a socket ({length} of {SOCKET_PATH_MAX} bytes)",
+            "set MOORING_STATE_DIR to a shorter path, /var/tmp/mooring-$USER say",
+        )
+
+
+class ExitLog(Protocol):
+    """The part of ``History`` that records a kernel's exit."""
+
+    def add(self, session: str, kind: str, actor: str, detail: str = "", at: float = 0.0) -> None:
+        """Add an event; ``at`` is in seconds since the epoch."""
+
+
+class KernelHandle:
+    """One kernel of a session, running or ended.
+
+    Args:
+        guest: the session's run folder.
+        kernel_id: at most 40 letters, digits and dashes; the name of the kernel's own folder.
+        session_id: the session's id, for its history.
+        memory_limit: the session's memory limit as text for messages; empty for no limit.
+
+    Raises:
+        KernelError: the paths of its sockets would be too long for a Unix socket.
     """
 
-    def __init__(self, folder: Folder, kernel_id: str) -> None:
-        self.folder = folder
+    def __init__(
+        self, guest: Guest, kernel_id: str, *, session_id: str = "", memory_limit: str = ""
+    ) -> None:
+        self.guest = guest
         self.id = kernel_id
-        self.path = folder.run / "k" / kernel_id
-        self._link: _Link | None = None
+        self.path = Path(guest.socket_path(f"k/{kernel_id}"))
+        self._session_id, self._memory_limit = session_id, memory_limit
+        self._link: HostLink | None = None
         self._asking = threading.Lock()
-        longest = max(len(os.fsencode(f"{self.path}/s-5")), len(os.fsencode(_Link.path(folder))))
-        if longest > SOCKET_PATH_MAX:
-            raise KernelError(
-                f"{self.path} is too long for a socket ({longest} of {SOCKET_PATH_MAX} bytes)",
-                "set MOORING_STATE_DIR to a shorter path, /var/tmp/mooring-$USER say",
-            )
+        check_socket_path(guest, kernel_id)
 
     # connection
 
     def write_connection(self, *, key: bytes, encrypt: bool, kernel_name: str) -> Connection:
-        """Make the kernel's folder and connection file; the same one if it is there.
+        """Create the kernel's folder and connection file, or return the existing connection.
 
         Args:
-            key: the message key, ASCII; an empty one is replaced by a random one.
-            encrypt: make CurveZMQ keys.
+            key: the message key, ASCII; an empty key is replaced by a random one.
+            encrypt: generate CurveZMQ keys.
+            kernel_name: ``python3``, or a kernelspec of the image.
+
+        Raises:
+            OSError: the session's folder does not exist, or the disk is full.
         """
         existing = self.connection()
         if existing is not None:
@@ -125,7 +159,7 @@ class KernelHandle:
             curve_public_key=public,
             curve_secret_key=secret,
         )
-        shared.make_folder(self.folder.run, f"k/{self.id}")
+        self.guest.make_folder(f"k/{self.id}")
         text = json.dumps(
             connection.info()
             | {
@@ -134,22 +168,22 @@ class KernelHandle:
                 "kernel_name": kernel_name,
             }
         )
-        shared.write(self.folder.run, f"k/{self.id}/c.json", text)
+        self.guest.write(f"k/{self.id}/c.json", text)
         return connection
 
     def connection(self) -> Connection | None:
-        """What its connection file says, seen from this side of the container."""
+        """Return the connection file with host paths, or None if there is no valid file."""
         try:
-            said = json.loads(shared.read(self.folder.run, f"k/{self.id}/c.json"))
-            name = said.get("kernel_name", "python3")
+            fields = json.loads(self.guest.read(f"k/{self.id}/c.json"))
+            name = fields.get("kernel_name", "python3")
             if not _KERNEL_NAME.fullmatch(name):
                 return None
             return Connection(
                 ip=f"{self.path}/s",
-                key=said["key"].encode(),
+                key=fields["key"].encode(),
                 kernel_name=name,
-                curve_public_key=said.get("curve_publickey", ""),
-                curve_secret_key=said.get("curve_secretkey", ""),
+                curve_public_key=fields.get("curve_publickey", ""),
+                curve_secret_key=fields.get("curve_secretkey", ""),
             )
         except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
             return None
@@ -164,29 +198,29 @@ class KernelHandle:
         arguments: Sequence[str] = (),
         timeout_s: float = 60.0,
     ) -> None:
-        """Start the kernel's process and wait until its five sockets are there.
+        """Start the kernel's process and wait until its five sockets exist.
 
-        ``write_connection`` comes first.
+        Call ``write_connection`` first.
 
         Args:
-            cwd: in the container.
-            env: added to the container's.
-            arguments: added to the kernel's own.
-            timeout_s: for the whole of it.
+            cwd: working directory, a path in the container.
+            env: environment variables, added to the container's.
+            arguments: command-line arguments, added to those of the kernelspec.
+            timeout_s: timeout for the whole start, in seconds.
 
         Raises:
-            KernelError: it cannot be started, or ended at once; the message has its last words.
-            SessionTimeout: it took longer than that.
+            KernelError: the process cannot be started, or exited while starting; the message
+                includes the end of its log.
+            SessionTimeout: the sockets did not exist before the timeout.
         """
         deadline = time.monotonic() + timeout_s
         connection = self.connection()
         if connection is None:
             raise KernelError(f"kernel {self.id} has no connection file")
-        kernel_name = connection.kernel_name
         request = {
             "op": "start",
             "id": self.id,
-            "kernel": kernel_name,
+            "kernel": connection.kernel_name,
             "cwd": cwd,
             "env": env,
             "arguments": list(arguments),
@@ -194,61 +228,77 @@ class KernelHandle:
         }
         answer = self._ask(request, deadline)
         if "error" in answer:
-            raise KernelError(f"kernel {kernel_name} cannot start: {answer['error']}")
-        sockets = connection.sockets()
-        while not all(map(os.path.exists, sockets)):
-            if self.poll() is not None:
-                raise KernelError(
-                    f"kernel {kernel_name} ended while starting ({self.how_it_ended()})"
-                    + _indented(self.log_tail()),
-                    f"its log is {self.path / 'log'}",
-                )
-            if time.monotonic() > deadline:
-                raise SessionTimeout(
-                    f"kernel {kernel_name} is not ready after {timeout_s:g} s"
-                    + _indented(self.log_tail()),
-                    f"its log is {self.path / 'log'}",
-                )
-            time.sleep(POLL_S)
-        # what a kernel of another kind publishes is recorded once it is heard
-        deadline = min(deadline, time.monotonic() + WATCH_PATIENCE_S)
-        watched = kernel_name == "python3"
+            raise KernelError(f"kernel {connection.kernel_name} cannot start: {answer['error']}")
+        self._wait_for_sockets(connection, deadline, timeout_s)
+        # the output of a kernel other than python3 is recorded only once its watcher is connected
+        deadline = min(deadline, time.monotonic() + WATCH_TIMEOUT_S)
+        watched = connection.kernel_name == "python3"
         while not watched and self.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            watched = shared.exists(self.folder.run, f"k/{self.id}/watched")
+            watched = self.guest.exists(f"k/{self.id}/watched")
+
+    def _wait_for_sockets(self, connection: Connection, deadline: float, timeout_s: float) -> None:
+        name, sockets = connection.kernel_name, connection.sockets()
+        while not all(map(os.path.exists, sockets)):
+            if self.poll() is not None:
+                how = f"ended while starting ({self.describe_exit()})"
+                raise KernelError(f"kernel {name} {how}{self._last_words()}", self._log_hint())
+            if time.monotonic() > deadline:
+                how = f"is not ready after {timeout_s:g} s"
+                raise SessionTimeout(f"kernel {name} {how}{self._last_words()}", self._log_hint())
+            time.sleep(POLL_S)
+
+    def _last_words(self) -> str:
+        return indented(self.log_tail())
+
+    def _log_hint(self) -> str:
+        return f"its log is {self.path / 'log'}"
 
     @contextlib.contextmanager
     def pinned_sockets(self) -> Iterator[list[str]]:
-        """Paths of its sockets, in the order of ``CHANNELS``; ``start`` comes first.
+        """Yield the paths of its sockets, in the order of ``CHANNELS``.
+
+        Call ``start`` first.
 
         Raises:
-            OSError: what stands there is no socket.
+            OSError: a path is not a socket.
         """
         names = [f"k/{self.id}/s-{number}" for number in range(1, len(CHANNELS) + 1)]
-        with shared.pinned_sockets(self.folder.run, names) as pinned:
+        with self.guest.expose(names) as pinned:
             yield pinned
 
     def poll(self) -> int | None:
-        """None while it runs, else its exit code, negative for a signal. Never blocks.
+        """Return the exit code, negative for a signal, or None while it runs. Never blocks.
 
-        A kernel host that is gone, or a container that has ended, takes its kernels along; then
-        the code is -9.
+        Kernels are killed with their kernel host and their container; the code is then -9.
         """
         if self._exit_text() is not None:
             code = self._exit().get("code")
-            # the session can write there too
+            # untrusted: programs in the session can write this file too
             possible = type(code) is int and -MAX_SIGNAL <= code <= MAX_EXIT_CODE
             return code if possible else -9
         if self.session_ended():
             return -9
-        return None if host_lives(self.folder) else -9
+        return None if self._host_connected() else -9
 
     def session_ended(self) -> bool:
-        """Whether its session was ended or removed, as far as the session's folder tells."""
-        return not self.folder.exists or self.folder.end() is not None
+        """Return whether its session was ended or removed, according to the session's folder."""
+        return session_over(self.guest)
+
+    def session_removed(self) -> bool:
+        """Return whether its session's folder no longer exists."""
+        return self.guest.gone()
 
     def send_signal(self, signum: int) -> bool:
-        """Signal its process group; False when there is none any more. Never raises for that."""
+        """Send a signal to its process group.
+
+        Args:
+            signum: the signal's number.
+
+        Returns:
+            Whether the signal was sent; False if the process has ended or the kernel host does
+            not answer.
+        """
         if self.poll() is not None:
             return False
         try:
@@ -257,61 +307,65 @@ class KernelHandle:
             return False
         return bool(answer.get("sent"))
 
-    def how_it_ended(self) -> str:
-        """In words: ``exit code 1``, ``killed by SIGKILL``, ``out of memory (limit 2 GiB)``."""
-        import signal
-
+    def describe_exit(self) -> str:
+        """Describe the exit: ``exit code 1``, ``killed by SIGKILL``, ``out of memory``."""
         code = self.poll()
         if code is None:
             return "still running"
         if self._was_out_of_memory():
-            limit = self.folder.record().get("memory", "")
-            return f"out of memory (limit {limit})" if limit else "out of memory"
-        end = self.folder.end()
-        if end is not None and self._exit_text() is None:
-            return f"the session ended: {end.reason}"
+            limit = f" (limit {self._memory_limit})" if self._memory_limit else ""
+            return f"out of memory{limit}"
+        reason = end_reason(self.guest)
+        if reason is not None and self._exit_text() is None:
+            return f"the session ended: {reason}"
         if code < 0:
             names = {int(number): number.name for number in signal.Signals}
             return f"killed by {names.get(-code, f'signal {-code}')}"
         return f"exit code {code}"
 
-    def tell_end(self, history: History) -> bool:
-        """Write its death into the history, if it has died and nobody has done so.
+    def record_exit(self, history: ExitLog) -> bool:
+        """Record its exit in the history, unless it still runs or the exit is already recorded.
 
-        Called by whoever sees it: the provisioner, and the reconciler for a kernel whose client
-        is gone. Idempotent; True from the one call that wrote it.
+        Called by the provisioner, and by the reconciler for a kernel whose client is gone.
+        Idempotent.
+
+        Args:
+            history: the history that the event is added to.
+
+        Returns:
+            True for the one call that recorded the exit.
         """
         text = self._exit_text()
         if text is None or not text.startswith("{"):
-            return False  # it lives, or went with its session, whose end is an event of its own
+            return False  # it runs, or ended with its session, whose end is a separate event
         try:
-            shared.create(self.folder.run, f"k/{self.id}/told")
+            self.guest.create(f"k/{self.id}/told")
         except OSError:
             return False
-        at = shared.modified_at(self.folder.run, f"k/{self.id}/exit")
+        at = self.guest.modified_at(f"k/{self.id}/exit")
         connection = self.connection()
         name = connection.kernel_name if connection else "kernel"
-        detail = f"{name} {self.id} ended: {self.how_it_ended()}"
-        history.add(self.folder.id, "kernel", "engine", detail, at=at)
+        detail = f"{name} {self.id} ended: {self.describe_exit()}"
+        history.add(self._session_id, "kernel", "engine", detail, at=at)
         return True
 
     def log_tail(self) -> list[str]:
-        """The last lines it wrote to its standard output and error."""
-        return _tail(self.folder, f"k/{self.id}/log")
+        """Return the last lines of its standard output and standard error."""
+        return log_tail(self.guest, f"k/{self.id}/log")
 
     def forget(self) -> None:
-        """Remove its folder, keys and sockets with it. For a kernel that has ended."""
+        """Remove its folder with its keys and sockets. Call this only for an ended kernel."""
         self.close()
-        shared.remove_folder(self.folder.run, f"k/{self.id}")
+        self.guest.remove_folder(f"k/{self.id}")
 
     def close(self) -> None:
-        """Let go of the connection to the kernel host; the next request makes a new one."""
+        """Close the connection to the kernel host; the next request opens a new one."""
         with self._asking:
             self._hang_up()
 
     def _exit_text(self) -> str | None:
         try:
-            return shared.read(self.folder.run, f"k/{self.id}/exit")
+            return self.guest.read(f"k/{self.id}/exit")
         except OSError:
             return None
 
@@ -319,19 +373,19 @@ class KernelHandle:
         return self._exit().get("oom") is True
 
     def _exit(self) -> dict[str, Any]:
-        """What is written of its end; empty for what no kernel host writes."""
+        """Return the content of its exit file, or an empty dict if it is not a JSON object."""
         try:
-            found = json.loads(self._exit_text() or "")
+            content = json.loads(self._exit_text() or "")
         except (ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
-        """One request over a connection that stays open; it is made again if it was cut."""
+        """Send a request over the persistent connection, which is reopened once if it broke."""
         with self._asking:
             for attempt in (1, 2):
                 if self._link is None:
-                    self._link = _Link.open(self.folder, deadline)
+                    self._link = HostLink.wait_for(self.guest, deadline)
                 try:
                     return self._link.ask(request)
                 except OSError as error:
@@ -342,106 +396,43 @@ class KernelHandle:
                         ) from error
         raise AssertionError
 
+    def _host_connected(self) -> bool:
+        """Return whether the kernel host is alive, without waiting for an answer.
+
+        The check uses the connection for requests, which closes when the kernel host exits.
+        """
+        if not self._asking.acquire(blocking=False):
+            return True  # another thread's request, in progress, detects a closed connection
+        try:
+            if self._link is not None and self._link.hung_up():
+                self._hang_up()
+            if self._link is None:
+                self._link = HostLink.connect(self.guest, timeout_s=0.0)
+        except BlockingIOError:  # it listens but is stopped (SIGSTOP)
+            return True
+        except OSError:
+            return False
+        finally:
+            self._asking.release()
+        return True
+
     def _hang_up(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
 
 
-def others_live(folder: Folder, kernel_id: str) -> bool:
-    """Whether a session has other kernels than that one, alive or about to be."""
-    for kernel in folder.kernels():
-        if kernel.id == kernel_id or kernel.exit is not None:
+def others_live(guest: Guest, kernel_id: str) -> bool:
+    """Return whether a session has another kernel that runs or is starting.
+
+    Args:
+        guest: the session's run folder.
+        kernel_id: the name of the folder of the kernel that does not count.
+    """
+    for other in filter(KERNEL_ID.fullmatch, guest.names("k")):
+        if other == kernel_id or guest.text(f"k/{other}/exit"):
             continue
-        made = shared.modified_at(folder.run, f"k/{kernel.id}/c.json")
-        started = shared.exists(folder.run, f"k/{kernel.id}/pid")
-        if started or time.time() - made < BEGINS_WITHIN_S:
+        age_s = time.time() - guest.modified_at(f"k/{other}/c.json")
+        if guest.exists(f"k/{other}/pid") or age_s < PROCESS_TIMEOUT_S:
             return True
     return False
-
-
-def host_lives(folder: Folder) -> bool:
-    """Whether the session's kernel host runs: it holds its lock for as long as it lives."""
-    return _locked(folder, "kernelhost.lock")
-
-
-class _Link:
-    """A connection to the kernel host of a session."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self._file = connected.makefile("rb")
-
-    @staticmethod
-    def path(folder: Folder) -> str:
-        return str(folder.run / "kernelhost.sock")
-
-    @classmethod
-    def open(cls, folder: Folder, deadline: float | None) -> _Link:
-        """Connect, trying until ``deadline`` (monotonic seconds), or once when it is None.
-
-        Raises:
-            KernelError: nobody answers; the message has the host's last words.
-        """
-        opened = time.monotonic()
-        while True:
-            connecting = socket.socket(socket.AF_UNIX)
-            connecting.settimeout(ANSWER_TIMEOUT_S)
-            try:
-                connecting.connect(cls.path(folder))
-                return cls(connecting)
-            except OSError as error:
-                connecting.close()
-                now = time.monotonic()
-                log = _tail(folder, "kernelhost.log")
-                gone = folder.end() is not None or not folder.exists
-                if log and now - opened > BROKEN_HOST_S and not host_lives(folder):
-                    gone = True
-                if deadline is None or gone or now > deadline:
-                    raise KernelError(
-                        "the session's kernel host does not answer" + _indented(log),
-                        "mooring describe tells the session's state",
-                    ) from error
-            time.sleep(POLL_S)
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
-        line = self._file.readline(MAX_ANSWER_BYTES)
-        if not line:
-            raise ConnectionResetError("the connection was closed")
-        try:
-            answer = json.loads(line)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            raise ConnectionAbortedError("what it says is no answer")
-        return answer
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
-            self._socket.close()
-
-
-def _locked(folder: Folder, name: str) -> bool:
-    """Whether a process of the container holds this lock now."""
-    try:
-        with shared.opened(folder.run, name) as file:
-            # shared: two that ask at once must not take each other for the holder
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _tail(folder: Folder, name: str) -> list[str]:
-    try:
-        return shared.read(folder.run, name, tail=True).splitlines()[-LOG_TAIL_LINES:]
-    except OSError:
-        return []
-
-
-def _indented(lines: list[str]) -> str:
-    return "".join(f"\n    {line}" for line in lines)

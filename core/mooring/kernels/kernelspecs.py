@@ -1,4 +1,4 @@
-"""Kernelspecs: what makes a session something to pick in a Jupyter client."""
+"""Kernelspecs, which make sessions available as kernels in Jupyter clients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from mooring.errors import MooringError, SpecError
 
 PROVISIONER = "mooring-provisioner"
-# Comes with the wheel: the machine's own environment in a container
+# Installed with the wheel: runs the host's own environment in a container
 PACKAGED = "mooring"
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A kernelspec of mooring's: its name, its folder, and the provisioner's configuration."""
+    """An installed mooring kernelspec: its names, its folder, and the provisioner's traits."""
 
     name: str
     display_name: str
@@ -31,11 +31,14 @@ class Installed:
 def document(
     *, display_name: str, kernel: str, config: dict[str, Any], language: str = ""
 ) -> dict[str, Any]:
-    """The ``kernel.json`` of a session.
+    """Return the content of a session's ``kernel.json``.
 
     Args:
-        kernel: ``python3`` or a kernel's name in the image.
-        config: ``spec`` (a path), ``flags``, ``session``, ``profile``: the provisioner's traits.
+        display_name: the name that Jupyter clients show.
+        kernel: ``python3``, or the name of a kernelspec in the image.
+        config: values of the provisioner's traits: ``spec`` (a path), ``flags``, ``session``,
+            ``profile``.
+        language: the kernel's programming language; empty for ``python`` or the kernel's name.
     """
     python = kernel == "python3"
     metadata: dict[str, Any] = {
@@ -45,30 +48,32 @@ def document(
         metadata |= {"debugger": True, "supported_encryption": ["curve"]}
     launcher = os.path.join(os.path.dirname(sys.executable), "mooring-kernel")
     return {
-        # for clients that run it themselves: both names are Jupyter's, and VS Code knows them, too
+        # for clients that run argv themselves; VS Code substitutes both of Jupyter's placeholders
         "argv": [launcher, "{resource_dir}", "{connection_file}"],
         "display_name": display_name,
         "language": language or ("python" if python else kernel),
-        # a message reaches the kernel through its own sockets; others know only the signal
+        # python3 is interrupted by a message on its control socket, other kernels by a signal
         "interrupt_mode": "message" if python else "signal",
         "metadata": metadata,
     }
 
 
 def install(name: str, content: dict[str, Any], *, prefix: str | None, user: bool) -> Path:
-    """Write a kernelspec where Jupyter looks for it.
+    """Install a kernelspec in one of Jupyter's data folders.
 
     Args:
         name: letters, digits, ``-``, ``_`` and ``.``.
-        prefix: an environment's root, ``sys.prefix`` say; None for the user's or the system's.
-        user: into the user's own folder.
+        content: the content of ``kernel.json``.
+        prefix: root of an environment, such as ``sys.prefix``; None for the user's or the system's
+            folder.
+        user: install into the user's own folder.
 
     Returns:
         The kernelspec's folder.
 
     Raises:
-        SpecError: the name is none that Jupyter takes, or the packaged kernelspec's.
-        MooringError: another program's kernelspec has that name, or the folder is read-only.
+        SpecError: Jupyter does not accept the name, or the packaged kernelspec has it.
+        MooringError: another program's kernelspec has the name, or the folder is not writable.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -102,7 +107,7 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
 
 
 def installed() -> list[Installed]:
-    """All kernelspecs of mooring's that Jupyter finds, by name."""
+    """Return all mooring kernelspecs that Jupyter finds, sorted by name."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     found = []
@@ -115,11 +120,17 @@ def installed() -> list[Installed]:
 
 
 def remove(name: str) -> Path:
-    """Delete one of mooring's kernelspecs. Returns the folder that is gone.
+    """Delete a mooring kernelspec.
+
+    Args:
+        name: the kernelspec's name, in any case.
+
+    Returns:
+        The deleted folder.
 
     Raises:
-        MooringError: there is none of that name, it is not mooring's, it came with the package,
-            or it cannot be deleted.
+        MooringError: mooring has no kernelspec of that name, it was installed with the package, or
+            it cannot be deleted.
     """
     import shutil
 

@@ -1,8 +1,10 @@
-"""What a session's kernels published, as ``guest/recorder.py`` wrote it down beside them.
+"""Read the output of a session's kernels as ``guest/recorder.py`` recorded it.
 
-The files lie where the container can write, so nothing in them is trusted: what is read is bounded
-in bytes, lines, executions and nested values, and a line that is not what it should be is skipped.
-What is kept of them is bounded too: a line may be meant for many outputs.
+Programs in the container can write the files, so nothing in them is trusted: bytes, executions,
+outputs and nested values are limited, and invalid lines are skipped. The size of the result is
+limited too, because one line may change many outputs.
+
+``guest`` is the session's run folder, /run/mooring in its container.
 """
 
 from __future__ import annotations
@@ -11,31 +13,30 @@ import dataclasses
 import itertools
 import json
 import math
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mooring.guest import shared
-from mooring.kernels.kernel import host_lives
-from mooring.sessions.record import Folder
+from mooring.guest.channel import Guest
+from mooring.kernels.kernelhost import host_lives
+from mooring.kernels.listing import KERNEL_ID
 
-#: Of each of a kernel's two files at most so much is read: half of the largest ``record``.
+#: How many bytes are read of each of a kernel's two files: half of the largest ``record``.
 MAX_FILE_BYTES = 32 << 20
 MAX_EXECUTIONS = 10_000
 MAX_OUTPUTS = 50_000
-# A longer line may be refused for what its JSON would take in memory
+# A longer line is skipped if its JSON may have more than ``MAX_VALUES`` values
 LONG_LINE = 1 << 20
 MAX_VALUES = 500_000
-# Of all that is kept, as JSON; fewer where the session's ``record`` is small
+# Limit for the whole result as JSON; lower if the session's ``record`` is small
 MAX_BYTES = 64 << 20
 MAX_TRACEBACK_LINES = 1000
 MAX_MIME_TYPES = 100
 OUTPUTS = frozenset({"stream", "display_data", "execute_result", "error"})
 BUNDLES = frozenset({"display_data", "execute_result", "update_display_data"})
 
-_SHORT_ID = re.compile(r"[A-Za-z0-9-]{1,40}")
+# How many bytes are enough for the first line of a file
+_FIRST_LINE = 200
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Message:
     """One recorded line.
 
     Attributes:
-        kind: a message type of the iopub channel, or ``start`` and ``lost``, see the recorder.
-        parent: the id of the execute_request that it belongs to; "" for ``start``.
-        at: seconds since the epoch.
-        cell: the notebook's id of the cell, in an ``execute_input``; else "".
-        again: an ``execute_input`` that was recorded before, and may be lost there.
-        values: how many values its JSON has, at most.
-        size: how many bytes it takes as ASCII JSON, about.
+        kind: a message type of the iopub channel, or ``begin``, ``start`` or ``lost``, see the
+            recorder.
+        parent: the id of the execute_request; "" for ``start``.
+        at: in seconds since the epoch.
+        content: the content of the message, or the line's fields.
+        cell: the cell's id in the notebook for an ``execute_input``, otherwise "".
+        again: whether this ``execute_input`` was recorded before, in a file that may be deleted.
+        values: upper bound for the number of values in its JSON.
+        size: upper bound for its size as ASCII JSON, in bytes.
     """
 
     kind: str
@@ -64,16 +67,17 @@ class Message:
 
 @dataclass
 class Execution:
-    """What one request to execute printed, so far.
+    """The output of one execute_request so far.
 
     Attributes:
-        msg_id: the request's.
-        cell_id: the notebook's id of the cell; "" where the client told none.
-        code: "" where the beginning of the execution is not recorded any more.
-        status: ``running``, ``ok`` or ``error``; the last too if the kernel ended meanwhile.
-        started: seconds since the epoch.
-        outputs: nbformat 4.
-        truncated: whether output of it is missing.
+        msg_id: the request's message id.
+        cell_id: the cell's id in the notebook; "" if the client did not send it.
+        code: the executed code; "" if the recording does not include the start of the execution.
+        execution_count: the number in the cell's prompt; None if it is not known.
+        status: ``running``, ``ok`` or ``error``; also ``error`` if the kernel ended meanwhile.
+        started: in seconds since the epoch.
+        outputs: in nbformat 4.
+        truncated: whether some of its output is missing.
     """
 
     msg_id: str
@@ -86,50 +90,57 @@ class Execution:
     truncated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, for the REST API."""
+        """Return the attributes by name, as JSON for the REST API."""
         return vars(self).copy()
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is known of a kernel's executions, the oldest first, and how many bytes are not."""
+    """A kernel's executions, oldest first, and the number of recorded bytes that are lost."""
 
     executions: tuple[Execution, ...] = ()
     lost_bytes: int = 0
 
 
-def read(folder: Folder, short_id: str) -> Recording:
-    """All that is recorded of a kernel; empty where there is nothing, or no such kernel.
+def read(guest: Guest, short_id: str, record_bytes: int | None = None) -> Recording:
+    """Return everything recorded for a kernel; empty if there is no recording or no such kernel.
 
     Args:
-        folder: the session's; it may run or not.
-        short_id: names the kernel's own folder.
+        guest: the run folder of a session, running or ended.
+        short_id: the name of the kernel's own folder.
+        record_bytes: the session's ``record``, in bytes; the result is limited to four times this
+            size, even if the session has enlarged its files. None for the default limit.
     """
-    if not _SHORT_ID.fullmatch(short_id):
+    if not KERNEL_ID.fullmatch(short_id):
         return Recording()
-    reader = Reader(folder, short_id)
-    book = _Book(_most(folder))
+    reader = Reader(guest, short_id)
+    # ASCII JSON takes more bytes than the recorder's lines, because of escapes
+    book = _Book(min(4 * record_bytes, MAX_BYTES) if record_bytes else MAX_BYTES)
     for message in reader.messages():
         book.add(message)
-    alive = host_lives(folder) and not shared.exists(folder.run, f"k/{short_id}/exit")
-    return Recording(
-        tuple(book.finish(alive=alive, lost=bool(reader.lost_bytes))), reader.lost_bytes
-    )
+    alive = not guest.exists(f"k/{short_id}/exit") and host_lives(guest)
+    executions = book.finish(alive=alive, lost=bool(reader.lost_bytes))
+    return Recording(tuple(executions), reader.lost_bytes)
 
 
 class Reader:
-    """Reads a kernel's lines in order, those that are new at each call of ``messages``."""
+    """Reads a kernel's recorded lines in order; each call of ``messages`` reads the new ones.
 
-    def __init__(self, folder: Folder, short_id: str) -> None:
-        self.folder = folder
+    Args:
+        guest: the session's run folder.
+        short_id: the name of the kernel's own folder.
+    """
+
+    def __init__(self, guest: Guest, short_id: str) -> None:
+        self.guest = guest
         self.id = short_id
         self.lost_bytes = 0
-        self._number = -1  # of the file that was read last
+        self._number = -1  # number of the file that was read last
         self._offset = 0
 
     def messages(self) -> Iterator[Message]:
-        """What was recorded since the last call. A line that is still being written is left."""
-        if not _SHORT_ID.fullmatch(self.id):
+        """Yield the messages recorded since the last call, except for an incomplete last line."""
+        if not KERNEL_ID.fullmatch(self.id):
             return
         for data in self._unread():
             begin = 0
@@ -146,29 +157,30 @@ class Reader:
                     yield message
 
     def _unread(self) -> list[bytes]:
-        """The rest of the file that was read last, and the newer one."""
-        found: list[bytes] = []
+        """Return the unread rest of the file that was read last, and all newer data."""
+        unread: list[bytes] = []
         for _ in range(3):
             newest, older = self._file("out.0"), self._file("out.1")
             if newest.number != older.number:
-                break  # else the recorder went on to the next file between the two
+                break  # otherwise the recorder switched files between the two reads
         last = self._number
         for file in (older, newest):
             if not file.data or file.number < last:
-                continue  # read already
+                continue
             begin = self._offset if file.number == last else 0
-            found.append(file.data[begin:])
+            unread.append(file.data[begin:])
             self._number = file.number
             self._offset = max(begin, file.data.rfind(b"\n") + 1)
-        return found
+        return unread
 
     def _file(self, name: str) -> _File:
+        path = f"k/{self.id}/{name}"
         try:
-            with shared.opened(self.folder.run, f"k/{self.id}/{name}") as descriptor:
-                number, size = _begin(descriptor)
-                data = os.pread(descriptor, size, 0)
-                # its recorder may have begun to write it over meanwhile, from its first line on
-                return _File(number, data if _begin(descriptor)[0] == number else b"")
+            number, size = _begin(self.guest.read_bytes(path, _FIRST_LINE))
+            data = self.guest.read_bytes(path, size)
+            # the recorder may have renamed the file meanwhile, or started to overwrite it
+            whole = _begin(data)[0] == number == _begin(self.guest.read_bytes(path, _FIRST_LINE))[0]
+            return _File(number, data if whole else b"")
         except OSError:
             return _File(-1, b"")
 
@@ -179,43 +191,47 @@ class _File:
     data: bytes
 
 
-def _begin(descriptor: int) -> tuple[int, int]:
-    """A file's number, and how many bytes of it are lines, as its first line says."""
-    message = _parse(os.pread(descriptor, 200, 0).partition(b"\n")[0])
+def _begin(data: bytes) -> tuple[int, int]:
+    """Return a file's number and how many of its bytes are valid, from its first line."""
+    message = _parse(data[:_FIRST_LINE].partition(b"\n")[0])
     content = message.content if message and message.kind == "begin" else {}
     return _count(content.get("number")), min(_count(content.get("size")), MAX_FILE_BYTES)
 
 
 @dataclass(frozen=True)
 class _Display:
-    """An output that may be changed: by what name, since which message, and whose it is."""
+    """An output that ``update_display_data`` can change; updates change ``output`` in place."""
 
-    key: str
-    number: int
+    key: str  # its display id
+    number: int  # the position of its message in the recording
     execution: Execution
     output: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Update:
-    """What the displays of a name show from a message on."""
+    """The latest update of all displays with one id."""
 
-    number: int
+    number: int  # the position of its message in the recording
     bundle: dict[str, Any]
-    size: int
+    size: int  # of the message as ASCII JSON, in bytes
 
 
 class _Book:
-    """Executions in the making."""
+    """Builds executions from messages.
 
-    def __init__(self, most: int) -> None:
-        self.room = most  # bytes of JSON that may still be kept
+    Args:
+        limit: how much JSON may be kept, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.room = limit  # bytes of JSON that may still be kept
         self.executions: dict[str, Execution] = {}
         self.running: set[str] = set()
         self.to_clear: set[str] = set()
-        self.streams: dict[int, list[str]] = {}  # id of an output -> pieces of its text
-        self.displays: dict[int, _Display] = {}  # by the id of their output
-        self.names: set[str] = set()  # of displays, those that are gone too
+        self.streams: dict[int, list[str]] = {}  # parts of the text, by id() of the output
+        self.displays: dict[int, _Display] = {}  # by id() of the output
+        self.display_ids: set[str] = set()  # including those of cleared outputs
         self.updates: dict[str, _Update] = {}
         self.outputs = 0
         self.values = 0
@@ -229,7 +245,7 @@ class _Book:
             return
         if kind == "update_display_data":
             key = _display_id(content)
-            if key in self.names:
+            if key in self.display_ids:
                 self.updates[key] = _Update(self.number, self._bundle(message), message.size)
             return
         execution = self.executions.get(message.parent)
@@ -260,7 +276,12 @@ class _Book:
             self._output(execution, message)
 
     def finish(self, *, alive: bool, lost: bool) -> list[Execution]:
-        """The executions. Silent ones, a client's own, are there if they printed something."""
+        """Return the executions, without those that have neither code nor output.
+
+        Args:
+            alive: whether the kernel still runs.
+            lost: whether part of the recording is lost.
+        """
         if not alive:
             self._ended()
         for display in self.displays.values():
@@ -269,15 +290,15 @@ class _Book:
                 continue
             if self._keeps(display.execution, update.size):
                 display.output.update(update.bundle)
-        found = []
+        executions = []
         for execution in self.executions.values():
             if execution.code or execution.outputs:
                 execution.truncated |= lost and not execution.code
                 for output in execution.outputs:
                     if id(output) in self.streams:
                         output["text"] = "".join(self.streams[id(output)])
-                found.append(execution)
-        return found
+                executions.append(execution)
+        return executions
 
     def _output(self, execution: Execution, message: Message) -> None:
         kind, content = message.kind, message.content
@@ -311,25 +332,25 @@ class _Book:
                 output["execution_count"] = _number(content.get("execution_count"))
             output |= self._bundle(message)
             if key := _display_id(content):
-                self.names.add(key)
+                self.display_ids.add(key)
                 self.displays[id(output)] = _Display(key, self.number, execution, output)
 
     def _keeps(self, execution: Execution, size: int) -> bool:
-        """Whether there is room for so much more; else the execution is not whole."""
+        """Return whether ``size`` more bytes may be kept; if not, mark the execution truncated."""
         self.room -= size
         execution.truncated |= self.room < 0
         return self.room >= 0
 
     def _bundle(self, message: Message) -> dict[str, Any]:
-        """What is displayed; only the texts of it, where there are too many values already."""
+        """Return a display's data and metadata, or only texts once there are too many values."""
         self.values += message.values
-        found = _bundle(message.content)
+        bundle = _bundle(message.content)
         if self.values > MAX_VALUES:
-            return {"data": _texts(found["data"]), "metadata": {}}
-        return found
+            return {"data": _texts(bundle["data"]), "metadata": {}}
+        return bundle
 
     def _traceback(self, execution: Execution, lines: object) -> list[str]:
-        """Its first lines and its last ones, of one that is too long."""
+        """Return a traceback, or the first and last lines of one that is too long."""
         if not isinstance(lines, list):
             return []
         if len(lines) > MAX_TRACEBACK_LINES:
@@ -355,42 +376,35 @@ class _Book:
         self.running.discard(msg_id)
 
     def _ended(self) -> None:
-        """The kernel's process is gone, and what ran in it."""
+        """Mark all running executions as failed: the kernel's process has ended."""
         for msg_id in self.running:
             self.executions[msg_id].status = "error"
         self.running.clear()
 
 
 def _parse(line: bytes) -> Message | None:
-    """A line, or None for one that no recorder writes."""
+    """Parse a recorded line; return None if it is invalid."""
     values = sum(map(line.count, (b",", b"[", b"{")))
     if len(line) > LONG_LINE and values > MAX_VALUES:
         return None
     text = line.decode(errors="replace")
     try:
-        found = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-        kind, parent, at = found["kind"], found.get("parent", ""), found.get("at", 0.0)
-        cell, content = found.get("cell", ""), found.get("content", found)
+        fields = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        kind, parent, at = fields["kind"], fields.get("parent", ""), fields.get("at", 0.0)
+        cell, content = fields.get("cell", ""), fields.get("content", fields)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     fits = isinstance(at, (int, float)) and abs(at) < 1e12 and isinstance(content, dict)
     texts = all(isinstance(text, str) and len(text) <= 200 for text in (kind, parent, cell))
     if not fits or not texts:
         return None
-    again = found.get("again") is True
+    again = fields.get("again") is True
     return Message(kind, parent, float(at), content, cell, again, values, _size(text, line))
 
 
 def _size(text: str, line: bytes) -> int:
-    """How many bytes a line has at most once it is written in ASCII: six for half a letter."""
+    """Return an upper bound for a line's size as ASCII JSON, in bytes, where escapes take six."""
     return len(text) + 5 * (len(line) - len(text) if "\ufffd" not in text else len(text))
-
-
-def _most(folder: Folder) -> int:
-    """How many bytes of JSON are kept of a recording: what it may be, with room for escapes."""
-    spec = folder.record().get("spec")
-    record = _number(spec.get("record")) if isinstance(spec, dict) else None
-    return min(4 * record, MAX_BYTES) if record else MAX_BYTES
 
 
 def _text(value: object) -> str:
@@ -408,7 +422,7 @@ def _count(value: object) -> int:
 
 
 def _bundle(content: dict[str, Any]) -> dict[str, Any]:
-    """The data and metadata of something that is displayed."""
+    """Return the data and metadata of a display."""
     data, metadata = content.get("data"), content.get("metadata")
     return {
         "data": data if isinstance(data, dict) else {},
@@ -417,7 +431,7 @@ def _bundle(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float | None:
-    """A number that JSON can say again."""
+    """Parse a number; return None if it is not finite, which JSON cannot represent."""
     number = float(text)
     return number if math.isfinite(number) else None
 

@@ -1,1 +1,1 @@
-"""From a spec to a running container."""
+"""Launching sessions: from a spec to a running container."""

@@ -1,388 +1,408 @@
-"""A session in the making: from the folder that was reserved for it to a container that runs.
+"""Creating a session: from a launch plan to a running container.
 
-Whoever begins it finishes it, or leaves it to wait for its GPUs: then it is the dispatcher that
-goes on, with what stands in the session's folder.
+The process that begins a launch completes it, or leaves it in the queue; then the dispatcher
+completes it from what is stored in the session's folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mooring import ports
-from mooring.engines.base import Engine, Stream
-from mooring.errors import Cancelled, EngineError, EngineUnavailable, MooringError, SpecError
+from mooring.engines.base import Stream
+from mooring.engines.capabilities import (
+    SupportsAttach,
+    SupportsGpus,
+    SupportsLateNetwork,
+    SupportsPublishedPorts,
+    fitted,
+    require,
+)
+from mooring.errors import (
+    Cancelled,
+    EngineError,
+    EngineUnavailable,
+    MooringError,
+    SessionExists,
+    SpecError,
+)
 from mooring.gpus.claims import Claim, Request, in_words
-from mooring.gpus.tickets import Ticket, gate_of
-from mooring.host import paths
+from mooring.gpus.tickets import HeldTicket, Ticket
+from mooring.host import locks
+from mooring.host.boot import boot_id
+from mooring.host.processes import process_mark
 from mooring.host.users import caller
 from mooring.images import mounts
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION
-from mooring.launch import plan
-from mooring.sessions.history import History
-from mooring.sessions.model import is_own
-from mooring.sessions.record import Folder, boot_id
-from mooring.terminals.terminal import MainTerminal
-
-if TYPE_CHECKING:
-    from mooring.gpus.queue import GpuQueue
-    from mooring.spec.resolve import ResolvedSpec
-
-
-#: How long one that is listed may take to go.
-LISTED_S = 5.0
+from mooring.images.images import ImageFacts
+from mooring.images.secrets import read_secrets, write_secrets
+from mooring.launch import ports
+from mooring.launch.options import LaunchOptions
+from mooring.launch.plan import LaunchPlan, image_facts, plan_container
+from mooring.launch.verified import wait_until_verified
+from mooring.launch.wait import Wait
+from mooring.sessions.containers import remove_container
+from mooring.sessions.context import Context
+from mooring.sessions.find import get_created, queue_of
+from mooring.sessions.folder import SessionFolder
+from mooring.sessions.kernels import no_kernel
+from mooring.sessions.model import Session, State, from_record
+from mooring.sessions.queue import ensure_dispatcher, tickets
+from mooring.sessions.record import Identity, RecordState
+from mooring.terminals.terminal import MainTerminal, command_of
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a session is made, beside its spec.
+class Created:
+    """A created session, and the stream to its main process if ``attach`` was set."""
 
-    Attributes:
-        cwd: the working directory, if it lies in the spec's project.
-        tty, size: whether the main process has a terminal; its rows and columns.
-        since: its order in the queue, of one that was left to wait; 0 for the last.
+    session: Session
+    stream: Stream | None
+
+
+def create(ctx: Context, plan: LaunchPlan, options: LaunchOptions, wait: Wait) -> Created:
+    """Create a session and start it; see ``Sessions.create``."""
+    from mooring.kernels.kernel import check_socket_path
+    from mooring.policy import trust
+
+    resolved, spec = plan.resolved, plan.spec
+    trust.require(resolved, plan.grants)
+    if spec.kernel:
+        check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
+    ctx.engine.info()
+    environ = os.environ if options.environ is None else options.environ
+    values = read_secrets(spec, resolved.project, environ)
+    if spec.ports:
+        require(ctx.engine, SupportsPublishedPorts)
+    if plan.gpus is not None:
+        require(ctx.engine, SupportsGpus)
+        queue_of(ctx).check(plan.gpus)
+    folder = reserve(ctx, plan, options)
+    launch = Launch(ctx, folder, plan, options, Progress(folder, wait), wait.max_wait_s)
+    try:
+        launch.prepare(values)
+    except BaseException:
+        folder.remove()
+        folder.release()
+        raise
+    if options.enqueue:
+        launch.enqueue()
+        ensure_dispatcher(ctx)
+        return Created(from_record(folder, State.PENDING), None)
+    name = folder.record().identity.name
+    stream = launch.run()
+    return Created(get_created(ctx, folder.id, name), stream)
+
+
+def reserve(ctx: Context, plan: LaunchPlan, options: LaunchOptions) -> SessionFolder:
+    """Reserve a name and create the session's folder, atomically among all processes.
+
+    Args:
+        ctx: the client's context.
+        plan: the launch plan.
+        options: the launch options.
+
+    Returns:
+        The folder, locked by this process until ``release``.
+
+    Raises:
+        SessionExists: the name is taken.
     """
+    with locks.locked(ctx.installation.path / "names.lock"):
+        taken = {folder.record().identity.name for folder in ctx.folders()}
+        session_id = secrets.token_hex(6)
+        name = options.name or plan.spec.name or f"session-{session_id[:5]}"
+        if name in taken:
+            raise SessionExists(
+                f"a session named {name} exists already",
+                f"use another --name, or remove it: mooring rm {name}",
+            )
+        identity = Identity(
+            id=session_id,
+            name=name,
+            owner=caller().name,
+            created_at=time.time(),
+            spec=plan.spec.public_dict(),
+            project=str(plan.resolved.project),
+            tty=options.tty,
+            notebook=options.notebook,
+            ends_with_kernels=options.ends_with_kernels,
+        )
+        mark = process_mark(os.getpid()) if options.remove else ""
+        state = RecordState(boot_id=boot_id(), remove_with=mark)
+        return SessionFolder.create(ctx.installation, identity, state)
 
-    cwd: str
-    tty: bool = False
-    size: tuple[int, int] = (24, 80)
-    since: int = 0
 
+class Progress:
+    """Reports each step to the caller; raises Cancelled if cancellation was requested."""
 
-class Steps:
-    """Told at each step of a creation: passes a new one on, and gives up when it is asked to."""
-
-    def __init__(
-        self, folder: Folder, progress: plan.Progress, cancelled: Callable[[], bool]
-    ) -> None:
-        self._folder, self._progress, self._cancelled = folder, progress, cancelled
+    def __init__(self, folder: SessionFolder, wait: Wait) -> None:
+        self._folder, self._wait = folder, wait
         self._last = ""
 
     def __call__(self, text: str) -> None:
-        if self._cancelled() or self._folder.cancelled() or not self._folder.exists:
-            name = self._folder.record().get("name", self._folder.id)
+        folder = self._folder
+        if self._wait.cancelled() or folder.cancel_requested() or not folder.exists:
+            name = folder.record().identity.name or folder.id
             raise Cancelled(f"the creation of session {name} was cancelled")
         if text != self._last:
             self._last = text
-            self._folder.tell_waiting(text)
-            self._progress(text)
+            folder.write_waiting(text)
+            self._wait.progress(text)
 
-    def tell(self, text: str) -> None:
-        """Show what goes on once it has been given up, whatever the caller raises again."""
+    def show(self, text: str) -> None:
+        """Report a step after the launch was interrupted; exceptions are suppressed."""
         with contextlib.suppress(BaseException):
-            self._progress(text)
+            self._wait.progress(text)
 
 
-class Creation:
-    """One session in the making.
+class Launch:
+    """The launch of one session.
 
     Args:
-        folder: reserved, and held by this process.
-        queue: asked for only if the spec wants GPUs.
+        ctx: the client's context.
+        folder: the session's folder, locked by this process.
+        plan: the launch plan.
+        options: the launch options.
+        progress: called with a line at each step.
+        max_wait_s: timeout for GPUs, in seconds; None for no limit.
+        since: place of an enqueued launch in the queue, see ``Ticket.since``; 0 for the last.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        history: History,
-        actor: str,
-        queue: Callable[[], GpuQueue],
-        folder: Folder,
-        resolved: ResolvedSpec,
-        manner: Manner,
-        step: Steps,
+        ctx: Context,
+        folder: SessionFolder,
+        plan: LaunchPlan,
+        options: LaunchOptions,
+        progress: Progress,
+        max_wait_s: float | None = None,
+        since: int = 0,
     ) -> None:
-        self._engine, self._history, self._actor, self._queue = engine, history, actor, queue
-        self._folder, self._resolved, self._manner, self._step = folder, resolved, manner, step
-        self._told = False
+        self._ctx, self._folder, self._plan, self._options = ctx, folder, plan, options
+        self._progress, self._max_wait_s, self._since = progress, max_wait_s, since
+        self._request_recorded = False
+        self._container, self._asked = "", False
+        self._stream: Stream | None = None
 
-    def prepare(self, secrets: dict[str, str], files: Sequence[Path]) -> None:
-        """Put into the folder what is the caller's own: secrets, and files for the private home.
-
-        Raises:
-            SpecError: a file is not there, or two have the same name.
-        """
-        mounts.write_secrets(self._folder, secrets)
-        for file in files:
-            put_file(file, self._folder.home)
-
-    def run(
-        self, *, attach: bool = False, detach_keys: str = "", max_wait_s: float | None = None
-    ) -> Stream | None:
-        """Make the container and start it. Whatever goes wrong, nothing of it is left.
-
-        One that was left to wait stays when the engine does not answer, or the disk is full: that
-        passes.
+    def prepare(self, values: dict[str, str]) -> None:
+        """Write the caller's secrets and files to the session's folder.
 
         Args:
-            attach: connect to the main process before it starts.
-            max_wait_s: for GPUs.
+            values: the secrets, by name.
+
+        Raises:
+            SpecError: a file cannot be copied, or two have the same name.
         """
-        spec, folder, engine = self._resolved.spec, self._folder, self._engine
-        user = caller()
-        container, asked = "", False
-        stream: Stream | None = None
+        write_secrets(self._folder.secrets, values)
+        for file in self._options.files:
+            copy_into_home(file, self._folder.home)
+
+    def run(self) -> Stream | None:
+        """Create and start the container, and release the folder; on failure, remove the session.
+
+        An enqueued launch is kept if the engine cannot be reached or the disk is full: it can be
+        retried.
+
+        Returns:
+            The stream to the main process, if the options ask for it.
+        """
+        folder, ctx = self._folder, self._ctx
         try:
-            facts = plan.image_facts(engine, spec.image, spec.pull, user, self._step)
+            spec = self._plan.spec
+            facts = image_facts(ctx, spec.image, spec.pull, caller(), self._progress)
             if spec.kernel and not facts.python:
-                raise plan.no_kernel(spec.image, facts.kernel_problem)
-            mounts.create_outputs(spec, self._resolved.project)
-            with self._claimed(max_wait_s) as claims:
-                config = plan.container_config(
-                    self._resolved,
-                    facts,
-                    user,
-                    folder,
-                    Path(self._manner.cwd),
-                    tty=self._manner.tty,
-                    size=self._manner.size,
-                    claims=claims,
-                )
-                self._step("starting the container")
-                asked = True
-                main = MainTerminal(engine, folder) if self._main_has_terminal else None
-                container = engine.create(config)
-                if main is not None:
-                    terminal = main.keep(container, detach_keys if attach else None)
-                    stream = terminal if attach else None
-                elif attach:
-                    stream = engine.attach(container, tty=self._manner.tty, detach_keys=detach_keys)
-                if folder.enqueued:  # it may be another boot than the one that it was reserved in
-                    folder.update_record(boot_id=boot_id())
-                ports.start(engine, container)
-                plan.await_check(engine, folder, container)
-                if not config.network:
-                    engine.attach_network(container)
-                folder.update_record(container=container, changed_at=time.time())
-                self._step("starting the container")  # the last moment to give it up
-                self.tell_requested()
-                self._history.add(folder.id, "started", self._actor, f"image {spec.image}")
-                folder.mark_ready()
+                raise no_kernel(spec.image, facts.kernel_problem)
+            mounts.create_outputs(spec, self._plan.resolved.project)
+            with self._claimed() as claims:
+                self._start_container(facts, claims)
         except BaseException as error:
-            if stream is not None:
-                stream.close()
+            if self._stream is not None:
+                self._stream.close()
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                self._step.tell("taking back what was begun")
-            cut_off = asked and not container and not isinstance(error, EngineError)
+                self._progress.show("taking back what was begun")
+            unanswered = self._asked and not self._container and not isinstance(error, EngineError)
             kept = folder.enqueued and (isinstance(error, EngineUnavailable) or is_full(error))
-            with contextlib.suppress(MooringError):  # what is left then, the reconciler removes
-                remove_container(engine, folder.id, container, 1.0 if cut_off else 0.0)
+            with contextlib.suppress(MooringError):  # the reconciler removes the rest
+                remove_container(ctx, folder.id, self._container, 1.0 if unanswered else 0.0)
                 if not kept:
-                    self._tell_failed(error)
-                    if Request.from_spec(spec.gpus) is not None:
+                    self._record_failure(error)
+                    if self._plan.gpus is not None:
                         with contextlib.suppress(MooringError):
-                            gate_of(engine).forget(folder.id)
+                            tickets(ctx).discard(folder.id)
                     folder.remove()
             raise
         finally:
             folder.release()
-        return stream
+        return self._stream
+
+    def _start_container(self, facts: ImageFacts, claims: tuple[Claim, ...]) -> None:
+        ctx, folder, options = self._ctx, self._folder, self._options
+        config = fitted(
+            ctx.engine,
+            plan_container(
+                ctx, self._plan, facts, folder, tty=options.tty, size=options.size, claims=claims
+            ),
+        )
+        self._progress("starting the container")
+        self._asked = True
+        main = None
+        if self._main_has_terminal:
+            command = command_of(self._plan.spec.public_dict())
+            main = MainTerminal(ctx.engine, folder.path, command)
+        container = self._container = ctx.engine.create(config)
+        if main is not None:
+            terminal = main.keep(container, options.detach_keys if options.attach else None)
+            self._stream = terminal if options.attach else None
+        elif options.attach:
+            self._stream = require(ctx.engine, SupportsAttach).attach(
+                container, tty=options.tty, detach_keys=options.detach_keys
+            )
+        if folder.enqueued:  # the machine may have been restarted since the folder was created
+            folder.update_state(boot_id=boot_id())
+        ports.start(ctx, container)
+        wait_until_verified(ctx.engine, folder, container)
+        if not config.network:
+            require(ctx.engine, SupportsLateNetwork).attach_network(container)
+        folder.update_state(container=container, changed_at=time.time())
+        self._progress("starting the container")  # the last chance to cancel
+        self.record_request()
+        ctx.add_event(folder.id, "started", f"image {self._plan.spec.image}")
+        folder.mark_ready()
 
     @property
     def _main_has_terminal(self) -> bool:
-        """Not one that has its clock alone."""
-        spec = self._resolved.spec
-        return self._manner.tty and bool(spec.argv or not spec.kernel)
+        """Whether the main process has a terminal; a session's clock alone needs none."""
+        spec = self._plan.spec
+        return self._options.tty and bool(spec.argv or not spec.kernel)
 
     def enqueue(self) -> None:
-        """Leave it to wait in the queue, for the dispatcher to go on with.
+        """Leave the launch to the dispatcher; put it into the queue if it requests GPUs."""
+        from mooring.launch.enqueued import dump
 
-        One that asks for no GPU waits for nothing but that.
-        """
-        folder, spec = self._folder, self._resolved.spec
-        queue = self._queue()
-        request = Request.from_spec(spec.gpus)
+        folder, request = self._folder, self._plan.gpus
+        place: HeldTicket | None = None
         since = 0
         try:
+            queue = queue_of(self._ctx)
             if request is not None:
-                drawn = queue.draw(self._ticket(request, enqueued=True))
-                since = drawn.ticket.since
-            how = {
-                "spec": spec.model_dump(mode="json", exclude_defaults=True),
-                "resolved": {
-                    "origins": dict(self._resolved.origins),
-                    "path": self._resolved.path and str(self._resolved.path),
-                    "project": str(self._resolved.project),
-                    "sha256": self._resolved.sha256,
-                    "reaches": list(self._resolved.reaches),
-                    "extended": list(self._resolved.extended),
-                },
-                "manner": asdict(self._manner) | {"since": since},
-                "actor": self._actor,
-            }
-            with queue.gate.locked():  # a dispatcher that is about to go sees it, or is seen to go
-                folder.mark_enqueued(how)
-            waits = f"in the queue for {request}" if request else "about to start"
-            folder.tell_waiting(waits)
-            if request is not None:
-                drawn.let_go()
-            self.tell_requested()
-            self._history.add(folder.id, "queued", self._actor, str(request or ""))
+                place = queue.enqueue(self._ticket(request, enqueued=True))
+                since = place.ticket.since
+            launch = dump(self._plan, self._options, since, self._ctx.actor)
+            # under the lock under which a dispatcher checks for launches before it retires
+            with queue.ticket_queue.locked():
+                folder.mark_enqueued(launch)
+            folder.write_waiting(f"in the queue for {request}" if request else "about to start")
+            if place is not None:
+                place.release()
+            self.record_request()
+            self._ctx.add_event(folder.id, "queued", str(request or ""))
         except BaseException:
-            queue.gate.forget(folder.id)
+            if place is not None:
+                place.remove()
             folder.remove()
             raise
         finally:
             folder.release()
 
     def keep_place(self) -> None:
-        """Put one that was left to wait back into the queue, where it was; ``run`` goes on."""
-        request = Request.from_spec(self._resolved.spec.gpus)
-        if request is not None:
-            self._queue().draw(self._ticket(request, enqueued=True)).let_go()
+        """Put an enqueued launch back into the queue, at its previous place."""
+        if self._plan.gpus is not None:
+            queue_of(self._ctx).enqueue(self._ticket(self._plan.gpus, enqueued=True)).release()
 
-    def tell_requested(self) -> None:
-        """Write the request into the history, once."""
-        folder, spec = self._folder, self._resolved.spec
-        if self._told or folder.record().get("requested"):
+    def record_request(self) -> None:
+        """Record the request in the history, once."""
+        ctx, folder, spec = self._ctx, self._folder, self._plan.spec
+        record = folder.record()
+        if self._request_recorded or record.state.requested:
             return
-        self._told = True
-        folder.update_record(requested=True)
-        at = folder.record()["created_at"]
-        self._history.session_created(
+        self._request_recorded = True
+        folder.update_state(requested=True)
+        at = record.identity.created_at
+        ctx.history.session_created(
             folder.id,
-            name=folder.record()["name"],
+            name=record.identity.name,
             owner=caller().name,
             image=spec.image,
             spec=spec.public_dict(),
             at=at,
         )
-        wanted = Request.from_spec(spec.gpus)
-        self._history.add(folder.id, "requested", self._actor, str(wanted or ""), at=at)
+        ctx.add_event(folder.id, "requested", str(self._plan.gpus or ""), at=at)
 
-    def _tell_failed(self, error: BaseException) -> None:
-        """Of one that had to wait, so that its history has an end."""
-        if not self._folder.record().get("requested"):
+    def _record_failure(self, error: BaseException) -> None:
+        """Record the failure of a launch whose request is in the history."""
+        if not self._folder.record().state.requested:
             return
         cancelled = isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit))
-        kind = "cancelled" if cancelled else "failed"
         why = error.message if isinstance(error, MooringError) else type(error).__name__
-        self._history.add(self._folder.id, kind, self._actor, "" if cancelled else why)
+        kind = "cancelled" if cancelled else "failed"
+        self._ctx.add_event(self._folder.id, kind, "" if cancelled else why)
         reason = "cancelled before it ran" if cancelled else why
-        self._history.session_ended(self._folder.id, at=time.time(), reason=reason, exit_code=None)
+        self._ctx.history.session_ended(
+            self._folder.id, at=time.time(), reason=reason, exit_code=None
+        )
 
     @contextlib.contextmanager
-    def _claimed(self, max_wait_s: float | None) -> Iterator[tuple[Claim, ...]]:
-        """Its GPUs, for as long as it takes until the container shows that it has them."""
-        request = Request.from_spec(self._resolved.spec.gpus)
+    def _claimed(self) -> Iterator[tuple[Claim, ...]]:
+        """Wait for the session's GPUs and hold them while the block starts the container."""
+        ctx, folder, request = self._ctx, self._folder, self._plan.gpus
         if request is None:
             yield ()
             return
         queued = False
 
-        def tell(because: str) -> None:
+        def show(reason: str) -> None:
             nonlocal queued
-            if because and not queued and max_wait_s != 0:  # who does not wait was never there
+            if reason and not queued and self._max_wait_s != 0:  # 0: never waits
                 queued = True
-                self._folder.mark_queued()
-                self.tell_requested()
-                if not self._folder.enqueued:
-                    self._history.add(self._folder.id, "queued", self._actor, because)
-            self._step(because or "starting the container")
+                folder.mark_queued()
+                self.record_request()
+                if not folder.enqueued:
+                    ctx.add_event(folder.id, "queued", reason)
+            self._progress(reason or "starting the container")
 
-        with self._queue().claim(
-            self._ticket(request, enqueued=self._folder.enqueued), tell=tell, max_wait_s=max_wait_s
-        ) as claims:
-            self._folder.unmark_queued()
-            self.tell_requested()
-            self._history.add(self._folder.id, "granted", self._actor, in_words(claims))
+        ticket = self._ticket(request, enqueued=folder.enqueued)
+        with queue_of(ctx).claim(ticket, tell=show, max_wait_s=self._max_wait_s) as claims:
+            folder.unmark_queued()
+            self.record_request()
+            ctx.add_event(folder.id, "granted", in_words(claims))
             yield claims
 
     def _ticket(self, request: Request, *, enqueued: bool) -> Ticket:
         return Ticket(
             id=self._folder.id,
-            installation=paths.installation_id(),
+            installation=self._ctx.installation.id,
             user=caller().name,
-            session=self._folder.record()["name"],
+            session=self._folder.record().identity.name,
             request=request,
-            priority=self._resolved.spec.priority,
-            since=self._manner.since,
+            priority=self._plan.spec.priority,
+            since=self._since,
             enqueued=enqueued,
         )
 
 
-#: What an engine says of its own disk.
+#: In the error messages of an engine whose disk is full.
 _FULL = ("no space left on device", "disk quota exceeded")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk was full, or its owner's part of it; the engine's, too."""
+    """Return whether an error means that a disk is full or a quota exceeded, also the engine's."""
     if isinstance(error, EngineError):
         return any(words in error.message.lower() for words in _FULL)
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def remove_container(
-    engine: Engine, session_id: str, container: str, patience_s: float = 0.0
-) -> None:
-    """Remove a session's container, also one whose creation was cut off before its answer.
-
-    Args:
-        container: its id on the engine, if that is known.
-        patience_s: how long the engine may go on making it, when nobody waits any more.
-    """
-    if container:
-        engine.remove(container)
-        return
-    mine = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: session_id}
-    deadline = time.monotonic() + patience_s
-    rows = list(filter(is_own, engine.list(mine)))
-    while not rows and time.monotonic() < deadline:
-        time.sleep(0.05)
-        rows = list(filter(is_own, engine.list(mine)))
-    deadline = time.monotonic() + LISTED_S
-    while rows:
-        for row in rows:
-            engine.remove(row.id)
-        # Docker lists a container a moment before it can remove it, and says that there is none
-        rows = [] if time.monotonic() > deadline else list(filter(is_own, engine.list(mine)))
-
-
-def left_to_wait(folder: Folder) -> tuple[ResolvedSpec, Manner, str]:
-    """What ``Creation.enqueue`` wrote down: the spec, the manner, and who asked.
+def copy_into_home(file: Path, home: Path) -> None:
+    """Copy one of the caller's files or folders to a session's home, keeping its name.
 
     Raises:
-        SpecError: another version wrote it.
-    """
-    from mooring.spec.model import SessionSpec
-    from mooring.spec.resolve import ResolvedSpec
-
-    try:
-        said: dict[str, Any] = json.loads((folder.path / "enqueued").read_text())
-        known, manner = said["resolved"], said["manner"]
-        resolved = ResolvedSpec(
-            spec=SessionSpec.model_validate(said["spec"]),
-            origins=known["origins"],
-            path=Path(known["path"]) if known["path"] else None,
-            project=Path(known["project"]),
-            sha256=known["sha256"],
-            reaches=tuple(known["reaches"]),
-            extended=tuple(known["extended"]),
-        )
-        rows, columns = manner["size"]
-        made = Manner(manner["cwd"], manner["tty"], (rows, columns), manner["since"])
-        return resolved, made, said["actor"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        name = folder.record().get("name", folder.id)
-        raise SpecError(
-            f"what session {name} was left to wait with cannot be read: {error}",
-            f"remove it, and create it anew: mooring rm -f {name}",
-        ) from None
-
-
-def put_file(file: Path, home: Path) -> None:
-    """Copy a file or a folder of the caller's into a session's home, under its own name.
-
-    Raises:
-        SpecError: it is not there, cannot be read, or something of that name is there already.
+        SpecError: it does not exist, cannot be read, contains ``home``, or its name is taken.
     """
     if Path(os.path.realpath(file)) in Path(os.path.realpath(home)).parents:
         raise SpecError(
@@ -398,7 +418,7 @@ def put_file(file: Path, home: Path) -> None:
             shutil.copy2(file, target)
         else:
             raise SpecError(f"{file} is not there, or no file or folder", "correct the path")
-    except shutil.Error as error:  # of a folder: each file that it could not copy, and why
+    except shutil.Error as error:  # lists the files of a folder that could not be copied
         source, _, why = error.args[0][0]
         raise SpecError(f"{source} cannot be sent: {why}", "send the folder without it") from error
     except OSError as error:

@@ -1,26 +1,27 @@
-"""The process that starts what was left to wait, with every terminal closed.
+"""The dispatcher: a background process that launches enqueued sessions.
 
-One for each installation, and only while something waits: it is started by whatever mooring
-command finds that there is none, and ends with the queue. Nothing is lost with it: all that it
-knows is in the sessions' folders.
+There is one per installation, and only while launches are enqueued: any mooring command that finds
+none starts it (``sessions.queue.ensure_dispatcher``), and it exits when there are no more. It keeps
+no state of its own: everything is in the sessions' folders.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import subprocess
-import sys
 import threading
 import time
 
+from mooring.engines.capabilities import SupportsLateNetwork
 from mooring.errors import EngineError, EngineUnavailable, MooringError, PolicyError, SpecError
-from mooring.gpus.tickets import Gate
-from mooring.host import paths
-from mooring.launch.create import Creation, Steps, is_full, left_to_wait, remove_container
+from mooring.launch import enqueued
+from mooring.launch.create import Launch, Progress, is_full
+from mooring.launch.wait import Wait
 from mooring.policy import limits
-from mooring.service import Mooring
-from mooring.sessions.record import Folder
+from mooring.sessions.containers import container_of, remove_container
+from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder
+from mooring.sessions.queue import tickets
 
 log = logging.getLogger(__name__)
 
@@ -29,111 +30,93 @@ RETRY_S = 1.0
 FULL_S = 30.0
 
 
-def ensure(gate: Gate, installation: str) -> None:
-    """Have a dispatcher run. Returns at once; two that are started at a time become one."""
-    if gate.dispatched(installation):
-        return
-    # A shell in between: it ends at once, and nobody has to wait for what it leaves behind
-    command = '"$0" -m mooring.launch.dispatcher </dev/null >>"$1" 2>&1 &'
-    subprocess.run(
-        ["/bin/sh", "-c", command, sys.executable, str(paths.state_dir() / "dispatcher.log")],
-        cwd="/",
-        start_new_session=True,
-        check=False,
-    )
-
-
 def main() -> None:
-    """Start what waits, in its order, until nothing does."""
+    """Launch enqueued sessions until there are no more, then exit."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    mooring = Mooring()
-    installation, gate = paths.installation_id(), mooring.queue.gate
-    descriptor = gate.become_dispatcher(installation)
+    ctx = Context()
+    installation, ticket_queue = ctx.installation.id, tickets(ctx)
+    descriptor = ticket_queue.become_dispatcher(installation)
     if descriptor is None:
         return
     at_work: dict[str, threading.Thread] = {}
     refused: set[str] = set()
     while True:
-        new = [folder for folder in _waiting(refused) if folder.id not in at_work]
-        _keep_places(mooring, new, refused)
+        new = [folder for folder in waiting(ctx, refused) if folder.id not in at_work]
+        restore_places(ctx, new, refused)
         for folder in new:
             if folder.id not in refused:
-                thread = threading.Thread(target=_start, args=(mooring, folder), daemon=True)
+                thread = threading.Thread(target=start, args=(ctx, folder), daemon=True)
                 at_work[folder.id] = thread
                 thread.start()
         at_work = {one: thread for one, thread in at_work.items() if thread.is_alive()}
         if not at_work:
-            with gate.locked():  # nobody is left to wait meanwhile without seeing us go
-                if not _waiting(refused):
-                    gate.sweep(installation)
-                    gate.retire(installation, descriptor)
+            with ticket_queue.locked():  # no launch can be enqueued between the check and exit
+                if not waiting(ctx, refused):
+                    ticket_queue.sweep(installation)
+                    ticket_queue.retire_dispatcher(installation, descriptor)
                     return
         time.sleep(LOOK_S)
 
 
-def _waiting(refused: set[str]) -> list[Folder]:
-    """What was left to wait, but what nobody can start."""
-    waiting = [folder for folder in Folder.all() if folder.to_be_made]
-    return [folder for folder in waiting if folder.id not in refused]
+def waiting(ctx: Context, refused: set[str]) -> list[SessionFolder]:
+    """Return the folders of launchable sessions, except those in ``refused``."""
+    return [one for one in ctx.folders() if one.launchable and one.id not in refused]
 
 
-def _keep_places(mooring: Mooring, folders: list[Folder], refused: set[str]) -> None:
-    """Have each in the queue at its old place, before one of them can be served.
+def restore_places(ctx: Context, folders: list[SessionFolder], refused: set[str]) -> None:
+    """Put launches without a ticket back into the queue, at their places, before any is served.
 
-    Nobody answers for the tickets of a dispatcher that was killed, and none outlives a restart of
-    the machine. What cannot be read joins ``refused``, and says so where it is listed.
+    The tickets of a killed dispatcher may be swept, and none survives a restart of the machine. A
+    launch that cannot be read is added to ``refused``, and listings show why.
+
+    Args:
+        ctx: the client's context.
+        folders: the folders of the launches.
+        refused: ids of the sessions whose launch cannot be read; updated in place.
     """
     for folder in folders:
         try:
-            creation = _creation(mooring, folder)
-            if not mooring.gate.knows(folder.id):
-                creation.keep_place()
+            launch = _launch(ctx, folder)
+            if not tickets(ctx).has_ticket(folder.id):
+                launch.keep_place()
             if not folder.exists:  # it was cancelled meanwhile
-                mooring.gate.forget(folder.id)
+                tickets(ctx).discard(folder.id)
         except SpecError as error:
-            refused.add(folder.id)  # also where the disk is too full to write it down
+            refused.add(folder.id)  # in memory too: if the disk is full, ``refuse`` fails
             log.warning("session %s: %s", folder.id, error)
             with contextlib.suppress(OSError):
                 folder.refuse(error.message)
-            mooring.gate.forget(folder.id)  # it would stand in everybody's way
-        except MooringError as error:  # of the engine, or of the queue: it is drawn later then
+            tickets(ctx).discard(folder.id)  # it would block the queue
+        except MooringError as error:  # from the engine or the queue: retried later
             log.info("session %s: %s", folder.id, error)
 
 
-def _creation(mooring: Mooring, folder: Folder) -> Creation:
-    resolved, manner, actor = left_to_wait(folder)
-    steps = Steps(folder, lambda text: None, lambda: False)
-    return Creation(
-        mooring.engine,
-        mooring.history,
-        actor,
-        lambda: mooring.queue,
-        folder,
-        resolved,
-        manner,
-        steps,
-    )
+def _launch(ctx: Context, folder: SessionFolder) -> Launch:
+    plan, options, since, actor = enqueued.load(folder)
+    own = Context(ctx.engine, actor, ctx.installation)
+    return Launch(own, folder, plan, options, Progress(folder, Wait()), since=since)
 
 
-def _start(mooring: Mooring, folder: Folder) -> None:
-    """Make one session; again when the engine was away, or its last dispatcher was killed.
+def start(ctx: Context, folder: SessionFolder) -> None:
+    """Launch one session; retry while the engine cannot be reached or the disk is full.
 
-    It waits while the administrator's policy cannot be read.
+    A launch that a killed dispatcher began is completed. While the administrator's policy is not
+    valid, this waits.
     """
     while folder.exists and not folder.ready:
         try:
             limits.load()
         except PolicyError as error:
             with contextlib.suppress(OSError):
-                folder.tell_waiting(error.message)
+                folder.write_waiting(error.message)
             time.sleep(RETRY_S)
             continue
-        if not folder.take():
+        if not folder.acquire():
             time.sleep(RETRY_S)
             continue
         try:
-            if not folder.ready and not _finish(mooring, folder):
-                _creation(mooring, folder).run()
+            if not folder.ready and not _finish(ctx, folder):
+                _launch(ctx, folder).run()
             return
         except EngineUnavailable as error:
             log.info("session %s waits for the engine: %s", folder.id, error)
@@ -145,45 +128,49 @@ def _start(mooring: Mooring, folder: Folder) -> None:
         except MooringError as error:
             log.warning("session %s: %s", folder.id, error)
             folder.release()
-            if is_full(error):  # the engine's: each try may fetch an image
+            if is_full(error):  # on the engine: each attempt may pull an image
                 with contextlib.suppress(OSError):
-                    folder.tell_waiting(error.message)
+                    folder.write_waiting(error.message)
                 _pause(folder, FULL_S)
-            time.sleep(RETRY_S)  # if something of it is left, it is tried again
+            time.sleep(RETRY_S)  # if the session still exists, ``main`` retries it
             return
         finally:
             folder.release()
 
 
-def _pause(folder: Folder, seconds: float) -> None:
-    """Let time pass, while the session is there."""
+def _pause(folder: SessionFolder, seconds: float) -> None:
+    """Sleep for a number of seconds, or until the session is gone."""
     until = time.monotonic() + seconds
     while folder.exists and time.monotonic() < until:
         time.sleep(RETRY_S)
 
 
-def _finish(mooring: Mooring, folder: Folder) -> bool:
-    """Write down the end of a creation whose dispatcher was killed; True if it had come so far.
+def _finish(ctx: Context, folder: SessionFolder) -> bool:
+    """Complete a launch whose dispatcher was killed after it started the container.
 
-    What had not begun to run is removed, and made anew.
+    A container that was created and not started is removed, so that the launch can be repeated.
+
+    Returns:
+        Whether the launch is complete.
     """
-    found = mooring.made(folder.id)
-    if found is None:
+    container = container_of(ctx, folder.id)
+    if container is None:
         return False
-    if found.state == "created":
-        remove_container(mooring.engine, folder.id, found.id)
+    if container.state == "created":
+        remove_container(ctx, folder.id, container.id)
         return False
     try:
-        mooring.engine.attach_network(found.id)
+        if isinstance(ctx.engine, SupportsLateNetwork):
+            ctx.engine.attach_network(container.id)
     except EngineUnavailable:
         raise
-    except EngineError as error:  # it has got it
+    except EngineError as error:  # already attached
         log.debug("session %s: %s", folder.id, error)
-    folder.update_record(container=found.id, changed_at=time.time())
+    folder.update_state(container=container.id, changed_at=time.time())
     folder.unmark_queued()
-    mooring.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
+    ctx.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
     folder.mark_ready()
-    mooring.gate.forget(folder.id)
+    tickets(ctx).discard(folder.id)
     return True
 
 

@@ -1,35 +1,18 @@
-"""From a spec to a container: the image, the name, the folder, and all that the engine is told."""
+"""From a spec to a container's configuration: mounts, policy, trust, and the container."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import mooring
-from mooring import ports
-from mooring.engines.base import ContainerConfig, Engine
-from mooring.errors import (
-    CommandError,
-    EngineError,
-    ImageError,
-    PolicyError,
-    SessionExists,
-    SessionTimeout,
-)
-from mooring.gpus.claims import Claim, to_label
-from mooring.gpus.devices import devices_for
-from mooring.guest import shared
-from mooring.host import paths
-from mooring.host.processes import process_mark
-from mooring.host.users import User, caller, with_group, with_user
-from mooring.images import images, mounts
-from mooring.labels import (
+from mooring._version import __version__
+from mooring.engines.base import ContainerConfig
+from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
     LABEL_INSTALLATION,
@@ -40,40 +23,122 @@ from mooring.labels import (
     LABEL_VERSION,
     container_name,
 )
+from mooring.gpus.claims import Claim, Request, to_label
+from mooring.gpus.devices import Devices, devices_of
+from mooring.guest import bundle
+from mooring.guest.paths import GUEST_RUN
+from mooring.host.processes import process_mark
+from mooring.host.users import User, caller, with_group, with_user
+from mooring.images import images, mounts
+from mooring.images.mounts import Grant, MountPlan
 from mooring.policy import trust
-from mooring.sessions.record import GUEST_RUN, Folder, boot_id
+from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder
+from mooring.sessions.lifecycle import GRACE_S
+from mooring.sessions.record import Layout, Plan
+from mooring.spec.ports import pairs
 
 if TYPE_CHECKING:
+    from mooring.spec.model import SessionSpec
     from mooring.spec.resolve import ResolvedSpec
 
-CLOCK = f"{GUEST_RUN}/clock.sh"
 SAMPLE_S = 5.0
-GRACE_S = 10.0
-START_TIMEOUT_S = 60.0
-# Root's session on any image: what package managers need. Nobody else has a use for any.
+# For root: what package managers need on any image. Other users need none.
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 
-Progress = Callable[[str], None]
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A spec resolved on this machine: what ``create`` will do.
+
+    ``create`` computes the mounts again when it makes them, because paths may have changed
+    meanwhile.
+
+    Attributes:
+        resolved: the spec and where each value came from.
+        cwd: the caller's current directory.
+        mounts: the folders and files of this machine that the session sees.
+        needs_trust: what the spec file uses outside its folder and is not trusted with yet.
+        gpus: the GPUs that it requests; None for none.
+    """
+
+    resolved: ResolvedSpec
+    cwd: Path
+    mounts: MountPlan
+    needs_trust: tuple[Grant, ...]
+    gpus: Request | None
+
+    @property
+    def spec(self) -> SessionSpec:
+        """The spec as declared."""
+        return self.resolved.spec
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """Everything that the spec uses outside its folder, trusted or not."""
+        return _grants(self.resolved, self.mounts)
+
+
+def plan_launch(
+    resolved: ResolvedSpec, cwd: Path | None = None, *, judged: bool = True
+) -> LaunchPlan:
+    """Plan the launch of a spec, without side effects.
+
+    Args:
+        resolved: the spec and where each value came from.
+        cwd: the working directory, if it is inside the spec's project; None for the project.
+        judged: check the spec against the administrator's policy.
+
+    Raises:
+        SpecError, PolicyError, NotSupported: it cannot be created.
+    """
+    from mooring.policy import limits
+    from mooring.spec.model import refuse_unsupported
+
+    refuse_unsupported(resolved.spec)
+    here = cwd or resolved.project
+    mount_plan = mounts.plan(resolved.spec, project=resolved.project, cwd=here, user=caller())
+    if judged:
+        limits.load().check(resolved.spec, mount_plan.sources, resolved.origins)
+    return LaunchPlan(
+        resolved=resolved,
+        cwd=here,
+        mounts=mount_plan,
+        needs_trust=tuple(trust.missing(resolved, _grants(resolved, mount_plan))),
+        gpus=Request.of(*resolved.spec.gpu_request),
+    )
+
+
+def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
+    from mooring.spec.model import EXTENDS
+
+    return (*(Grant(EXTENDS, what) for what in resolved.reaches), *mount_plan.grants)
 
 
 def image_facts(
-    engine: Engine, reference: str, limits: str, user: User, progress: Progress
+    ctx: Context, reference: str, policy: str, user: User, progress: Callable[[str], None]
 ) -> images.ImageFacts:
-    """Have the image here and look into it.
+    """Pull an image if needed, and inspect it.
 
     Args:
-        progress: called with a line while a pull goes on, the same one again if nothing came;
-            what it raises ends the wait.
+        ctx: the client's context.
+        reference: the image.
+        policy: the pull policy: always, missing or never.
+        user: the user that the session will run as.
+        progress: called with a line during a pull, repeatedly even without news; what it raises
+            aborts the pull.
 
     Raises:
-        ImageError: it cannot be had, or has no shell.
+        ImageError: it cannot be pulled, or has no shell.
     """
     from mooring.spec.units import format_size
 
     if reference == images.HOST:
-        return images.host_image(engine)
+        from mooring.images.host_image import host_image
 
-    def tell(step: object) -> None:
+        return host_image(ctx.engine)
+
+    def show(step: object) -> None:
         status = getattr(step, "status", "")
         done, total = getattr(step, "done_bytes", 0), getattr(step, "total_bytes", 0)
         text = status.lower()
@@ -81,142 +146,163 @@ def image_facts(
             text = f"{done * 100 // total}% of {format_size(total)}"
         progress(f"pulling {reference}: {text}")
 
-    image_id = images.ensure_image(engine, reference, limits, tell)
+    image_id = images.ensure_image(ctx.engine, reference, policy, show)
     labels = {
-        LABEL_INSTALLATION: paths.installation_id(),
+        LABEL_INSTALLATION: ctx.installation.id,
         LABEL_PROBE: process_mark(os.getpid()),
     }
     name = f"mooring-probe-{secrets.token_hex(4)}"
-    record = paths.images_dir() / name
-    record.touch()
-    facts = images.facts_of(engine, reference, image_id, user, name, labels)
-    record.unlink(missing_ok=True)
+    mark = ctx.installation.images / name
+    mark.touch()
+    facts = images.facts_of(ctx.engine, reference, image_id, user, name, labels)
+    mark.unlink(missing_ok=True)
     return facts
 
 
-def no_kernel(image: str, problem: str) -> ImageError:
-    """The error for an image that has no Python kernel, with how to mend it."""
-    return ImageError(
-        f"image {image} cannot run a Jupyter kernel: {problem}",
-        "add ipykernel to it (RUN pip install ipykernel), or leave kernel out for a shell session",
-    )
-
-
-def reserve(
-    wanted: str | None, resolved: ResolvedSpec, *, tty: bool, remove: bool, **more: Any
-) -> Folder:
-    """Take a name and make the session's folder, as one step among all processes.
-
-    Args:
-        more: for its record.
-
-    Returns:
-        The folder, held by this process until its ``release``.
-
-    Raises:
-        SessionExists: the name is taken.
-    """
-    import filelock
-
-    from mooring.spec.units import format_size
-
-    with filelock.FileLock(paths.state_dir() / "names.lock"):
-        taken = {folder.record().get("name"): folder for folder in Folder.all()}
-        session_id = secrets.token_hex(6)
-        name = wanted or f"session-{session_id[:5]}"
-        if name in taken:
-            raise SessionExists(
-                f"a session named {name} exists already",
-                f"use another --name, or remove it: mooring rm {name}",
-            )
-        spec = resolved.spec
-        return Folder.create(
-            session_id,
-            {
-                "id": session_id,
-                "name": name,
-                "owner": caller().name,
-                "created_at": time.time(),
-                "boot_id": boot_id(),
-                "project": str(resolved.project),
-                "memory": format_size(spec.memory) if spec.memory else "",
-                "tty": tty,
-                "remove": process_mark(os.getpid()) if remove else "",
-                "spec": spec.public_dict(),
-                **more,
-            },
-        )
-
-
-def container_config(
-    resolved: ResolvedSpec,
+def plan_container(
+    ctx: Context,
+    plan: LaunchPlan,
     facts: images.ImageFacts,
-    user: User,
-    folder: Folder,
-    cwd: Path,
+    folder: SessionFolder,
     *,
     tty: bool,
     size: tuple[int, int],
     claims: tuple[Claim, ...] = (),
 ) -> ContainerConfig:
-    """Lay out a session's folder, and say what container stands over it.
+    """Write the guest's files to a session's folder, and return its container's configuration.
 
     Args:
-        facts: of its image.
-        cwd: the working directory, if it lies in the spec's project.
-        tty, size: whether the main process has a terminal; its rows and columns.
+        ctx, plan: the client's context and the launch plan.
+        facts: the facts about its image.
+        folder: the session's folder.
+        tty: give the main process a terminal.
+        size: rows and columns of the terminal.
         claims: the GPUs that were granted.
 
     Raises:
-        SpecError, PolicyError, ConsentRequired: the mounts are not what they were any more.
+        SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
     """
+    spec, user = plan.spec, caller()
+    final = _checked_again(plan, user, folder)
+    binds = facts.binds + final.binds
+    mounts.prepare_home(folder.home, binds, user)
+    name, devices = folder.record().identity.name, devices_of(claims)
+    _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
+    folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
+    folder.write_plan(_record(facts, final))
+    folder.clock.write_settings(**_settings(spec, name, len(claims)))
+    if claims:
+        folder.update_state(gpu_sharing=devices.sharing)
+    command = spec.argv or (None if spec.kernel else [])
+    return ContainerConfig(
+        name=container_name(name, folder.id),
+        image=facts.reference,
+        argv=bundle.main_argv(command, size if tty else None),
+        user=f"{user.uid}:{user.gid}",
+        groups=tuple(sorted({*user.groups, *devices.groups})),
+        env=_environment(spec, facts, user, devices, name, tty),
+        labels=_labels(name, spec, user, claims)
+        | {LABEL_ID: folder.id, LABEL_INSTALLATION: ctx.installation.id},
+        binds=binds + devices.binds,
+        workdir=final.workdir,
+        hostname=name[:63],
+        cpus=spec.cpus,
+        memory_bytes=spec.memory,
+        shm_bytes=spec.shm,
+        tty=tty,
+        open_stdin=command is not None,
+        # A command needs the network from the start; a kernel starts while it is attached
+        network=command is not None or bool(spec.ports),
+        capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
+        ports=pairs(spec.ports),
+        gpus=devices.requested,
+        devices=devices.nodes,
+        cdi_devices=devices.cdi,
+    )
+
+
+def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...]) -> dict[str, str]:
+    return {
+        LABEL_NAME: name,
+        LABEL_OWNER: user.name,
+        LABEL_VERSION: __version__,
+        LABEL_SPEC: json.dumps(spec.public_dict()),
+        **({LABEL_GPUS: to_label(claims)} if claims else {}),
+    }
+
+
+def _settings(spec: SessionSpec, name: str, gpus: int) -> dict[str, str | float]:
+    """Return the settings of the session's clock."""
+    return {
+        "name": name,
+        "idle_timeout_s": spec.idle_timeout,
+        "max_duration_s": spec.max_duration,
+        "sample_s": SAMPLE_S,
+        "grace_s": GRACE_S,
+        "record_bytes": spec.record,
+        "gpus": gpus,
+    }
+
+
+def _checked_again(plan: LaunchPlan, user: User, folder: SessionFolder) -> MountPlan:
+    """Compute and check the mounts again, with the session's own: links may have changed."""
     from mooring.policy import limits
 
-    spec = resolved.spec
-    name = folder.record()["name"]
-    plan = mounts.plan(spec, project=resolved.project, cwd=cwd, user=user, folder=folder)
-    binds = facts.binds + plan.binds
-    mounts.prepare_home(folder, binds, user)
+    resolved = plan.resolved
+    final = mounts.plan(
+        plan.spec, project=resolved.project, cwd=plan.cwd, user=user, folders=_seen_of(folder)
+    )
+    trust.require(resolved, final.grants)
+    limits.load().check(plan.spec, final.sources, resolved.origins)
+    return final
+
+
+def _seen_of(folder: SessionFolder) -> mounts.SessionFolders:
+    """Return the parts of a session's folder that its container sees."""
+    return mounts.SessionFolders(
+        home=folder.home,
+        run=folder.run,
+        secrets=folder.secrets,
+        etc=folder.path / "etc",
+        empty=folder.path / "empty",
+    )
+
+
+def _write_guest_files(
+    folder: SessionFolder, facts: images.ImageFacts, user: User, *, kernel: bool
+) -> None:
+    if kernel:
+        folder.guest.write("kernelhost", f"{facts.python}\n")
     (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
     packages = dict(facts.env).get("PYTHONPATH", "")
-    if packages.startswith(GUEST_RUN):  # a folder that is not there at its start Python forgets
+    if packages.startswith(GUEST_RUN):  # Python ignores path entries that are missing at its start
         (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True, exist_ok=True)
-    guest = resources.files("mooring") / "guest"
-    for script in ("clock.sh", "kernelhost.py", "recorder.py"):
-        (folder.run / script).write_text((guest / script).read_text())
-    trust.require(resolved, plan.grants)  # a link may lead elsewhere by now
-    limits.load().check(spec, plan.sources, resolved.origins)
-    (folder.run / "mounts").write_text(mounts.identities(folder, plan.granted))
-    folder.update_record(
-        mounts=[[bind.source, bind.target] for bind in plan.granted],
-        layout={  # for who copies files while it does not run
-            "workdir": plan.workdir,
-            "binds": [[bind.source, bind.target, bind.read_only] for bind in plan.binds],
-            "image": [bind.target for bind in facts.binds],
-        },
+    bundle.write_programs(folder.guest)
+
+
+def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
+    return Plan(
+        mounts=tuple((bind.source, bind.target) for bind in final.granted),
+        layout=Layout(
+            workdir=final.workdir,
+            binds=tuple((bind.source, bind.target, bind.read_only) for bind in final.binds),
+            image=tuple(bind.target for bind in facts.binds),
+        ),
+        python=facts.python,
+        note=final.note,
     )
-    folder.update_record(python=facts.python, note=plan.note)
-    if spec.kernel:
-        (folder.run / "kernelhost").write_text(f"{facts.python}\n")
-    folder.write_settings(
-        name=name,
-        idle_timeout_s=spec.idle_timeout,
-        max_duration_s=spec.max_duration,
-        sample_s=SAMPLE_S,
-        grace_s=GRACE_S,
-        record_bytes=spec.record,
-        gpus=len(claims),
-    )
-    devices = devices_for(folder, claims)
-    command = spec.argv or []
-    if tty and (command or not spec.kernel):
-        # right size from the first moment: a resize of the engine's comes after the start
-        rows, columns = size
-        command = ["/bin/sh", CLOCK, "shell", str(rows), str(columns), "--", *command]
-    elif not command and not spec.kernel:
-        command = ["/bin/sh"]
-    env = {
+
+
+def _environment(
+    spec: SessionSpec,
+    facts: images.ImageFacts,
+    user: User,
+    devices: Devices,
+    name: str,
+    tty: bool,
+) -> dict[str, str]:
+    return {
         **dict(facts.env),
         "HOME": user.home,
         "USER": user.name,
@@ -226,73 +312,3 @@ def container_config(
         **spec.env,
         **devices.env,
     }
-    return ContainerConfig(
-        name=container_name(name, folder.id),
-        image=facts.reference,
-        argv=("/bin/sh", CLOCK, "main", *(["--", *command] if command else [])),
-        user=f"{user.uid}:{user.gid}",
-        groups=tuple(sorted({*user.groups, *devices.groups})),
-        env=env,
-        labels={
-            LABEL_ID: folder.id,
-            LABEL_NAME: name,
-            LABEL_OWNER: user.name,
-            LABEL_INSTALLATION: paths.installation_id(),
-            LABEL_VERSION: mooring.__version__,
-            LABEL_SPEC: json.dumps(spec.public_dict()),
-            **({LABEL_GPUS: to_label(claims)} if claims else {}),
-        },
-        binds=binds + devices.binds,
-        workdir=plan.workdir,
-        hostname=name[:63],
-        cpus=spec.cpus,
-        memory_bytes=spec.memory,
-        shm_bytes=spec.shm,
-        tty=tty,
-        open_stdin=bool(command),
-        # With a command the network must be there first; a kernel boots meanwhile
-        network=bool(command or spec.ports),
-        capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
-        ports=ports.pairs(spec.ports),
-        gpus=devices.requested,
-        devices=devices.nodes,
-    )
-
-
-def await_check(engine: Engine, folder: Folder, container: str) -> None:
-    """Wait until the container has found its mounts to be what was granted, and its command.
-
-    Raises:
-        PolicyError: one is not; nothing of the user's has run.
-        CommandError: the session's command cannot be run.
-        EngineError, SessionTimeout: it did not come so far.
-    """
-    began = time.monotonic()
-    asked = began
-    while not shared.exists(folder.run, "checked"):
-        end = folder.end()
-        if end is not None and end.reason == "refused":
-            raise PolicyError(end.detail, mounts.EXCHANGED_HINT)
-        if end is not None and end.reason in ("missing", "unrunnable"):
-            raise CommandError(
-                f"command {end.detail}",
-                "what runs must be in the image, or in a folder that the session sees",
-                found=end.reason == "unrunnable",
-            )
-        now = time.monotonic()
-        if now - asked > 1.0:
-            asked = now
-            detail = engine.inspect(container)
-            gone = detail is None or detail.state in ("exited", "dead")
-            if gone and not shared.exists(folder.run, "checked") and folder.end() is None:
-                code = detail.exit_code if detail else "unknown"
-                raise EngineError(
-                    f"the container ended while it started (exit code {code})",
-                    "does the image have a POSIX /bin/sh and stat or ls?",
-                )
-        if now - began > START_TIMEOUT_S:
-            raise SessionTimeout(
-                f"the container did not begin within {START_TIMEOUT_S:g} s",
-                "the machine may be overloaded; try again",
-            )
-        time.sleep(0.001)

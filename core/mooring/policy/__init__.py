@@ -1,1 +1,1 @@
-"""What the administrator allows, and which files the user trusts."""
+"""The administrator's policy, and the user's trust in spec files."""

@@ -1,8 +1,8 @@
-"""The administrator's limits for every session of this machine: /etc/mooring/policy.yml.
+"""The administrator's limits for all sessions on this machine: /etc/mooring/policy.yml.
 
-It binds those who use mooring. Who may use the engine itself can go around it, as around mooring.
-A policy that cannot be read or trusted allows nothing: every error here is one line that names
-the file.
+The limits apply to mooring only: users with direct access to the engine can bypass them. If the
+policy cannot be read, or others can write to it, no session may start. Every error is one line that
+names the file.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mooring.errors import PolicyError, SpecError
 from mooring.host.users import caller
-from mooring.images.images import HOST
-from mooring.spec.units import format_duration, parse_duration, parse_gpu_count
-from mooring.spec.yamlfile import SpecDocument, check, one_line, parse, read
+from mooring.spec.fields import GpuCount, Priority, Truth
+from mooring.spec.units import format_duration, parse_duration
+from mooring.spec.validation import check
+from mooring.spec.yamlfile import SpecDocument, one_line, parse, read
 
 if TYPE_CHECKING:
     from mooring.spec.model import SessionSpec
 
-#: No variable names another one: it would be the user's.
+#: Not configurable by an environment variable, which users could set.
 POLICY_FILE = Path("/etc/mooring/policy.yml")
-#: Who must own it, and the folder that it stands in.
+#: The user id that must own the file and its folder.
 OWNER = 0
-BUILD = "build"
+#: In image patterns: this machine's own software, and an image built from the spec.
+HOST, BUILD = "host", "build"
 
 _HEX = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
 _DEFAULT_REGISTRY = ("docker.io", "index.docker.io")
 _ASK = "ask the administrator"
 _UNITS = ((3600, "h"), (60, "m"))
 
+#: The mounts: each the key in the spec, and the real path.
 Sources = Iterable[tuple[str, Path]]
 
 
@@ -49,15 +52,9 @@ def _limit(value: Any) -> float:
     return seconds
 
 
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(map(_is_text, value)):
-        raise ValueError("must be a list of texts; [] allows none")
+        raise ValueError("must be a list of texts; [] allows nothing")
     return tuple(value)
 
 
@@ -67,43 +64,34 @@ def _is_text(value: object) -> bool:
 
 def _prefixes(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and None in value:
-        raise ValueError("has an item without a value: ~ alone is that in YAML, write ~/")
+        raise ValueError("has an item without a value: YAML reads ~ alone so, write ~/")
     texts = _texts(value)
     if not all(text.startswith(("/", "~/")) or text == "~" for text in texts):
-        raise ValueError("must be whole paths, or ~/ for each user's home")
+        raise ValueError("must be absolute paths, or ~/ for each user's home")
     return texts
 
 
-def _rank(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
-        raise ValueError("must be a whole number from -100 to 100")
-    return value
-
-
-_Gpus = Annotated[int | float, BeforeValidator(parse_gpu_count)]
-
-
 class Limits(BaseModel):
-    """The keys of a policy; None is no limit."""
+    """The keys of a policy; None means no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    max_gpus: _Gpus | None = None
-    max_gpus_per_user: _Gpus | None = None
+    max_gpus: GpuCount | None = None
+    max_gpus_per_user: GpuCount | None = None
     max_duration: Annotated[float, BeforeValidator(_limit)] | None = None
-    require_max_duration: Annotated[bool, BeforeValidator(_truth)] = False
+    require_max_duration: Truth = False
     images: Annotated[tuple[str, ...], BeforeValidator(_texts)] | None = None
     host_paths: Annotated[tuple[str, ...], BeforeValidator(_prefixes)] | None = None
-    max_priority: Annotated[int, BeforeValidator(_rank)] | None = None
+    max_priority: Priority | None = None
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the administrator allows; without a file, everything.
+    """The administrator's policy; without a file, everything is allowed.
 
     Attributes:
         limits: the keys of the file.
-        document: the file; None without one.
+        document: the parsed file; None if there is none.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -111,20 +99,20 @@ class Policy:
 
     @property
     def max_gpus_per_user(self) -> int | float | None:
-        """How many GPUs all sessions of one user may hold at a time: for the queue to see to."""
+        """How many GPUs one user's sessions may hold at a time; the queue enforces it."""
         return self.limits.max_gpus_per_user
 
-    def told(self) -> dict[str, str]:
-        """Each limit that is set, as a person writes it."""
-        found = {}
+    def describe(self) -> dict[str, str]:
+        """Return the limits that are set, as readable text by key."""
+        limits = {}
         for key in self.document.data if self.document else ():
             value = getattr(self.limits, key)
             if value is not None and value is not False:
-                found[key] = _shown(key, value)
-        return found
+                limits[key] = _shown(key, value)
+        return limits
 
     def place(self, key: str) -> str:
-        """Where the policy sets a key: `/etc/mooring/policy.yml:3`."""
+        """Return where the policy sets a key, such as `/etc/mooring/policy.yml:3`."""
         if self.document is None:
             return str(POLICY_FILE)
         position = self.document.position((key,))
@@ -136,36 +124,41 @@ class Policy:
         sources: Sources = (),
         origins: Mapping[str, str] = types.MappingProxyType({}),
     ) -> None:
-        """Hold a declaration against the policy.
+        """Check a spec against the policy.
 
         Args:
-            sources: what it mounts: keys and real paths.
-            origins: where its values came from, for the message.
+            spec: the spec.
+            sources: its mounts.
+            origins: where its values came from, by key, for the message.
 
         Raises:
-            PolicyError: the first key that the policy does not allow, with what it does.
+            PolicyError: for the first value that is not allowed; the hint tells what is.
         """
         if self.document is None:
             return
 
-        def said(key: str) -> str:
+        def origin(key: str) -> str:
             return f" ({origins[key]})" if key in origins else ""
 
-        self._check_gpus(spec, said("gpus"))
-        self.check_duration(spec.max_duration, said("max_duration"))
-        self._check_image(spec, said(BUILD if spec.build is not None else "image"))
-        self._check_priority(spec, said("priority"))
+        self._check_gpus(spec.gpu_request[0], origin("gpus"))
+        self.check_duration(spec.max_duration, origin("max_duration"))
+        if spec.build is not None:
+            self._check_image(BUILD, {BUILD}, origin(BUILD))
+        else:
+            names = set(spellings(spec.image, host=spec.uses_host_image))
+            self._check_image(spec.image, names, origin("image"))
+        self._check_priority(spec.priority, origin("priority"))
         self.check_paths(sources, origins)
 
-    def check_duration(self, seconds: float, said: str = "") -> None:
-        """Hold a maximum duration against the policy.
+    def check_duration(self, seconds: float, origin: str = "") -> None:
+        """Check a maximum duration against the policy.
 
         Args:
-            seconds: 0 for never, which is longer than any.
-            said: who said it, in brackets.
+            seconds: the duration; 0 for unlimited.
+            origin: where the value came from, as ` (...)` for the message.
 
         Raises:
-            PolicyError: it is too long, or is missing.
+            PolicyError: it is too long, or missing.
         """
         longest = self.limits.max_duration
         if longest is not None and not 0 < seconds <= longest:
@@ -175,75 +168,73 @@ class Policy:
             limit = _shown("max_duration", longest)
             raise self._error(
                 "max_duration",
-                f"max_duration is {asked}{said}, and the longest allowed is {limit}",
-                f"say --max-duration {limit} or less, or put it into your configuration; for more "
+                f"max_duration is {asked}{origin}, and the longest allowed is {limit}",
+                f"use --max-duration {limit} or less, or set it in your configuration; for more "
                 + _ASK,
             )
         if self.limits.require_max_duration and not seconds:
             raise self._error(
                 "require_max_duration",
-                f"max_duration is never{said}, and every session must have one",
-                "say --max-duration 8h, or put it into your configuration",
+                f"max_duration is never{origin}, and every session must have one",
+                "use --max-duration 8h, or set it in your configuration",
             )
 
     def check_paths(
         self, sources: Sources, origins: Mapping[str, str] = types.MappingProxyType({})
     ) -> None:
-        """Hold what is mounted against the policy.
+        """Check mounts against the policy.
 
         Args:
-            sources: keys and real paths, links followed.
+            sources: the mounts, with symbolic links resolved.
+            origins: where the values came from, by key, for the message.
 
         Raises:
-            PolicyError: one lies outside all that is allowed.
+            PolicyError: a path is outside all allowed folders.
         """
         prefixes = self.limits.host_paths
         if prefixes is None:
             return
-        tops = [Path(os.path.realpath(_home(prefix))) for prefix in prefixes]
+        tops = [Path(os.path.realpath(_expand_home(prefix))) for prefix in prefixes]
         for key, source in sources:
             if any(top == source or top in source.parents for top in tops):
                 continue
-            said = f" ({origins[key]})" if key in origins else ""
+            origin = f" ({origins[key]})" if key in origins else ""
             raise self._error(
                 "host_paths",
-                f"{key}{said}: {one_line(str(source))} lies outside the folders that may be "
+                f"{key}{origin}: {one_line(str(source))} is outside the folders that may be "
                 "mounted",
-                f"allowed is what lies below {_listed(prefixes)}; for more {_ASK}",
+                f"allowed are {_listed(prefixes)}, and folders below them; for more {_ASK}",
             )
 
-    def _check_gpus(self, spec: SessionSpec, said: str) -> None:
+    def _check_gpus(self, count: float, origin: str) -> None:
         most = self.limits.max_gpus
-        count = spec.gpus if isinstance(spec.gpus, (int, float)) else spec.gpus.count
         if most is not None and count > most:
             raise self._error(
                 "max_gpus",
-                f"gpus is {count:g}{said}, and the most for a session is {most:g}",
+                f"gpus is {count:g}{origin}, and the maximum for a session is {most:g}",
                 f"ask for {most:g} or fewer; for more {_ASK}",
             )
 
-    def _check_image(self, spec: SessionSpec, said: str) -> None:
+    def _check_image(self, image: str, names: set[str], origin: str) -> None:
         patterns = self.limits.images
         if patterns is None:
             return
-        image = BUILD if spec.build is not None else spec.image
-        names = {BUILD} if spec.build is not None else set(spellings(spec.image))
         for pattern in map(_pattern, patterns):
             if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 return
         raise self._error(
             "images",
-            f"image {one_line(image)}{said} is not among those allowed",
+            f"image {one_line(image)}{origin} is not allowed",
             f"allowed: {_listed(patterns)}; for another one {_ASK}",
         )
 
-    def _check_priority(self, spec: SessionSpec, said: str) -> None:
-        most, asked = self.limits.max_priority, spec.priority
+    def _check_priority(self, asked: int, origin: str) -> None:
+        most = self.limits.max_priority
         if most is not None and asked > most:
             raise self._error(
                 "max_priority",
-                f"priority is {asked}{said}, and the highest allowed is {most}",
-                f"say --priority {most} or less; for more {_ASK}",
+                f"priority is {asked}{origin}, and the highest allowed is {most}",
+                f"use --priority {most} or less; for more {_ASK}",
             )
 
     def _error(self, key: str, problem: str, hint: str) -> PolicyError:
@@ -251,25 +242,25 @@ class Policy:
 
 
 def load(path: Path | None = None) -> Policy:
-    """The policy in force, read anew.
+    """Read the policy.
 
     Args:
-        path: default is /etc/mooring/policy.yml.
+        path: the file; None for /etc/mooring/policy.yml.
 
     Raises:
-        PolicyError: it is there, and cannot be read, is wrong, or is not the administrator's
-            alone; nothing is allowed then.
+        PolicyError: the file exists, and cannot be read, is not valid, or can be written to by
+            others than the administrator; no session may start then.
     """
     path = POLICY_FILE if path is None else path
-    hint = "without a sound policy no session is made: " + _ASK
+    hint = "no session starts without a valid policy: " + _ASK
     try:
         if not _exists(path):
             return Policy()
         for place in {path.parent, Path(os.path.realpath(path)).parent}:
             _check_owner(place, os.stat(place))
-        content = read(path, lambda found: _check_owner(path, found))
+        content = read(path, lambda info: _check_owner(path, info))
         document = parse(path, content, allow_empty=True)
-        # a key without a value is no limit only where it is not there at all
+        # a key without a value is an error: leaving the key out means no limit
         for key, value in document.data.items():
             if value is None:
                 raise SpecError(f"{document.where((key,))}: {one_line(key)} has no value")
@@ -284,36 +275,38 @@ def load(path: Path | None = None) -> Policy:
 def check_again(
     public: Mapping[str, Any], sources: Sources, max_duration_s: float | None = None
 ) -> None:
-    """Hold a session that was made before against the policy as it is now.
+    """Check an existing session against the current policy.
 
     Args:
-        public: its spec, as its label has it.
-        max_duration_s: as it stands now, 0 for never; None for the spec's.
+        public: its spec, as in its label.
+        sources: its mounts.
+        max_duration_s: its current maximum duration in seconds, 0 for never; None for the spec's.
 
     Raises:
         PolicyError: as `load` and `Policy.check`.
     """
     from mooring.spec.model import SessionSpec
 
-    found = load()
-    if found.document is None:
+    policy = load()
+    if policy.document is None:
         return
     spec = SessionSpec.from_public_dict(public)
     if max_duration_s is not None:
         spec = spec.model_copy(update={"max_duration": max_duration_s})
-    found.check(spec, sources)
+    policy.check(spec, sources)
 
 
-def spellings(image: str) -> Iterator[str]:
-    """All names of an image that a pattern may mean.
+def spellings(image: str, *, host: bool = False) -> Iterator[str]:
+    """Yield all names of an image that a pattern may match.
 
-    `python:3.12` is also `docker.io/library/python:3.12` and, without its tag, `python`. What has
-    a digest goes by that: its tag says nothing. An image's id has no other name.
+    `python:3.12` is also `docker.io/library/python:3.12` and, without its tag, `python`. An image
+    with a digest is identified by that, and its tag is ignored. An image's id has no other name.
 
     Args:
-        image: as `SessionSpec.image` has it.
+        image: the image, as in `SessionSpec.image`.
+        host: the image is this machine's own software.
     """
-    if image == HOST:
+    if host:
         yield HOST
         return
     if _HEX.fullmatch(image):
@@ -328,12 +321,12 @@ def spellings(image: str) -> Iterator[str]:
         mark, suffix = ":", tag or "latest"
     for name in _repositories(repository):
         yield f"{name}{mark}{suffix}"
-        if name not in (HOST, BUILD):
+        if name not in (HOST, BUILD):  # as patterns these do not name images of a registry
             yield name
 
 
 def _repositories(name: str) -> Iterator[str]:
-    """A repository's names: Docker Hub's have several."""
+    """Yield the names of a repository; one on Docker Hub has several."""
     first, slash, rest = name.partition("/")
     has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
     if has_registry and first.lower() not in _DEFAULT_REGISTRY:
@@ -353,7 +346,7 @@ def _pattern(text: str) -> str:
     return f"docker.io/library/{plain}" if plain == HOST and plain != text else plain
 
 
-def _home(prefix: str) -> str:
+def _expand_home(prefix: str) -> str:
     return prefix if prefix.startswith("/") else caller().home + prefix[1:]
 
 
@@ -365,19 +358,22 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    if found.st_uid == OWNER and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+def _check_owner(path: Path, info: os.stat_result) -> None:
+    if info.st_uid != OWNER:
+        flaw = "is not owned by root"
+    elif info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        flaw = "may be written to by other users"
+    else:
         return
-    flaw = "belongs to somebody else than root" if found.st_uid != OWNER else "others may write it"
     raise PolicyError(
-        f"{path}: {flaw}, so that it is no policy",
-        f"no session is made until it is mended: chown root {path}; chmod go-w {path}",
+        f"{path}: {flaw}, so it is not a valid policy",
+        f"no session starts until this is fixed: chown root {path}; chmod go-w {path}",
     )
 
 
 def _shown(key: str, value: Any) -> str:
     if key == "max_duration":
-        size, unit = next((found for found in _UNITS if not value % found[0]), (1, "s"))
+        size, unit = next((each for each in _UNITS if not value % each[0]), (1, "s"))
         return f"{value / size:g}{unit}"
     if isinstance(value, tuple):
         return _listed(value)

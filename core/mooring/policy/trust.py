@@ -1,66 +1,72 @@
-"""What the user allowed a file to reach. Flags are the user's own words and need no consent."""
+"""Trust in spec files: what a file may use outside its own folder.
+
+Command-line flags come from the user and need no trust.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mooring.errors import ConsentRequired
-from mooring.host import paths
+from mooring.errors import TrustRequired
+from mooring.host import atomic
+from mooring.host.paths import Installation
 
 if TYPE_CHECKING:
     from mooring.images.mounts import Grant
     from mooring.spec.resolve import ResolvedSpec
 
 
-def needed(resolved: ResolvedSpec, grants: Sequence[Grant]) -> list[Grant]:
-    """Those grants that a file asks for and that nobody has allowed yet.
+def missing(resolved: ResolvedSpec, grants: Sequence[Grant]) -> list[Grant]:
+    """Return the grants that a spec file needs and the user has not trusted it with.
 
-    Consent is to a file's content and to that of all that it extends (their SHA-256), and to what
-    that reached when it was given: a changed file asks again, and so does one whose paths have
-    come to lead elsewhere.
+    Trust applies to the content of the file and of all files that it extends (by SHA-256), and to
+    the paths that it resolved to: it is needed again when the file changes, or when its paths
+    resolve differently.
+
+    Args:
+        resolved: the spec, and where its values came from.
+        grants: everything that it uses outside its folder.
     """
     if resolved.sha256 is None:
         return []
-    allowed = _allowed(resolved.sha256)
+    trusted = _trusted(resolved.sha256)
     return [
         grant
         for grant in grants
-        if resolved.origins.get(grant.key, "file").startswith("file") and str(grant) not in allowed
+        if resolved.origins.get(grant.key, "file").startswith("file") and str(grant) not in trusted
     ]
 
 
 def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
-    """Refuse what needs consent and has none.
+    """Check that the user trusts a spec file with everything that it uses outside its folder.
 
     Raises:
-        ConsentRequired: names everything that is asked for.
+        TrustRequired: names everything that the user has not trusted the file with.
     """
-    missing = needed(resolved, grants)
-    if missing:
-        what = "; ".join(map(str, missing))
+    untrusted = missing(resolved, grants)
+    if untrusted:
+        what = "; ".join(map(str, untrusted))
         more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
-        raise ConsentRequired(
+        raise TrustRequired(
             f"{resolved.path} reaches beyond its folder: {what}",
-            f"read it{more}, then allow it: mooring trust {resolved.path}",
+            f"read it{more}, then trust it: mooring trust {resolved.path}",
         )
 
 
-def give(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
-    """Remember that the user allows this file and what it extends, as they stand now."""
+def record(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
+    """Record that the user trusts a spec file, and those that it extends, as they are now."""
     if resolved.sha256 is None:
         return
-    allowed = _allowed(resolved.sha256) | set(map(str, grants))
-    path = paths.consents_dir() / resolved.sha256
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"file": str(resolved.path), "allowed": sorted(allowed)}))
-    draft.replace(path)
+    trusted = _trusted(resolved.sha256) | set(map(str, grants))
+    path = Installation.here().trusted / resolved.sha256
+    text = json.dumps({"file": str(resolved.path), "allowed": sorted(trusted)})
+    atomic.write_text(path, text)
 
 
-def _allowed(sha256: str) -> set[str]:
+def _trusted(sha256: str) -> set[str]:
     try:
-        return set(json.loads((paths.consents_dir() / sha256).read_text())["allowed"])
+        return set(json.loads((Installation.here().trusted / sha256).read_text())["allowed"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()

@@ -1,1 +1,1 @@
-"""Sessions as values, their records, and their life."""
+"""Session values, their records, and their lifecycle."""

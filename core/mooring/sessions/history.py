@@ -1,7 +1,7 @@
-"""What happened: events, and sessions whose containers are gone.
+"""The history: events, and sessions whose containers are gone.
 
-History is for people. Nothing is decided by it, and nothing fails because of it: a full disk, a
-corrupt or a locked file costs the history, never a ``ps`` or a ``stop``.
+It is informational: no decision depends on it, and no operation fails because of it. If the disk
+is full, or the file is corrupt or locked, history is lost, but `ps` and `stop` still work.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ _MIGRATIONS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a session's history. ``time`` is seconds since the epoch."""
+    """One event in a session's history.
+
+    Attributes:
+        number: its sequence number among the events of all sessions.
+        session: the session's id.
+        time: seconds since the epoch.
+        kind: what happened, in one word, such as `started`.
+        actor: the user or component that caused it.
+        detail: further text; may be empty.
+    """
 
     number: int
     session: str
@@ -51,7 +60,15 @@ class Event:
 
 @dataclass(frozen=True)
 class PastSession:
-    """A session as history remembers it, whether or not its container still exists."""
+    """A session in the history, whether or not its container still exists.
+
+    Attributes:
+        created_at: seconds since the epoch.
+        ended_at: seconds since the epoch; None while it runs.
+        reason: why it ended.
+        exit_code: of its command; None if unknown.
+        spec: as `SessionSpec.public_dict` wrote it.
+    """
 
     id: str
     name: str
@@ -65,10 +82,10 @@ class PastSession:
 
 
 class History:
-    """The history file; opened at the first use.
+    """The history in an SQLite file, which is created when first used.
 
     Args:
-        path: the SQLite file; its folder exists.
+        path: the file; its folder must exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +101,16 @@ class History:
         spec: dict[str, Any],
         at: float = 0.0,
     ) -> None:
-        """Remember a session that runs; ``at`` is when its creation began, or now."""
+        """Record a session.
+
+        Args:
+            session: its id.
+            name: its name.
+            owner: the user who created it.
+            image: its image.
+            spec: as `SessionSpec.public_dict` wrote it.
+            at: when its creation began, in seconds since the epoch; 0 for now.
+        """
         self._write(
             "INSERT OR REPLACE INTO sessions (id, name, owner, image, created_at, spec)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -92,19 +118,36 @@ class History:
         )
 
     def session_ended(self, session: str, *, at: float, reason: str, exit_code: int | None) -> None:
+        """Record the end of a session.
+
+        Args:
+            session: its id.
+            at: seconds since the epoch.
+            reason: why it ended.
+            exit_code: of its command; None if unknown.
+        """
         self._write(
             "UPDATE sessions SET ended_at = ?, reason = ?, exit_code = ? WHERE id = ?",
             (at, reason, exit_code, session),
         )
 
     def session_resumed(self, session: str) -> None:
+        """Record that a session that had ended runs again."""
         self._write(
             "UPDATE sessions SET ended_at = NULL, reason = NULL, exit_code = NULL WHERE id = ?",
             (session,),
         )
 
     def add(self, session: str, kind: str, actor: str, detail: str = "", at: float = 0.0) -> None:
-        """Remember an event, of now or of ``at``; of a detail so much as fits into some lines."""
+        """Record an event.
+
+        Args:
+            session: the session's id.
+            kind: what happened, in one word.
+            actor: the user or component that caused it.
+            detail: further text; its first 2,000 characters are kept.
+            at: seconds since the epoch; 0 for now.
+        """
         detail = detail[:MAX_DETAIL]
         self._write(
             "INSERT INTO events (session, time, kind, actor, detail) VALUES (?, ?, ?, ?, ?)",
@@ -112,7 +155,7 @@ class History:
         )
 
     def events(self, session: str, after: int = 0) -> list[Event]:
-        """A session's events in order, those numbered above ``after``."""
+        """Return a session's events with numbers above `after`, in order."""
         rows = self._read(
             "SELECT number, session, time, kind, actor, detail FROM events"
             " WHERE session = ? AND number > ? ORDER BY number",
@@ -121,12 +164,12 @@ class History:
         return [Event(*row) for row in rows]
 
     def newest(self) -> int:
-        """The number of the last event of all; 0 before the first."""
+        """Return the number of the newest event of all sessions; 0 if there is none."""
         rows = self._read("SELECT coalesce(max(number), 0) FROM events", ())
         return int(rows[0][0]) if rows else 0
 
     def after(self, number: int, limit: int = 1000) -> list[Event]:
-        """The events of all sessions in order, those numbered above ``number``."""
+        """Return at most `limit` events of all sessions with numbers above `number`, in order."""
         rows = self._read(
             "SELECT number, session, time, kind, actor, detail FROM events"
             " WHERE number > ? ORDER BY number LIMIT ?",
@@ -135,7 +178,11 @@ class History:
         return [Event(*row) for row in rows]
 
     def find(self, name_or_id: str) -> PastSession | None:
-        """The newest session of that name, or whose id starts so."""
+        """Return the newest session with this name, or whose id begins with it; None if none has.
+
+        Args:
+            name_or_id: a name, or at least four characters of an id.
+        """
         rows = self._read(
             "SELECT id, name, owner, image, created_at, ended_at, reason, exit_code, spec"
             " FROM sessions WHERE name = ? OR (length(?) >= 4 AND substr(id, 1, length(?)) = ?)"
@@ -145,7 +192,7 @@ class History:
         return _past(rows[0]) if rows else None
 
     def ended(self, limit: int = 1000) -> list[PastSession]:
-        """Sessions that have ended, newest first."""
+        """Return at most `limit` sessions that have ended, newest first."""
         rows = self._read(
             "SELECT id, name, owner, image, created_at, ended_at, reason, exit_code, spec"
             " FROM sessions WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?",
@@ -170,7 +217,7 @@ class History:
     def _migrate(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         db.isolation_level = None
-        db.execute("BEGIN IMMEDIATE")  # one process migrates, the others wait and find it done
+        db.execute("BEGIN IMMEDIATE")  # one process migrates while others wait
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
             for statement in filter(str.strip, script.split(";")):
@@ -203,7 +250,7 @@ class History:
             return []
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> bool:
-        """Keep a file that is no database under another name; True if there can be a new one."""
+        """Rename a corrupt database file; return whether a new one can be created."""
         code = getattr(error, "sqlite_errorcode", None)  # Python 3.11
         text = str(error)
         if code in (_CORRUPT, _NOT_A_DB) or "malformed" in text or "not a database" in text:
@@ -214,13 +261,13 @@ class History:
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             except OSError:
                 return False
-            log.warning("history was unreadable and starts anew; the old file is %s", aside)
+            log.warning("history was unreadable and starts again; the old file is %s", aside)
             return True
         return False
 
 
 def _storable(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same, with a question mark for each half of a character: SQLite's text is UTF-8."""
+    """Return the values with surrogates replaced by question marks: SQLite's text is UTF-8."""
     return tuple(
         value.encode(errors="replace").decode() if isinstance(value, str) else value
         for value in values

@@ -1,50 +1,49 @@
-"""Which client a kernel belongs to: what the next Jupyter server needs to take it up again.
+"""Which client owns a kernel: what the next Jupyter server needs to adopt it.
 
-A record lies in its session's folder and goes with it, where the session itself cannot reach::
+A record is stored in its session's folder, out of the container's reach, and deleted with it::
 
     sessions/ID/kernels/SHORT.json   see ``KernelRecord``
-    sessions/ID/kernels/SHORT.lock   held by the process that answers for the kernel
+    sessions/ID/kernels/SHORT.lock   held by the process that owns the kernel
 
-The lock tells a kernel whose server is gone from one that is in use: the operating system frees
-it however that process ends.
+The lock tells a kernel whose server has died from one that is in use: the operating system
+releases it when the owner exits, for whatever reason.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mooring.guest import shared
-from mooring.host import paths
-from mooring.sessions.record import Folder, is_held
+from mooring.host import atomic, locks
+from mooring.host.paths import Installation
+from mooring.sessions.folder import SessionFolder
 
-# Whoever asks whether a lock is held holds it for a moment
+# Timeout for acquiring a lock: ``locks.is_held`` in another process acquires it briefly
 LOOK_S = 0.2
 
 
 def short_id(kernel_id: str) -> str:
-    """The name of a kernel's folder in its session, from the id that Jupyter gave it."""
+    """Return the name of a kernel's folder in its session, from the kernel id Jupyter gave it."""
     return kernel_id.replace("-", "")[:12]
 
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """A kernel that some client has started.
+    """A kernel started by a client.
 
     Attributes:
-        session: the id of the session that it runs in.
-        kernel_id: the one that its client gave it.
-        kernel_name: its kernelspec's.
-        root: the folder that the client's paths start from; empty for a client without one.
+        session: id of the session that it runs in.
+        kernel_id: id that its client gave it.
+        kernel_name: name of its kernelspec.
+        root: folder that the client's paths are relative to; empty for a client without one.
         cwd: the kernel's working directory.
-        rows: what the client shows the kernel in: Jupyter sessions, each with ``session_id``,
+        rows: the Jupyter sessions that use the kernel, each with ``session_id``,
             ``path``, ``name`` and ``type``.
     """
 
@@ -55,37 +54,22 @@ class KernelRecord:
     cwd: str
     rows: tuple[dict[str, str], ...] = ()
 
-    @property
-    def folder(self) -> Folder:
-        return Folder.open(self.session)
 
-    @property
-    def begun(self) -> bool:
-        """Whether it ever had a process; its server may have died before."""
-        return shared.exists(self.folder.run, f"k/{short_id(self.kernel_id)}/pid")
+class Ownership:
+    """Ownership of a kernel by this process, until ``release`` or until the process exits."""
 
-    @property
-    def busy(self) -> bool:
-        """Whether the kernel works on something now."""
-        text = shared.text(self.folder.run, f"k/{short_id(self.kernel_id)}/busy")
-        return text.startswith("busy")
-
-
-class Hold:
-    """This process answers for a kernel, until ``release`` or its own end."""
-
-    def __init__(self, record: KernelRecord, lock: int) -> None:
-        self._path = _path(record.session, record.kernel_id)
-        self._lock: int | None = lock
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor: int | None = descriptor
 
     def release(self) -> None:
-        """Leave the kernel to the next server."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Release the kernel, so that another server can adopt it. Idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def forget(self) -> None:
-        """The kernel is over: so is its record."""
+        """Delete the record of a kernel that has ended, and release it."""
         with contextlib.suppress(OSError):
             self._path.unlink()
         with contextlib.suppress(OSError):
@@ -93,87 +77,140 @@ class Hold:
         self.release()
 
 
-def hold(record: KernelRecord) -> Hold | None:
-    """Write a kernel's record and answer for it; None where another process does.
+class KernelOwners:
+    """The kernel records of an installation."""
 
-    Raises:
-        OSError: the session's folder is gone, or the disk is full.
-    """
-    path = _path(record.session, record.kernel_id)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not _lock(lock):
-            os.close(lock)
-            return None
-        _write(path, record)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.close(lock)
-        raise
-    return Hold(record, lock)
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
 
+    def folder(self, record: KernelRecord) -> SessionFolder:
+        """Return the folder of the session that a kernel runs in."""
+        return SessionFolder.open(self._installation, record.session)
 
-def find(kernel_id: str) -> KernelRecord | None:
-    """The record of a kernel, by the id that its client gave it."""
-    for path in paths.sessions_dir().glob(f"[!.]*/kernels/{short_id(kernel_id)}.json"):
-        record = _read(path)
-        if record is not None and record.kernel_id == kernel_id:
-            return record
-    return None
+    def begun(self, record: KernelRecord) -> bool:
+        """Return whether the kernel's process was ever started; its server may have died before."""
+        return self.folder(record).guest.exists(f"k/{short_id(record.kernel_id)}/pid")
 
+    def busy(self, record: KernelRecord) -> bool:
+        """Return whether the kernel is busy."""
+        text = self.folder(record).guest.text(f"k/{short_id(record.kernel_id)}/busy")
+        return text.startswith("busy")
 
-def show_in(kernel_id: str, rows: Sequence[dict[str, str]]) -> None:
-    """Remember what a kernel is shown in; no effect on one that has no record."""
-    record = find(kernel_id)
-    if record is not None:
-        changed = {**asdict(record), "rows": tuple(rows)}
-        with contextlib.suppress(OSError):
-            _write(_path(record.session, kernel_id), KernelRecord(**changed))
+    def own(self, record: KernelRecord) -> Ownership | None:
+        """Write a kernel's record and acquire its lock; None if another process owns the kernel.
 
-
-def survivors(root: str) -> Iterator[KernelRecord]:
-    """The kernels that nobody answers for, of clients whose paths start there.
-
-    Each in a session that runs; it may itself have died, or never have come to life
-    (``KernelRecord.begun``).
-    """
-    from mooring.kernels.kernel import host_lives
-
-    for path in sorted(paths.sessions_dir().glob("[!.]*/kernels/*.json")):
-        record = _read(path)
-        if record is None or record.root != root or is_held(path.with_suffix(".lock")):
-            continue
-        if record.folder.end() is None and host_lives(record.folder):
-            yield record
-
-
-def _lock(lock: int) -> bool:
-    deadline = time.monotonic() + LOOK_S
-    while True:
+        Raises:
+            OSError: the session's folder is gone, or the disk is full.
+        """
+        path = self._path(record.session, record.kernel_id)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(
+            path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return None
+            _write(path, record)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            raise
+        return Ownership(path, descriptor)
+
+    def find(self, kernel_id: str) -> KernelRecord | None:
+        """Return the record of the kernel with an id given by its client; None if there is none."""
+        pattern = f"[!.]*/kernels/{short_id(kernel_id)}.json"
+        for path in self._installation.sessions.glob(pattern):
+            record = _read(path)
+            if record is not None and record.kernel_id == kernel_id:
+                return record
+        return None
+
+    def show_in(self, kernel_id: str, rows: Sequence[dict[str, str]]) -> None:
+        """Record the Jupyter sessions that use a kernel; no effect on a kernel without a record.
+
+        Args:
+            kernel_id: id that the client gave the kernel.
+            rows: see ``KernelRecord.rows``.
+        """
+        record = self.find(kernel_id)
+        if record is not None:
+            with contextlib.suppress(OSError):
+                path = self._path(record.session, kernel_id)
+                _write(path, replace(record, rows=tuple(rows)))
+
+    def orphaned(self, root: str) -> Iterator[KernelRecord]:
+        """Yield the kernels that no process owns, of clients whose paths are relative to ``root``.
+
+        Each belongs to a running session; the kernel itself may have died, or never have started
+        (``begun``).
+        """
+        from mooring.kernels.kernelhost import host_lives
+
+        alive: dict[str, bool] = {}  # cached: the check of a paused session takes a moment
+        for path in sorted(self._installation.sessions.glob("[!.]*/kernels/*.json")):
+            record = _read(path)
+            if record is None or record.root != root or locks.is_held(path.with_suffix(".lock")):
+                continue
+            if record.session not in alive:
+                folder = self.folder(record)
+                ended = folder.clock.end() is not None
+                alive[record.session] = not ended and host_lives(folder.guest)
+            if alive[record.session]:
+                yield record
+
+    def session_of(self, kernel_id: str) -> str:
+        """Return the id of the session that a kernel belongs to; empty for none, or for several.
+
+        Code in a session can create a folder for any kernel id that it knows, but not a record, so
+        the record decides. A kernel of another client, without a record, belongs to the only
+        session that has a folder for it.
+
+        Args:
+            kernel_id: Jupyter's id of the kernel, or the short one.
+        """
+        short = short_id(kernel_id)
+        record = self.find(kernel_id)
+        if record is not None:
+            return record.session if _has(self.folder(record), short) else ""
+        folders = SessionFolder.all(self._installation)
+        recorded = [
+            folder for folder in folders if (folder.path / "kernels" / f"{short}.json").exists()
+        ]
+        if kernel_id != short:
+            folders = [folder for folder in folders if folder not in recorded]
+        elif recorded:
+            folders = recorded
+        matching = [folder for folder in folders if _has(folder, short)]
+        return matching[0].id if len(matching) == 1 else ""
+
+    def _path(self, session_id: str, kernel_id: str) -> Path:
+        folder = SessionFolder.open(self._installation, session_id)
+        return folder.path / "kernels" / f"{short_id(kernel_id)}.json"
+
+
+def _has(folder: SessionFolder, short: str) -> bool:
+    return folder.guest.exists(f"k/{short}")
+
+
+def _lock(descriptor: int) -> bool:
+    deadline = time.monotonic() + LOOK_S
+    while not locks.lock(descriptor, wait=False):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.01)
-
-
-def _path(session: str, kernel_id: str) -> Path:
-    return Folder.open(session).path / "kernels" / f"{short_id(kernel_id)}.json"
+    return True
 
 
 def _read(path: Path) -> KernelRecord | None:
     try:
-        said: dict[str, Any] = json.loads(path.read_text())
-        known = {field.name: said[field.name] for field in fields(KernelRecord)}
+        stored: dict[str, Any] = json.loads(path.read_text())
+        known = {field.name: stored[field.name] for field in fields(KernelRecord)}
         return KernelRecord(**{**known, "rows": tuple(known["rows"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _write(path: Path, record: KernelRecord) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(asdict(record)))
-    draft.replace(path)
+    atomic.write_text(path, json.dumps(asdict(record)))

@@ -1,32 +1,31 @@
-"""The value that all doors show: a session, as its container, its folder and its clock tell it."""
+"""A session as a value: the state of its container, folder and clock at one moment."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import Container
+from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_NAME, LABEL_OWNER, LABEL_SPEC
 from mooring.gpus.claims import Claim, from_label
-from mooring.labels import (
-    LABEL_GPUS,
-    LABEL_ID,
-    LABEL_NAME,
-    LABEL_OWNER,
-    LABEL_SPEC,
-    container_name,
-)
-from mooring.sessions.history import PastSession
-from mooring.sessions.record import ClockStatus, End, Folder, KernelEntry
+from mooring.guest.clock import ClockStatus, StopReason
+from mooring.kernels.listing import KernelEntry, kernels_of
+from mooring.sessions.folder import SessionFolder
+
+if TYPE_CHECKING:
+    from mooring.sessions.history import PastSession
+    from mooring.spec.model import SessionSpec
 
 
 class State(str, Enum):
     """What a session is doing.
 
-    ``unknown`` means that the engine does not tell: it is neither idle nor gone, and nothing is
-    done to it. ``gone`` ones are removed: only history remembers them.
+    ``unknown`` means that the engine cannot be reached: the session is neither idle nor gone, and
+    is left alone. A ``gone`` session has been removed and exists only in the history.
     """
 
     PENDING = "pending"
@@ -42,9 +41,10 @@ class State(str, Enum):
         return self.value
 
 
-_ID = re.compile("[0-9a-f]{12}")
+#: States of a session whose container does not run yet
+LAUNCHING = (State.STARTING, State.PENDING)
 
-# The shape of `ps --json` and of REST's answers
+#: The keys of ``ps --json`` and of REST responses
 FIELDS = (
     "name",
     "id",
@@ -56,11 +56,11 @@ FIELDS = (
     "exit_code",
     "kernels",
     "busy_kernels",
-    "idle_in_s",
-    "max_in_s",
+    "idle_stop_in_s",
+    "max_stop_in_s",
     "held_for_s",
-    "active",
-    "unknown",
+    "active_signals",
+    "failed_probes",
     "cpu_percent",
     "cpus",
     "memory_bytes",
@@ -73,32 +73,46 @@ FIELDS = (
     "changed_at",
     "foreign",
     "waiting",
-    "opened_by",
+    "notebook",
     "ports",
     "container",
 )
 
-
 REBOOTED = "the machine was restarted"
+
+# By the engine's name of the container's state; "stopping" and "stopped" are Podman's
+_STATES = {
+    "running": State.RUNNING,
+    "paused": State.PAUSED,
+    "created": State.STARTING,
+    "restarting": State.STARTING,
+    "stopping": State.RUNNING,
+    "stopped": State.STOPPED,
+    "exited": State.STOPPED,
+    "dead": State.STOPPED,
+    "removing": State.STOPPED,
+}
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session at one moment.
+    """A snapshot of a session.
 
     Attributes:
-        container: the engine's id; empty for one that has none (yet, or any more).
+        container: the engine's id; empty for a session without a container.
         created_at: seconds since the epoch.
-        exit_code: of its main process, once it has ended.
-        end: why its clock ended it, if it did.
-        out_of_memory: its main process was killed for want of memory.
-        waiting: what a starting one waits for, in a line.
-        opened_by: absolute path of the notebook whose kernel it was made for.
-        claims: the GPUs that it holds, or its shares of them.
-        degraded: what it has lost while it goes on: ``gpu lost``; empty for nothing.
-        foreign: of another installation; only its container tells of it.
-        changed_at: seconds since the epoch, of its last change of state; 0 for unknown.
-        ports: published on 127.0.0.1 while it runs: this machine's, and the session's.
+        exit_code: of its main process; None until that has exited.
+        declared: its spec as declared, without secrets; ``spec`` is the same, typed.
+        clock: the last status that its clock wrote; None before the first sample.
+        end: why its clock ended it; None if the clock did not.
+        out_of_memory: its main process was killed for lack of memory.
+        waiting: what the creation waits for, in one line.
+        notebook: absolute path of the notebook whose kernel it was created for; empty for none.
+        ports: pairs of a port on 127.0.0.1 and the port in the session that it publishes.
+        claims: the GPUs, or shares of GPUs, that it holds.
+        degraded: what a running session has lost (``gpu lost``); empty for nothing.
+        foreign: it belongs to another installation, and is known by its container alone.
+        changed_at: time of its last change of state, in seconds since the epoch; 0 if unknown.
     """
 
     id: str
@@ -109,14 +123,14 @@ class Session:
     container: str
     created_at: float
     exit_code: int | None
-    spec: dict[str, Any]
+    declared: Mapping[str, Any]
     clock: ClockStatus | None
-    end: End | None
+    end: StopReason | None
     kernels: tuple[KernelEntry, ...]
     lost_because: str = ""
     out_of_memory: bool = False
     waiting: str = ""
-    opened_by: str = ""
+    notebook: str = ""
     ports: tuple[tuple[int, int], ...] = ()
     claims: tuple[Claim, ...] = ()
     degraded: str = ""
@@ -124,9 +138,20 @@ class Session:
     priority: int = 0
     changed_at: float = 0.0
 
+    @cached_property
+    def spec(self) -> SessionSpec:
+        """The spec as declared, without secrets; see ``SessionSpec.from_public_dict``.
+
+        Raises:
+            SpecError: the spec was written by another version of mooring and cannot be read.
+        """
+        from mooring.spec.model import SessionSpec
+
+        return SessionSpec.from_public_dict(self.declared)
+
     @property
     def reason(self) -> str:
-        """Why it is not running, in a few words; empty while it is."""
+        """Why the session does not run, in a few words; empty while it runs."""
         if self.state in (State.LOST, State.GONE):
             return self.lost_because
         if self.state is not State.STOPPED:
@@ -141,19 +166,23 @@ class Session:
             }
             return words.get(self.end.reason, self.end.reason)
         if self.out_of_memory:
-            return out_of_memory(self.spec)
+            return describe_out_of_memory(self.declared)
         if not self.exit_code:
             return "ended by itself"
         return f"exit code {self.exit_code}"
 
     @property
     def live_kernels(self) -> tuple[KernelEntry, ...]:
+        """The kernels that run in the session."""
         if self.state is not State.RUNNING:
             return ()
         return tuple(kernel for kernel in self.kernels if kernel.exit is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the keys are ``FIELDS``. Times to come are in seconds, null for never."""
+        """Return the session as a JSON-serializable dict whose keys are ``FIELDS``.
+
+        Deadlines are in seconds from now, None for never.
+        """
         clock = self.clock if self.state is State.RUNNING else None
         return {
             "name": self.name,
@@ -166,16 +195,16 @@ class Session:
             "exit_code": self.exit_code,
             "kernels": len(self.live_kernels),
             "busy_kernels": sum(kernel.busy for kernel in self.live_kernels),
-            "idle_in_s": _rounded(clock.idle_in_s) if clock else None,
-            "max_in_s": _rounded(clock.max_in_s) if clock else None,
+            "idle_stop_in_s": _rounded(clock.idle_stop_in_s) if clock else None,
+            "max_stop_in_s": _rounded(clock.max_stop_in_s) if clock else None,
             "held_for_s": _rounded(clock.held_for_s) if clock else 0,
-            "active": list(clock.active) if clock else [],
-            "unknown": list(clock.unknown) if clock else [],
+            "active_signals": list(clock.active_signals) if clock else [],
+            "failed_probes": list(clock.failed_probes) if clock else [],
             "cpu_percent": clock.cpu_percent if clock else None,
-            "cpus": self.spec.get("cpus"),
+            "cpus": self.declared.get("cpus"),
             "memory_bytes": clock.memory_bytes if clock else None,
-            "memory_limit_bytes": self.spec.get("memory"),
-            "gpus": self.spec.get("gpus"),
+            "memory_limit_bytes": self.declared.get("memory"),
+            "gpus": self.declared.get("gpus"),
             "claims": [{"gpu": claim.gpu, "share": claim.share} for claim in self.claims],
             "gpu_unused_s": _rounded(clock.gpu_unused_s) if clock else None,
             "degraded": self.degraded,
@@ -183,159 +212,127 @@ class Session:
             "changed_at": round(self.changed_at, 3),
             "foreign": self.foreign,
             "waiting": self.waiting,
-            "opened_by": self.opened_by,
+            "notebook": self.notebook,
             "ports": [{"session": inside, "local": here} for here, inside in self.ports],
             "container": self.container,
         }
 
 
-def out_of_memory(spec: dict[str, Any]) -> str:
-    """What is said of a process that was killed for want of memory: with the limit, if any."""
+def describe_out_of_memory(declared: Mapping[str, Any]) -> str:
+    """Describe a process killed for lack of memory, with the declared limit, if any."""
     from mooring.spec.units import format_size
 
-    limit = spec.get("memory")
+    limit = declared.get("memory")
     return f"out of memory (limit {format_size(limit)})" if limit else "out of memory"
 
 
-def is_own(row: Container) -> bool:
-    """Whether this installation made that container.
-
-    Whoever may use the engine may put any label on a container of theirs; what nobody else can
-    write is the session's record, and that names its container.
-    """
-    session_id = row.labels.get(LABEL_ID, "")
-    if not _ID.fullmatch(session_id):
-        return False
-    record = Folder.open(session_id).record()
-    if record.get("id") != session_id:
-        return False
-    made = record.get("container")
-    if made:
-        return bool(made == row.id)
-    return row.name == container_name(record.get("name", ""), session_id)
-
-
-# On their way to a container that runs
-COMING = (State.STARTING, State.PENDING)
-
-_STATES = {
-    "running": State.RUNNING,
-    "paused": State.PAUSED,
-    "created": State.STARTING,
-    "restarting": State.STARTING,
-    # Podman's own words
-    "stopping": State.RUNNING,
-    "stopped": State.STOPPED,
-    "exited": State.STOPPED,
-    "dead": State.STOPPED,
-    "removing": State.STOPPED,
-}
-
-
-def from_container(row: Container, boot_id: str) -> Session:
-    """A session from its container's row in a listing and its folder on this machine.
+def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Session:
+    """Build a session from its container's row in a listing and its folder on this machine.
 
     Args:
-        boot_id: this machine's now; another one in the record means that the machine was
-            started anew while the session ran.
+        row: the container as listed.
+        folder: the session's folder.
+        boot_id: this machine's current boot id; if the record has a different one, the machine
+            was restarted while the session ran.
     """
     labels = row.labels
-    folder = Folder.open(labels.get(LABEL_ID, ""))
     record = folder.record()
+    identity = record.identity
     state = _STATES.get(row.state, State.UNKNOWN)
     if not folder.ready:
-        # whatever became of it: its creator tells
+        # whatever the container's state: the creation is not complete
         state = State.PENDING if folder.queued else State.STARTING
     elif row.state == "created":
-        state = State.STOPPED  # made anew with other GPUs, and not started since
-    end = folder.end() if state is State.STOPPED else None
-    rebooted = bool(record) and record.get("boot_id", boot_id) != boot_id
+        state = State.STOPPED  # recreated with different GPUs, and not started since
+    end = folder.clock.end() if state is State.STOPPED else None
+    rebooted = record.exists and (record.state.boot_id or boot_id) != boot_id
     lost = state is State.STOPPED and end is None and rebooted
-    if state is State.STOPPED and folder.queued and folder.being_created():
-        state, lost = State.PENDING, False  # it is about to be started again
-    try:
-        spec = json.loads(labels.get(LABEL_SPEC, "{}"))
-    except ValueError:
-        spec = {}
+    if state is State.STOPPED and folder.queued and folder.in_creation():
+        state, lost = State.PENDING, False  # queued, to be started again
+    declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
         name=labels.get(LABEL_NAME, row.name),
         owner=labels.get(LABEL_OWNER, ""),
         state=State.LOST if lost else state,
-        image=spec.get("image", "host"),
+        image=str(declared.get("image", "host")),
         container=row.id,
-        created_at=record.get("created_at", row.created_at),
-        ports=row.ports,
+        created_at=identity.created_at or row.created_at,
         exit_code=row.exit_code,
-        spec=spec,
-        clock=folder.status() if state is State.RUNNING else None,
+        declared=declared,
+        clock=folder.clock.status() if state is State.RUNNING else None,
         end=end,
-        kernels=tuple(folder.kernels()),
+        kernels=tuple(kernels_of(folder.guest)),
         lost_because=REBOOTED if lost else "",
-        waiting=folder.waiting() if state in COMING else "",
-        opened_by=record.get("opened_by", ""),
+        waiting=folder.waiting() if state in LAUNCHING else "",
+        notebook=identity.notebook,
+        ports=row.ports,
         claims=from_label(labels.get(LABEL_GPUS, "")),
-        priority=_priority(spec),
-        changed_at=max(record.get("changed_at", 0.0), row.created_at, end.time if end else 0.0),
+        priority=_priority(declared),
+        changed_at=max(record.state.changed_at, row.created_at, end.time if end else 0.0),
     )
 
 
 def from_foreign(row: Container) -> Session:
-    """A session of another installation: its container is all that tells of it."""
+    """Build a session of another installation, of which only the container can be read."""
     labels = row.labels
-    try:
-        spec = dict(json.loads(labels.get(LABEL_SPEC, "{}")))
-    except (ValueError, TypeError, RecursionError):
-        spec = {}
+    declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
         name=labels.get(LABEL_NAME, row.name),
         owner=labels.get(LABEL_OWNER, ""),
         state=_STATES.get(row.state, State.UNKNOWN),
-        image=str(spec.get("image", "host")),
+        image=str(declared.get("image", "host")),
         container=row.id,
         created_at=row.created_at,
         exit_code=row.exit_code,
-        spec=spec,
+        declared=declared,
         clock=None,
         end=None,
         kernels=(),
         ports=row.ports,
         claims=from_label(labels.get(LABEL_GPUS, "")),
         foreign=True,
-        priority=_priority(spec),
+        priority=_priority(declared),
         changed_at=row.created_at,
     )
 
 
-def from_record(folder: Folder, state: State, because: str) -> Session:
-    """A session of which only its folder speaks: lost, unknown, or not yet a container."""
+def from_record(folder: SessionFolder, state: State, because: str = "") -> Session:
+    """Build a session from its folder alone: lost, unknown, or without a container yet.
+
+    Args:
+        folder: the session's folder.
+        state: the state; ``starting`` becomes ``pending`` if the session is queued.
+        because: why it is lost or unknown.
+    """
     record = folder.record()
+    identity = record.identity
     if state is State.STARTING and folder.queued:
         state = State.PENDING
     return Session(
         id=folder.id,
-        name=record.get("name", folder.id),
-        owner=record.get("owner", ""),
+        name=identity.name or folder.id,
+        owner=identity.owner,
         state=state,
-        image=record.get("spec", {}).get("image", "host"),
-        container="" if state is State.LOST else record.get("container", ""),
-        created_at=record.get("created_at", 0.0),
+        image=str(identity.spec.get("image", "host")),
+        container="" if state is State.LOST else record.state.container,
+        created_at=identity.created_at,
         exit_code=None,
-        spec=record.get("spec", {}),
-        clock=folder.status() if state is State.UNKNOWN else None,
+        declared=identity.spec,
+        clock=folder.clock.status() if state is State.UNKNOWN else None,
         end=None,
-        kernels=tuple(folder.kernels()),
+        kernels=tuple(kernels_of(folder.guest)),
         lost_because=because,
-        waiting=folder.waiting() if state in COMING else "",
-        opened_by=record.get("opened_by", ""),
-        priority=_priority(record.get("spec", {})),
-        changed_at=record.get("changed_at", record.get("created_at", 0.0)),
+        waiting=folder.waiting() if state in LAUNCHING else "",
+        notebook=identity.notebook,
+        priority=_priority(identity.spec),
+        changed_at=record.state.changed_at or identity.created_at,
     )
 
 
 def from_history(past: PastSession) -> Session:
-    """A session that is gone, as history remembers it."""
+    """Build a session that is gone from its row in the history."""
     return Session(
         id=past.id,
         name=past.name,
@@ -345,9 +342,9 @@ def from_history(past: PastSession) -> Session:
         container="",
         created_at=past.created_at,
         exit_code=past.exit_code,
-        spec=past.spec,
+        declared=past.spec,
         clock=None,
-        end=End(past.reason, past.ended_at or 0.0, "", ""),
+        end=StopReason(past.reason, past.ended_at or 0.0, "", ""),
         kernels=(),
         lost_because=past.reason or "removed",
         priority=_priority(past.spec),
@@ -355,9 +352,17 @@ def from_history(past: PastSession) -> Session:
     )
 
 
-def _priority(spec: dict[str, Any]) -> int:
-    found = spec.get("priority", 0)
-    return found if isinstance(found, int) else 0
+def _declared(label: str) -> dict[str, Any]:
+    """Parse a spec label, which is untrusted; an empty dict if it is not valid."""
+    try:
+        return dict(json.loads(label))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _priority(declared: Mapping[str, Any]) -> int:
+    priority = declared.get("priority", 0)
+    return priority if isinstance(priority, int) else 0
 
 
 def _rounded(seconds: float | None) -> int | None:

@@ -1,8 +1,8 @@
-"""Labels against reality: what no living process answers for is put in order.
+"""The reconciler: compares labels with reality and repairs what no living process is handling.
 
-Safe to run at any time by anyone: it is level-triggered (it looks at what is, never at what it
-remembers), a half-created session is looked up again before it goes, and it touches nothing that
-does not carry this installation's id, or that this installation has no record of.
+Safe to run at any time, by any process. It is level-triggered: it acts on the current state, not on
+remembered events. It queries the engine again before it removes a half-created session, and leaves
+alone whatever lacks this installation's id, or has no record in this installation.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import dataclasses
 import logging
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mooring.engines.base import Container, Engine
+from mooring.engines.base import Container
+from mooring.engines.labels import LABEL_ID, LABEL_PROBE, container_name
 from mooring.errors import EngineUnavailable, MooringError
-from mooring.host import paths
+from mooring.host import atomic
+from mooring.host.boot import boot_id
 from mooring.host.processes import alive, process_mark
-from mooring.kernels.kernel import KernelHandle
-from mooring.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_PROBE, container_name
 from mooring.sessions import lease, recreate
-from mooring.sessions.history import History
-from mooring.sessions.model import Session, State, from_container, from_record, is_own
-from mooring.sessions.record import Folder, boot_id
-from mooring.sessions.usage import used_for
+from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder
+from mooring.sessions.model import Session, State, from_container, from_record
+from mooring.sessions.usage import remove_unless_used
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ SIGKILLED = 128 + 9
 
 @dataclass(frozen=True)
 class Repairs:
-    """What one run put in order: ids of sessions (of containers, for probes)."""
+    """The repairs of one run: ids of sessions (for probes, of containers)."""
 
     half_created: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
@@ -46,79 +45,61 @@ class Repairs:
     lost: tuple[str, ...] = ()
 
 
-def reconcile(engine: Engine, history: History) -> tuple[list[Session], Repairs]:
-    """Look once, repair, and tell what there is.
+def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
+    """Run the reconciler once.
 
     Returns:
-        All sessions of this installation, and what was repaired.
+        All sessions of this installation, and the repairs.
 
     Raises:
-        EngineUnavailable: the engine does not answer; nothing was touched.
+        EngineUnavailable: the engine cannot be reached; repairs made before that stay.
     """
-    mine = {LABEL_INSTALLATION: paths.installation_id()}
-    # Folders first: a session that is created in between then has a container and no folder
-    # here, never a folder and no container, which would look lost.
-    folders = {folder.id: folder for folder in Folder.all()}
-    rows = engine.list(mine)
-    own = {row.id: is_own(row) for row in rows}
+    # List folders before containers: a session that is created in between then has a container
+    # and no folder here, never a folder and no container, which would look lost.
+    folders = {folder.id: folder for folder in ctx.folders()}
+    rows = ctx.labelled()
+    own = {row.id: ctx.is_own(row) for row in rows}
     containers = {row.labels[LABEL_ID]: row for row in rows if own[row.id]}
-    probes = _remove_probes(engine, [row for row in rows if LABEL_PROBE in row.labels])
-    half_created = []
-    for session_id, folder in folders.items():
-        if folder.ready or folder.enqueued or folder.being_created():
-            continue
-        if folder.exists and not folder.ready:
-            with _one_repair(f"session {session_id}, never finished,"):
-                _remove_half_created(engine, history, folder, containers.get(session_id))
-            containers.pop(session_id, None)
-            half_created.append(session_id)
     strangers = [row for row in rows if not own[row.id]]
-    half_created += _remove_late(engine, strangers)
-    recreate.clear(engine, strangers)
-    _sweep_drafts()
+    probes = _remove_probes(ctx, [row for row in rows if LABEL_PROBE in row.labels])
+    half_created = _remove_unfinished(ctx, folders, containers)
+    half_created += _remove_late(ctx, strangers)
+    recreate.clear(ctx, strangers)
+    _sweep_drafts(ctx)
     boot = boot_id()
-    sessions = [from_container(row, boot) for row in containers.values()]
-    sessions = [one for one in sessions if not _remove_abandoned(engine, history, one)]
-    lost, ended = [], []
+    sessions = [
+        from_container(row, ctx.folder(session_id), boot) for session_id, row in containers.items()
+    ]
+    sessions = [session for session in sessions if not _remove_abandoned(ctx, session)]
+    ended = []
     for number, session in enumerate(sessions):
-        _record_dead_kernels(history, session)
+        _record_dead_kernels(ctx, session)
         if session.state not in (State.STOPPED, State.LOST):
             continue
         if session.exit_code == SIGKILLED and session.end is None:
-            session = sessions[number] = _with_memory(engine, session)
-        if _record_end(history, session):
+            session = sessions[number] = _with_memory(ctx, session)
+        if _record_end(ctx, session):
             ended.append(session.id)
-        folder = Folder.open(session.id)
-        waiting = folder.record().get("remove")
-        # its creator, if it lives, wants to know how it ended before it is removed
-        if waiting and (waiting == process_mark(os.getpid()) or not alive(waiting)):
-            with _one_repair(f"session {session.name}"):
-                engine.remove(session.container)
-                recreate.forget(engine, folder)
-                folder.remove()
-                history.add(session.id, "removed", "reconciler", "as its creation asked")
-    for session_id, folder in folders.items():
-        if session_id in containers or session_id in half_created or not folder.exists:
-            continue
-        if not folder.ready:
-            sessions.append(from_record(folder, State.STARTING, ""))
-            continue
-        if folder.record().get("abandoned"):  # its removal was cut off
-            with _one_repair(f"session {session_id}, that nobody answers for,"):
-                recreate.forget(engine, folder)
-                folder.remove()
-            continue
-        session = from_record(folder, State.LOST, "its container was removed outside mooring")
-        sessions.append(session)
-        if _record_end(history, session):
-            lost.append(session_id)
-    return sessions, Repairs(tuple(half_created), tuple(probes), tuple(ended), tuple(lost))
+        _remove_at_end(ctx, session)
+    known = {*containers, *half_created}
+    without = [folder for session_id, folder in folders.items() if session_id not in known]
+    more, lost = _without_container(ctx, without)
+    repairs = Repairs(tuple(half_created), tuple(probes), tuple(ended), tuple(lost))
+    return sessions + more, repairs
+
+
+def unknown_sessions(ctx: Context) -> list[Session]:
+    """Return the completely created sessions, from their folders, in state ``unknown``."""
+    return [
+        from_record(folder, State.UNKNOWN, "the engine does not answer")
+        for folder in ctx.folders()
+        if folder.ready
+    ]
 
 
 @contextlib.contextmanager
 def _one_repair(what: str) -> Iterator[None]:
-    """One that the engine refuses, or a full disk, is tried again next time, and keeps nobody from
-    looking."""
+    """Log a failed repair instead of raising, except EngineUnavailable; the next run retries it."""
     try:
         yield
     except EngineUnavailable:
@@ -127,101 +108,50 @@ def _one_repair(what: str) -> Iterator[None]:
         log.warning("%s cannot be removed now: %s", what, error)
 
 
-def unknown_sessions() -> list[Session]:
-    """What the folders tell when the engine does not: every session, in state ``unknown``."""
-    return [
-        from_record(folder, State.UNKNOWN, "the engine does not answer")
-        for folder in Folder.all()
-        if folder.ready
-    ]
-
-
-def _record_dead_kernels(history: History, session: Session) -> None:
-    """Write down the deaths that no client saw."""
-    for kernel in session.kernels:
-        if kernel.exit is not None:
-            with contextlib.suppress(MooringError):
-                KernelHandle(Folder.open(session.id), kernel.id).tell_end(history)
-
-
-def _remove_abandoned(engine: Engine, history: History, session: Session) -> bool:
-    """A session of a launcher's: neither that nor its keeper lives any more.
-
-    One that was in use otherwise, or that the machine's restart ended, is left as it is.
-    """
-    folder = Folder.open(session.id)
-    held = lease.abandoned(folder)
-    if held is None:
-        return False
+def _remove_unfinished(
+    ctx: Context, folders: dict[str, SessionFolder], containers: dict[str, Container]
+) -> list[str]:
+    """Remove the sessions whose creator died, also from ``containers``; return their ids."""
     removed = []
-    try:
-        with _one_repair(f"session {session.name}, that nobody answers for,"):
-            boot = boot_id()
-            if session.state is State.LOST or folder.record().get("boot_id", boot) != boot:
-                held.dissolve()
-                return False
-            why = used_for(engine, session, held.kernels)
-            if why:
-                held.dissolve()
-                history.add(session.id, "kept", "reconciler", why)
-                return False
-            engine.remove(session.container)
-            with contextlib.suppress(OSError):  # a full disk, in which the rest is to make room
-                folder.update_record(abandoned=True)
-            history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
-            history.session_ended(
-                session.id, at=time.time(), reason="its launcher was killed", exit_code=None
-            )
-            recreate.forget(engine, folder)
-            folder.remove()
-            removed.append(session.id)
-    finally:
-        held.release()
-    return bool(removed)
+    for session_id, folder in folders.items():
+        if folder.ready or folder.enqueued or folder.in_creation():
+            continue
+        if folder.exists and not folder.ready:
+            with _one_repair(f"session {session_id}, never finished,"):
+                _remove_half_created(ctx, folder, containers.get(session_id))
+            containers.pop(session_id, None)
+            removed.append(session_id)
+    return removed
 
 
-def _remove_half_created(
-    engine: Engine, history: History, folder: Folder, row: Container | None
-) -> None:
-    name = folder.record().get("name", "")
+def _remove_half_created(ctx: Context, folder: SessionFolder, row: Container | None) -> None:
+    name = folder.record().identity.name
     if not folder.exists:
-        return  # another one was quicker
+        return  # another process was faster
     log.info("session %s was never finished: removing what there is of it", folder.id)
-    # Made between the listing and the death of its creator, perhaps: looked for once more
-    made = {LABEL_INSTALLATION: paths.installation_id(), LABEL_ID: folder.id}
-    rows = [row] if row is not None else [found for found in engine.list(made) if is_own(found)]
-    for found in rows:
-        engine.remove(found.id)
-    if name:  # the engine may still be at work on it: it lists one before it can remove it
-        with contextlib.suppress(OSError):  # a full disk: the folder is to make room
-            _mark_swept(folder.id, container_name(name, folder.id))
-    history.add(folder.id, "removed", "reconciler", "its creation was cut off")
-    history.session_ended(
+    # The container may have been created between the listing and its creator's death
+    for container in [row] if row is not None else ctx.containers(id=folder.id):
+        ctx.engine.remove(container.id)
+    if name:  # the engine may still be creating the container: see _remove_late
+        with contextlib.suppress(OSError):  # disk full: removing the folder frees space
+            mark = ctx.installation.swept / folder.id
+            atomic.write_text(mark, container_name(name, folder.id))
+    ctx.history.add(folder.id, "removed", "reconciler", "its creation was cut off")
+    ctx.history.session_ended(
         folder.id, at=time.time(), reason="its creation was cut off", exit_code=None
     )
     with contextlib.suppress(MooringError):
         folder.remove()
 
 
-def _mark_swept(session_id: str, container: str) -> None:
-    """Leave the name of a container that may still come; several do it at once, and each whole."""
-    mark = paths.swept_dir() / session_id
-    draft = paths.state_dir() / f".swept.{session_id}.{os.getpid()}.{threading.get_ident()}"
-    try:
-        draft.write_text(container)
-        draft.replace(mark)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
-    """Containers that came after their creator's death and their folder's removal."""
+def _remove_late(ctx: Context, strangers: list[Container]) -> list[str]:
+    """Remove containers that appeared after their creator died and their folder was removed."""
     removed = []
-    for mark in paths.swept_dir().iterdir():
+    for mark in ctx.installation.swept.iterdir():
         for row in strangers:
             if row.labels.get(LABEL_ID) == mark.name and row.name == mark.read_text():
                 with _one_repair(f"container {row.name}"):
-                    engine.remove(row.id)
+                    ctx.engine.remove(row.id)
                     removed.append(mark.name)
         with contextlib.suppress(OSError):
             if time.time() - mark.stat().st_mtime > SWEPT_AGE_S:
@@ -229,56 +159,140 @@ def _remove_late(engine: Engine, strangers: list[Container]) -> list[str]:
     return removed
 
 
-def _remove_probes(engine: Engine, rows: list[Container]) -> list[str]:
-    """Containers that looked into an image and whose maker is gone: they live for seconds."""
-    records = {path.name: path for path in paths.images_dir().glob("mooring-probe-*")}
+def _remove_probes(ctx: Context, rows: list[Container]) -> list[str]:
+    """Remove image probes, which run for seconds, whose creator has exited; return their ids."""
+    records = {path.name: path for path in ctx.installation.images.glob("mooring-probe-*")}
     old = [row for row in rows if row.name in records and not alive(row.labels[LABEL_PROBE])]
     for row in old:
         with _one_repair(f"container {row.name}"):
-            engine.remove(row.id)
+            ctx.engine.remove(row.id)
             records[row.name].unlink(missing_ok=True)
-    for name in records.keys() - {row.name for row in rows}:  # the look itself was cut off
+    for name in records.keys() - {row.name for row in rows}:  # interrupted before creation
         with contextlib.suppress(OSError):
             if time.time() - records[name].stat().st_mtime > DRAFT_AGE_S:
                 records[name].unlink()
     return [row.id for row in old]
 
 
-def _with_memory(engine: Engine, session: Session) -> Session:
-    """A killed session, and whether it was for want of memory: asked once, then remembered."""
-    folder = Folder.open(session.id)
-    known = folder.record().get("out_of_memory")
-    if known is None:
-        detail = engine.inspect(session.container)
-        known = bool(detail and detail.oom_killed)
-        with contextlib.suppress(OSError):
-            folder.update_record(out_of_memory=known)
-    return dataclasses.replace(session, out_of_memory=known)
-
-
-def _record_end(history: History, session: Session) -> bool:
-    """Write an end into the history once; it happened without any of mooring's doors."""
-    folder = Folder.open(session.id)
-    if folder.record().get("end_recorded"):
-        return False
-    with contextlib.suppress(OSError):  # a full disk: it will be written another time
-        at = session.end.time if session.end else time.time()
-        folder.update_record(end_recorded=True, changed_at=at)
-        by_clock = session.end is not None and session.end.reason in ("idle", "max_duration")
-        actor = "clock" if by_clock else "engine"
-        detail = session.reason
-        if session.end is not None and session.end.detail:
-            detail += f": {session.end.detail}"
-        history.add(session.id, "ended", actor, detail, at=at)
-        history.session_ended(session.id, at=at, reason=session.reason, exit_code=session.exit_code)
-        return True
-    return False
-
-
-def _sweep_drafts() -> None:
-    """Folders whose making or deleting was cut off; they never had a container."""
-    for path in paths.sessions_dir().glob(".*"):
+def _sweep_drafts(ctx: Context) -> None:
+    """Delete folders whose creation or removal was interrupted; they have no container."""
+    for path in ctx.installation.sessions.glob(".*"):
         with contextlib.suppress(OSError):
             gone = path.name.endswith(".gone")
             if gone or time.time() - path.stat().st_mtime > DRAFT_AGE_S:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned(ctx: Context, session: Session) -> bool:
+    """Remove a launcher's session if both the launcher and its watchdog have exited.
+
+    A session that is also used otherwise, or that was ended by a restart of the machine, is kept.
+
+    Returns:
+        Whether the session was removed.
+    """
+    folder = ctx.folder(session.id)
+    abandoned = lease.abandoned(folder)
+    if abandoned is None:
+        return False
+    removed = False
+
+    def remove() -> None:
+        nonlocal removed
+        ctx.engine.remove(session.container)
+        with contextlib.suppress(OSError):  # disk full: the following removals free space
+            folder.update_state(abandoned=True)
+        ctx.history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
+        ctx.history.session_ended(
+            session.id, at=time.time(), reason="its launcher was killed", exit_code=None
+        )
+        recreate.forget(ctx, folder)
+        folder.remove()
+        removed = True
+
+    try:
+        with _one_repair(f"session {session.name}, abandoned by its launcher,"):
+            boot = boot_id()
+            if session.state is State.LOST or (folder.record().state.boot_id or boot) != boot:
+                abandoned.dissolve()
+                return False
+            remove_unless_used(ctx, session, abandoned, remove, actor="reconciler")
+    finally:
+        abandoned.release()
+    return removed
+
+
+def _record_dead_kernels(ctx: Context, session: Session) -> None:
+    """Record the exits of kernels that no client has recorded."""
+    for kernel in session.kernels:
+        if kernel.exit is not None and not kernel.recorded:
+            with contextlib.suppress(MooringError):
+                ctx.kernel_handle(session.id, kernel.id).record_exit(ctx.history)
+
+
+def _with_memory(ctx: Context, session: Session) -> Session:
+    """Return a killed session with ``out_of_memory`` set; the engine is asked once."""
+    folder = ctx.folder(session.id)
+    killed = folder.record().state.out_of_memory
+    if killed is None:
+        detail = ctx.engine.inspect(session.container)
+        killed = bool(detail and detail.oom_killed)
+        with contextlib.suppress(OSError):
+            folder.update_state(out_of_memory=killed)
+    return dataclasses.replace(session, out_of_memory=killed)
+
+
+def _record_end(ctx: Context, session: Session) -> bool:
+    """Record the end of a session in the history, once; return whether it was recorded now."""
+    folder = ctx.folder(session.id)
+    if folder.record().state.end_recorded:
+        return False
+    with contextlib.suppress(OSError):  # disk full: the next run retries
+        at = session.end.time if session.end else time.time()
+        folder.update_state(end_recorded=True, changed_at=at)
+        by_clock = session.end is not None and session.end.reason in ("idle", "max_duration")
+        detail = session.reason
+        if session.end is not None and session.end.detail:
+            detail += f": {session.end.detail}"
+        ctx.history.add(session.id, "ended", "clock" if by_clock else "engine", detail, at=at)
+        ctx.history.session_ended(
+            session.id, at=at, reason=session.reason, exit_code=session.exit_code
+        )
+        return True
+    return False
+
+
+def _remove_at_end(ctx: Context, session: Session) -> None:
+    """Remove an ended session that was created with ``remove``."""
+    folder = ctx.folder(session.id)
+    creator = folder.record().state.remove_with
+    # a creator that is still alive first reads the exit code
+    if creator and (creator == process_mark(os.getpid()) or not alive(creator)):
+        with _one_repair(f"session {session.name}"):
+            ctx.engine.remove(session.container)
+            recreate.forget(ctx, folder)
+            folder.remove()
+            ctx.history.add(session.id, "removed", "reconciler", "as its creation asked")
+
+
+def _without_container(
+    ctx: Context, folders: list[SessionFolder]
+) -> tuple[list[Session], list[str]]:
+    """Return the sessions that have a folder only, and the ids of those newly found lost."""
+    sessions, lost = [], []
+    for folder in folders:
+        if not folder.exists:
+            continue
+        if not folder.ready:
+            sessions.append(from_record(folder, State.STARTING))
+            continue
+        if folder.record().state.abandoned:  # its removal was interrupted
+            with _one_repair(f"session {folder.id}, abandoned by its launcher,"):
+                recreate.forget(ctx, folder)
+                folder.remove()
+            continue
+        session = from_record(folder, State.LOST, "its container was removed outside mooring")
+        sessions.append(session)
+        if _record_end(ctx, session):
+            lost.append(session.id)
+    return sessions, lost

@@ -1,456 +1,265 @@
-"""A session's folder on this machine: what its container sees under /run/mooring, and its record.
+"""A session's record: ``record.json`` in its folder, typed.
 
-::
+On disk it is one flat JSON object, the same in every version, so that two versions can share a
+state folder during an upgrade. Each key has one writer:
 
-    sessions/ID/            0700, the caller's
-      record.json           id, name, container: written before the container exists
-      lock                  held by the process that creates or starts it; freed by its death
-      ready                 the creation is complete; without it and without the lock: remove
-      waiting               what the creation waits for now, in a line
-      cancel                somebody asked for its end; the creator looks
-      queued                it waits for its GPUs now
-      enqueued              how it is to be made, of one that was left to wait; private
-      refused               the version of mooring that cannot read that
-      kernels/              which client each kernel belongs to (mooring.sessions.kernel_owners)
-      home/                 the private home (unless the spec mounts the real one)
-      secrets/              one 0400 file a secret, read-only in the container
-      etc/                  passwd and group with the caller in them
-      run/                  /run/mooring in the container, see guest/clock.sh for its files
-      term/                 the keeper of its terminals and their output, see terminals/host.py
+- ``Identity``: ``SessionFolder.create``, once;
+- ``Plan``: the launch, before the container exists;
+- ``RecordState``: the process that changes a session's state, key by key.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import math
-import os
-import re
-import shutil
-import threading
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import mooring
-from mooring.errors import MooringError
-from mooring.guest import shared
-from mooring.host import paths
+from mooring.host import atomic, locks
 
-GUEST_RUN = "/run/mooring"
-_COUNT = re.compile(r"[0-9]{1,15}")
-_KERNEL = re.compile(r"[A-Za-z0-9-]{1,40}")
-# No clock counts so far; seconds, or anything else that a status tells
-_MOST = 1e15
-# Of a line that the clock has written, so much is shown
-_MOST_TEXT = 1000
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+RECORD = "record.json"
 
 
 @dataclass(frozen=True)
-class ClockStatus:
-    """What a session's clock last said. Seconds from now; None where there is no such end.
+class Identity:
+    """The part of a record that is fixed when the session is created.
 
     Attributes:
-        gpu_percent: of the busiest of its GPUs, when it was last asked; None for not known.
-        gpu_unused_s: since one was at 5 % or more, or since the start; None as above.
-        gpu_lost: its GPUs were there at the start and cannot be opened any more.
-        gpu_absent: it has GPUs, and nobody in the container tells their use.
+        created_at: seconds since the epoch.
+        spec: as declared, without its secrets; see ``SessionSpec.public_dict``.
+        project: absolute path of the folder that the spec's paths are relative to.
+        tty: whether the main process has a terminal.
+        notebook: absolute path of the notebook whose kernel it was created for; empty for none.
+        ends_with_kernels: whether it was created for a kernel, and is removed with its last one.
     """
 
-    age_s: float
-    idle_in_s: float | None
-    max_in_s: float | None
-    active: tuple[str, ...]
-    unknown: tuple[str, ...]
-    held_for_s: float
-    cpu_percent: float | None
-    last_signal: str
-    last_signal_ago_s: float
-    running_for_s: float = 0.0
-    memory_bytes: int | None = None
-    gpu_percent: float | None = None
-    gpu_unused_s: float | None = None
-    gpu_lost: bool = False
-    gpu_absent: bool = False
+    id: str = ""
+    name: str = ""
+    owner: str = ""
+    created_at: float = 0.0
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    project: str = ""
+    tty: bool = True
+    notebook: str = ""
+    ends_with_kernels: bool = False
 
 
 @dataclass(frozen=True)
-class End:
-    """Why a session's clock ended it: the reason's word, when (epoch), one line, the signals."""
+class Layout:
+    """Where a session's files are, for copying while it does not run.
 
-    reason: str
-    time: float
-    detail: str
-    signals: str
+    Attributes:
+        workdir: working directory of its main process.
+        binds: source, target and read-only flag of each bind mount.
+        image: targets that the image itself mounts from this machine.
+    """
+
+    workdir: str
+    binds: tuple[tuple[str, str, bool], ...]
+    image: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class KernelEntry:
-    """A kernel of a session, as its folder tells."""
+class Plan:
+    """The part of a record that the launch computes.
 
-    id: str
-    busy: bool
-    requests: int
-    exit: str | None
+    Attributes:
+        mounts: source and target of each mount that the spec or the defaults grant.
+        layout: None in records of versions that could not copy files from stopped sessions.
+        python: the interpreter in the container that has ipykernel; empty for none.
+        note: a sentence about the mounts, for the user.
+    """
+
+    mounts: tuple[tuple[str, str], ...] = ()
+    layout: Layout | None = None
+    python: str = ""
+    note: str = ""
 
 
-class Folder:
-    """One session's folder; made by ``create``, found by ``open``."""
+@dataclass(frozen=True)
+class RecordState:
+    """The part of a record that changes while a session exists.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.run = path / "run"
-        self.home = path / "home"
-        self.secrets = path / "secrets"
-        self._held: int | None = None
+    Attributes:
+        container: the engine's id; empty until there is a container.
+        boot_id: this machine's boot id when the session was last started.
+        changed_at: time of the last change of state, in seconds since the epoch; 0 if unknown.
+        requested: whether its request is in the history.
+        end_recorded: whether its end is in the history.
+        out_of_memory: whether its main process was killed for lack of memory; None if unchecked.
+        remove_with: a process mark; remove the session once it has ended and that process exited.
+        abandoned: its launcher was killed, and its container is being removed.
+        recreating: name of the draft container and process mark of its creator, during
+            ``recreate``.
+        recreated: its container was created from a snapshot image.
+        recreated_from: id of the previous container, until that is removed.
+        gpu_sharing: how each shared GPU is limited, by UUID.
+    """
 
-    @property
-    def id(self) -> str:
-        return self.path.name
+    container: str = ""
+    boot_id: str = ""
+    changed_at: float = 0.0
+    requested: bool = False
+    end_recorded: bool = False
+    out_of_memory: bool | None = None
+    remove_with: str = ""
+    abandoned: bool = False
+    recreating: tuple[str, str] | None = None
+    recreated: bool = False
+    recreated_from: str = ""
+    gpu_sharing: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def create(cls, session_id: str, record: dict[str, Any]) -> Folder:
-        """Make the folder with its record, all at once, and hold it until ``release``.
 
-        There is never one without a record, nor one in the making that nobody holds.
-        """
-        final = paths.sessions_dir() / session_id
-        draft = final.with_name(f".{session_id}.new")
-        held = None
-        try:
-            for name in ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty"):
-                (draft / name).mkdir(mode=0o700, exist_ok=True)
-            (draft / "record.json").write_text(json.dumps(record))
-            # flock itself, and not a library: the lock must follow the folder through its renaming
-            held = os.open(draft / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(held, fcntl.LOCK_EX)
-            draft.rename(final)
-        except BaseException:
-            if held is not None:
-                os.close(held)
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        folder = cls(final)
-        folder._held = held
-        return folder
+class StateChanges(TypedDict, total=False):
+    """The fields of ``RecordState``, as keyword arguments of ``update_state``."""
 
-    @classmethod
-    def all(cls) -> list[Folder]:
-        return [
-            cls(Path(entry.path))
-            for entry in os.scandir(paths.sessions_dir())
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        ]
+    container: str
+    boot_id: str
+    changed_at: float
+    requested: bool
+    end_recorded: bool
+    out_of_memory: bool | None
+    remove_with: str
+    abandoned: bool
+    recreating: tuple[str, str] | None
+    recreated: bool
+    recreated_from: str
+    gpu_sharing: Mapping[str, str]
 
-    @classmethod
-    def open(cls, session_id: str) -> Folder:
-        return cls(paths.sessions_dir() / session_id)
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A session's record; all fields have their defaults if it cannot be read."""
+
+    identity: Identity = Identity()
+    plan: Plan = Plan()
+    state: RecordState = RecordState()
 
     @property
     def exists(self) -> bool:
-        return (self.path / "record.json").exists()
-
-    def record(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self.path / "record.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return found
-
-    def update_record(self, **changes: Any) -> None:
-        """Change some of it; what others change at the same time, in any process, stays too."""
-        held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            _write(self.path / "record.json", json.dumps(self.record() | changes))
-        finally:
-            os.close(held)
-
-    # creation
-
-    @property
-    def ready(self) -> bool:
-        return (self.path / "ready").exists()
-
-    def mark_ready(self) -> None:
-        (self.path / "ready").touch()
-
-    def tell_waiting(self, text: str) -> None:
-        """Say what the creation waits for; whoever looks at the session reads it."""
-        _write(self.path / "waiting", text)
-
-    def waiting(self) -> str:
-        try:
-            return (self.path / "waiting").read_text()
-        except OSError:
-            return ""
-
-    def ask_cancel(self) -> None:
-        """Ask the process that creates it to give up; it looks at each step."""
-        with contextlib.suppress(FileNotFoundError):  # it has just done so
-            (self.path / "cancel").touch()
-
-    def cancelled(self) -> bool:
-        return (self.path / "cancel").exists()
-
-    @property
-    def queued(self) -> bool:
-        """Whether it waits for GPUs."""
-        return (self.path / "queued").exists()
-
-    def mark_queued(self) -> None:
-        (self.path / "queued").touch()
-
-    def unmark_queued(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / "queued").unlink()
-
-    @property
-    def enqueued(self) -> bool:
-        """Whether it was left to wait, for whoever comes to go on with."""
-        return (self.path / "enqueued").exists()
-
-    def mark_enqueued(self, how: dict[str, Any]) -> None:
-        """Leave it to wait; ``how`` tells who comes what to do."""
-        self.mark_queued()
-        _write(self.path / "enqueued", json.dumps(how))
-
-    @property
-    def to_be_made(self) -> bool:
-        """Whether it was left to wait, and this version can make it."""
-        return self.enqueued and not self.ready and not self.refused
-
-    @property
-    def refused(self) -> bool:
-        """Whether this version of mooring cannot read how it is to be made."""
-        try:
-            return (self.path / "refused").read_text() == mooring.__version__
-        except OSError:
-            return False
-
-    def refuse(self, why: str) -> None:
-        """Write down that this version cannot make it; what waits for it shows ``why``."""
-        _write(self.path / "refused", mooring.__version__)
-        self.tell_waiting(why)
-
-    def take(self) -> bool:
-        """Hold one that was left to wait, until ``release``; False if somebody else does."""
-        try:
-            held = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(held)
-            return False
-        self._held = held
-        return True
-
-    def release(self) -> None:
-        """Let go of a folder that ``create`` made: it is complete, or to be removed."""
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
-
-    def being_created(self) -> bool:
-        """Whether a live process holds it now; the kernel lets go for one that dies."""
-        return is_held(self.path / "lock")
-
-    def remove(self) -> None:
-        """Delete it; what could not be deleted is told.
-
-        Raises:
-            MooringError: something inside cannot be deleted by the caller.
-        """
-        from mooring.terminals.keeper.client import end_keeper
-
-        end_keeper(self)  # it writes in there
-        gone = self.path.with_name(f".{self.id}.gone")
-        with contextlib.suppress(OSError):
-            self.path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        if gone.exists():
-            raise MooringError(f"cannot delete {gone}", "look at what is inside, then delete it")
-
-    # what the clock reads
-
-    def write_settings(self, **settings: str | float) -> None:
-        text = "".join(f"{key} {value}\n" for key, value in settings.items())
-        shared.write(self.run, "settings", text)
-
-    def setting_s(self, key: str) -> float | None:
-        """A setting in seconds, 0 for never; None for one that is not there or is no number."""
-        try:
-            return max(0.0, _number(self.settings()[key]))
-        except (KeyError, ValueError):
-            return None
-
-    def settings(self) -> dict[str, str]:
-        lines = shared.text(self.run, "settings").splitlines()
-        return dict(line.split(" ", 1) for line in lines if " " in line)
-
-    def hold(self, seconds: float) -> None:
-        """Keep the session from idling out for that long; 0 ends a hold."""
-        until = uptime() + seconds if seconds > 0 else 0.0
-        shared.write(self.run, "hold", f"{until:.2f}\n")
-
-    def mark_exec(self) -> None:
-        """Have the clock's next look see that an exec was begun, even one that is over by then."""
-        with contextlib.suppress(OSError):  # the disk may be full; one that lives is seen anyway
-            shared.write(self.run, "exec", f"{uptime():.6f}\n")
-
-    # what the clock writes
-
-    def status(self) -> ClockStatus | None:
-        """The clock's last word, or None before its first (or after a torn write)."""
-        found = _lines(shared.text(self.run, "status"))
-        try:
-            now, sampled = uptime(), _number(found["sampled"])
-            last_at, last = found.get("last_signal", "0 start").split(" ", 1)
-            percent, memory = found.get("cpu_percent", ""), found.get("memory_bytes", "")
-            started, gpu = _number(found.get("started", found["sampled"])), found.get("gpu", "")
-            status = ClockStatus(
-                age_s=now - sampled,
-                idle_in_s=_until(found.get("idle_at", "never"), now),
-                max_in_s=_until(found.get("max_at", "never"), now),
-                active=tuple(found.get("active", "").split()),
-                unknown=tuple(found.get("unknown", "").split()),
-                held_for_s=max(0.0, _number(shared.text(self.run, "hold") or "0") - now),
-                cpu_percent=max(0.0, _number(percent)) if percent else None,
-                last_signal=last,
-                last_signal_ago_s=max(0.0, now - _number(last_at)),
-                running_for_s=now - started,
-                memory_bytes=int(memory) if _COUNT.fullmatch(memory) else None,
-                gpu_percent=max(0.0, _number(found["gpu_percent"])) if gpu == "ok" else None,
-                gpu_unused_s=_gpu_unused_s(found, now, started) if gpu == "ok" else None,
-                gpu_lost=gpu == "lost",
-                gpu_absent=gpu == "absent",
-            )
-            return self._with_hold(self._with_exec(status))
-        except (KeyError, ValueError):
-            return None
-
-    def _with_exec(self, status: ClockStatus) -> ClockStatus:
-        """An exec that was begun since the clock's last sample counts at once."""
-        try:
-            ago_s = uptime() - _number(shared.text(self.run, "exec"))
-        except ValueError:
-            return status
-        if not 0 <= ago_s < status.age_s:
-            return status
-        idle_in_s = status.idle_in_s
-        if idle_in_s is not None:
-            idle_in_s = max(idle_in_s, (self.setting_s("idle_timeout_s") or 0.0) - ago_s)
-        others = tuple(signal for signal in status.active if signal != "exec")
-        return replace(
-            status,
-            active=(*others, "exec"),
-            idle_in_s=idle_in_s,
-            last_signal="exec",
-            last_signal_ago_s=ago_s,
-        )
-
-    def _with_hold(self, status: ClockStatus) -> ClockStatus:
-        """A hold that came or went since the clock's last sample counts at once."""
-        if (status.held_for_s > 0) == ("hold" in status.active):
-            return status
-        timeout_s = self.setting_s("idle_timeout_s") or 0.0
-        idle_in_s = status.idle_in_s
-        if status.held_for_s == 0:
-            active = tuple(signal for signal in status.active if signal != "hold")
-            idle_in_s = None if idle_in_s is None else min(idle_in_s, timeout_s)
-            return replace(status, active=active, idle_in_s=idle_in_s)
-        if idle_in_s is not None:
-            idle_in_s = max(idle_in_s, status.held_for_s + timeout_s)
-        return replace(
-            status,
-            active=(*status.active, "hold"),
-            idle_in_s=idle_in_s,
-            last_signal="hold",
-            last_signal_ago_s=0.0,
-        )
-
-    def end(self) -> End | None:
-        """Why the clock ended the session, if it did."""
-        found = _lines(shared.text(self.run, "end"))
-        if "reason" not in found:
-            return None
-        try:
-            at = _number(found.get("time", "0"))
-        except ValueError:
-            at = 0.0
-        at = at or shared.modified_at(self.run, "end")
-        texts = (found.get(key, "")[:_MOST_TEXT] for key in ("reason", "detail", "signals"))
-        reason, detail, signals = texts
-        return End(reason, max(0.0, min(at, time.time())), detail, signals)
-
-    def kernels(self) -> list[KernelEntry]:
-        """The kernels that were started in this session, dead ones included."""
-        found = []
-        for name in filter(_KERNEL.fullmatch, shared.entries(self.run, "k")):
-            state = shared.text(self.run, f"k/{name}/busy").split()
-            found.append(
-                KernelEntry(
-                    id=name,
-                    busy=bool(state) and state[0] == "busy",
-                    requests=int(state[1]) if len(state) > 1 and _COUNT.fullmatch(state[1]) else 0,
-                    exit=shared.text(self.run, f"k/{name}/exit") or None,
-                )
-            )
-        return found
+        """Whether the record exists and can be read."""
+        return bool(self.identity.id)
 
 
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds that file's lock."""
+# Names on disk that differ from the fields': those of the first version
+_ON_DISK = {
+    "notebook": "opened_by",
+    "remove_with": "remove",
+    "recreating": "moving",
+    "recreated": "moved",
+    "recreated_from": "moved_from",
+}
+
+
+def read(folder: Path) -> SessionRecord:
+    """Read a session's record, written by this version or another one."""
     try:
-        found = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        # shared: two that ask at once must not take each other for the holder
-        fcntl.flock(found, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(found)
-    return False
+        flat = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return _parse(flat)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return SessionRecord()
 
 
-def uptime() -> float:
-    """Seconds since boot, suspended time included: the clock's time scale (proc_uptime(5))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+def write(folder: Path, identity: Identity, state: RecordState) -> None:
+    """Write a new session's record.
+
+    Args:
+        folder: the session's folder.
+        identity: the part that is fixed.
+        state: the initial state.
+
+    Raises:
+        OSError
+    """
+    atomic.write_text(folder / RECORD, json.dumps(_flat(identity) | _flat(state)))
 
 
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Add the launch's plan to a session's record.
+
+    Raises:
+        OSError
+    """
+    layout = plan.layout
+    _change(
+        folder,
+        {
+            "mounts": [list(mount) for mount in plan.mounts],
+            "layout": layout
+            and {
+                "workdir": layout.workdir,
+                "binds": [list(bind) for bind in layout.binds],
+                "image": list(layout.image),
+            },
+            "python": plan.python,
+            "note": plan.note,
+        },
+    )
 
 
-def _gpu_unused_s(found: dict[str, str], now: float, started: float) -> float:
-    seen = dict(pair.split("=", 1) for pair in found["seen"].split())["gpu"]
-    return max(0.0, now - (started if seen == "never" else _number(seen)))
+def update_state(folder: Path, **changes: Unpack[StateChanges]) -> None:
+    """Change some fields of the state; concurrent changes of other fields are kept.
+
+    Raises:
+        OSError: the folder is gone, or the disk is full.
+    """
+    _change(folder, {_ON_DISK.get(key, key): value for key, value in changes.items()})
 
 
-def _until(text: str, now: float) -> float | None:
-    return None if text == "never" else _number(text) - now
+def _change(folder: Path, changes: dict[str, Any]) -> None:
+    with locks.locked(folder, create=False):
+        try:
+            flat = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        except ValueError:
+            flat = {}
+        atomic.write_text(folder / RECORD, json.dumps(flat | changes))
 
 
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number) or abs(number) > _MOST:
-        raise ValueError(text)
-    return number
+def _flat(part: Identity | RecordState) -> dict[str, Any]:
+    values = {one.name: getattr(part, one.name) for one in fields(part)}
+    values = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
+    }
+    # an earlier version falls back to the time of creation if the key is missing
+    values = {name: value for name, value in values.items() if (name, value) != ("changed_at", 0.0)}
+    return {_ON_DISK.get(name, name): value for name, value in values.items()}
 
 
-def _lines(text: str) -> dict[str, str]:
-    parts = (line.partition(" ") for line in text.splitlines())
-    return {key: value for key, _, value in parts}
+def _keys(kind: type[Any]) -> list[tuple[str, str]]:
+    """Return the field names of a section, each with its name on disk."""
+    return [(one.name, _ON_DISK.get(one.name, one.name)) for one in fields(kind)]
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file whole: a reader sees the old text or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    draft.write_text(text)
-    draft.replace(path)
+_IDENTITY, _PLAN, _STATE = _keys(Identity), _keys(Plan), _keys(RecordState)
+
+
+def _parse(flat: dict[str, Any]) -> SessionRecord:
+    def section(keys: list[tuple[str, str]]) -> dict[str, Any]:
+        return {name: flat[key] for name, key in keys if flat.get(key) is not None}
+
+    state = section(_STATE)
+    with contextlib.suppress(TypeError, ValueError):
+        draft, mark = state.pop("recreating", None) or (None, None)
+        if draft is not None:
+            state["recreating"] = (draft, mark)
+    plan = Plan()
+    with contextlib.suppress(TypeError, ValueError, KeyError):  # an invalid plan alone is dropped
+        plan = _plan(section(_PLAN))
+    return SessionRecord(Identity(**section(_IDENTITY)), plan, RecordState(**state))
+
+
+def _plan(known: dict[str, Any]) -> Plan:
+    mounts = tuple((source, target) for source, target in known.pop("mounts", ()))
+    layout = known.pop("layout", None)
+    if layout is not None:
+        layout = Layout(
+            workdir=layout["workdir"],
+            binds=tuple((source, target, ro) for source, target, ro in layout["binds"]),
+            image=tuple(layout["image"]),
+        )
+    return Plan(mounts=mounts, layout=layout, **known)

@@ -1,8 +1,8 @@
-"""A stopped session whose own GPUs are taken goes on with others: the same files, a new container.
+"""Starting a stopped session with different GPUs: a new container with the same files.
 
-A container keeps the devices that it was made with, and what limits it to a share of them. So
-another one is made over a picture of its files; whatever cuts that off, the reconciler finds one
-session and removes the rest.
+The devices of a container, and its limits to a share of them, are fixed at creation, so a new one
+is created from a snapshot of its files. Wherever this is interrupted, the reconciler still finds
+one session, and removes the other container.
 """
 
 from __future__ import annotations
@@ -12,44 +12,50 @@ import os
 import secrets
 from collections.abc import Iterable
 
-from mooring.engines.base import Container, Engine
+from mooring.engines.base import Container
+from mooring.engines.capabilities import SupportsRecreate, require
+from mooring.engines.labels import LABEL_GPUS, LABEL_ID, container_name
 from mooring.errors import EngineError, MooringError
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import GUEST_PIPES, MPS_VARIABLES, devices_of
 from mooring.host.processes import alive, process_mark
-from mooring.labels import LABEL_GPUS, LABEL_ID, container_name
+from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder, is_session_id
 from mooring.sessions.model import Session
-from mooring.sessions.record import Folder
 
 
-def picture(session_id: str) -> str:
-    """The image that holds a moved session's files."""
+def snapshot_image(session_id: str) -> str:
+    """Return the name of the image that holds a recreated session's files."""
     return f"mooring/moved:{session_id}"
 
 
-def move(engine: Engine, session: Session, claims: Iterable[Claim]) -> str:
-    """Make a stopped session's container anew, with other GPUs.
+def recreate(ctx: Context, session: Session, claims: Iterable[Claim]) -> str:
+    """Recreate a stopped session's container with different GPUs.
 
     Args:
-        claims: granted; not those that it had, or what limits it to them has changed.
+        ctx: the client's context.
+        session: the stopped session.
+        claims: the granted claims, which differ from the session's or are limited differently.
 
     Returns:
-        The id of its container now; it has not been started.
+        The id of the new container, which is not started.
 
     Raises:
         EngineError
+        NotSupported: the engine cannot recreate containers.
     """
-    folder, claims = Folder.open(session.id), tuple(claims)
+    engine = require(ctx.engine, SupportsRecreate)
+    folder, claims = ctx.folder(session.id), tuple(claims)
     name = container_name(session.name, session.id)
     devices = devices_of(claims)
-    with contextlib.suppress(EngineError):  # of one that was cut off; one in use stays
-        forget(engine, folder)
-    draft = f"{name}-{secrets.token_hex(3)}"  # one that was cut off late still has its own
-    folder.update_record(moving=[draft, process_mark(os.getpid())], moved=True)
-    own = session.spec.get("env", {})
-    made = engine.remake(
+    with contextlib.suppress(EngineError):  # a previous snapshot; an image in use is kept
+        forget(ctx, folder)
+    draft = f"{name}-{secrets.token_hex(3)}"  # unique: an interrupted run may have left its draft
+    folder.update_state(recreating=(draft, process_mark(os.getpid())), recreated=True)
+    own = session.declared.get("env", {})
+    container = engine.recreate(
         session.container,
-        image=picture(session.id),
+        image=snapshot_image(session.id),
         name=draft,
         labels={LABEL_GPUS: to_label(claims)},
         env={key: own.get(key) for key in MPS_VARIABLES} | dict(devices.env),
@@ -57,40 +63,61 @@ def move(engine: Engine, session: Session, claims: Iterable[Claim]) -> str:
         groups=devices.groups,
         gpus=devices.requested,
         devices=devices.nodes,
+        cdi_devices=devices.cdi,
     )
-    folder.update_record(
-        container=made, moved_from=session.container, moving=None, gpu_sharing=devices.sharing
+    folder.update_state(
+        container=container,
+        recreated_from=session.container,
+        recreating=None,
+        gpu_sharing=devices.sharing,
     )
-    engine.remove(session.container)
-    folder.update_record(moved_from=None)
-    engine.rename(made, name)
-    return made
+    ctx.engine.remove(session.container)
+    folder.update_state(recreated_from="")
+    engine.rename(container, name)
+    return container
 
 
-def limits_changed(session: Session, claims: Iterable[Claim]) -> bool:
-    """Whether something else holds a session to its share now: an MPS daemon came, or went."""
+def limits_changed(ctx: Context, session: Session, claims: Iterable[Claim]) -> bool:
+    """Return whether shares are limited differently now: an MPS daemon was started or stopped.
+
+    Args:
+        ctx: the client's context.
+        session: the stopped session.
+        claims: the granted claims.
+    """
     claims = tuple(claims)
     if all(claim.share >= 1 for claim in claims):
         return False
-    known = Folder.open(session.id).record().get("gpu_sharing") or {}
+    known = ctx.folder(session.id).record().state.gpu_sharing
     now = devices_of(claims).sharing
     return any(known.get(gpu) != statement for gpu, statement in now.items())
 
 
-def forget(engine: Engine, folder: Folder) -> None:
-    """Remove the picture of a session's files, if there is one; its containers are gone."""
-    if folder.record().get("moved"):
-        engine.remove_image(picture(folder.id))
+def forget(ctx: Context, folder: SessionFolder) -> None:
+    """Remove the snapshot image of a session whose containers are gone, if there is one."""
+    if folder.record().state.recreated and isinstance(ctx.engine, SupportsRecreate):
+        ctx.engine.remove_image(snapshot_image(folder.id))
 
 
-def clear(engine: Engine, strangers: Iterable[Container]) -> None:
-    """Remove what a move that was cut off has left, on either side of its middle."""
+def clear(ctx: Context, strangers: Iterable[Container]) -> None:
+    """Remove the containers that an interrupted ``recreate`` left.
+
+    That is the draft, until the record names the new container, and the previous one after that.
+
+    Args:
+        ctx: the client's context.
+        strangers: containers with this installation's label that are no session's current one.
+    """
     for row in strangers:
-        record = Folder.open(row.labels.get(LABEL_ID, "")).record()
-        name, mark = record.get("moving") or ("", "")
+        session_id = row.labels.get(LABEL_ID, "")
+        if not is_session_id(session_id):
+            continue
+        folder = ctx.folder(session_id)
+        state = folder.record().state
+        name, mark = state.recreating or ("", "")
         unfinished = bool(name) and row.name == name and not alive(mark)
-        if unfinished or (record and row.id == record.get("moved_from")):
+        if unfinished or row.id == state.recreated_from:
             with contextlib.suppress(MooringError, OSError):
-                engine.remove(row.id)
+                ctx.engine.remove(row.id)
                 if unfinished:
-                    Folder.open(record["id"]).update_record(moving=None)
+                    folder.update_state(recreating=None)

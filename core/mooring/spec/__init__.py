@@ -1,1 +1,1 @@
-"""What the user declares, how it is read, and where each value came from."""
+"""The spec of a session: model, parsing, validation, and the origin of each value."""

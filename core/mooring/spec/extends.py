@@ -1,8 +1,8 @@
-"""What a spec file builds on: other files and the user's profiles, by its key `extends`.
+"""The key `extends` of a spec file: other files and profiles that it is based on.
 
-A file may come from a stranger, and so may what it names: files are few and shallow, devices and
-the kernel's own files are not read, and of a file outside the project's folder no error shows a
-word.
+A spec file and the files that it names may be untrusted. Their number and depth are limited,
+devices and files of /dev, /proc and /sys are not read, and no error contains text of a file outside
+the project's folder.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 from mooring.errors import SpecError
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
-from mooring.spec.yamlfile import KeyPath, SpecDocument, one_line, parse, read, validate
+from mooring.spec.validation import validate
+from mooring.spec.yamlfile import KeyPath, SpecDocument, one_line, parse, read
 
 MAX_FILES = 32
 MAX_DEPTH = 8
-#: Keys whose values a session can read: with them a file tells what stands in it.
+#: Keys whose values a session can read, and which could reveal the text of another file.
 TELLING = frozenset({"env", "command"})
-#: A key of these belongs to one session, so that no profile can set it.
+#: Keys of a single session, which a profile cannot set.
 NOT_IN_PROFILE = frozenset({"name"})
 
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -35,12 +36,12 @@ _ACCEPTS = "must be a path, a profile's name, or a list of them"
 
 @dataclass(frozen=True)
 class Layer:
-    """One file, judged.
+    """A validated file.
 
     Attributes:
-        document: it, with the places of its keys.
-        data: its keys, without `extends`; None for one that has its default again. Relative paths
-            are absolute where the file stands in another folder than the project's.
+        document: the file, with the positions of its keys.
+        data: its keys without `extends`; None resets a key to its default. Relative paths are made
+            absolute if the file is not in the project's folder.
     """
 
     document: SpecDocument
@@ -49,12 +50,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Chain:
-    """A file and all that it builds on.
+    """A file and all files that it extends.
 
     Attributes:
-        layers: the lowest first, the file itself last.
-        reaches: what of it needs the user's consent if the file is not the user's own, in words.
-        sha256: of all files' bytes; of one file alone it is that file's own.
+        layers: in ascending precedence; the file itself is last.
+        reaches: descriptions of the accesses that require the user's consent.
+        sha256: the file's hash if it is the only one, else a hash of all files' hashes, in
+            hexadecimal.
     """
 
     layers: tuple[Layer, ...]
@@ -64,24 +66,24 @@ class Chain:
 
 @dataclass(frozen=True)
 class _Base:
-    """What a file names under `extends`."""
+    """A file that another names under `extends`."""
 
     path: Path
-    profile: str  # its name, or that of the one it was reached through
-    outside: bool  # of the project's folder, and named by a file that is not the user's own
+    profile: str  # the name of the profile that it is or that extends it; empty for neither
+    outside: bool  # outside the project's folder, and not named by one of the user's own files
 
 
 def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) -> Chain:
-    """Read a file, what it extends, what that extends, and so on.
+    """Read a file and, recursively, the files that it extends.
 
     Args:
-        path: of the file.
-        project: absolute; relative paths of files in this very folder stay as they are.
+        path: the file.
+        project: an absolute path; relative paths in files of this folder are not changed.
         profiles: the folder of the user's profiles.
         own: the file is the user's own configuration or profile, and may be empty.
 
     Raises:
-        SpecError: the first problem, with `file:line:column` of the file that has it.
+        SpecError: the first problem, with `file:line:column` of its file.
     """
     walk = _Walk(project, profiles, own)
     walk.add(_Base(path, "", False), ())
@@ -95,19 +97,21 @@ def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) 
 
 
 def profile_file(name: str, profiles: Path, label: str) -> Path:
-    """The file of a profile.
+    """The path of a profile's file.
 
     Args:
-        name: letters, digits, `-` and `_`.
-        label: who named it, for errors: `flag --profile`.
+        name: the profile's name: letters, digits, `-` and `_`.
+        profiles: the folder of the user's profiles.
+        label: where the name was given, for errors, such as `flag --profile`.
 
     Raises:
-        SpecError: there is none of that name; the hint tells the nearest, or all.
+        SpecError: the name is invalid, or the profile does not exist; then the hint has the nearest
+            name, or all names.
     """
     if not _PROFILE.fullmatch(name):
         raise SpecError(
-            f"{label}: {one_line(name, 100)!r} is no profile's name",
-            "a profile's name is letters, digits, - and _; for a file say -f FILE",
+            f"{label}: {one_line(name, 100)!r} is not the name of a profile",
+            "a profile's name is letters, digits, - and _; for a file use -f FILE",
         )
     path = profiles / f"{name}.yml"
     if os.path.lexists(path):
@@ -121,7 +125,7 @@ def profile_file(name: str, profiles: Path, label: str) -> Path:
 
 
 def profile_names(profiles: Path) -> list[str]:
-    """The names of the user's profiles, in order."""
+    """The names of the user's profiles, sorted."""
     try:
         stems = [path.stem for path in profiles.iterdir() if path.suffix == ".yml"]
     except OSError:
@@ -131,7 +135,7 @@ def profile_names(profiles: Path) -> list[str]:
 
 @dataclass
 class _Walk:
-    """One way through the files, depth first."""
+    """A depth-first traversal of the files."""
 
     project: Path
     profiles: Path
@@ -141,11 +145,12 @@ class _Walk:
     count: int = 0
 
     def add(self, base: _Base, trail: tuple[Path, ...], place: str = "") -> None:
-        """Add the layers of a file, after those of what it extends.
+        """Add the layers of the files that a file extends, then its own.
 
         Args:
-            trail: the files that led here.
-            place: where the last of them names it; empty for the first.
+            base: the file.
+            trail: the files that led to it.
+            place: the position where the last of them names it; empty for the first file.
         """
         self.count += 1
         self._check_way((*trail, base.path), place)
@@ -154,16 +159,16 @@ class _Walk:
         except SpecError as error:
             if not place:
                 raise
-            hint = "correct the path: it starts from the folder of the file that says it"
+            hint = "correct the path: it is relative to the folder of the file that names it"
             raise SpecError(f"{place}: {EXTENDS} {error.message}", hint) from None
         try:
             document = parse(base.path, content, allow_empty=self.own or bool(base.profile))
-            named = list(self._named(document, base))
-            data = _judged(document, profile=bool(base.profile))
-            for found, where in named:
-                self.add(found, (*trail, base.path), where)
+            bases = list(self._bases(document, base))
+            data = _validated(document, profile=bool(base.profile))
+            for next_base, where in bases:
+                self.add(next_base, (*trail, base.path), where)
         except SpecError as error:
-            raise _silent(base.path, error, place) if base.outside else error from None
+            raise _without_text(base.path, error, place) if base.outside else error from None
         if (base.outside or (base.profile and not self.own)) and TELLING & data.keys():
             what = f"your profile {base.profile}, " if base.profile else ""
             self.reaches.append(f"read {what}{one_line(os.path.realpath(base.path), 4096)}")
@@ -190,8 +195,8 @@ class _Walk:
                 "put what they share into fewer files",
             )
 
-    def _named(self, document: SpecDocument, base: _Base) -> Iterator[tuple[_Base, str]]:
-        """What a file extends, and where it says so."""
+    def _bases(self, document: SpecDocument, base: _Base) -> Iterator[tuple[_Base, str]]:
+        """The files that a file extends, with the positions where it names them."""
         value = document.data.get(EXTENDS)
         if value is None:
             return
@@ -216,17 +221,17 @@ class _Walk:
                 beside = document.path.parent / text
                 if not os.path.lexists(beside):
                     raise
-                raise SpecError(error.message, f"for the file beside it say ./{text}") from None
+                raise SpecError(error.message, f"for the file beside it write ./{text}") from None
             return _Base(path, base.profile or text, False)
         if scheme_of(text):
             raise SpecError(
-                f"{place}: {EXTENDS} reads files, and no URLs", "keep a copy beside this file"
+                f"{place}: {EXTENDS} reads files, not URLs", "keep a copy beside this file"
             )
         path = _tidy(os.path.join(document.path.parent, os.path.expanduser(text)))
         real = Path(os.path.realpath(path))
         if any(top == real or top in real.parents for top in _KERNELS_OWN):
             raise SpecError(
-                f"{place}: {EXTENDS} {one_line(text)}: no file to build on",
+                f"{place}: {EXTENDS} {one_line(text)}: not a file to build on",
                 "a spec is a file on a disk",
             )
         project = Path(os.path.realpath(self.project))
@@ -235,24 +240,24 @@ class _Walk:
 
 
 def _tidy(path: str) -> Path:
-    """A path without `..`, where that leads to the same file."""
+    """Normalize a path if the result refers to the same file."""
     shorter = os.path.normpath(path)
     return Path(shorter if os.path.realpath(shorter) == os.path.realpath(path) else path)
 
 
-def _silent(path: Path, error: SpecError, place: str) -> SpecError:
-    """The error about a file that the project has no claim to: where, and not a word of it."""
+def _without_text(path: Path, error: SpecError, place: str) -> SpecError:
+    """Replace an error about a file outside the project's folder by one without the file's text."""
     name = one_line(str(path))
-    found = re.match(re.escape(name) + r"(:\d+:\d+)", error.message)
+    position = re.match(re.escape(name) + r"(:\d+:\d+)", error.message)
     return SpecError(
-        f"{name}{found.group(1) if found else ''}: not a spec, and {place} extends it; its text is "
-        "not shown, for it lies outside the project's folder",
-        f"see for yourself: mooring config show -f {path}",
+        f"{name}{position.group(1) if position else ''}: not a spec, and {place} extends it; its "
+        "text is not shown, because it is outside the project's folder",
+        f"to see the error: mooring config show -f {path}",
     )
 
 
-def _judged(document: SpecDocument, *, profile: bool) -> dict[str, Any]:
-    """A file's keys in their canonical form; those without a value are None."""
+def _validated(document: SpecDocument, *, profile: bool) -> dict[str, Any]:
+    """The validated keys of a file in canonical form; None for keys without a value."""
     keys = {key: value for key, value in document.data.items() if key != EXTENDS}
     known = SessionSpec.model_fields.keys() | {"environment"}
     empty = [key for key, value in keys.items() if value is None and key in known]
@@ -265,10 +270,14 @@ def _judged(document: SpecDocument, *, profile: bool) -> dict[str, Any]:
 
 
 def refuse_keys(document: SpecDocument, keys: frozenset[str]) -> None:
-    """Refuse keys of one session in a file for all of them.
+    """Refuse keys of a single session in a file for all sessions.
+
+    Args:
+        document: the file.
+        keys: the keys to refuse.
 
     Raises:
-        SpecError: with the first one's place.
+        SpecError: the file has such a key; the message has the position of the first by name.
     """
     misplaced = sorted(keys & document.data.keys())
     if misplaced:
@@ -280,7 +289,7 @@ def refuse_keys(document: SpecDocument, keys: frozenset[str]) -> None:
 
 
 def _from_folder(data: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Judged keys with their relative paths made absolute."""
+    """Make the relative paths of validated keys absolute."""
 
     def absolute(path: str) -> str:
         if path.startswith("~") or scheme_of(path):

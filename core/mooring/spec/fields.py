@@ -1,4 +1,4 @@
-"""What a field of a spec may hold: the check of each, and what JSON Schema says of it."""
+"""The types of a spec's fields, with their validators and JSON Schemas."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
 
-from mooring.ports import canonical as canonical_port
+from mooring.spec.ports import canonical as canonical_port
 from mooring.spec.units import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: All of it is read at once when a client comes back.
+#: The maximum of `record`, because a record is read as a whole when a client reconnects.
 MAX_RECORD_BYTES = 64 * 2**20
-#: Steps that pydantic adds to an error's place and that no file holds.
+#: Tags that pydantic adds to an error's location.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -26,12 +26,14 @@ _REFERENCE = re.compile(
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
 _SECOND = 1.0
 MIB = 2**20
+#: The name of the image with this machine's own software.
+HOST_IMAGE = "host"
 
 _Check = Callable[[Any], Any]
 
 
 def scheme_of(source: str) -> str | None:
-    """The URL scheme of an image or a mount's source, in lower case; None for a plain one."""
+    """The URL scheme of an image or a mount's source, in lower case; None if it has none."""
     match = _SCHEME.match(source)
     return (match.group(1) or match.group(2)).lower() if match else None
 
@@ -116,8 +118,8 @@ def _image(value: Any) -> str:
     image: str = _text(None, accepts, 512)(value)
     if scheme_of(image) == "docker":
         image = image[len("docker://") :]
-        # Docker Hub's own image of that name, not this machine.
-        image = "docker.io/library/host" if image == "host" else image
+        # Docker Hub's image of that name, not this machine's software
+        image = f"docker.io/library/{image}" if image == HOST_IMAGE else image
     elif scheme_of(image):
         return image
     if not _REFERENCE.fullmatch(image):
@@ -134,7 +136,13 @@ def _mount_name(value: Any) -> str:
 
 
 def by_kind(mapping: str, scalar: str, kinds: type | tuple[type, ...]) -> Discriminator:
-    """A tag for values of those kinds, another for the rest: an error is then of one of them."""
+    """Discriminate a union by the type of its value, so that an error is about one member only.
+
+    Args:
+        mapping: the tag of values of these types.
+        scalar: the tag of all others.
+        kinds: the types.
+    """
     return Discriminator(lambda value: mapping if isinstance(value, kinds) else scalar)
 
 

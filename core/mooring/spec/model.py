@@ -1,4 +1,4 @@
-"""What the user declares: one strict, frozen model."""
+"""The spec of a session as a strict, frozen Pydantic model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import (
 
 from mooring.errors import NotSupported, SpecError
 from mooring.spec.fields import (
+    HOST_IMAGE,
     MIB,
     Command,
     Cpus,
@@ -42,9 +43,9 @@ from mooring.spec.fields import (
     scheme_of,
 )
 
-#: A key of a file, and of no spec: what the file builds on (`mooring.spec.extends`).
+#: A key of spec files that is not in the model: the files it extends (`mooring.spec.extends`).
 EXTENDS = "extends"
-#: They tell a GPU runtime what a container sees, and that is what ``gpus`` is for.
+#: Environment variables that select a container's devices; mooring sets them according to `gpus`.
 RESERVED_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "MOORING_GPU_UUIDS"})
 
 
@@ -53,15 +54,13 @@ class _Strict(BaseModel):
 
 
 class Mount(_Strict):
-    """A folder or file of the user's, given to the session under a name."""
+    """A folder or file of the user, mounted in the session under a name."""
 
     name: MountName = Field(
         description="Its name under /mnt/inputs or /mnt/outputs: one path component, at most "
-        "100 characters. Left out: the last component of the source."
+        "100 characters. Default: the last component of the source."
     )
-    source: PathText = Field(
-        description="Where it comes from: a path, relative to the project's folder, or a URL."
-    )
+    source: PathText = Field(description="A path, relative to the project's folder, or a URL.")
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +71,7 @@ class Mount(_Strict):
             source = value.get("source")
             if isinstance(source, str):
                 if source and not source.strip("/"):
-                    raise ValueError("would give this machine away; give the folder with your data")
+                    raise ValueError("would expose the host; give the folder with your data")
                 name = source.rstrip("/").rpartition("/")[2]
                 if name in ("", ".", "..", "~"):
                     raise ValueError(
@@ -86,27 +85,27 @@ Mounts = tuple[Mount, ...]
 
 
 class GpuRequest(_Strict):
-    """GPUs of a kind."""
+    """GPUs with at least some memory, or of a model."""
 
     count: GpusOfAKind = Field(
-        default=1, description="How many: a whole number, or a share such as 0.5 of one."
+        default=1, description="The number of GPUs, or a share of one such as 0.5."
     )
     memory: SmallMemory | None = Field(
-        default=None, description="At least this much memory on each, as bytes or 40GiB."
+        default=None, description="The least memory of each, as bytes or 40GiB."
     )
     model: GpuModel | None = Field(
-        default=None, description="Only GPUs whose model's name contains this text, such as A100."
+        default=None, description="Text that the model's name contains, such as A100."
     )
 
 
 class BuildSpec(_Strict):
-    """An image to build first."""
+    """An image that is built first."""
 
     dockerfile: PathText = Field(
         default="Dockerfile", description="The Dockerfile, relative to the context."
     )
     context: PathText = Field(
-        default=".", description="The folder sent to the build, relative to the project's folder."
+        default=".", description="The build's folder, relative to the project's folder."
     )
 
     @model_validator(mode="before")
@@ -116,12 +115,12 @@ class BuildSpec(_Strict):
 
 
 class SecretSource(_Strict):
-    """Where a secret comes from; both fields are None once only its name is known."""
+    """Where a secret comes from; both fields are None if only its name is known."""
 
     env: EnvName | None = Field(
-        default=None, description="The caller's environment variable that holds it."
+        default=None, description="Your environment variable with the value."
     )
-    file: PathText | None = Field(default=None, description="The caller's file that holds it.")
+    file: PathText | None = Field(default=None, description="Your file with the value.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SecretSource:
@@ -131,7 +130,7 @@ class SecretSource(_Strict):
 
     @classmethod
     def withheld(cls) -> SecretSource:
-        """The source of a secret that was read back from a label, which holds names only."""
+        """The source of a secret that was read from a label, which has names only."""
         return cls.model_construct(env=None, file=None)
 
     @property
@@ -152,44 +151,43 @@ class SessionSpec(_Strict):
     name: SessionName | None = Field(
         default=None,
         description="The session's name: lower case letters, digits and dashes, at most 40. "
-        "Left out: one is made up.",
+        "Default: a generated name.",
     )
     image: Image = Field(
-        default="host",
+        default=HOST_IMAGE,
         description="host (this machine's own software, read-only), or an image such as "
         "python:3.12 or docker://quay.io/org/name:tag.",
     )
     build: BuildSpec | None = Field(
-        default=None, description="Build the image from a Dockerfile, in place of image."
+        default=None, description="Build the image from a Dockerfile instead of image."
     )
     pull: Literal["always", "missing", "never"] = Field(
         default="missing", description="When to pull the image."
     )
     kernel: KernelName | None = Field(
         default=None,
-        description="The Jupyter kernel: python3, or a kernel's name found in the image. "
-        "Left out: a plain shell session.",
+        description="The Jupyter kernel: python3, or the name of a kernel in the image. "
+        "Default: none, a plain shell session.",
     )
     command: Command | None = Field(
         default=None,
         description="The main process: a line for /bin/sh, or a list of arguments. The session "
-        "ends when it ends.",
+        "ends when it exits.",
     )
     gpus: Gpus = Field(
         default=0,
         description="GPUs: a count, a share such as 0.5 of one, or {count, memory, model}.",
     )
     cpus: Cpus | None = Field(
-        default=None, description="At most this many cores; 0.5 is half of one. Left out: no limit."
+        default=None, description="The most CPU cores; 0.5 is half of one. Default: no limit."
     )
     memory: Memory | None = Field(
         default=None,
-        description="At most this much memory, as bytes or 16GiB (512m is 512 MiB). Left out: "
-        "no limit.",
+        description="The most memory, as bytes or 16GiB (512m is 512 MiB). Default: no limit.",
     )
     shm: SmallMemory | None = Field(
         default=None,
-        description="The size of /dev/shm, as bytes or 8GiB. Left out: the engine's default.",
+        description="The size of /dev/shm, as bytes or 8GiB. Default: the engine's.",
     )
     inputs: Mounts = Field(
         default=(), description="Read-only folders and files, under /mnt/inputs/NAME."
@@ -199,44 +197,43 @@ class SessionSpec(_Strict):
     )
     ports: tuple[Port, ...] = Field(
         default=(),
-        description="Ports of the session that are open on this machine's 127.0.0.1: 8080 on any "
-        "free port here, or 6006:6006, the one here first.",
+        description="Ports of the session, published on this machine's 127.0.0.1: 8080 on any "
+        "free port, or 6006:6006 with this machine's port first.",
     )
-    home: Truth = Field(default=False, description="Whether the caller's home is there, writable.")
+    home: Truth = Field(default=False, description="Mount your home, writable.")
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict, description="Environment variables: NAME: value."
     )
     secrets: dict[EnvName, SecretSource] = Field(
         default_factory=dict,
-        description="Secrets by name, each {env: NAME} or {file: PATH} on the caller's side; "
-        "values are never stored.",
+        description="Secrets by name, each {env: NAME} or {file: PATH} of yours; values are never "
+        "stored.",
     )
     idle_timeout: Duration = Field(
         default=3600.0,
-        description="Stop after this long without activity: seconds or 30m; 0 or off: never.",
+        description="Stop after this time without activity: seconds or 30m; 0 or off: never.",
     )
     max_duration: Duration = Field(
-        default=0.0, description="Stop after this long in any case: seconds or 8h; 0 or off: never."
+        default=0.0, description="Stop after this time in any case: seconds or 8h; 0 or off: never."
     )
     priority: Priority = Field(
         default=0,
-        description="Its rank among those that wait for GPUs, -100 to 100: higher ones go first.",
+        description="Its priority in the queue for GPUs, -100 to 100; higher goes first.",
     )
     target: Target = Field(
-        default="local", description="The engine that runs it; local is this machine's."
+        default="local", description="Where it runs; local is this machine's engine."
     )
     encrypt: Literal["auto", "always"] = Field(
         default="auto",
-        description="Encrypt the kernel's sockets whenever a byte leaves the machine (auto), or "
-        "on this machine too (always).",
+        description="Encrypt the kernel's sockets if bytes leave the machine (auto), or always.",
     )
     record: Record = Field(
         default=16 * MIB,
-        description="How much of each kernel's output is kept for when a client comes back, as "
-        "bytes or 16MiB, at most 64MiB; the oldest goes first; 0 or off: nothing.",
+        description="How much of each kernel's output is kept for clients that reconnect, as bytes "
+        "or 16MiB, at most 64MiB; the oldest is dropped first; 0 or off: nothing.",
     )
     distribution: dict[str, Any] | None = Field(
-        default=None, description="Azure ML's key for a session of several nodes."
+        default=None, description="Azure ML's key for a session on several nodes."
     )
 
     @model_validator(mode="before")
@@ -269,9 +266,9 @@ class SessionSpec(_Strict):
     @field_validator("ports")
     @classmethod
     def _one_each(cls, ports: tuple[str, ...]) -> tuple[str, ...]:
-        here = [number for number, _, _ in (port.partition(":") for port in ports)]
-        for number in here:
-            if number != "0" and here.count(number) > 1:
+        numbers = [port.partition(":")[0] for port in ports]
+        for number in numbers:
+            if number != "0" and numbers.count(number) > 1:
                 raise ValueError(f"has {number} of this machine twice; use another one")
         return ports
 
@@ -284,11 +281,11 @@ class SessionSpec(_Strict):
 
     @model_validator(mode="after")
     def _together(self) -> SessionSpec:
-        if self.build is not None and self.image != "host":
+        if self.build is not None and self.image != HOST_IMAGE:
             raise ValueError("image and build are both given; keep one")
         reserved = sorted(RESERVED_VARIABLES & (self.env.keys() | self.secrets.keys()))
         if reserved:
-            raise ValueError(f"env: {reserved[0]} is mooring's to set; gpus says what is visible")
+            raise ValueError(f"env: {reserved[0]} is set by mooring; gpus says what is visible")
         both = sorted(self.env.keys() & self.secrets.keys())
         if both:
             raise ValueError(f"{both[0]} is both in env and in secrets; keep one")
@@ -296,27 +293,44 @@ class SessionSpec(_Strict):
 
     @property
     def argv(self) -> list[str] | None:
-        """The main process's arguments; a line becomes `/bin/sh -c LINE`; None without command."""
+        """The main process's arguments; `/bin/sh -c LINE` for a line, None without a command."""
         if isinstance(self.command, str):
             return ["/bin/sh", "-c", self.command]
         return None if self.command is None else list(self.command)
 
-    def public_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, as JSON, for a label that anyone may read.
+    @property
+    def gpu_request(self) -> tuple[int | float, int, str]:
+        """The requested GPUs.
 
         Returns:
-            Durations in seconds, sizes in bytes; `secrets` is a sorted list of names, without
-            where they come from.
+            Their number, below 1 for a share of one; the minimum memory of each in bytes, 0 for
+            any; a substring of the model's name, empty for any.
+        """
+        if isinstance(self.gpus, GpuRequest):
+            return self.gpus.count, self.gpus.memory or 0, self.gpus.model or ""
+        return self.gpus, 0, ""
+
+    @property
+    def uses_host_image(self) -> bool:
+        """Whether the session runs this machine's own software."""
+        return self.build is None and self.image == HOST_IMAGE
+
+    def public_dict(self) -> dict[str, Any]:
+        """The values that differ from the defaults, as JSON values, for a publicly readable label.
+
+        Returns:
+            The keys of a spec file. Durations are seconds, sizes are bytes; `secrets` is a sorted
+            list of names, without their sources.
         """
         public = self.model_dump(mode="json", exclude_defaults=True, exclude={"secrets"})
         return {**public, "secrets": sorted(self.secrets)} if self.secrets else public
 
     @classmethod
     def from_public_dict(cls, public: Mapping[str, Any]) -> SessionSpec:
-        """Read `public_dict` back; each secret is then `SecretSource.withheld()`.
+        """Create a spec from a `public_dict`; each secret becomes `SecretSource.withheld()`.
 
         Raises:
-            SpecError: it is not what `public_dict` writes, as in a forged label.
+            SpecError: `public` is not the result of `public_dict`, as in a forged label.
         """
         try:
             names = public.get("secrets", [])
@@ -325,7 +339,7 @@ class SessionSpec(_Strict):
         except (ValidationError, TypeError, AttributeError):
             raise SpecError(
                 "the session's label does not hold a spec that this version can read",
-                "another version of mooring may have made the session",
+                "another version of mooring may have created the session",
             ) from None
         return spec.model_copy(
             update={"secrets": {name: SecretSource.withheld() for name in spec.secrets}}
@@ -333,10 +347,13 @@ class SessionSpec(_Strict):
 
 
 def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration with its aliases replaced: `environment`, and `image: {build: …}`.
+    """Replace the aliases in a spec's keys: `environment`, and `image: {build: …}`.
+
+    Args:
+        data: keys as in a spec file.
 
     Raises:
-        ValueError: a key and its alias are both there.
+        ValueError: a key and its alias are both given, or `environment` is a mapping.
     """
     result = dict(data)
     if "environment" in result:
@@ -355,10 +372,11 @@ def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unsupported(spec: SessionSpec) -> None:
-    """Refuse, by name, every declaration that this version understands and cannot honour.
+    """Refuse keys and values that are valid but not supported by this version.
 
     Raises:
-        NotSupported: builds, images and mounts with a scheme, several nodes, other targets.
+        NotSupported: the spec has `build`, an image or mount with a URL scheme, `distribution`, or
+            a target other than `local`; the message names the first of them.
     """
     scheme = scheme_of(spec.image)
     if spec.build is not None:

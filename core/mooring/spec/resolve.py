@@ -1,10 +1,10 @@
-"""Where each value of a spec came from:
-flags > environment > file > profile > user config > default.
+"""Resolve a spec from its six sources, and record the origin of each value.
 
-A higher source's value replaces a lower one's; `env` and `secrets` merge by name; `image` and
-`build` replace each other; in a file, a key without a value has its default again. What a file
-extends lies right below it, by the same rules. Nothing is read implicitly but the user's own
-configuration.
+The order of precedence is: flags, environment, file, profile, user config, default. A value of a
+higher source replaces that of a lower one, except that `env` and `secrets` are merged by name;
+`image` and `build` replace each other; in a file, a key without a value resets it to its default.
+Files that a file extends rank directly below it, by the same rules. Only the user's own
+configuration is read implicitly.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 from mooring.errors import SpecError
 from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
 from mooring.spec.model import SessionSpec, canonical
-from mooring.spec.yamlfile import KeyPath, one_line, scalar, validate
+from mooring.spec.validation import validate
+from mooring.spec.yamlfile import KeyPath, one_line, scalar
 
-#: Environment variables, and the key that each sets. An empty variable counts as absent; a value
-#: is read as an unquoted YAML value: `MOORING_IDLE_TIMEOUT=30m`, `MOORING_HOME=true`.
+#: The key that each environment variable sets. Empty variables are ignored. Values of text keys
+#: are used as they are, others are parsed as unquoted YAML values: `MOORING_IDLE_TIMEOUT=30m`.
 ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
     {
         "MOORING_NAME": "name",
@@ -43,9 +44,9 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_RECORD": "record",
     }
 )
-#: The variable that names a profile.
+#: The environment variable that names a profile.
 PROFILE_VARIABLE = "MOORING_PROFILE"
-#: Keys that belong to one session, so that the user's configuration cannot set them for all.
+#: Keys of a single session, which the user's configuration cannot set.
 NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports", "secrets"})
 
 _MERGED = ("env", "secrets")
@@ -56,19 +57,19 @@ _ALTERNATIVES = {"image": "build", "build": "image"}
 
 @dataclass(frozen=True)
 class ResolvedSpec:
-    """A spec, and where it came from.
+    """A spec, and the origins of its values.
 
     Attributes:
-        spec: the validated declaration.
-        origins: for every key, and for every `env.NAME` and `secrets.NAME`: `flag --image`,
-            `environment MOORING_IMAGE`, `file session.yml:3`, `profile PATH:4`,
-            `user config PATH:2` or `default`. What the file extends is `file`, too.
-        path: the spec file, absolute; None when there was none.
-        project: the folder that relative paths start from: the spec file's, or else the current.
-        sha256: of the bytes of the spec file and of all that it extends, in hexadecimal; None when
-            there was none.
-        reaches: which files outside its folder the spec file reads, in words.
-        extended: the files that it extends, as they are named in errors.
+        spec: the spec.
+        origins: the origin of every key, and of every `env.NAME` and `secrets.NAME`:
+            `flag --image`, `environment MOORING_IMAGE`, `file session.yml:3`, `profile PATH:4`,
+            `user config PATH:2` or `default`. Files that the spec file extends are `file`, too.
+        path: the absolute path of the spec file; None without one.
+        project: the folder that relative paths start from: the spec file's, or the current one.
+        sha256: the hash of the spec file and all files that it extends, in hexadecimal; None
+            without a spec file. See `mooring.spec.extends.Chain`.
+        reaches: descriptions of the files outside its folder that the spec file reads.
+        extended: the files that it extends, as shown in errors.
     """
 
     spec: SessionSpec
@@ -87,19 +88,19 @@ class _Source:
 
 
 def user_config_path() -> Path:
-    """Where the user's configuration is looked for: `~/.config/mooring/config.yml` on Linux."""
+    """The path of the user's configuration: `~/.config/mooring/config.yml` on Linux."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("mooring")) / "config.yml"
 
 
 def profiles_dir(user_config: Path | None = None) -> Path:
-    """Where the user's profiles are, NAME.yml each: `profiles`, beside the configuration."""
+    """The folder of the user's profiles (NAME.yml): `profiles`, beside the user's configuration."""
     return (user_config or user_config_path()).parent / "profiles"
 
 
 def flag_of(key: str) -> str:
-    """What a key is called on the command line: ``flag --idle-timeout``, ``flag --input``."""
+    """The command-line flag of a key, for errors: `flag --idle-timeout`, `flag --input`."""
     return f"flag --{_FLAGS.get(key, key).replace('_', '-')}"
 
 
@@ -113,17 +114,17 @@ def resolve(
     profiles: Path | None = None,
     flag: Callable[[str], str] = flag_of,
 ) -> ResolvedSpec:
-    """Put a spec together from its six sources; every door calls this.
+    """Resolve a spec from its six sources; every frontend calls this.
 
     Args:
-        flags: keys as in a spec file; None is a flag that was not given.
-        file: the spec file; None for none, also when there is a ./session.yml.
-        profile: the name of one of the user's profiles; None for the one that the environment
-            names, if it names one.
-        environ: the environment, for the variables in `ENVIRONMENT` and `MOORING_PROFILE`.
-        user_config: the user's configuration; None for the usual place. It may be missing.
+        flags: keys as in a spec file; None for a flag that was not given.
+        file: the spec file; None to read no file, even if there is a ./session.yml.
+        profile: the name of one of the user's profiles; None for the profile that the environment
+            names, if any.
+        environ: the environment variables; those of `ENVIRONMENT` and `MOORING_PROFILE` are used.
+        user_config: the user's configuration, which need not exist; None for the default path.
         profiles: the folder of the user's profiles; None for the one beside the configuration.
-        flag: what a key of ``flags`` is called in errors, by a door that has no flags.
+        flag: returns the name of a key of `flags` for errors, for frontends without flags.
 
     Raises:
         SpecError: the first problem, with the flag, the variable or the `file:line:column`.
@@ -174,7 +175,7 @@ def _own(
     profiles: Path,
     misplaced: frozenset[str] = NOT_IN_PROFILE,
 ) -> Iterator[_Source]:
-    """The sources of a file that is the user's own, and so is what it extends."""
+    """The sources of one of the user's own files, and of the files that it extends."""
     for layer in load_chain(path, project=project, profiles=profiles, own=True).layers:
         refuse_keys(layer.document, misplaced)
         yield _from_layer(layer, kind)
@@ -225,13 +226,13 @@ def _flags(flags: Mapping[str, object], called: Callable[[str], str]) -> Iterato
 
 
 def _single(label: str, key: str, value: object) -> _Source:
-    """A source of one key, judged alone so that an error names it."""
+    """A source with one key, validated separately so that an error names the source."""
     validate({key: value}, label=label)
     return _Source(canonical({key: value}), lambda _key: label)
 
 
 def _merge(sources: list[_Source]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Lay sources over each other, the lowest first."""
+    """Merge sources, in ascending precedence, into the data and the origin of each key."""
     data: dict[str, Any] = {}
     origins = dict.fromkeys(SessionSpec.model_fields, "default")
     for source in sources:

@@ -1,6 +1,6 @@
-"""The JSON Schema of a spec file, for editors and for the panel's form.
+"""The JSON Schema of spec files, for editors and for the panel's form.
 
-`python -m mooring.spec.schema` writes `session.schema.json`, which stands beside this file.
+`python -m mooring.spec.schema` writes it to `session.schema.json` in this folder.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _ABOUT = frozenset({"description", "default"})
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a spec file, for editors.
+    """Create the JSON Schema (draft 2020-12) of spec files.
 
-    It also describes the short forms that the model turns into its own: a path as a mount, a
-    Dockerfile as a build, and the aliases.
+    It includes the short forms that the model accepts: a path for a mount, a Dockerfile for a
+    build, and aliases.
     """
     schema = SessionSpec.model_json_schema(mode="validation")
     properties, parts = schema["properties"], schema["$defs"]
@@ -40,13 +40,13 @@ def json_schema() -> dict[str, Any]:
         {"type": "object", "properties": build, "required": ["build"],
          "additionalProperties": False},
     ]  # fmt: skip
-    properties["environment"] = {**TEXT, "description": "Azure ML's word for image."}
+    properties["environment"] = {**TEXT, "description": "Azure ML's key for image."}
     for described in properties.values():
         _let_be_null(described)
     properties[EXTENDS] = {
         "anyOf": [TEXT, {"type": "array", "items": TEXT}],
-        "description": "What this file builds on: another file, relative to this one's folder; "
-        "the name of one of your profiles; or a list of them, of which later ones win.",
+        "description": "What this file builds on: another file, relative to this one's folder, "
+        "the name of one of your profiles, or a list of them, in which later ones win.",
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -57,7 +57,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _let_be_null(described: dict[str, Any]) -> None:
-    """In a file, a key without a value has its default, whatever the file builds on."""
+    """Accept null, because a key without a value in a file has its default."""
     kinds = {key: described.pop(key) for key in list(described) if key not in _ABOUT}
     options = kinds["anyOf"] if set(kinds) == {"anyOf"} else [kinds]
     null = {"type": "null"}
@@ -65,7 +65,7 @@ def _let_be_null(described: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Write the JSON Schema beside this file; `python -m mooring.spec.schema`."""
+    """Write the JSON Schema to `SCHEMA_FILE`."""
     import json
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
-"""Durations, sizes and counts as people write them, and back.
+"""Parse and format durations, sizes and counts.
 
-Durations are seconds (float, 0 means never); sizes are bytes (int, binary multiples, as Docker
-reads them: `512m` is 512 MiB). The parsing libraries are imported on first use.
+Durations are seconds (float, 0 means never); sizes are bytes (int, with binary units as in Docker:
+`512m` is 512 MiB).
 """
 
 from __future__ import annotations
@@ -20,62 +20,92 @@ SIZE_ACCEPTS = (
 )
 
 _NEVER = frozenset({"off", "never"})
-_DURATION_CHARACTERS = re.compile(r"[0-9][0-9A-Za-z ,.]{0,63}")
-_DECIMAL = re.compile(r"[0-9]+\.[0-9]+")
+_SECONDS = {
+    name: seconds
+    for seconds, names in (
+        (365 * 86400, "y ys yr yrs year years"),
+        (30 * 86400, "mo mos mon mth mths month months"),
+        (7 * 86400, "w wk wks week weeks"),
+        (86400, "d dy dys day days"),
+        (3600, "h hr hrs hour hours"),
+        (60, "m min mins minute minutes"),
+        (1, "s sec secs second seconds"),
+        (0.001, "ms msec msecs millis millisecond milliseconds"),
+    )
+    for name in names.split()
+}
+_MAX_TEXT = 64
+_SECONDS_ALONE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?")
+_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]+) *(,?) *")
 _NUMBER = re.compile(r"[0-9]{0,24}\.?[0-9]{1,24}")
-_SIZE = re.compile(r"([0-9]{1,24}(?:\.[0-9]{1,24})?) ?(?:[kmgtpe]i?b?|b|bytes?)?", re.IGNORECASE)
+_PREFIXES = "kmgtpe"
+_SIZE = re.compile(r"([0-9]{1,24}(?:\.[0-9]{1,24})?) ?(?:([kmgtpe])i?b?|b|bytes?)?", re.IGNORECASE)
 
 
 def parse_duration(value: object) -> float:
-    """Read a duration.
+    """Parse a duration.
 
     Args:
         value: a number of seconds, or text: `30m`, `1h30m`, `8h`, `90s`, `90`. `off`, `never`, 0
-            and `False` (which is how YAML 1.1 reads `off`) mean never.
+            and `False` (YAML 1.1's value for `off`) mean never.
 
     Returns:
         Seconds, 0.0 for never.
 
     Raises:
-        ValueError: anything else, and more than ten years; the message reads on from a key's name
-            ("idle_timeout" + " must be …").
+        ValueError: it is not a duration, or exceeds ten years; the message is a predicate for the
+            key's name ("idle_timeout" + " must be …").
     """
     if value is False:
         return 0.0
     seconds: object = None if value is True else value
     if isinstance(value, str):
-        seconds = _duration_text(value.strip())
+        seconds = _duration_text(value.strip().lower())
     if isinstance(seconds, (int, float)) and 0 <= seconds <= MAX_DURATION_S:
         return float(seconds)
     raise ValueError(DURATION_ACCEPTS)
 
 
 def _duration_text(text: str) -> float | None:
-    if text.lower() in _NEVER:
-        return 0.0
-    # The library also reads clock times ("1:30"), signs and, in weeks and years, skips numbers
-    # that it cannot read ("1.1.1w" is 0): here 0 means never, so none of these may pass.
-    if not _DURATION_CHARACTERS.fullmatch(text) or "." in _DECIMAL.sub("", text):
-        return None
-    import pytimeparse2  # type: ignore[import-untyped, unused-ignore]  # it ships no types
+    """Parse seconds, or amounts in descending units, with optional commas after minutes or more.
 
-    parsed = pytimeparse2.parse(text)
-    return float(parsed) if isinstance(parsed, (int, float)) else None
+    Returns None for invalid text.
+    """
+    if text in _NEVER:
+        return 0.0
+    if len(text) > _MAX_TEXT:
+        return None
+    if _SECONDS_ALONE.fullmatch(text):
+        return _microseconds(float(text))
+    total, last_unit, at = 0.0, float("inf"), 0
+    while at < len(text):
+        amount = _AMOUNT.match(text, at)
+        unit = _SECONDS.get(amount.group(2)) if amount else None
+        if amount is None or unit is None or unit >= last_unit or (amount.group(3) and unit < 60):
+            return None
+        total += float(amount.group(1)) * unit
+        last_unit, at = unit, amount.end()
+    return _microseconds(total) if text else None
+
+
+def _microseconds(seconds: float) -> float:
+    """Round to microseconds, but never a positive number to 0, which would mean never."""
+    return max(round(seconds, 6), 1e-6) if seconds else 0.0
 
 
 def parse_size(value: object) -> int:
-    """Read a size.
+    """Parse a size.
 
     Args:
         value: a whole number of bytes, or text: `16GiB`, `512m`, `1.5g`, `40gb`. Every unit is
             a power of 1024, with or without the `i`.
 
     Returns:
-        Bytes.
+        Bytes, rounded down.
 
     Raises:
-        ValueError: anything else, a fraction of a byte, and more than 1 EiB; the message reads on
-            from a key's name.
+        ValueError: it is not a size, is a fraction of a byte, or exceeds 1 EiB; the message is a
+            predicate for the key's name.
     """
     size: object = None if isinstance(value, bool) else value
     if isinstance(value, str):
@@ -91,20 +121,20 @@ def _size_text(text: str) -> int | None:
     match = _SIZE.fullmatch(text)
     if match is None:
         return None
-    import humanfriendly
-
-    size = int(humanfriendly.parse_size(text, binary=True))
-    fraction_lost = size == 0 and float(match.group(1)) > 0
+    digits, prefix = match.groups()
+    number = float(digits) if "." in digits else int(digits)
+    size = int(number * 1024 ** (_PREFIXES.index(prefix.lower()) + 1 if prefix else 0))
+    fraction_lost = size == 0 and number > 0
     bare_fraction = text[-1].isdigit() and "." in text
     return None if fraction_lost or bare_fraction else size
 
 
 def parse_gpu_count(value: object) -> int | float:
-    """Read a number of GPUs: a whole number (int), or a share of one (float below 1).
+    """Parse a number of GPUs: a whole number (int), or a share of one GPU (float below 1).
 
     Raises:
-        ValueError: anything else, a share finer than a thousandth, and more than 1024; the message
-            reads on from a key's name.
+        ValueError: it is neither, has more than three decimals, or exceeds 1024; the message is a
+            predicate for the key's name.
     """
     count = _number(value)
     if count is not None and 0 <= count <= 1024:
@@ -118,10 +148,10 @@ def parse_gpu_count(value: object) -> int | float:
 
 
 def parse_cpus(value: object) -> float:
-    """Read a number of cores, from 0.01 to 4096.
+    """Parse a number of CPU cores, from 0.01 to 4096.
 
     Raises:
-        ValueError: anything else; the message reads on from a key's name.
+        ValueError: it is not such a number; the message is a predicate for the key's name.
     """
     cpus = _number(value)
     if cpus is not None and 0.01 <= cpus <= 4096:
@@ -130,17 +160,17 @@ def parse_cpus(value: object) -> float:
 
 
 def _number(value: object) -> int | float | None:
-    """A number, or a number's text as the command line gives it; None for anything else."""
+    """Convert a number, or its text from the command line; None for anything else."""
     if isinstance(value, str):
         return float(value) if _NUMBER.fullmatch(value.strip()) else None
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration briefly, rounded down: `45s`, `29m`, `1h 5m`, `8h`, `2d 3h`.
+    """Format a duration in its largest units, rounded down: `45s`, `29m`, `1h 5m`, `2d 3h`.
 
     Args:
-        seconds: a finite number; below zero counts as zero.
+        seconds: a finite number; negative numbers count as zero.
     """
     whole = max(0, int(seconds))
     days, rest = divmod(whole, 86400)
@@ -154,11 +184,13 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size_bytes: int) -> str:
-    """Write a size in binary units: `16 GiB`, `1.5 GiB`, `512 MiB`.
+    """Format a size in binary units: `16 GiB`, `1.5 GiB`, `512 MiB`, `1 byte`.
 
     Args:
         size_bytes: bytes, zero or more.
     """
-    import humanfriendly
-
-    return str(humanfriendly.format_size(size_bytes, binary=True))
+    power = min(max(size_bytes.bit_length() - 1, 0) // 10, len(_PREFIXES))
+    if power == 0:
+        return f"{size_bytes} byte" if size_bytes == 1 else f"{size_bytes} bytes"
+    number = f"{size_bytes / 1024**power:.2f}".rstrip("0").rstrip(".")
+    return f"{number} {_PREFIXES[power - 1].upper()}iB"

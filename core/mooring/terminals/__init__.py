@@ -1,7 +1,6 @@
-"""Terminals of a session, and what joins them to this one.
+"""Terminals of a session, and their connection to this process's own terminal.
 
-``pump`` carries bytes between this process's terminal and a stream. ``keeper`` starts and asks the
-process that keeps a session's terminals alive; what runs there is ``host`` (with ``spool``,
-``modes``, ``wire`` and now and then ``helper``), which needs nothing but Python's own library.
-``client`` joins a kept terminal, and joins it again when the connection breaks.
+``pump`` copies bytes between this process and an engine's stream. ``terminal`` is a terminal that
+outlives its clients, held by a ``keeper``; ``attach`` attaches this process to one and reconnects
+when the connection breaks; ``listing`` lists a session's terminals.
 """

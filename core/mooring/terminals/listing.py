@@ -1,4 +1,4 @@
-"""Which terminals a session has."""
+"""List the terminals of a session."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from mooring.terminals.keeper import protocol as wire
 from mooring.terminals.keeper.client import Link
 from mooring.terminals.keeper.protocol import MAIN
-
-if TYPE_CHECKING:
-    from mooring.sessions.record import Folder
 
 
 @dataclass(frozen=True)
 class TerminalEntry:
-    """A terminal of a session, as its keeper tells.
+    """A terminal of a session, as its keeper lists it.
 
     Attributes:
         id: ``main``, or ``t1``, ``t2``, …
-        command: its arguments; empty for a shell.
+        command: its argument list; empty for a shell.
         since: when it was opened, in seconds since the epoch.
         size: rows and columns.
-        clients: how many are attached.
-        bytes: printed so far.
-        ended: its process has ended; until somebody has seen the rest, it is listed.
-        code: its exit code, None while it runs or where nobody knows.
-        lost: its keeper was killed, and nothing leads to it any more.
-        label: the mark of the door that opened it.
+        clients: number of attached clients.
+        bytes: number of bytes of output so far.
+        ended: whether its process has ended or it is lost; an ended terminal is listed until a
+            client has received the rest of its output.
+        code: its exit code; None while it runs, or if the code is not known.
+        lost: whether it cannot be reached any more because its keeper was killed.
+        label: set by the program that opened it.
     """
 
     id: str
@@ -45,6 +43,7 @@ class TerminalEntry:
     label: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Return all attributes but the label as JSON, the size as ``rows`` and ``columns``."""
         return {
             "id": self.id,
             "command": list(self.command),
@@ -59,31 +58,29 @@ class TerminalEntry:
         }
 
 
-def terminals(folder: Folder) -> list[TerminalEntry]:
-    """What terminals a session has, the main one first; none where nobody keeps any."""
+def terminals(session_dir: Path) -> list[TerminalEntry]:
+    """Return a session's terminals, the main one first; empty if no keeper has held any."""
     try:
-        with contextlib.closing(Link.open(folder)) as link:
-            link.socket.sendall(wire.said("list"))
-            rows = link.hear("terminals")["terminals"]
+        with contextlib.closing(Link.open(session_dir)) as link:
+            rows = link.list_terminals()
     except OSError:
-        rows = _left_behind(folder)
-    found = [_entry(row) for row in rows]
-    return sorted(found, key=lambda one: (one.id != MAIN, len(one.id), one.id))
+        rows = _spooled(session_dir)
+    return sorted(map(_entry, rows), key=lambda entry: (entry.id != MAIN, len(entry.id), entry.id))
 
 
-def exec_id_of(folder: Folder, name: str) -> str:
-    """The engine's name for a terminal's process; empty for the main one."""
+def exec_id_of(session_dir: Path, name: str) -> str:
+    """Return the engine's exec id of a terminal's process; empty for the main process."""
     try:
-        about = json.loads((folder.path / "term" / name / "about").read_text())
+        about = json.loads((session_dir / "term" / name / "about").read_text())
         return str(about.get("exec", ""))
     except (OSError, ValueError):
         return ""
 
 
-def _left_behind(folder: Folder) -> list[dict[str, Any]]:
-    """What a keeper that was killed has left."""
+def _spooled(session_dir: Path) -> list[dict[str, Any]]:
+    """Return the terminals of a keeper that was killed, from their files."""
     rows = []
-    for path in sorted((folder.path / "term").glob("*/about")):
+    for path in sorted((session_dir / "term").glob("*/about")):
         with contextlib.suppress(OSError, ValueError):
             about = json.loads(path.read_text())
             lost = path.parent.name != MAIN and about.get("code") is None
@@ -107,14 +104,19 @@ def _entry(row: dict[str, Any]) -> TerminalEntry:
     )
 
 
-def unattached(found: Sequence[TerminalEntry], label: str | None = None) -> str:
-    """The newest terminal that nobody is attached to; empty for none.
+def unattached(entries: Sequence[TerminalEntry], label: str | None = None) -> str:
+    """Return the id of the newest terminal without a client; empty if there is none.
 
     Args:
-        label: only those that were opened with it, to work in. Without, one that has ended is
-            taken where there is no other, for the rest of what it printed.
+        entries: a session's terminals, oldest first.
+        label: consider only running terminals with this label. If None, all terminals count, and
+            an ended one is returned if no other exists, so that its output can be read.
     """
-    free = [one for one in found if not one.clients and not one.lost and label in (None, one.label)]
-    going = [one for one in free if not one.ended]
-    newest = (going or (free if label is None else []))[-1:]
+    free = [
+        entry
+        for entry in entries
+        if not entry.clients and not entry.lost and label in (None, entry.label)
+    ]
+    running = [entry for entry in free if not entry.ended]
+    newest = (running or (free if label is None else []))[-1:]
     return newest[0].id if newest else ""

@@ -1,7 +1,7 @@
-"""Terminals and pipes: this process's on one side, a process in a session on the other.
+"""Copy bytes between this process's terminal or pipes and a process in a session.
 
-What passes is bytes, both ways at once, with bounded memory: neither side's silence blocks the
-other.
+Both directions are copied concurrently with bounded memory, so an idle side does not block the
+other one.
 """
 
 from __future__ import annotations
@@ -9,45 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import signal
-import struct
+import socket
 import sys
 import termios
 import time
 import tty as tty_modes
 from collections.abc import Callable, Iterator
-from types import FrameType
 
-from mooring.engines.base import Stream
+from mooring.engines.base import STDERR, Stream
+from mooring.terminals.resize import size_changes
 
 CHUNK = 65536
-# Docker Engine API, "Attach to a container", stream format: type, three zeros, length
-HEADER = struct.Struct(">BxxxL")
-STDERR = 2
-
-
-class Demultiplexer:
-    """Takes the bytes of a multiplexed stream as they come; gives back what they carry."""
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._left = 0
-        self._kind = 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Pairs of stream number (1 standard output, 2 standard error) and a piece of it."""
-        while data:
-            if self._left == 0:
-                need = HEADER.size - len(self._head)
-                self._head, data = self._head + data[:need], data[need:]
-                if len(self._head) < HEADER.size:
-                    return
-                self._kind, self._left = HEADER.unpack(self._head)
-                self._head = b""
-                continue
-            piece, data = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            yield self._kind, piece
 
 
 def connect(
@@ -59,30 +31,42 @@ def connect(
     size: Callable[[], tuple[int, int]] | None = None,
     detach_keys: str = "",
 ) -> bool:
-    """Join this process to the far one until the far one's output ends.
+    """Connect this process to a remote process until the remote output ends.
 
     Args:
-        stdin, stdout, stderr: file descriptors; ``stdin`` None sends nothing.
-        size: rows and columns of the terminal now; called at once and after each SIGWINCH.
-        detach_keys: those that the stream was opened with.
+        stream: the engine's stream of the remote process.
+        stdin, stdout, stderr: file descriptors; if ``stdin`` is None, no input is sent.
+        size: returns the rows and columns of this process's terminal; called at the start and after
+            each change of the size. None to leave the remote size as it is.
+        detach_keys: the keys that the stream was opened with, in the format of ``key_codes``; used
+            only with a terminal and ``size``.
 
     Returns:
-        True if the user typed the detach keys: the far process goes on. The engine sees them
-        too; what it says then is not shown.
+        True after the detach keys, False at the end of the output. After the detach keys the remote
+        process keeps running; the engine also receives them, and its output from then on is not
+        shown.
 
     Raises:
-        BrokenPipeError: nobody reads our output any more.
+        BrokenPipeError: the reader of this process's output has closed the pipe.
+        ValueError: ``detach_keys`` are not valid.
     """
-    if stream.tty and size is not None:
-        with _resized(stream, size), raw(stdin):
-            return _pump(stream, stdin, stdout, stderr, key_codes(detach_keys))
-    return _pump(stream, stdin, stdout, stderr, b"")
+    descriptors = stdin, stdout, stderr
+    if not stream.tty or size is None:
+        return _Pump(stream, descriptors).run()
+
+    def resize() -> None:
+        stream.resize(*size())
+
+    with size_changes(True) as changed:
+        resize()  # before raw mode, in which Ctrl-C would not interrupt a hanging engine call
+        with raw(stdin):
+            return _Pump(stream, descriptors, key_codes(detach_keys), (changed, resize)).run()
 
 
 def exit_code(stream: Stream) -> int:
-    """How the far process ended. Waits for it: its output may end before itself does.
+    """Wait for the remote process's exit code and return it.
 
-    The engine closes the output a moment before it knows the code.
+    An engine closes the output shortly before the exit code is available.
     """
     pause_s = 0.002
     while True:
@@ -94,10 +78,14 @@ def exit_code(stream: Stream) -> int:
 
 
 def key_codes(names: str) -> bytes:
-    """The bytes that ``ctrl-p,ctrl-q`` stand for: Docker's form, letters or ``ctrl-`` and one.
+    """Return the bytes that a terminal sends for keys such as ``ctrl-p,ctrl-q``.
+
+    Args:
+        names: keys separated by commas, in Docker's notation: a character, or ``ctrl-`` and one of
+            ``a`` to ``z`` or ``@[\\]^_``.
 
     Raises:
-        ValueError: a part is neither.
+        ValueError: a name is not a key in this notation.
     """
     codes = b""
     for name in filter(None, names.split(",")):
@@ -111,87 +99,123 @@ def key_codes(names: str) -> bytes:
 
 
 def terminal_size() -> tuple[int, int]:
-    """Rows and columns of this process's terminal."""
+    """Return the rows and columns of this process's terminal, or 24 and 80 if it has none."""
     for descriptor in (1, 0, 2):
         with contextlib.suppress(OSError):
-            found = os.get_terminal_size(descriptor)
-            return found.lines, found.columns
+            size = os.get_terminal_size(descriptor)
+            return size.lines, size.columns
     return 24, 80
 
 
 def is_interactive() -> bool:
-    """Whether a person sits at both ends: standard input and output are terminals."""
+    """Return whether standard input and output are terminals."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _pump(stream: Stream, stdin: int | None, stdout: int, stderr: int, leave: bytes) -> bool:
-    """Carry bytes until the far side's end, or until those that mean to leave were typed."""
-    typed = b""
-    far = stream.socket()
-    far.setblocking(False)
-    demultiplexer = None if stream.tty else Demultiplexer()
-    pending = b""
-    with selectors.PollSelector() as selector:  # epoll refuses regular files
-        selector.register(far, selectors.EVENT_READ)
-        if stdin is not None:
-            selector.register(stdin, selectors.EVENT_READ)
-        elif not stream.tty:
-            stream.close_stdin()
-        while True:
-            for key, events in selector.select():
-                if key.fileobj is far:
-                    if events & selectors.EVENT_WRITE and pending:
-                        pending = _send(far, pending)
-                        if not pending:
-                            selector.modify(far, selectors.EVENT_READ)
-                            if stdin is not None:
-                                selector.register(stdin, selectors.EVENT_READ)
-                    if events & selectors.EVENT_READ:
-                        try:
-                            data = far.recv(CHUNK)
-                        except BlockingIOError:
-                            continue
-                        except ConnectionError:
-                            data = b""
-                        if not data:
-                            return False
-                        if demultiplexer is None:
-                            write_all(stdout, data)
-                        else:
-                            for kind, piece in demultiplexer.feed(data):
-                                write_all(stderr if kind == STDERR else stdout, piece)
-                elif stdin is not None:
-                    try:
-                        data = os.read(stdin, CHUNK)
-                    except OSError:  # the terminal was hung up
-                        data = b""
-                    if not data:
-                        selector.unregister(stdin)
-                        stdin = None
-                        if not stream.tty:
-                            stream.close_stdin()
+class _Pump:
+    """Copies bytes until the remote output ends or the detach keys are typed."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        descriptors: tuple[int | None, int, int],
+        detach_codes: bytes = b"",
+        on_resize: tuple[int, Callable[[], None]] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._stdin, self._stdout, self._stderr = descriptors
+        self._detach_codes = detach_codes
+        self._on_resize = on_resize
+        self._far = stream.socket()
+        self._far.setblocking(False)
+        self._selector = selectors.PollSelector()  # epoll refuses regular files
+        self._unsent = b""
+        self._typed = b""
+        self._detached = False
+
+    def run(self) -> bool:
+        """Copy until the end; return whether the detach keys were typed."""
+        with self._selector:
+            self._selector.register(self._far, selectors.EVENT_READ)
+            if self._on_resize is not None:
+                self._selector.register(self._on_resize[0], selectors.EVENT_READ)
+            if self._stdin is not None:
+                self._selector.register(self._stdin, selectors.EVENT_READ)
+            elif not self._stream.tty:
+                self._stream.close_stdin()
+            while True:
+                for key, events in self._selector.select():
+                    if key.fileobj is not self._far:
+                        self._read_here(key.fd)
+                        if self._detached:
+                            return True
                         continue
-                    pending = _send(far, data)
-                    typed += data
-                    if leave and leave in typed:
-                        return True
-                    typed = typed[-16:]
-                    if pending:  # read no more than can be passed on
-                        selector.unregister(stdin)
-                        selector.modify(far, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                    if events & selectors.EVENT_WRITE:
+                        self._send_rest()
+                    if events & selectors.EVENT_READ and not self._read_far():
+                        return False
+
+    def _read_far(self) -> bool:
+        """Write the output that is available; return False at its end."""
+        try:
+            pieces = self._stream.recv(CHUNK)
+        except BlockingIOError:
+            return True
+        for number, piece in pieces:
+            write_all(self._stderr if number == STDERR else self._stdout, piece)
+        return bool(pieces)
+
+    def _read_here(self, descriptor: int) -> None:
+        if self._on_resize is not None and descriptor == self._on_resize[0]:
+            os.read(descriptor, CHUNK)
+            self._on_resize[1]()
+            return
+        try:
+            data = os.read(descriptor, CHUNK)
+        except OSError:  # the terminal has hung up
+            data = b""
+        if not data:
+            self._selector.unregister(descriptor)
+            self._stdin = None
+            if not self._stream.tty:
+                self._stream.close_stdin()
+            return
+        self._unsent = _send(self._far, data)
+        self._typed += data
+        self._detached = bool(self._detach_codes) and self._detach_codes in self._typed
+        self._typed = self._typed[-16:]
+        if self._unsent:  # stop reading until all of it is sent
+            self._selector.unregister(descriptor)
+            self._selector.modify(self._far, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _send_rest(self) -> None:
+        self._unsent = _send(self._far, self._unsent)
+        if not self._unsent:
+            self._selector.modify(self._far, selectors.EVENT_READ)
+            if self._stdin is not None:
+                self._selector.register(self._stdin, selectors.EVENT_READ)
 
 
-def _send(far: object, data: bytes) -> bytes:
+def _send(far: socket.socket, data: bytes) -> bytes:
+    """Send data without blocking; return the part that could not be sent yet."""
     try:
-        sent: int = far.send(data)  # type: ignore[attr-defined]
+        return data[far.send(data) :]
     except BlockingIOError:
         return data
     except (BrokenPipeError, ConnectionResetError):
-        return b""  # the far process reads no more; its output may still come
-    return data[sent:]
+        return b""  # the remote process has closed its input; its output may continue
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all data to a file descriptor, even a non-blocking one.
+
+    Args:
+        descriptor: the file descriptor.
+        data: the bytes to write.
+
+    Raises:
+        OSError: writing failed.
+    """
     view = memoryview(data)
     while view:
         try:
@@ -204,7 +228,11 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def raw(descriptor: int | None) -> Iterator[None]:
-    """Have a terminal pass every key on, Ctrl-C too; no effect on what is no terminal."""
+    """Put a terminal into raw mode, in which every key including Ctrl-C is read as input.
+
+    Args:
+        descriptor: the terminal's file descriptor; no effect on None or another kind of file.
+    """
     if descriptor is None or not os.isatty(descriptor):
         yield
         return
@@ -214,26 +242,3 @@ def raw(descriptor: int | None) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-
-
-@contextlib.contextmanager
-def _resized(stream: Stream, size: Callable[[], tuple[int, int]]) -> Iterator[None]:
-    changed = busy = False
-
-    def tell(number: int = 0, frame: FrameType | None = None) -> None:
-        # A signal may interrupt the telling of an earlier one: the newest size is told last
-        nonlocal changed, busy
-        changed = True
-        while changed and not busy:
-            busy = True
-            while changed:
-                changed = False
-                stream.resize(*size())
-            busy = False
-
-    before = signal.signal(signal.SIGWINCH, tell)
-    try:
-        tell()
-        yield
-    finally:
-        signal.signal(signal.SIGWINCH, before)

@@ -1,4 +1,4 @@
-/** What a user can do with a session, each with its questions and its bad news. */
+/** What a user can do with a session: each action with its dialogs and errors. */
 
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { InputDialog, MainAreaWidget } from '@jupyterlab/apputils';
@@ -7,14 +7,14 @@ import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { Title, Widget } from '@lumino/widgets';
 
 import { Api, ApiError, ICreate } from './api';
-import { confirm, consent, showProblem } from './dialogs';
+import { askTrust, confirm, showProblem } from './dialogs';
 import { LogsView } from './logs';
 import type { IDeadline, ISession } from './session';
 import type { Sessions } from './sessions';
-import { spelled } from './words';
+import { specDuration } from './format';
 
-/** By how much one press on *Extend* puts the end off. */
-const EXTEND_S = 2 * 3600;
+/** How long one press of *Hold* keeps a session. */
+const HOLD_S = 2 * 3600;
 
 /** What to open once a new session runs. */
 export type Then = 'notebook' | 'terminal' | 'nothing';
@@ -35,19 +35,19 @@ export class Actions {
   }
 
   /**
-   * Create a session, after the user's consent where it is needed.
+   * Create a session, after asking the user to trust its spec file if that is needed.
    *
-   * @returns the session, or null if the user did not consent.
+   * @returns the session, or null if the user does not trust the file.
    * @throws ApiError
    */
-  async create(asked: ICreate): Promise<ISession | null> {
+  async create(body: ICreate): Promise<ISession | null> {
     try {
-      const made = await this.api.create(asked);
-      this.sessions.put(made);
-      return made;
+      const session = await this.api.create(body);
+      this.sessions.put(session);
+      return session;
     } catch (error) {
-      if (error instanceof ApiError && error.grants.length > 0 && !asked.allow) {
-        return (await consent(error)) ? this.create({ ...asked, allow: true }) : null;
+      if (error instanceof ApiError && error.grants.length > 0 && !body.allow) {
+        return (await askTrust(error)) ? this.create({ ...body, allow: true }) : null;
       }
       throw error;
     }
@@ -65,7 +65,7 @@ export class Actions {
     await this.attempt(`Cannot open a terminal in ${session.name}`, async () => {
       const name = await this.api.terminal(session.name);
       const terminal = await this.app.commands.execute('terminal:open', { name });
-      // It says "Terminal 1" of itself, and does so again once it is connected
+      // Its title is "Terminal 1", and becomes that again once it is connected
       const title: Title<Widget> = terminal.content.title;
       const entitle = (): void => {
         title.label = session.name;
@@ -75,7 +75,7 @@ export class Actions {
     });
   }
 
-  /** A new notebook in the file browser's folder, on a new kernel in the session. */
+  /** Open a new notebook in the file browser's folder, on a new kernel in the session. */
   async notebook(session: ISession): Promise<void> {
     await this.attempt(`Cannot open a notebook on ${session.name}`, async () => {
       const contents = this.app.serviceManager.contents;
@@ -101,14 +101,14 @@ export class Actions {
     );
   }
 
-  /** Let the user choose a kernel for a notebook, as the notebook's own toolbar does. */
+  /** Show JupyterLab's dialog that chooses a notebook's kernel. */
   async chooseKernel(notebook: NotebookPanel): Promise<void> {
     this.app.shell.activateById(notebook.id);
     await this.app.commands.execute('notebook:change-kernel');
   }
 
-  /** Have JupyterLab notice now which kernels are gone: it would offer to change one of those. */
-  sweep(): void {
+  /** Have JupyterLab notice now which kernels are gone: otherwise it would offer them. */
+  refreshKernels(): void {
     this.app.serviceManager.sessions
       .refreshRunning()
       .catch(error => console.warn('mooring: the kernels cannot be listed', error));
@@ -126,33 +126,38 @@ export class Actions {
     this.app.shell.activateById(id);
   }
 
-  /** Keep it from idling out for so long; `off` gives that up. */
+  /** Keep it from stopping as idle for a duration such as `8h`; `off` cancels the hold. */
   async hold(session: ISession, duration: string): Promise<void> {
     await this.attempt(`Cannot hold ${session.name}`, async () =>
       this.sessions.put(await this.api.hold(session.name, duration))
     );
   }
 
-  /** Put the end off by two hours. A hold does not move the maximum, so that is changed. */
-  async extend(session: ISession, deadline: IDeadline | null): Promise<void> {
+  /**
+   * Keep it for two more hours.
+   *
+   * @param deadline the one that is near, if any: a hold does not change the maximum duration, so
+   *   that is extended when it is what ends the session.
+   */
+  async holdLonger(session: ISession, deadline: IDeadline | null): Promise<void> {
     if (deadline?.kind === 'max' && session.max_duration_s) {
-      const max_duration = spelled(session.max_duration_s + EXTEND_S);
-      await this.attempt(`Cannot extend ${session.name}`, async () =>
+      const max_duration = specDuration(session.max_duration_s + HOLD_S);
+      await this.attempt(`Cannot hold ${session.name}`, async () =>
         this.sessions.put(await this.api.update(session.name, { max_duration }))
       );
     } else {
-      await this.hold(session, spelled(EXTEND_S));
+      await this.hold(session, specDuration(HOLD_S));
     }
   }
 
-  /** Ask for another idle timeout or maximum duration. */
-  async changeClock(session: ISession, key: 'idle_timeout' | 'max_duration'): Promise<void> {
+  /** Ask for a new idle timeout or maximum duration. */
+  async changeLimit(session: ISession, key: 'idle_timeout' | 'max_duration'): Promise<void> {
     const now = key === 'idle_timeout' ? session.idle_timeout_s : session.max_duration_s;
     const what = key === 'idle_timeout' ? 'Idle timeout' : 'Maximum duration';
     const answer = await InputDialog.getText({
       title: `${what} of ${session.name}`,
-      label: 'Such as 30m, 8h or 2d; off for never',
-      text: now ? spelled(now) : 'off',
+      label: 'For example 30m, 8h or 2d; off for no limit',
+      text: now ? specDuration(now) : 'off',
       okLabel: 'Change'
     });
     if (answer.button.accept && answer.value?.trim()) {
@@ -170,12 +175,12 @@ export class Actions {
   }
 
   async stop(session: ISession): Promise<void> {
-    const sure = await confirm(
+    const confirmed = await confirm(
       `Stop ${session.name}?`,
-      `${running(session)}Its files and installed packages are kept, and it can be started again.`,
+      `${running(session)}Files and installed packages are kept, and it can be started again.`,
       'Stop'
     );
-    if (sure) {
+    if (confirmed) {
       await this.attempt(`Cannot stop ${session.name}`, async () =>
         this.sessions.put(await this.api.stop(session.name))
       );
@@ -183,18 +188,18 @@ export class Actions {
   }
 
   async remove(session: ISession): Promise<void> {
-    const sure = await confirm(
+    const confirmed = await confirm(
       `Remove ${session.name}?`,
-      `${running(session)}What was written inside the container is deleted. Your own files, and ` +
-        `its inputs and outputs, stay.`,
+      `${running(session)}Everything written inside the container is deleted. Your own files, inputs ` +
+        `and outputs are kept.`,
       'Remove'
     );
-    if (sure) {
+    if (confirmed) {
       await this.cancel(session);
     }
   }
 
-  /** Remove it without a question: for one that does not run yet. */
+  /** Remove it without confirmation: for a session that does not run yet. */
   async cancel(session: ISession): Promise<void> {
     await this.attempt(`Cannot remove ${session.name}`, async () => {
       await this.api.remove(session.name);
@@ -220,6 +225,6 @@ function running(session: ISession): string {
     return '';
   }
   return session.kernels === 1
-    ? 'The kernel in it will end, and its variables are lost. '
-    : `The ${session.kernels} kernels in it will end, and their variables are lost. `;
+    ? 'Its kernel ends, and variables are lost. '
+    : `Its ${session.kernels} kernels end, and variables are lost. `;
 }

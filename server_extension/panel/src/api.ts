@@ -6,7 +6,7 @@ import { ServerConnection } from '@jupyterlab/services';
 
 import type { ISession } from './session';
 
-/** A spec file among the server's files. */
+/** A spec file below the server's root. */
 export interface ISpecFile {
   path: string;
   name: string | null;
@@ -36,11 +36,11 @@ export interface IGpu {
   model: string;
   state: string;
   free_share: number;
-  /** The session in the queue for which what is free of it is kept; or "". */
+  /** The queued session that its free share is reserved for; or "". */
   kept_for: string;
 }
 
-/** One execution that a kernel's recorder kept. */
+/** An execution of a kernel, with its recorded output. */
 export interface IExecution {
   msg_id: string;
   cell_id: string;
@@ -57,7 +57,7 @@ export interface IRecording {
   lost_bytes: number;
 }
 
-/** What a session is made from. */
+/** The body of a request that creates a session. */
 export interface ICreate {
   file?: string;
   values?: Record<string, unknown>;
@@ -65,7 +65,7 @@ export interface ICreate {
   allow?: boolean;
 }
 
-/** The API refused: `code`, a message, and a hint what to do. `grants` is what needs consent. */
+/** An error of the API: a code, a message and a hint. `grants` is what needs the user's trust. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -81,7 +81,7 @@ export class ApiError extends Error {
 export class Api {
   readonly settings = ServerConnection.makeSettings();
 
-  /** Ask, and wait for the answer's head; its body may go on for long (the stream). */
+  /** Send a request and wait for the response's headers; the body may be endless (the stream). */
   async fetch(path: string, init: RequestInit = {}): Promise<Response> {
     const url = URLExt.join(this.settings.baseUrl, 'mooring/api', path);
     let response: Response;
@@ -91,10 +91,15 @@ export class Api {
       if (init.signal?.aborted) {
         throw error;
       }
-      throw new ApiError(0, 'unreachable', 'the Jupyter server does not answer', 'is it running?');
+      throw new ApiError(
+        0,
+        'unreachable',
+        'the Jupyter server does not answer',
+        'check that it is running'
+      );
     }
     if (!response.ok) {
-      throw await refusal(response);
+      throw await toError(response);
     }
     return response;
   }
@@ -104,22 +109,20 @@ export class Api {
   }
 
   async specs(folder: string): Promise<ISpecFile[]> {
-    const found = await this.json<{ specs: ISpecFile[] } | ISpecFile[]>(
-      `specs?path=${encodeURIComponent(folder)}`
-    );
-    return Array.isArray(found) ? found : found.specs;
+    const path = `specs?path=${encodeURIComponent(folder)}`;
+    return (await this.json<{ specs: ISpecFile[] }>(path)).specs;
   }
 
   async gpus(): Promise<IGpu[]> {
     return (await this.json<{ gpus: IGpu[] }>('gpus')).gpus;
   }
 
-  /** The session that was made; one that has to wait for its GPUs is `pending`. */
-  async create(asked: ICreate): Promise<ISession> {
-    return this.json('sessions', 'POST', asked);
+  /** Create a session; the result is `pending` if it has to wait for GPUs. */
+  async create(body: ICreate): Promise<ISession> {
+    return this.json('sessions', 'POST', body);
   }
 
-  /** One session; undefined for one that there is not. */
+  /** One session; undefined if it does not exist. */
   async session(name: string): Promise<ISession | undefined> {
     try {
       return await this.json(at(name));
@@ -149,26 +152,26 @@ export class Api {
 
   async update(
     name: string,
-    clock: { idle_timeout?: string; max_duration?: string }
+    limits: { idle_timeout?: string; max_duration?: string }
   ): Promise<ISession> {
-    return this.json(at(name), 'PATCH', clock);
+    return this.json(at(name), 'PATCH', limits);
   }
 
   async logs(name: string, lines: number): Promise<string> {
     return (await this.json<{ text: string }>(`${at(name)}/logs?tail=${lines}`)).text;
   }
 
-  /** A terminal of the server's whose process is in the session: its name. */
+  /** Open a terminal of the server whose process is in the session. Resolves to its name. */
   async terminal(name: string): Promise<string> {
     return (await this.json<{ name: string }>(`${at(name)}/terminals`, 'POST', {})).name;
   }
 
-  /** A new kernel in the session, for the notebook or folder at that path. */
+  /** Start a kernel in the session, for the notebook or folder at that path. */
   async kernel(name: string, path: string): Promise<{ id: string; name: string }> {
     return this.json(`${at(name)}/kernels`, 'POST', { path });
   }
 
-  /** What a kernel's recorder kept; null where it has none. */
+  /** A kernel's recorded output; null if it has none. */
   async recording(kernelId: string): Promise<IRecording | null> {
     try {
       return await this.json(`kernels/${encodeURIComponent(kernelId)}/recording`);
@@ -193,12 +196,12 @@ function at(name: string): string {
   return `sessions/${encodeURIComponent(name)}`;
 }
 
-async function refusal(response: Response): Promise<ApiError> {
+async function toError(response: Response): Promise<ApiError> {
   let body: Partial<{ code: string; message: string; hint: string; grants: string[] }> = {};
   try {
     body = await response.json();
   } catch {
-    // a proxy's page, or nothing: the status line must do
+    // a proxy's page, or nothing: the status line remains
   }
   const message = body.message || `the server answered ${response.status} ${response.statusText}`;
   return new ApiError(response.status, body.code ?? '', message, body.hint, body.grants);

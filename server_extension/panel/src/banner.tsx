@@ -1,4 +1,4 @@
-/** Says at the top of a notebook what its session waits for, that it ends, or why it ended. */
+/** Banners at the top of a notebook: what its session waits for, when it stops, why it stopped. */
 
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { ReactWidget } from '@jupyterlab/ui-components';
@@ -6,11 +6,11 @@ import React from 'react';
 
 import type { Actions } from './actions';
 import { showProblem } from './dialogs';
-import { Home } from './home';
+import { NotebookSession } from './notebookSession';
 import { MissedOutput } from './missedOutput';
-import { ending, isComing, ISession, nearDeadline } from './session';
+import { ending, isLaunching, ISession, nearDeadline } from './session';
 import type { Sessions } from './sessions';
-import { counted, duration } from './words';
+import { counted, duration } from './format';
 
 interface IRow {
   kind: 'pending' | 'starting' | 'degraded' | 'ending' | 'stopped' | 'idle' | 'missed';
@@ -31,20 +31,20 @@ export class NotebookBanner extends ReactWidget {
     super();
     this.addClass('mooring-Banners');
     NotebookBanner.all.add(this);
-    this.home = Home.of(panel, sessions);
+    this.notebook = NotebookSession.of(panel, sessions);
     this.missed = new MissedOutput(
       sessions.api,
       panel,
       kernelId => sessions.ofKernel(kernelId) !== undefined
     );
-    this.missed.changed.connect(this.look, this);
+    this.missed.changed.connect(this.refresh, this);
     sessions.changed.connect(this.onSessions, this);
-    sessions.ticked.connect(this.look, this);
-    panel.sessionContext.kernelChanged.connect(this.look, this);
-    panel.sessionContext.statusChanged.connect(this.look, this);
-    panel.sessionContext.connectionStatusChanged.connect(this.look, this);
+    sessions.ticked.connect(this.refresh, this);
+    panel.sessionContext.kernelChanged.connect(this.refresh, this);
+    panel.sessionContext.statusChanged.connect(this.refresh, this);
+    panel.sessionContext.connectionStatusChanged.connect(this.refresh, this);
     panel.disposed.connect(() => this.dispose());
-    this.look();
+    this.refresh();
   }
 
   override dispose(): void {
@@ -57,11 +57,11 @@ export class NotebookBanner extends ReactWidget {
     super.dispose();
   }
 
-  /** Nobody waits any more for the GPUs of a notebook that was closed. */
+  /** Remove a queued session when its notebook is closed. */
   private leaveQueue(): void {
     const { queued, sessions } = this;
     const others = [...NotebookBanner.all];
-    if (queued?.opened_by && !others.some(other => other.queued?.id === queued.id)) {
+    if (queued?.notebook && !others.some(other => other.queued?.id === queued.id)) {
       sessions.api
         .remove(queued.id)
         .then(() => sessions.drop(queued.id))
@@ -108,24 +108,24 @@ export class NotebookBanner extends ReactWidget {
   }
 
   private onSessions(): void {
-    this.look();
-    // A notebook that was opened before the sessions were known has not been looked at
-    const { kernelId } = this.home;
-    if (kernelId && kernelId !== this.looked && this.sessions.ofKernel(kernelId)) {
-      this.looked = kernelId;
-      this.missed.lookSoon();
+    this.refresh();
+    // A notebook that was opened before the sessions were known has not been compared
+    const { kernelId } = this.notebook;
+    if (kernelId && kernelId !== this.compared && this.sessions.ofKernel(kernelId)) {
+      this.compared = kernelId;
+      this.missed.compareSoon();
     }
   }
 
-  /** Work out what there is to say, and take as much room as it needs. */
-  private look(): void {
+  /** Update the rows and the height that they need. */
+  private refresh(): void {
     if (this.isDisposed) {
       return;
     }
-    const rows = this.says();
-    if (this.home.removed && this.home.removed !== this.swept) {
-      this.swept = this.home.removed;
-      this.actions.sweep();
+    const rows = this.rowsNow();
+    if (this.notebook.removed && this.notebook.removed !== this.removed) {
+      this.removed = this.notebook.removed;
+      this.actions.refreshKernels();
     }
     const before = this.rows.length;
     this.rows = rows;
@@ -137,12 +137,37 @@ export class NotebookBanner extends ReactWidget {
     this.update();
   }
 
-  private says(): IRow[] {
-    const { sessions, actions, home } = this;
-    const rows: IRow[] = [];
-    const session = home.session;
+  private rowsNow(): IRow[] {
+    const { notebook, missed } = this;
+    const session = notebook.session;
     this.queued = session?.state === 'pending' ? session : null;
-    if (session && isComing(session)) {
+    const rows = session ? this.sessionRows(session) : [];
+    if (notebook.removed) {
+      rows.push({
+        kind: 'stopped',
+        text: `Session ${notebook.removed} was removed`,
+        button: 'New kernel…',
+        act: () => this.actions.chooseKernel(this.panel)
+      });
+    }
+    if (missed.count > 0) {
+      const cells = counted(missed.count, 'cell');
+      rows.push({
+        kind: 'missed',
+        text: `This notebook was disconnected while ${cells} produced output`,
+        button: 'Show output',
+        act: () => missed.apply(),
+        dismiss: () => missed.dismiss()
+      });
+    }
+    return rows;
+  }
+
+  private sessionRows(session: ISession): IRow[] {
+    const { sessions, actions, notebook } = this;
+    const rows: IRow[] = [];
+    const revive = (): Promise<void> => notebook.revive(session, () => actions.start(session));
+    if (isLaunching(session)) {
       rows.push({
         kind: session.state === 'pending' ? 'pending' : 'starting',
         text: `Session ${session.name}: ${session.waiting || session.state}`,
@@ -150,7 +175,7 @@ export class NotebookBanner extends ReactWidget {
         act: () => actions.cancel(session)
       });
     }
-    if (session?.degraded) {
+    if (session.degraded) {
       rows.push({
         kind: 'degraded',
         text: `Session ${session.name}: ${session.degraded}. Stop it and start it again`,
@@ -158,48 +183,30 @@ export class NotebookBanner extends ReactWidget {
         act: () => actions.stop(session)
       });
     }
-    const near = session && nearDeadline(session, sessions.elapsedS);
-    if (session && near) {
-      const why =
-        near.kind === 'idle' ? 'nothing was done in it' : 'its maximum duration will be over';
+    const near = nearDeadline(session, sessions.elapsedS);
+    if (near) {
+      const why = near.kind === 'idle' ? 'it is idle' : 'its maximum duration is reached';
       rows.push({
         kind: 'ending',
         text: `Session ${session.name} stops in ${duration(near.inS)}: ${why}`,
-        button: 'Extend by 2 hours',
-        act: () => actions.extend(session, near)
+        button: 'Hold for 2 hours',
+        act: () => actions.holdLonger(session, near)
       });
     }
-    if (session && (session.state === 'stopped' || session.state === 'lost')) {
+    if (session.state === 'stopped' || session.state === 'lost') {
       rows.push({
         kind: 'stopped',
         text: `Session ${session.name} ${ending(session)}`,
         button: 'Start again',
-        act: () => home.revive(session, () => actions.start(session))
+        act: revive
       });
     }
-    if (session && home.empty) {
+    if (notebook.empty) {
       rows.push({
         kind: 'idle',
         text: `Session ${session.name} runs again; this notebook's kernel has to be started`,
         button: 'Start kernel',
-        act: () => home.revive(session, () => actions.start(session))
-      });
-    }
-    if (home.removed) {
-      rows.push({
-        kind: 'stopped',
-        text: `Session ${home.removed} was removed`,
-        button: 'New kernel…',
-        act: () => actions.chooseKernel(this.panel)
-      });
-    }
-    if (this.missed.count > 0) {
-      rows.push({
-        kind: 'missed',
-        text: 'Cells of this notebook put out more while it was not connected',
-        button: `Missed output (${counted(this.missed.count, 'cell')})`,
-        act: () => this.missed.apply(),
-        dismiss: () => this.missed.dismiss()
+        act: revive
       });
     }
     return rows;
@@ -211,19 +218,19 @@ export class NotebookBanner extends ReactWidget {
     try {
       await row.act();
     } catch (error) {
-      await showProblem('That did not work', error);
+      await showProblem(`Failed: ${row.button}`, error);
     } finally {
       this.working = false;
-      this.look();
+      this.refresh();
     }
   }
 
   private static readonly all = new Set<NotebookBanner>();
   private queued: ISession | null = null;
-  private readonly home: Home;
+  private readonly notebook: NotebookSession;
   private readonly missed: MissedOutput;
   private rows: IRow[] = [];
-  private looked = '';
-  private swept = '';
+  private compared = '';
+  private removed = '';
   private working = false;
 }

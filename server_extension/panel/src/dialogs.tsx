@@ -1,11 +1,11 @@
-/** What the panel asks and tells in dialogs. */
+/** The panel's dialogs. */
 
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import React from 'react';
 
 import { ApiError } from './api';
 
-/** Tell what went wrong, and what to do. */
+/** Show an error with its hint. */
 export async function showProblem(title: string, error: unknown): Promise<void> {
   const hint = error instanceof ApiError ? error.hint : '';
   await showDialog({
@@ -20,7 +20,7 @@ export async function showProblem(title: string, error: unknown): Promise<void> 
   });
 }
 
-/** Whether the user really wants that. */
+/** Ask for confirmation. Resolves to whether the user gave it. */
 export async function confirm(title: string, text: string, button: string): Promise<boolean> {
   const answer = await showDialog({
     title,
@@ -31,23 +31,23 @@ export async function confirm(title: string, text: string, button: string): Prom
   return answer.button.accept;
 }
 
-/** Whether the user lets a session have what its spec asks for beyond its own folder. */
-export async function consent(error: ApiError): Promise<boolean> {
+/** Ask whether to trust a spec file with what it asks for beyond its folder. */
+export async function askTrust(error: ApiError): Promise<boolean> {
   const answer = await showDialog({
-    title: 'Allow what this spec asks for?',
+    title: 'Trust this spec file?',
     body: (
       <div className="mooring-Dialog" data-mooring="consent">
-        {/* the message goes on to name what the list names */}
+        {/* the message ends with what the list shows */}
         <p>{error.message.replace(`: ${error.grants.join('; ')}`, ':')}</p>
         <ul>
           {error.grants.map(grant => (
             <li key={grant}>{grant}</li>
           ))}
         </ul>
-        <p className="mooring-hint">Allow it only if you know where the file comes from.</p>
+        <p className="mooring-hint">Trust it only if you know where it comes from.</p>
       </div>
     ),
-    buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Allow' })],
+    buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Trust' })],
     defaultButton: 0
   });
   return answer.button.accept;

@@ -1,9 +1,9 @@
-/** Text fields for the spec's JSON Schema, and the values that are typed into them. */
+/** Form fields for the spec's JSON Schema, and the values that are typed into them. */
 
 import type { ISchema, ISchemaProperty } from './api';
-import { size, spelled } from './words';
+import { size, specDuration } from './format';
 
-/** How a property is asked for. A line or an item of `lines` and `pairs` is one line of text. */
+/** The kind of input for a property. In `lines` and `pairs` each item is one line of text. */
 export type FieldKind = 'text' | 'number' | 'choice' | 'switch' | 'lines' | 'pairs';
 
 export interface IField {
@@ -12,15 +12,15 @@ export interface IField {
   help: string;
   kind: FieldKind;
   choices: string[];
-  /** What holds if nothing is typed, as it would be typed. */
+  /** The value of an empty field, as it would be typed. */
   fallback: string;
 }
 
-// What is asked for at once, in this order; all else is under "More"
+// Shown first, in this order; all others are under "More"
 const FIRST = ['name', 'image', 'gpus', 'cpus', 'memory', 'idle_timeout', 'max_duration'];
-// `image` builds too, the panel's server is the only target that it has, and a form is no file
+// `image` builds too, the panel's server is its only target, and a form is not a file
 const LEFT_OUT = ['build', 'target', 'distribution', 'extends'];
-const WORDS: Record<string, string> = {
+const LABELS: Record<string, string> = {
   gpus: 'GPUs',
   cpus: 'CPUs',
   shm: 'Shared memory',
@@ -28,7 +28,7 @@ const WORDS: Record<string, string> = {
   max_duration: 'Maximum duration'
 };
 const SIZES = ['memory', 'shm', 'record'];
-const CLOCK = ['idle_timeout', 'max_duration'];
+const DURATIONS = ['idle_timeout', 'max_duration'];
 
 export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
   const field = (key: string): IField => {
@@ -36,10 +36,10 @@ export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
     const kind = kindOf(property);
     return {
       key,
-      label: WORDS[key] ?? (key[0].toUpperCase() + key.slice(1)).replace(/_/g, ' '),
+      label: LABELS[key] ?? (key[0].toUpperCase() + key.slice(1)).replace(/_/g, ' '),
       help: property.description ?? '',
       kind,
-      choices: forms(property).flatMap(form => form.enum ?? []),
+      choices: alternatives(property).flatMap(form => form.enum ?? []),
       fallback: typed(key, kind, property.default)
     };
   };
@@ -50,14 +50,18 @@ export function fieldsOf(schema: ISchema): { first: IField[]; more: IField[] } {
   return { first: first.map(field), more: more.map(field) };
 }
 
-/** All the forms that a value may have; null, which is the same as none, left out. */
-function forms(property: ISchemaProperty): ISchemaProperty[] {
+/** The alternative schemas of a value, without null. */
+function alternatives(property: ISchemaProperty): ISchemaProperty[] {
   const within = [...(property.anyOf ?? []), ...(property.oneOf ?? [])];
-  return within.length > 0 ? within.flatMap(forms) : property.type === 'null' ? [] : [property];
+  return within.length > 0
+    ? within.flatMap(alternatives)
+    : property.type === 'null'
+      ? []
+      : [property];
 }
 
 function kindOf(property: ISchemaProperty): FieldKind {
-  const all = forms(property);
+  const all = alternatives(property);
   if (all.length > 0 && all.every(form => form.enum)) {
     return 'choice';
   }
@@ -74,16 +78,16 @@ function kindOf(property: ISchemaProperty): FieldKind {
   return kinds.includes('number') && !kinds.includes('string') ? 'number' : 'text';
 }
 
-/** A value as it would be typed into its field; "" for none. */
+/** A value as it would be typed into its field; "" for no value. */
 export function typed(key: string, kind: FieldKind, value: unknown): string {
   if (value === null || value === undefined) {
     return '';
   }
-  if (CLOCK.includes(key) && (value === 0 || value === false)) {
+  if (DURATIONS.includes(key) && (value === 0 || value === false)) {
     return 'off';
   }
-  if (CLOCK.includes(key) && typeof value === 'number') {
-    return spelled(value);
+  if (DURATIONS.includes(key) && typeof value === 'number') {
+    return specDuration(value);
   }
   if (SIZES.includes(key) && typeof value === 'number') {
     return size(value).replace(' ', '');
@@ -112,9 +116,9 @@ function pairs(value: object | null): string {
 }
 
 /**
- * What was typed, as the value of its property.
+ * The text of a field as the value of its property.
  *
- * @throws Error with what is wrong, for what a form can see; the server looks at the rest.
+ * @throws Error for mistakes that a form can detect; the server validates the rest.
  */
 export function parsed(field: IField, text: string): unknown {
   const lines = text
@@ -126,7 +130,7 @@ export function parsed(field: IField, text: string): unknown {
       return text === 'yes';
     case 'number': {
       const value = Number(text);
-      // `{count: 2, model: A100}` and the like: as the server reads it, or not
+      // such as `{"count": 2, "model": "A100"}`, which the server validates
       if (Number.isNaN(value)) {
         return structured(field, text);
       }
@@ -149,7 +153,7 @@ function structured(field: IField, text: string): unknown {
   }
 }
 
-/** `corpus=./data` is a source with a name. */
+/** An input or output: `corpus=./data` is a source with a name. */
 function mount(line: string): unknown {
   if (line.startsWith('{')) {
     return JSON.parse(line);
@@ -161,7 +165,7 @@ function mount(line: string): unknown {
 function pair(field: IField, line: string): [string, unknown] {
   const at = line.indexOf('=');
   if (at < 1) {
-    throw new Error(`${field.label}: write NAME=value, a line for each`);
+    throw new Error(`${field.label}: write NAME=value, one per line`);
   }
   const name = line.slice(0, at).trim();
   const value = line.slice(at + 1).trim();

@@ -1,4 +1,4 @@
-/** Mooring in JupyterLab and Notebook: the panel, the notebooks' banners, the status bar's item. */
+/** Mooring in JupyterLab and Notebook: the panel, the banners in notebooks, the status bar item. */
 
 import {
   ILabShell,
@@ -22,19 +22,19 @@ import { reconnectKernels } from './reconnect';
 import { Sessions } from './sessions';
 import { StatusItem } from './status';
 
-/** What the parts share: one model of the sessions, and what can be done with them. */
+/** What the plugins share: one list of the sessions, and the actions. */
 interface IMooring {
   sessions: Sessions;
   actions: Actions;
 }
 
-const IMooring = new Token<IMooring>('mooring:IMooring', 'The sessions that the server tells.');
+const IMooring = new Token<IMooring>('mooring:IMooring', 'The sessions of the Jupyter server.');
 
 const COMMANDS = { show: 'mooring:show-sessions', create: 'mooring:new-session' };
 
 const model: JupyterFrontEndPlugin<IMooring> = {
   id: 'mooring:sessions',
-  description: 'Follows the sessions that the server tells.',
+  description: 'Follows the sessions of the Jupyter server.',
   autoStart: true,
   provides: IMooring,
   optional: [IDefaultFileBrowser],
@@ -47,7 +47,7 @@ const model: JupyterFrontEndPlugin<IMooring> = {
 
 const panel: JupyterFrontEndPlugin<void> = {
   id: 'mooring:panel',
-  description: 'Shows the sessions in the sidebar, and makes new ones.',
+  description: 'Shows the sessions in the sidebar, and creates new ones.',
   autoStart: true,
   requires: [IMooring],
   optional: [ILabShell, ILayoutRestorer, ICommandPalette, ILauncher],
@@ -92,10 +92,10 @@ const panel: JupyterFrontEndPlugin<void> = {
 
 const banners: JupyterFrontEndPlugin<void> = {
   id: 'mooring:banners',
-  description: 'Says in a notebook what its session waits for, that it ends, and what was missed.',
+  description: 'Shows in a notebook what its session waits for, when it stops, and missed output.',
   autoStart: true,
   requires: [IMooring],
-  // Notebook's page of files has no notebooks
+  // Notebook's file page has no notebooks
   optional: [INotebookTracker],
   activate: (_app: JupyterFrontEnd, mooring: IMooring, notebooks: INotebookTracker | null) => {
     const add = (notebook: NotebookPanel): void => {

@@ -1,4 +1,4 @@
-/** What a session's main process wrote, in a tab. */
+/** The output of a session's main process, in a tab. */
 
 import { refreshIcon, Toolbar, ToolbarButton } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
@@ -21,7 +21,7 @@ export class LogsView extends Widget {
     this.node.dataset.mooring = 'logs';
     this.title.label = `Logs: ${session.name}`;
     this.title.icon = anchorIcon;
-    this.title.caption = `What the main process of ${session.name} wrote`;
+    this.title.caption = `Output of the main process of ${session.name}`;
     this.text = document.createElement('pre');
     this.text.tabIndex = 0;
     this.node.append(this.text);
@@ -50,7 +50,7 @@ export class LogsView extends Widget {
 
   private async load(): Promise<void> {
     try {
-      // The id, not the name: another session may be given the name later
+      // The id, not the name: another session may get the name later
       this.put(await this.api.logs(this.session.id, LINES));
     } catch (error) {
       this.put(error instanceof Error ? error.message : String(error));
@@ -59,7 +59,7 @@ export class LogsView extends Widget {
   }
 
   private put(text: string): void {
-    text = text || '(nothing yet)';
+    text = text || '(no output yet)';
     if (text === this.text.textContent) {
       return;
     }

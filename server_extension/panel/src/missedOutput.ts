@@ -1,9 +1,9 @@
 /**
- * What cells of a notebook put out while nobody listened.
+ * Output that cells of a notebook produced while this page was disconnected.
  *
- * A recorder in the session keeps each kernel's executions. Those that this page did not follow
- * itself are compared with the notebook's cells; what differs is offered, and written into the
- * cells when the user asks for it.
+ * Each kernel's executions are recorded in its session. Those that this page did not follow itself
+ * are compared with the notebook's cells; output that differs is offered, and written into the cells
+ * when the user asks for it.
  */
 
 import type { ICodeCellModel } from '@jupyterlab/cells';
@@ -19,7 +19,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import type { Api, IExecution } from './api';
 
 const DEBOUNCE_MS = 500;
-// What a kernel says of an execution that changes what its cell shows
+// Messages about an execution that change its cell
 const SHOWN = [
   'execute_input',
   'stream',
@@ -32,7 +32,7 @@ const SHOWN = [
 
 export class MissedOutput {
   /**
-   * @param inSession whether a kernel lives in a session: others have no recorder.
+   * @param inSession whether a kernel runs in a session: others have no recording.
    */
   constructor(
     private readonly api: Api,
@@ -44,16 +44,16 @@ export class MissedOutput {
     context.iopubMessage.connect((_, message) => this.onIOPub(message));
     context.connectionStatusChanged.connect((_, status) => {
       if (status === 'connected') {
-        this.lookSoon();
+        this.compareSoon();
       } else {
-        // What these say from here on may not reach this page
+        // Their next messages may not reach this page
         this.ours.clear();
       }
     });
     this.follow(context.session?.kernel ?? null);
   }
 
-  /** How many cells miss output. */
+  /** The number of cells that miss output. */
   get count(): number {
     return this.missed.size;
   }
@@ -62,14 +62,14 @@ export class MissedOutput {
     return this._changed;
   }
 
-  /** Look at the recording, if this notebook's kernel has one, in a moment. */
-  lookSoon(): void {
+  /** Compare the recording of this notebook's kernel with its cells, after a short delay. */
+  compareSoon(): void {
     if (!this.panel.isDisposed) {
       void this.debouncer.invoke();
     }
   }
 
-  /** Write what was missed into the cells, and keep those that still run up to date. */
+  /** Write the missed output into the cells, and keep cells that still run up to date. */
   apply(): void {
     for (const [cell, execution] of this.missed) {
       this.write(cell, execution);
@@ -104,7 +104,7 @@ export class MissedOutput {
     }
     if (kernel) {
       this.sent.start(kernel, id => this.ours.add(id));
-      this.lookSoon();
+      this.compareSoon();
     }
   }
 
@@ -115,11 +115,11 @@ export class MissedOutput {
     }
     const type = message.header.msg_type;
     if (SHOWN.includes(type) || (type === 'status' && this.running.has(parent))) {
-      this.lookSoon();
+      this.compareSoon();
     }
   }
 
-  private async look(): Promise<void> {
+  private async compare(): Promise<void> {
     const { panel } = this;
     const kernelId = panel.sessionContext.session?.kernel?.id;
     if (!kernelId || !this.inSession(kernelId)) {
@@ -191,35 +191,35 @@ export class MissedOutput {
 
   private readonly debouncer = new Debouncer(
     () =>
-      this.look().catch(error => {
-        // The server may be on its way down or up: the next connection looks again
+      this.compare().catch(error => {
+        // The server may be shutting down or starting: the next connection compares again
         console.warn('mooring: the recording cannot be read', error);
       }),
     DEBOUNCE_MS
   );
-  private readonly sent = new Sent();
-  /** Executions that this page asked for, and whose messages it gets. */
+  private readonly sent = new SentRequests();
+  /** Executions that this page requested, and whose messages it receives. */
   private readonly ours = new Set<string>();
-  /** Executions of others, or of this page before a disconnection, that go on. */
+  /** Executions still running that others requested, or this page before a disconnection. */
   private readonly running = new Set<string>();
-  /** Of those, the ones whose cells are kept up to date. */
+  /** Those of them whose cells are kept up to date. */
   private readonly followed = new Set<string>();
   private readonly dismissed = new Set<string>();
   private missed = new Map<ICodeCellModel, IExecution>();
   private _changed = new Signal<this, void>(this);
 }
 
-/** Hears which executions this page asks a kernel for. */
-class Sent {
-  start(kernel: Kernel.IKernelConnection, tell: (msgId: string) => void): void {
-    const hear = (_: unknown, { msg, direction }: Kernel.IAnyMessageArgs): void => {
+/** Reports the executions that this page requests from a kernel. */
+class SentRequests {
+  start(kernel: Kernel.IKernelConnection, onRequest: (msgId: string) => void): void {
+    const onMessage = (_: unknown, { msg, direction }: Kernel.IAnyMessageArgs): void => {
       if (direction === 'send' && msg.header.msg_type === 'execute_request') {
-        tell(msg.header.msg_id);
+        onRequest(msg.header.msg_id);
       }
     };
-    kernel.anyMessage.connect(hear);
+    kernel.anyMessage.connect(onMessage);
     this.stop = () => {
-      kernel.anyMessage.disconnect(hear);
+      kernel.anyMessage.disconnect(onMessage);
     };
   }
 
@@ -230,18 +230,18 @@ class Sent {
   }
 }
 
-/** Whether a cell shows anything else than what its last execution put out. */
+/** Whether a cell shows anything other than the output of its last execution. */
 export function differs(cell: ICodeCellModel, execution: IExecution): boolean {
   const running = execution.status === 'running';
   const sameCount = cell.executionCount === execution.execution_count;
   if (!running && sameCount && execution.truncated) {
-    return false; // the cell has seen the end, and more of the beginning than was kept
+    return false; // the cell has the end, and more of the beginning than was recorded
   }
   const same = JSONExt.deepEqual(cell.outputs.toJSON(), normal(execution.outputs, cell.trusted));
   return !same || (!running && !sameCount);
 }
 
-/** Outputs as a cell keeps them: joined lines, merged streams, carriage returns obeyed. */
+/** Outputs as a cell stores them: lines joined, streams merged, carriage returns applied. */
 function normal(outputs: IOutput[], trusted: boolean): IOutput[] {
   const model = new OutputAreaModel({ values: outputs, trusted });
   const values = model.toJSON();

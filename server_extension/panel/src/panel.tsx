@@ -30,7 +30,7 @@ export class SessionsPanel extends Panel {
     const add = new ToolbarButton({
       icon: addIcon,
       label: 'New session…',
-      tooltip: 'Make a session: choose its image, GPUs, CPUs and memory',
+      tooltip: 'Create a session: choose its image, GPUs, CPUs and memory',
       onClick: () => this.list.toggleForm()
     });
     add.node.dataset.mooring = 'new-session';
@@ -39,7 +39,7 @@ export class SessionsPanel extends Panel {
     this.addWidget(this.list);
   }
 
-  /** Show the form that makes a session, and what to open on it by default. */
+  /** Show the form that creates a session, with what to open on it preselected. */
   openForm(then: Then): void {
     this.list.openForm(then);
   }
@@ -90,7 +90,7 @@ class SessionList extends ReactWidget {
             <p>No sessions yet.</p>
             <p>
               A session is a container with your files, its own packages and, if you ask for them,
-              GPUs. Make one here, or choose a mooring kernel for a notebook.
+              GPUs. Create one here, or choose a mooring kernel for a notebook.
             </p>
           </div>
         )}
@@ -129,32 +129,32 @@ class SessionList extends ReactWidget {
       add(`Hold for ${label}`, () => this.actions.hold(session, time));
     }
     if (session.held_for_s) {
-      add('Give up the hold', () => this.actions.hold(session, 'off'));
+      add('Cancel hold', () => this.actions.hold(session, 'off'));
     }
     menu.addItem({ type: 'separator' });
-    add('Idle Timeout…', () => this.actions.changeClock(session, 'idle_timeout'));
-    add('Maximum Duration…', () => this.actions.changeClock(session, 'max_duration'));
+    add('Idle Timeout…', () => this.actions.changeLimit(session, 'idle_timeout'));
+    add('Maximum Duration…', () => this.actions.changeLimit(session, 'max_duration'));
     menu.open(x, y);
   }
 
   private form: Then | null = null;
 }
 
-/** Says when what is shown is not to be relied on. */
+/** Shown while the list may be out of date. */
 function Notice({ sessions }: { sessions: Sessions }): JSX.Element {
   const { link, engine, known } = sessions;
   let text = '';
   let hint = '';
   if (link === 'unreachable') {
-    text = 'The Jupyter server does not answer; trying again.';
-    hint = known ? 'What is shown is what it told last. Sessions go on without it.' : '';
+    text = 'Jupyter server unreachable, retrying…';
+    hint = known ? 'Showing the last known state. Sessions continue without the server.' : '';
   } else if (link === 'absent') {
     text = 'This Jupyter server does not have mooring enabled.';
     hint = 'Run in its environment: jupyter server extension enable mooring_server_extension';
   } else if (!known) {
     text = 'Connecting…';
   } else if (!engine.ok) {
-    text = engine.message || 'The container engine does not answer.';
+    text = engine.message || 'Docker does not answer.';
     hint = engine.hint;
   }
   return (

@@ -1,4 +1,4 @@
-/** Connects kernels as soon as their server is back. */
+/** Reconnects kernels as soon as their server is back. */
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { ISessionContext } from '@jupyterlab/apputils';
@@ -8,19 +8,19 @@ import type { Widget } from '@lumino/widgets';
 import type { Sessions } from './sessions';
 
 /**
- * Once the server answers again, connect the kernels of notebooks and consoles that live in
- * sessions. Left to themselves they would find out within 10 to 30 seconds.
+ * Once the server answers again, reconnect the kernels of notebooks and consoles that run in
+ * sessions. JupyterLab itself would try within 10 to 30 seconds.
  */
 export function reconnectKernels(app: JupyterFrontEnd, sessions: Sessions): void {
-  let away = false;
+  let disconnected = false;
   const waiting = new Set<Kernel.IKernelConnection>();
   sessions.changed.connect(() => {
     if (!sessions.fresh) {
-      away = sessions.known;
+      disconnected = sessions.known;
       return;
     }
-    if (away) {
-      away = false;
+    if (disconnected) {
+      disconnected = false;
       waiting.clear();
       for (const widget of app.shell.widgets('main')) {
         const { sessionContext } = widget as Widget & { sessionContext?: ISessionContext };
@@ -35,7 +35,7 @@ export function reconnectKernels(app: JupyterFrontEnd, sessions: Sessions): void
         waiting.delete(kernel);
       } else if (sessions.serves(kernel.id)) {
         waiting.delete(kernel);
-        kernel.reconnect().catch(() => undefined); // it goes on trying by itself
+        kernel.reconnect().catch(() => undefined); // it keeps trying by itself
       }
     }
   });

@@ -1,15 +1,17 @@
-/** A session as the REST API tells it, and what its numbers mean. */
+/** A session as the REST API describes it, and what its numbers mean. */
 
 export type State =
   'pending' | 'starting' | 'running' | 'paused' | 'stopped' | 'lost' | 'unknown' | 'gone';
 
-/** A GPU that a session holds, by its UUID, or so much of one. */
+export const LAUNCHING: readonly State[] = ['pending', 'starting'];
+
+/** A GPU that a session holds: its UUID, and which share of it. */
 export interface IClaim {
   gpu: string;
   share: number;
 }
 
-/** A kernel that lives in a session. `id` is mooring's own, `kernel_id` Jupyter's, or "". */
+/** A live kernel in a session. `id` is mooring's, `kernel_id` Jupyter's or "". */
 export interface IKernelRow {
   id: string;
   kernel_id: string;
@@ -19,7 +21,7 @@ export interface IKernelRow {
   name: string;
 }
 
-/** A session at one moment. Times to come are in seconds from then; null is never. */
+/** A session at one moment. Deadlines are in seconds from that moment; null means never. */
 export interface ISession {
   name: string;
   id: string;
@@ -31,27 +33,27 @@ export interface ISession {
   exit_code: number | null;
   kernels: number;
   busy_kernels: number;
-  idle_in_s: number | null;
-  max_in_s: number | null;
+  idle_stop_in_s: number | null;
+  max_stop_in_s: number | null;
   held_for_s: number | null;
-  active: string[];
-  unknown: string[];
+  active_signals: string[];
+  failed_probes: string[];
   cpu_percent: number | null;
   cpus: number | null;
   memory_bytes: number | null;
   memory_limit_bytes: number | null;
   gpus: number | { count?: number; model?: string | null } | null;
   claims: IClaim[];
-  /** Seconds since one of its GPUs was seen in use; null for not known. */
+  /** Seconds since one of its GPUs was in use; null if unknown. */
   gpu_unused_s: number | null;
-  /** What it has lost while it goes on: `gpu lost`; or "". */
+  /** What it has lost although it runs: `gpu lost`; or "". */
   degraded: string;
   priority: number;
   changed_at: number;
   foreign: boolean;
   waiting: string;
-  /** The notebook that it was made for, relative to the server's root; or "". */
-  opened_by: string;
+  /** The notebook that it was created for, relative to the server's root; or "". */
+  notebook: string;
   /** Published on 127.0.0.1 of the server's machine while it runs. */
   ports: { session: number; local: number }[];
   idle_timeout_s: number | null;
@@ -61,51 +63,51 @@ export interface ISession {
   notebooks: string[];
 }
 
-/** Whether the engine answers, and what to do if not. */
+/** Whether Docker answers, and what to do if it does not. */
 export interface IEngine {
   ok: boolean;
   message: string;
   hint: string;
 }
 
-/** When a session stops by its clock, and by which of its two deadlines. */
+/** When a session stops, and which of its two time limits stops it. */
 export interface IDeadline {
   kind: 'idle' | 'max';
   inS: number;
 }
 
-/** mooring's own id of a Jupyter kernel. */
+/** mooring's id of a Jupyter kernel. */
 export function shortId(kernelId: string): string {
   return kernelId.replace(/-/g, '').slice(0, 12);
 }
 
-/** Whether that Jupyter kernel lives in the session. */
+/** Whether that Jupyter kernel runs in the session. */
 export function hasKernel(session: ISession, kernelId: string): boolean {
   const short = shortId(kernelId);
   return session.kernel_list.some(row => row.kernel_id === kernelId || row.id === short);
 }
 
-/** Whether it is on its way: it waits for its turn, or starts. */
-export function isComing({ state }: ISession): boolean {
-  return state === 'pending' || state === 'starting';
+/** Whether it is pending or starting. */
+export function isLaunching({ state }: ISession): boolean {
+  return LAUNCHING.includes(state);
 }
 
-/** The GPUs that it holds; it gives them back when it stops. */
+/** The GPUs that it holds; a stopped session holds none. */
 export function heldGpus({ state, claims }: ISession): IClaim[] {
   return ['running', 'paused', 'unknown'].includes(state) ? claims : [];
 }
 
-/** How many GPUs it holds, or else how many were asked for; 0 for none. */
+/** How many GPUs it holds, or how many it asks for if it holds none; 0 for none. */
 export function gpuCount(session: ISession): number {
   const { gpus } = session;
   const sum = heldGpus(session).reduce((sum, { share }) => sum + share, 0);
   return sum || (typeof gpus === 'number' ? gpus : gpus ? (gpus.count ?? 1) : 0);
 }
 
-// As `mooring ps` tells it
+// The same limit as in `mooring ps`
 const UNUSED_S = 300;
 
-/** For how long it has held GPUs that nothing uses, in seconds; null if they are in use. */
+/** How long its GPUs have been unused, in seconds; null if they are in use. */
 export function gpusUnusedS(session: ISession, elapsedS: number): number | null {
   if (session.state !== 'running' || session.gpu_unused_s === null) {
     return null;
@@ -114,7 +116,7 @@ export function gpusUnusedS(session: ISession, elapsedS: number): number | null 
   return unused >= UNUSED_S ? unused : null;
 }
 
-/** Why it does not run: `was stopped by ada`, `was stopped: idle timeout`. */
+/** Why it has stopped: `was stopped by ada`, `was stopped: idle timeout`. */
 export function ending({ state, reason }: ISession): string {
   const word = state === 'lost' ? 'was lost' : 'was stopped';
   return reason ? `${word}${reason.startsWith('by ') ? '' : ':'} ${reason}` : word;
@@ -122,27 +124,27 @@ export function ending({ state, reason }: ISession): string {
 
 const WARN_S = 600;
 
-/** Whether somebody keeps it from idling out. */
+/** Whether it is held: it does not stop as idle until then. */
 export function isHeld(session: ISession, elapsedS: number): boolean {
   return session.held_for_s !== null && session.held_for_s > elapsedS;
 }
 
 /**
- * The deadline that is near, if one is: the last ten minutes, or the last third of a short
- * timeout. The clock warns in terminals by the same rule.
+ * The deadline that is near, if any: within ten minutes, or within the last third of a short
+ * timeout. Terminals in the session show a warning by the same rule.
  */
 export function nearDeadline(session: ISession, elapsedS: number): IDeadline | null {
   if (session.state !== 'running') {
     return null;
   }
   const deadlines: [IDeadline['kind'], number | null, number | null][] = [
-    ['idle', session.idle_in_s, session.idle_timeout_s],
-    ['max', session.max_in_s, session.max_duration_s]
+    ['idle', session.idle_stop_in_s, session.idle_timeout_s],
+    ['max', session.max_stop_in_s, session.max_duration_s]
   ];
   let nearest: IDeadline | null = null;
   for (const [kind, value, length] of deadlines) {
-    // It cannot idle out while it is held, nor while the clock cannot see whether it works
-    const still = session.unknown.length > 0 || isHeld(session, elapsedS);
+    // It does not stop as idle while it is held, or while its activity is unknown
+    const still = session.failed_probes.length > 0 || isHeld(session, elapsedS);
     if (value === null || (kind === 'idle' && still)) {
       continue;
     }

@@ -1,4 +1,4 @@
-/** One session in the list: what it is, what it uses, when it ends, and what can be done. */
+/** One session in the list: what it is, what it uses, when it stops, and its actions. */
 
 import {
   deleteIcon,
@@ -18,12 +18,12 @@ import {
   gpuCount,
   gpusUnusedS,
   heldGpus,
-  isComing,
+  isLaunching,
   isHeld,
   ISession,
   nearDeadline
 } from './session';
-import { counted, duration, size } from './words';
+import { capitalized, counted, duration, size } from './format';
 
 interface IProps {
   session: ISession;
@@ -55,7 +55,7 @@ export function SessionItem(props: IProps): JSX.Element {
           <span
             className="mooring-Session-degraded"
             data-mooring="degraded"
-            title="Stop it and start it again: what runs in it cannot get it back"
+            title="Stop it and start it again: running programs cannot get the GPUs back"
           >
             {session.degraded}
           </span>
@@ -65,7 +65,7 @@ export function SessionItem(props: IProps): JSX.Element {
       <div className="mooring-Session-facts">
         <Facts session={session} elapsedS={elapsedS} />
       </div>
-      <Clock session={session} elapsedS={elapsedS} />
+      <TimeLeft session={session} elapsedS={elapsedS} />
       <Notebooks {...props} />
       <Buttons {...props} />
     </li>
@@ -80,24 +80,26 @@ function Facts({ session, elapsedS }: { session: ISession; elapsedS: number }): 
     const names = heldGpus(session).map(({ gpu, share }) =>
       share < 1 ? `${share} of ${gpu}` : gpu
     );
-    const title =
-      names.length > 0 ? `GPUs that it holds: ${names.join(', ')}` : 'GPUs that it wants';
+    const title = names.length > 0 ? `Its GPUs: ${names.join(', ')}` : 'GPUs that it asks for';
     facts.push([counted(gpus, 'GPU'), title]);
   }
   const unused = gpusUnusedS(session, elapsedS);
   if (unused !== null) {
-    facts.push([`unused for ${duration(unused)}`, 'It holds GPUs, and nothing in it uses them']);
+    facts.push([`unused for ${duration(unused)}`, 'It has GPUs, and no program in it uses them']);
   }
   const cpu = cpuFact(session);
   if (cpu) {
-    facts.push([cpu, 'CPU in use, 100% is one core, and how many cores it may use']);
+    facts.push([cpu, 'CPU usage (100% is one core), and its limit']);
   }
   const memory = memoryFact(session);
   if (memory) {
-    facts.push([memory, 'Memory in use, and how much it may use']);
+    facts.push([memory, 'Memory usage, and its limit']);
   }
   for (const { session: inside, local } of session.ports) {
-    facts.push([`port ${inside}`, `Port ${inside} is 127.0.0.1:${local} on the server's machine`]);
+    facts.push([
+      `port ${inside}`,
+      `Port ${inside} is published at 127.0.0.1:${local} on the server's machine`
+    ]);
   }
   if (session.owner) {
     facts.push([session.owner, 'Owner']);
@@ -131,11 +133,11 @@ function memoryFact(session: ISession): string {
   return limit ? `${used} of ${limit}` : used;
 }
 
-/** What it waits for, when it stops, or why it did. */
-function Clock({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
+/** What it waits for, when it stops, or why it stopped. */
+function TimeLeft({ session, elapsedS }: { session: ISession; elapsedS: number }): JSX.Element {
   return (
     <div className="mooring-Session-clock">
-      {clock(session, elapsedS).map(({ text, near }) => (
+      {timeParts(session, elapsedS).map(({ text, near }) => (
         <span key={text} className={near ? 'mooring-mod-near' : undefined}>
           {text}
         </span>
@@ -144,50 +146,60 @@ function Clock({ session, elapsedS }: { session: ISession; elapsedS: number }): 
   );
 }
 
-interface IClockPart {
+interface ITimePart {
   text: string;
   near: boolean;
 }
 
-function clock(session: ISession, elapsedS: number): IClockPart[] {
-  const plain = (text: string): IClockPart[] => [{ text, near: false }];
-  if (isComing(session)) {
-    return plain(session.waiting || session.state);
+function timeParts(session: ISession, elapsedS: number): ITimePart[] {
+  const plain = (text: string): ITimePart => ({ text: capitalized(text), near: false });
+  if (isLaunching(session)) {
+    return [plain(session.waiting || session.state)];
   }
   if (session.state === 'unknown') {
-    return plain('the engine does not tell what became of it');
+    return [plain('Docker does not answer: its state is unknown')];
   }
   if (session.state !== 'running') {
-    return plain(session.reason.startsWith('by ') ? `stopped ${session.reason}` : session.reason);
+    const { reason } = session;
+    return [plain(reason.startsWith('by ') ? `stopped ${reason}` : reason)];
   }
   const near = nearDeadline(session, elapsedS)?.kind;
   const left = (value: number): string => duration(Math.max(0, value - elapsedS));
-  const parts: IClockPart[] = [];
+  const parts: ITimePart[] = [];
   const held = isHeld(session, elapsedS);
   if (held) {
-    parts.push(...plain(`held for ${left(session.held_for_s!)}`));
+    parts.push({ text: `held for ${left(session.held_for_s!)}`, near: false });
+  } else if (session.idle_stop_in_s !== null && session.active_signals.length > 0) {
+    parts.push({ text: 'in use', near: false });
   }
-  if (session.idle_in_s !== null) {
-    // While it works or is held the idle clock stands still
-    const still = held || session.active.length > 0;
-    const text = still
-      ? `${held ? '' : 'in use, '}stops after ${duration(session.idle_timeout_s ?? session.idle_in_s)} idle`
-      : `idle stop in ${left(session.idle_in_s)}`;
+  if (session.idle_stop_in_s !== null) {
+    // The idle time is not counted while it is in use or held
+    const text =
+      parts.length > 0
+        ? `stops after ${duration(session.idle_timeout_s ?? session.idle_stop_in_s)} idle`
+        : `stops in ${left(session.idle_stop_in_s)} if idle`;
     parts.push({ text, near: near === 'idle' });
   }
-  if (session.max_in_s !== null) {
-    parts.push({ text: `at most ${left(session.max_in_s)} more`, near: near === 'max' });
+  if (session.max_stop_in_s !== null) {
+    parts.push({
+      text: `ends in ${left(session.max_stop_in_s)} at the latest`,
+      near: near === 'max'
+    });
   }
-  return parts.length > 0 ? parts : plain('no time limit');
+  if (parts.length === 0) {
+    return [plain('no time limit')];
+  }
+  parts[0].text = capitalized(parts[0].text);
+  return parts;
 }
 
-export function clockText(session: ISession, elapsedS: number): string {
-  return clock(session, elapsedS)
+export function timeText(session: ISession, elapsedS: number): string {
+  return timeParts(session, elapsedS)
     .map(({ text }) => text)
     .join(' · ');
 }
 
-/** The notebooks whose kernels hold it. */
+/** The notebooks whose kernels run in it. */
 function Notebooks({ session, actions }: IProps): JSX.Element | null {
   if (session.notebooks.length === 0) {
     return session.kernels > 0 ? (
@@ -216,62 +228,116 @@ function Notebooks({ session, actions }: IProps): JSX.Element | null {
   );
 }
 
-function Buttons({ session, actions, elapsedS, onMore }: IProps): JSX.Element {
-  const state = session.state;
-  const button = (
-    action: string,
-    label: string,
-    icon: LabIcon,
-    act: () => unknown
-  ): JSX.Element => (
+interface IButtonProps {
+  session: ISession;
+  action: string;
+  label: string;
+  icon: LabIcon;
+  onPress: () => unknown;
+}
+
+function ActionButton({ session, action, label, icon, onPress }: IButtonProps): JSX.Element {
+  return (
     <button
       className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
       data-mooring={`action-${action}`}
       title={label}
       aria-label={`${label}: ${session.name}`}
-      onClick={() => void act()}
+      onClick={() => void onPress()}
     >
       <icon.react tag="span" width="16px" height="16px" />
     </button>
   );
+}
+
+function Buttons(props: IProps): JSX.Element {
+  const { session, actions } = props;
+  const { state } = session;
+  const stopped = state === 'stopped' || state === 'lost';
+  const cancels = isLaunching(session);
   return (
     <div className="mooring-Session-buttons" role="group" aria-label={`Actions: ${session.name}`}>
-      {state === 'running' && (
-        <>
-          {button('terminal', 'Open a terminal', terminalIcon, () => actions.terminal(session))}
-          {session.can_run_kernels &&
-            button('notebook', 'New notebook', notebookIcon, () => actions.notebook(session))}
-          {button('logs', 'Logs', listIcon, () => actions.logs(session))}
-          {button('hold', 'Extend by two hours', historyIcon, () =>
-            actions.extend(session, nearDeadline(session, elapsedS))
-          )}
-          {button('stop', 'Stop', stopIcon, () => actions.stop(session))}
-        </>
+      {state === 'running' && <RunningButtons {...props} />}
+      {stopped && (
+        <ActionButton
+          session={session}
+          action="start"
+          label="Start again"
+          icon={runIcon}
+          onPress={() => actions.start(session)}
+        />
       )}
-      {(state === 'stopped' || state === 'lost') && (
-        <>
-          {button('start', 'Start again', runIcon, () => actions.start(session))}
-          {state === 'stopped' && button('logs', 'Logs', listIcon, () => actions.logs(session))}
-        </>
-      )}
-      {isComing(session)
-        ? button('remove', 'Cancel', deleteIcon, () => actions.cancel(session))
-        : button('remove', 'Remove', deleteIcon, () => actions.remove(session))}
-      {state === 'running' && (
-        <button
-          className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
-          data-mooring="action-more"
-          title="More"
-          aria-label={`More: ${session.name}`}
-          aria-haspopup="menu"
-          onClick={event => {
-            const box = event.currentTarget.getBoundingClientRect();
-            onMore(session, box.left, box.bottom);
-          }}
-        >
-          <ellipsesIcon.react tag="span" width="16px" height="16px" />
-        </button>
-      )}
+      {state === 'stopped' && <LogsButton {...props} />}
+      <ActionButton
+        session={session}
+        action="remove"
+        label={cancels ? 'Cancel' : 'Remove'}
+        icon={deleteIcon}
+        onPress={() => (cancels ? actions.cancel(session) : actions.remove(session))}
+      />
+      {state === 'running' && <MoreButton {...props} />}
     </div>
+  );
+}
+
+function RunningButtons(props: IProps): JSX.Element {
+  const { session, actions, elapsedS } = props;
+  const buttons: [string, string, LabIcon, () => unknown][] = [
+    ['terminal', 'Open a terminal', terminalIcon, () => actions.terminal(session)],
+    ['notebook', 'New notebook', notebookIcon, () => actions.notebook(session)],
+    ['logs', 'Logs', listIcon, () => actions.logs(session)],
+    [
+      'hold',
+      'Hold for 2 hours',
+      historyIcon,
+      () => actions.holdLonger(session, nearDeadline(session, elapsedS))
+    ],
+    ['stop', 'Stop', stopIcon, () => actions.stop(session)]
+  ];
+  return (
+    <>
+      {buttons
+        .filter(([action]) => action !== 'notebook' || session.can_run_kernels)
+        .map(([action, label, icon, onPress]) => (
+          <ActionButton
+            key={action}
+            session={session}
+            action={action}
+            label={label}
+            icon={icon}
+            onPress={onPress}
+          />
+        ))}
+    </>
+  );
+}
+
+function LogsButton({ session, actions }: IProps): JSX.Element {
+  return (
+    <ActionButton
+      session={session}
+      action="logs"
+      label="Logs"
+      icon={listIcon}
+      onPress={() => actions.logs(session)}
+    />
+  );
+}
+
+function MoreButton({ session, onMore }: IProps): JSX.Element {
+  return (
+    <button
+      className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
+      data-mooring="action-more"
+      title="More"
+      aria-label={`More: ${session.name}`}
+      aria-haspopup="menu"
+      onClick={event => {
+        const box = event.currentTarget.getBoundingClientRect();
+        onMore(session, box.left, box.bottom);
+      }}
+    >
+      <ellipsesIcon.react tag="span" width="16px" height="16px" />
+    </button>
   );
 }

@@ -1,11 +1,12 @@
-/** What all parts of the panel know of the sessions: one copy, kept fresh by one stream. */
+/** The sessions as all parts of the panel see them: one list, updated by one stream. */
 
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { Api } from './api';
-import { hasKernel, IEngine, isComing, ISession } from './session';
+import { hasKernel, IEngine, isLaunching, ISession } from './session';
 import { Link, Stream } from './stream';
 
+/** The list of sessions, the state of Docker and of the connection to the server. */
 export class Sessions {
   constructor(readonly api: Api) {
     this.stream = new Stream(api);
@@ -15,15 +16,15 @@ export class Sessions {
     });
     this.stream.received.connect((_, { event, data }) => {
       if (event === 'sessions') {
-        const told = data as { sessions: ISession[]; engine?: IEngine };
-        this._list = told.sessions;
-        this._engine = told.engine ?? { ok: true, message: '', hint: '' };
-        this._toldAt = Date.now();
+        const message = data as { sessions: ISession[]; engine?: IEngine };
+        this._list = message.sessions;
+        this._engine = message.engine ?? { ok: true, message: '', hint: '' };
+        this._receivedAt = Date.now();
         this._known = this._fresh = true;
         this._changed.emit();
       }
     });
-    // Countdowns tick here, so that the server need not tell each second
+    // Countdowns tick here, so that the server need not send them every second
     setInterval(() => {
       if (!document.hidden && this._list.some(session => session.state === 'running')) {
         this._ticked.emit();
@@ -31,12 +32,12 @@ export class Sessions {
     }, 1000);
   }
 
-  /** False until the server has told the sessions for the first time. */
+  /** False until the server has sent the sessions for the first time. */
   get known(): boolean {
     return this._known;
   }
 
-  /** Whether the list is what the server told since it was last connected to. */
+  /** Whether the server has sent the list since the last time that it was disconnected. */
   get fresh(): boolean {
     return this._fresh;
   }
@@ -53,9 +54,9 @@ export class Sessions {
     return this.stream.link;
   }
 
-  /** Seconds since the server told; to be taken off the times to come. */
+  /** Seconds since the server sent the list; to be subtracted from deadlines. */
   get elapsedS(): number {
-    return (Date.now() - this._toldAt) / 1000;
+    return (Date.now() - this._receivedAt) / 1000;
   }
 
   /** Emitted when the sessions, the engine or the connection changed. */
@@ -76,30 +77,30 @@ export class Sessions {
     return this._list.find(session => hasKernel(session, kernelId));
   }
 
-  /** Whether the server, too, knows that kernel of a session: not before it has taken it up. */
+  /** Whether the server knows that kernel of a session: after a restart, once it has adopted it. */
   serves(kernelId: string): boolean {
     return this._list.some(({ kernel_list }) =>
       kernel_list.some(row => row.kernel_id === kernelId)
     );
   }
 
-  /** The newest session that has a kernel of that notebook, or was made for it. */
+  /** The newest session that has a kernel of that notebook, or was created for it. */
   ofNotebook(path: string): ISession | undefined {
     return this._list
-      .filter(session => session.notebooks.includes(path) || session.opened_by === path)
+      .filter(session => session.notebooks.includes(path) || session.notebook === path)
       .sort((a, b) => b.created_at - a.created_at)[0];
   }
 
-  /** A session once it is no longer on its way; undefined if it is gone by then. */
+  /** A session once it is no longer pending or starting; undefined if it is gone by then. */
   async arrival(id: string): Promise<ISession | undefined> {
     for (;;) {
       await this.until(() => {
         const session = this.byId(id);
-        return this.fresh && !(session && isComing(session));
+        return this.fresh && !(session && isLaunching(session));
       });
-      // What was told may have been on its way since before it was made
+      // The list may have been sent before the session was created
       const session = await this.api.session(id);
-      if (!session || !isComing(session)) {
+      if (!session || !isLaunching(session)) {
         return session;
       }
       this.put(session);
@@ -119,7 +120,7 @@ export class Sessions {
     });
   }
 
-  /** Take in what a call answered before the stream tells it. */
+  /** Add the result of a call, before the stream sends it. */
   put(session: ISession): void {
     const others = this._list.filter(({ id }) => id !== session.id);
     const at = this._list.findIndex(({ id }) => id === session.id);
@@ -128,13 +129,13 @@ export class Sessions {
     this._changed.emit();
   }
 
-  /** Forget a session that was removed, before the stream tells it. */
+  /** Drop a session that was removed, before the stream says so. */
   drop(id: string): void {
     this._list = this._list.filter(session => session.id !== id);
     this._changed.emit();
   }
 
-  /** Connect now, in place of waiting out the pause after a failure. */
+  /** Connect at once instead of waiting out the pause after a failure. */
   reconnect(): void {
     this.stream.hurry();
   }
@@ -142,7 +143,7 @@ export class Sessions {
   private readonly stream: Stream;
   private _list: ISession[] = [];
   private _engine: IEngine = { ok: true, message: '', hint: '' };
-  private _toldAt = Date.now();
+  private _receivedAt = Date.now();
   private _known = false;
   private _fresh = false;
   private _changed = new Signal<this, void>(this);

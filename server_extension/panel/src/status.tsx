@@ -1,4 +1,4 @@
-/** The current notebook's session, in the status bar. */
+/** The current notebook's session in the status bar. */
 
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import { TextItem } from '@jupyterlab/statusbar';
@@ -6,12 +6,12 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import { ISignal, Signal } from '@lumino/signaling';
 import React from 'react';
 
-import { Home } from './home';
+import { NotebookSession } from './notebookSession';
 import { anchorIcon } from './icons';
 import { ISession, nearDeadline } from './session';
-import { clockText } from './sessionItem';
+import { timeText } from './sessionItem';
 import type { Sessions } from './sessions';
-import { duration } from './words';
+import { duration } from './format';
 
 export class StatusItem extends ReactWidget {
   constructor(
@@ -23,17 +23,17 @@ export class StatusItem extends ReactWidget {
     this.addClass('jp-mod-highlighted');
     this.addClass('mooring-Status');
     this.node.dataset.mooring = 'status-item';
-    const look = (): void => this.look();
-    sessions.changed.connect(look);
-    sessions.ticked.connect(look);
+    const refresh = (): void => this.refresh();
+    sessions.changed.connect(refresh);
+    sessions.ticked.connect(refresh);
     notebooks.currentChanged.connect((_, notebook) => {
-      look();
-      notebook?.sessionContext.kernelChanged.connect(look);
+      refresh();
+      notebook?.sessionContext.kernelChanged.connect(refresh);
     });
-    look();
+    refresh();
   }
 
-  /** Whether the current notebook runs in a session, or did. */
+  /** Whether the current notebook runs in a session, or ran in one. */
   isActive = (): boolean => this.session !== undefined;
 
   get activeChanged(): ISignal<this, void> {
@@ -65,17 +65,17 @@ export class StatusItem extends ReactWidget {
         <anchorIcon.react tag="span" width="14px" height="14px" />
         <TextItem
           source={`${session.name}${state}${ends}`}
-          title={`This notebook's session: ${session.name}, ${session.state}\n${clockText(session, elapsedS)}`}
+          title={`This notebook's session: ${session.name}, ${session.state}\n${timeText(session, elapsedS)}`}
         />
       </span>
     );
   }
 
-  private look(): void {
+  private refresh(): void {
     const notebook = this.notebooks.currentWidget;
-    const found = notebook ? Home.of(notebook, this.sessions).session : undefined;
-    const flipped = !found !== !this.session;
-    this.session = found;
+    const session = notebook ? NotebookSession.of(notebook, this.sessions).session : undefined;
+    const flipped = !session !== !this.session;
+    this.session = session;
     this.update();
     if (flipped) {
       this._activeChanged.emit();

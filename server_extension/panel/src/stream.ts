@@ -14,12 +14,12 @@ export interface IServerEvent {
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
-// The server says something every 15 s; a connection that is silent for this long is dead
+// The server sends something every 15 s; a connection that is silent for this long is dead
 const SILENCE_MS = 45_000;
-// A browser opens six connections to a server at most: tabs that nobody sees give theirs back
+// A browser opens six connections to a server at most: hidden tabs close theirs
 const HIDDEN_MS = 60_000;
 
-/** One connection to `/mooring/api/stream`, opened again whenever it ends. */
+/** A connection to `/mooring/api/stream`, opened again whenever it ends. */
 export class Stream {
   constructor(private readonly api: Api) {
     document.addEventListener('visibilitychange', this.onVisibility);
@@ -38,7 +38,7 @@ export class Stream {
     return this._received;
   }
 
-  /** Try at once, in place of waiting out the pause after a failure. */
+  /** Try at once instead of waiting out the pause after a failure. */
   hurry(): void {
     this.wake?.();
   }
@@ -89,7 +89,7 @@ export class Stream {
         this.setLink('open');
         const blocks = (text + decoder.decode(value, { stream: true })).split('\n\n');
         text = blocks.pop() ?? '';
-        blocks.forEach(block => this.tell(block));
+        blocks.forEach(block => this.dispatch(block));
       }
     } finally {
       clearTimeout(silence);
@@ -97,7 +97,7 @@ export class Stream {
     }
   }
 
-  private tell(block: string): void {
+  private dispatch(block: string): void {
     let event = 'message';
     const data: string[] = [];
     for (const line of block.split('\n')) {

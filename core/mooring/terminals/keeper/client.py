@@ -1,6 +1,7 @@
-"""The process that keeps a session's terminals, from the outside: start it, talk to it, end it.
+"""Start a session's terminal keeper, send it requests, and end it.
 
-What runs in it is ``mooring.terminals.keeper.server``.
+Functions take ``session_dir``, the session's folder on the host; the keeper's folder is ``term`` in
+it, see ``mooring.terminals.keeper.server``.
 """
 
 from __future__ import annotations
@@ -18,52 +19,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooring.errors import SessionStateError
-from mooring.terminals.keeper import protocol as wire
+from mooring.terminals.keeper import protocol
 
 if TYPE_CHECKING:
     from mooring.engines.base import Stream
-    from mooring.sessions.record import Folder
 
-STARTS_WITHIN_S = 10.0
-ANSWERS_WITHIN_S = 30.0
-_RUN = (
+START_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
+# Arguments: the interpreter with mooring's dependencies, the session's folder, mooring's parent
+# folder
+_PROGRAM = (
     "import sys; sys.path[:0] = [sys.argv.pop()]; "
-    "from mooring.terminals.keeper.server import main; main()"
+    "from mooring.terminals.keeper.process import main; main()"
 )
-# All that an engine's client or Python itself looks at; the rest of an environment may be secret
+ROOT = str(Path(__file__).parents[3])
+# Environment variables that an engine's client or Python reads; others may be secret
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 _PASSED_PREFIXES = ("MOORING_", "DOCKER_", "CONTAINER_", "XDG_", "PYTHON", "LC_")
 
 
-class Keeping:
-    """A keeper that runs, or is about to: ``begin`` starts it and does not wait."""
+class KeeperClient:
+    """A keeper that serves or is starting; ``start`` does not wait for it."""
 
-    def __init__(self, folder: Folder, starting: int = 0) -> None:
-        self.folder = folder
+    def __init__(self, session_dir: Path, starting: int = 0) -> None:
+        self.session_dir = session_dir
         self._starting = starting
 
     @classmethod
-    def begin(cls, folder: Folder) -> Keeping:
-        """The keeper of a session; started unless it serves already.
+    def start(cls, session_dir: Path) -> KeeperClient:
+        """Return the keeper of a session, after starting it unless it already serves.
 
         Raises:
-            OSError: no process can be started, or no file written.
+            OSError: the process cannot be started, or a file cannot be written.
         """
-        term = folder.path / "term"
+        term = session_dir / "term"
         term.mkdir(mode=0o700, exist_ok=True)
-        if lives(folder):
-            return cls(folder)
+        if keeper_serves(session_dir):
+            return cls(session_dir)
         environ = {
             key: value
             for key, value in os.environ.items()
             if key in _PASSED or key.startswith(_PASSED_PREFIXES)
         }
-        root = str(Path(__file__).parents[3])
-        command = [sys.executable, "-I", "-S", "-c", _RUN, sys.executable, str(folder.path), root]
+        arguments = [sys.executable, str(session_dir), ROOT]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
-            command,
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],
             environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -72,27 +74,27 @@ class Keeping:
             ],
             setsid=True,
         )
-        return cls(folder, pid)
+        return cls(session_dir, pid)
 
     def connect(self) -> Link:
-        """A connection to it, as soon as it serves.
+        """Connect to the keeper, retrying until it serves.
 
         Raises:
-            SessionStateError: it does not start; the message has its last words.
+            SessionStateError: it does not start; the message includes the last line of its log.
         """
-        deadline = time.monotonic() + STARTS_WITHIN_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         pause_s = 0.001
         while True:
             try:
-                link = Link.open(self.folder)
+                link = Link.open(self.session_dir)
             except OSError as error:
-                if time.monotonic() > deadline or not self.folder.exists:
+                if time.monotonic() > deadline or not session_exists(self.session_dir):
                     with contextlib.suppress(OSError):
-                        log = (self.folder.path / "term" / "log").read_text()[-2000:]
+                        log = (self.session_dir / "term" / "log").read_text()[-2000:]
                         error = OSError(log.strip().rpartition("\n")[2] or error)
                     raise SessionStateError(
                         f"the keeper of the session's terminals does not start: {error}",
-                        "mooring describe tells the session's state",
+                        "mooring describe shows the session's state",
                     ) from error
             else:
                 self.wait()
@@ -101,43 +103,41 @@ class Keeping:
             pause_s = min(pause_s * 1.5, 0.05)
 
     def wait(self) -> None:
-        """Collect the process that left the keeper behind. Idempotent."""
+        """Reap the process that forked the keeper. Idempotent."""
         if self._starting:
             pid, self._starting = self._starting, 0
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
     def hand_over(self, stream: Stream, name: str, about: Mapping[str, Any]) -> str:
-        """Have it hold a stream from now on; ours may be closed.
+        """Pass a stream to the keeper, after which the caller may close its own copy.
 
         Args:
-            name: ``main``, or empty for a terminal that gets a name.
-            about: what it is: ``command``, ``exec``, ``size``, ``label``.
+            stream: the engine's stream of a terminal.
+            name: ``main``, or empty for a name that the keeper chooses.
+            about: the terminal's description: ``command`` (a list), ``container`` and ``exec`` (the
+                engine's ids), ``size`` (rows, columns), ``label``.
 
         Returns:
             The terminal's name.
 
         Raises:
-            SessionStateError
+            SessionStateError: the keeper does not start, refuses the stream, or has exited.
         """
-        text = wire.said("open", terminal=name, about=dict(about))
-        fds = struct.pack("i", stream.socket().fileno())
+        request = protocol.encode("open", terminal=name, about=dict(about))
+        descriptors = struct.pack("i", stream.socket().fileno())
         try:
             with contextlib.closing(self.connect()) as link:
                 try:
-                    link.socket.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-                    return str(link.hear("opened")["terminal"])
-                except OSError:  # it was about to end
-                    return Keeping.begin(self.folder)._hand_over_once(text, fds)
+                    return link.open_terminal(request, descriptors)
+                except OSError:  # it was exiting: retry with a new keeper
+                    pass
+            with contextlib.closing(KeeperClient.start(self.session_dir).connect()) as link:
+                return link.open_terminal(request, descriptors)
         except OSError as error:
             raise SessionStateError(
                 f"the keeper of the session's terminals is gone: {error}", "try again"
             ) from error
-
-    def _hand_over_once(self, text: bytes, fds: bytes) -> str:
-        with contextlib.closing(self.connect()) as link:
-            link.socket.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-            return str(link.hear("opened")["terminal"])
 
 
 class Link:
@@ -145,69 +145,122 @@ class Link:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        self.frames = wire.Frames()
+        self.frames = protocol.Frames()
 
     @classmethod
-    def open(cls, folder: Folder) -> Link:
-        """Connect at once. Raises OSError when no keeper serves."""
-        # by the folder's descriptor: its path may be longer than a socket's may be
-        term = os.open(folder.path / "term", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        connecting = socket.socket(socket.AF_UNIX)
-        connecting.settimeout(ANSWERS_WITHIN_S)
+    def open(cls, session_dir: Path) -> Link:
+        """Connect, without retrying. Raises OSError if no keeper serves."""
+        # via a file descriptor of the folder, whose path may exceed the limit for socket paths
+        term = os.open(session_dir / "term", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(ANSWER_TIMEOUT_S)
         try:
-            connecting.connect(f"/proc/self/fd/{term}/{wire.SOCKET}")
+            connection.connect(f"/proc/self/fd/{term}/{protocol.SOCKET}")
         except BaseException:
-            connecting.close()
+            connection.close()
             raise
         finally:
             os.close(term)
-        return cls(connecting)
+        return cls(connection)
 
-    def hear(self, op: str) -> dict[str, Any]:
-        """The next thing that is said, which is to be that. Raises OSError, SessionStateError."""
+    def open_terminal(self, request: bytes, descriptors: bytes) -> str:
+        """Send an ``open`` request with the file descriptor of its stream.
+
+        Args:
+            request: the encoded request.
+            descriptors: the file descriptor as a C int, for ``SCM_RIGHTS``.
+
+        Returns:
+            The terminal's name.
+
+        Raises:
+            OSError: the keeper has exited.
+            SessionStateError: the keeper refuses the stream.
+        """
+        self.socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        return str(self.receive("opened")["terminal"])
+
+    def list_terminals(self) -> list[dict[str, Any]]:
+        """Return the ``about`` of each terminal, with its current state.
+
+        Returns:
+            ``about`` and ``id``, ``clients`` (a count), ``size`` (rows, columns), ``bytes`` (of
+            output) and ``held`` (whether its stream is open) for each terminal.
+
+        Raises:
+            OSError: the keeper has exited.
+            SessionStateError: the keeper refuses the request.
+        """
+        self.socket.sendall(protocol.encode("list"))
+        terminals: list[dict[str, Any]] = self.receive("terminals")["terminals"]
+        return terminals
+
+    def receive(self, op: str) -> dict[str, Any]:
+        """Receive the next message.
+
+        Args:
+            op: the expected ``op``.
+
+        Returns:
+            The fields of the message.
+
+        Raises:
+            OSError: the keeper has exited.
+            SessionStateError: the message has another ``op``.
+        """
         while True:
-            data = self.socket.recv(wire.CHUNK)
+            data = self.socket.recv(protocol.CHUNK)
             if not data:
                 raise ConnectionResetError("it closed the connection")
             for _, payload in self.frames.feed(data):
-                said = wire.understood(payload)
-                if said["op"] == op:
-                    return said
-                raise SessionStateError(f"the keeper refuses: {said.get('why', said['op'])}")
+                message = protocol.decode(payload)
+                if message["op"] == op:
+                    return message
+                raise SessionStateError(f"the keeper refuses: {message.get('why', message['op'])}")
 
     def close(self) -> None:
         self.socket.close()
 
 
-def keeper_of(folder: Folder) -> int:
-    """The number of the process that keeps a session's terminals; 0 for none."""
+def session_exists(session_dir: Path) -> bool:
+    """Return whether the session exists, that is, was not removed."""
+    return (session_dir / "record.json").exists()
+
+
+def keeper_pid(session_dir: Path) -> int:
+    """Return the process id of a session's keeper, or 0 if it has none."""
     try:
-        lock = os.open(folder.path / "term" / "lock", os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(session_dir / "term" / "lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return 0
     try:
-        # struct flock: type, whence, start, length, pid; the system fills in who holds it
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_GETLK, asked))
+        # struct flock: type, whence, start, length, pid; the kernel fills in the lock's holder
+        query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_GETLK, query))
     finally:
         os.close(lock)
     return 0 if kind == fcntl.F_UNLCK else int(pid)
 
 
-def lives(folder: Folder) -> bool:
-    """Whether a session's keeper serves."""
-    return (folder.path / "term" / wire.SOCKET).exists() and keeper_of(folder) > 0
+def keeper_serves(session_dir: Path) -> bool:
+    """Return whether a session has a keeper that accepts connections."""
+    return (session_dir / "term" / protocol.SOCKET).exists() and keeper_pid(session_dir) > 0
 
 
-def end_keeper(folder: Folder, patience_s: float = 3.0) -> None:
-    """End a session's keeper, whatever it holds. For a session that is removed. Idempotent."""
-    number = signal.SIGTERM
-    deadline = time.monotonic() + patience_s
-    while pid := keeper_of(folder):
+def end_keeper(session_dir: Path, timeout_s: float = 3.0) -> None:
+    """End the keeper of a session that is being removed, even if it holds terminals. Idempotent.
+
+    Args:
+        session_dir: the session's folder.
+        timeout_s: how long to wait after SIGTERM before SIGKILL is sent, in seconds.
+    """
+    signum = signal.SIGTERM
+    deadline = time.monotonic() + timeout_s
+    while pid := keeper_pid(session_dir):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+            os.kill(pid, signum)
         if time.monotonic() > deadline:
-            number = signal.SIGKILL
+            signum = signal.SIGKILL
         if time.monotonic() > deadline + 1:
             return
         time.sleep(0.005)

@@ -1,27 +1,29 @@
-"""What a session's keeper of terminals and its clients say to each other, over a Unix socket.
+"""The protocol between a session's terminal keeper and its clients, over a Unix socket.
 
-Frames: a byte for the kind, four for the length, the payload. ``DATA`` carries a terminal's bytes,
-one way what was printed and the other what was typed. ``SAID`` is a JSON object with an ``op``.
+A frame consists of one byte for its kind, four bytes for the length (big-endian), and the payload.
+The payload of ``DATA`` is a terminal's output from the keeper, or input from a client. ``MESSAGE``
+is a JSON object with an ``op``. Keeper and client may be of different versions, so names in the
+protocol do not change.
 
 ==========  ==============  ===================================================================
 from        op              means
 ==========  ==============  ===================================================================
-client      ``open``        hold the stream whose descriptor comes with it, as a new terminal
-client      ``attach``      send what a terminal prints, from an offset on; take what is typed
+client      ``open``        hold the stream whose descriptor is attached, as a new terminal
+client      ``attach``      send a terminal's output from an offset on; accept input for it
 client      ``size``        rows and columns of the client's own terminal
-client      ``ended``       how the process of a terminal ended
-client      ``list``        tell what terminals there are
+client      ``ended``       how a terminal's process ended
+client      ``list``        list the terminals
 keeper      ``opened``      the id of a new terminal
-keeper      ``hello``       the offset that the next data has, and how a terminal stands
-keeper      ``lost``        so many bytes are gone: the next data comes after them
-keeper      ``ack``         so many bytes of what was typed have been taken, in all
-keeper      ``apply``       give the terminal that size, through the engine
-keeper      ``exit``        the output is over; ``code`` is null until somebody says ``ended``
-keeper      ``terminals``   the list
-keeper      ``refused``     why not
+keeper      ``hello``       the offset of the data that follows, and the terminal's state
+keeper      ``lost``        ``bytes`` bytes were deleted and are skipped in the data that follows
+keeper      ``ack``         the total of bytes of input accepted from this client
+keeper      ``apply``       resize the terminal to ``rows`` and ``columns``, through the engine
+keeper      ``exit``        the output has ended; ``code`` is null if the keeper does not know it
+keeper      ``terminals``   the list of terminals
+keeper      ``refused``     an error; ``why`` is its text
 ==========  ==============  ===================================================================
 
-The keeper imports little, so that it is small: no dataclasses here and no typing.
+The keeper imports few modules to save memory, so this module uses neither dataclasses nor typing.
 """
 
 from __future__ import annotations
@@ -34,54 +36,58 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HEAD = struct.Struct(">BI")
-DATA, SAID = 1, 2
-MOST_BYTES = 1 << 20
+HEADER = struct.Struct(">BI")
+DATA, MESSAGE = 1, 2
+MAX_PAYLOAD_BYTES = 1 << 20
 CHUNK = 65536
 SOCKET = "sock"
 MAIN = "main"
 
 
-def data(payload: bytes) -> bytes:
-    """A frame of a terminal's bytes."""
-    return HEAD.pack(DATA, len(payload)) + payload
+def encode_data(payload: bytes) -> bytes:
+    """Return a frame with a terminal's input or output."""
+    return HEADER.pack(DATA, len(payload)) + payload
 
 
-def said(op: str, **fields: Any) -> bytes:
-    """A frame that says something."""
-    text = json.dumps({"op": op, **fields}).encode()
-    return HEAD.pack(SAID, len(text)) + text
+def encode(op: str, **fields: Any) -> bytes:
+    """Return a frame with a message."""
+    payload = json.dumps({"op": op, **fields}).encode()
+    return HEADER.pack(MESSAGE, len(payload)) + payload
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """Return the fields of a message, including ``op``.
+
+    Raises:
+        ValueError: the payload is not a JSON object.
+    """
+    message = json.loads(payload)
+    if not isinstance(message, dict):
+        raise ValueError("a message is a JSON object")
+    return message
 
 
 class Frames:
-    """Takes bytes as they come; gives back whole frames."""
+    """Assembles frames from received bytes, which may be split anywhere."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, received: bytes) -> Iterator[tuple[int, bytes]]:
-        """Pairs of kind and payload.
+        """Yield the frames that are now complete, as pairs of kind and payload.
 
         Raises:
-            ValueError: no keeper and no client speaks like this.
+            ValueError: the bytes are not of this protocol.
         """
-        whole = self._rest + received
+        buffer = self._rest + received
         at = 0
-        while len(whole) - at >= HEAD.size:
-            kind, length = HEAD.unpack_from(whole, at)
-            if length > MOST_BYTES or kind not in (DATA, SAID):
-                raise ValueError("no frame of a terminal's")
-            if len(whole) - at - HEAD.size < length:
+        while len(buffer) - at >= HEADER.size:
+            kind, length = HEADER.unpack_from(buffer, at)
+            if length > MAX_PAYLOAD_BYTES or kind not in (DATA, MESSAGE):
+                raise ValueError("not a frame of this protocol")
+            if len(buffer) - at - HEADER.size < length:
                 break
-            at += HEAD.size
-            yield kind, whole[at : at + length]
+            at += HEADER.size
+            yield kind, buffer[at : at + length]
             at += length
-        self._rest = whole[at:]
-
-
-def understood(payload: bytes) -> dict[str, Any]:
-    """What a ``SAID`` frame says. Raises ValueError."""
-    found = json.loads(payload)
-    if not isinstance(found, dict):
-        raise ValueError("nothing is said")
-    return found
+        self._rest = buffer[at:]

@@ -1,7 +1,7 @@
-"""What a terminal printed, on disk, bounded: the newest bytes, by their offset from the first.
+"""Store the newest part of a terminal's output on disk, addressed by offset.
 
-A folder of segment files, each named after the offset of its first byte. The oldest goes first.
-Where nothing can be written (the disk is full) the newest bytes stay in memory, a little of them.
+A spool is a folder of segment files, each named after the offset of its first byte; the oldest
+segments are deleted first. While the disk is full, the last ``MEMORY_BYTES`` are kept in memory.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import os
 
 LIMIT_BYTES = 256 << 20
 SEGMENT_BYTES = 8 << 20
-# Of what cannot be written, so much is kept
 MEMORY_BYTES = 1 << 20
 
 
 class Spool:
-    """One terminal's output. Offsets count from its first byte, also of what is gone.
+    """One terminal's output; offsets count from its first byte and include deleted bytes.
 
     Args:
-        folder: made if it is not there; what an earlier spool left in it is taken over.
-        limit, segment: bytes of all segments, and of each.
+        folder: created if it does not exist; existing segments of an earlier spool are reused.
+        limit: maximum size of the older segments together, in bytes; the newest one is extra.
+        segment: size at which a new segment is started, in bytes.
     """
 
     def __init__(self, folder: str, limit: int = LIMIT_BYTES, segment: int = SEGMENT_BYTES) -> None:
@@ -28,7 +28,7 @@ class Spool:
         self._limit, self._segment = limit, segment
         self._starts: list[int] = []
         self._writing = -1
-        self._memory = b""  # of the bytes just before the end; empty while the disk takes them
+        self._memory = b""  # the bytes before ``end`` that could not be written to disk
         self.end = 0
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700)
@@ -36,24 +36,24 @@ class Spool:
             if not name.isdigit():
                 continue
             size = os.stat(self._path(int(name))).st_size
-            if int(name) != self.end:  # what came before has a gap behind it
-                self._forget(len(self._starts))
+            if int(name) != self.end:  # there is a gap before this segment
+                self._delete(len(self._starts))
             self._starts.append(int(name))
             self.end = int(name) + size
 
     @property
     def start(self) -> int:
-        """The offset of the oldest byte that is still there."""
+        """The offset of the oldest byte that can be read."""
         return self._starts[0] if self._starts else self.end - len(self._memory)
 
     def append(self, data: bytes) -> None:
-        """Add to the end. Never raises for a disk that takes no more: the oldest goes then."""
+        """Append data. Never raises OSError: on a full disk the oldest segments are deleted."""
         while data:
             try:
                 written = self._write(data)
             except OSError:
                 if len(self._starts) > 1 and not self._memory:
-                    self._forget(1)
+                    self._delete(1)
                     continue
                 self._keep_in_memory(data)
                 return
@@ -61,34 +61,39 @@ class Spool:
             self.end += written
             data = data[written:]
 
-    def read(self, offset: int, most: int) -> bytes:
-        """Up to ``most`` bytes from an offset on; none at the end.
+    def read(self, offset: int, limit: int) -> bytes:
+        """Return up to ``limit`` bytes from an offset on, or none at the end.
+
+        Args:
+            offset: of the first byte to read.
+            limit: maximum number of bytes; fewer may be returned before the end.
 
         Raises:
-            LookupError: they are gone; ``start`` tells what is there.
+            LookupError: the bytes were deleted; ``start`` is the first offset that can be read.
+            OSError: a segment cannot be read.
         """
         if offset >= self.end:
             return b""
         if self._memory:
             begin = self.end - len(self._memory)
             if offset >= begin:
-                return self._memory[offset - begin : offset - begin + most]
+                return self._memory[offset - begin : offset - begin + limit]
         for number in range(len(self._starts) - 1, -1, -1):
             first = self._starts[number]
             if first <= offset:
                 file = os.open(self._path(first), os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    found = os.pread(file, most, offset - first)
+                    data = os.pread(file, limit, offset - first)
                 finally:
                     os.close(file)
-                if found:
-                    return found
+                if data:
+                    return data
                 break
         raise LookupError(offset)
 
     def remove(self) -> None:
-        """Delete all of it."""
-        self._forget(len(self._starts))
+        """Delete the spool's files and its folder."""
+        self._delete(len(self._starts))
         self._memory = b""
         with contextlib.suppress(OSError):
             os.rmdir(self._folder)
@@ -104,16 +109,16 @@ class Spool:
             self._writing = os.open(self._path(self.end), flags, 0o600)
             self._starts.append(self.end)
             while len(self._starts) > 1 and self.end - self._starts[1] >= self._limit:
-                self._forget(1)
+                self._delete(1)
         return os.write(self._writing, data)
 
     def _keep_in_memory(self, data: bytes) -> None:
-        """Segments and memory have no gap between them: the segments go."""
-        self._forget(len(self._starts))
+        """Keep data in memory, and delete the segments, which could leave a gap before it."""
+        self._delete(len(self._starts))
         self._memory = (self._memory + data)[-MEMORY_BYTES:]
         self.end += len(data)
 
-    def _forget(self, count: int) -> None:
+    def _delete(self, count: int) -> None:
         for start in self._starts[:count]:
             with contextlib.suppress(OSError):
                 os.unlink(self._path(start))

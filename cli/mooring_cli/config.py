@@ -1,0 +1,72 @@
+"""config show, schema, profiles, policy: the origins of a spec's values, and their limits."""
+
+from __future__ import annotations
+
+import typer
+
+from mooring_cli import options as opt
+from mooring_cli.output import clean, note, print_json, print_rows, value_text
+from mooring_cli.spec_flags import NO_VALUES, Values, resolve_spec, with_spec_flags
+
+config = typer.Typer(help="Show a spec and where its values come from.", no_args_is_help=True)
+
+
+@config.command()
+@with_spec_flags
+def show(file: opt.File = None, values: Values = NO_VALUES, json_: opt.Json = False) -> None:
+    """Print the spec that `create` would use with these flags, and each value's origin."""
+    resolved = resolve_spec(file, values)
+    spec = resolved.spec.model_dump(mode="json")
+    rows = [(key, spec[key], resolved.origins.get(key, "default")) for key in spec]
+    if json_:
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        return
+    print_rows(
+        ["KEY", "VALUE", "ORIGIN"],
+        [[key, clean(value_text(key, value)), clean(origin)] for key, value, origin in rows],
+    )
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from mooring import SCHEMA_FILE
+
+    print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")
+
+
+@config.command()
+def profiles(json_: opt.Json = False) -> None:
+    """List your profiles, for --profile and extends."""
+    from mooring import profile_names, profiles_dir
+
+    folder = profiles_dir()
+    paths = {name: str(folder / f"{name}.yml") for name in profile_names(folder)}
+    if json_:
+        print_json(paths)
+    elif paths:
+        print_rows(["PROFILE", "FILE"], [[name, clean(path)] for name, path in paths.items()])
+    else:
+        note(f"no profiles; to add one, write a spec to {folder}/NAME.yml")
+
+
+@config.command()
+def policy(json_: opt.Json = False) -> None:
+    """Print the administrator's policy that is in force."""
+    from mooring import POLICY_FILE, load_policy
+
+    policy = load_policy()
+    limits = policy.describe()
+    if json_:
+        document = policy.limits.model_dump(mode="json")
+        print_json({key: document[key] for key in limits})
+    elif limits:
+        rows = [[key, clean(value), clean(policy.place(key))] for key, value in limits.items()]
+        print_rows(["LIMIT", "VALUE", "ORIGIN"], rows)
+    else:
+        note(f"no limits: {POLICY_FILE} " + ("sets none" if policy.document else "does not exist"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(config, name="config")

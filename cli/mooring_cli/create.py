@@ -1,0 +1,62 @@
+"""create: create a session from a spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mooring_cli import options as opt
+from mooring_cli.launch import LaunchFlags, launch
+from mooring_cli.progress import parse_max_wait
+from mooring_cli.spec_flags import NO_VALUES, Values, plan_with_trust, resolve_spec, with_spec_flags
+from mooring_cli.unsupported import SaveImage
+
+
+@with_spec_flags
+def create(
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The session's command, after --.")
+    ] = None,
+    file: opt.File = None,
+    name: opt.NewName = None,
+    detach: opt.Detach = False,
+    remove: opt.Remove = False,
+    tmux: Annotated[
+        bool,
+        typer.Option("--tmux", help="Attach inside the image's tmux, or else to a new terminal."),
+    ] = False,
+    max_wait: opt.MaxWait = None,
+    enqueue: opt.Enqueue = False,
+    values: Values = NO_VALUES,
+    detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+    save_image: SaveImage = None,
+) -> None:
+    """Create a session from a spec and attach to it.
+
+    The default command is a shell; its exit code is returned. If no GPU is free, the session is
+    queued. Until the session runs, Ctrl-C cancels it; after that, Ctrl-C goes to the program
+    inside.
+    """
+    opt.check_keys(detach_keys)
+    max_wait_s = parse_max_wait(max_wait)
+    cwd = Path.cwd()
+    resolved = resolve_spec(file, {**values, "name": name}, opt.after_dashes(command))
+    plan = plan_with_trust(resolved, cwd)
+    # a session for kernels that has no command has no main process to attach to
+    only_kernels = bool(resolved.spec.kernel and not resolved.spec.argv)
+    flags = LaunchFlags(
+        detach=detach or only_kernels,
+        remove=remove,
+        max_wait_s=max_wait_s,
+        enqueue=enqueue,
+        tmux=tmux,
+        detach_keys=detach_keys,
+    )
+    raise typer.Exit(launch(plan, flags))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(context_settings={"allow_interspersed_args": False})(create)

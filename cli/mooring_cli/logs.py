@@ -1,0 +1,52 @@
+"""logs: print the output of a session's main process, or of its kernels."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mooring_cli import options as opt
+from mooring_cli.output import print_chunks
+
+
+def logs(
+    name: opt.Name,
+    kernel_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[KERNEL]", help="With --kernel: the start of a kernel's id."),
+    ] = None,
+    kernel: Annotated[
+        bool,
+        typer.Option(
+            "--kernel", "-k", help="Print the output of its kernels, seen by a client or not."
+        ),
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new output.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, help="Show the last N lines.")] = None,
+) -> None:
+    """Print the output of a session's main process or kernels."""
+    from mooring import Mooring, SessionStateError
+
+    if kernel_id and not kernel:
+        raise typer.BadParameter("a kernel's id needs --kernel")
+    if kernel and tail:
+        raise typer.BadParameter("--tail works for the main process, not with --kernel")
+    mooring = Mooring()
+    session = mooring.sessions.get(name)
+    if kernel:
+        from mooring_cli.kernel_logs import print_kernels
+
+        print_kernels(mooring, session.id, kernel_id or "", follow=follow)
+        return
+    if not session.container:
+        raise SessionStateError(
+            f"session {session.name} has no container, and so no output",
+            f"see what happened: mooring events {session.name}",
+        )
+    print_chunks(mooring.sessions.logs(session, follow=follow, tail=tail))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(logs)

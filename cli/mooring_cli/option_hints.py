@@ -1,0 +1,48 @@
+"""Options of docker and kubectl: ignored if they have no effect, otherwise errors with a hint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_MOUNTS = (
+    "--input PATH mounts a path read-only under /mnt/inputs, --output PATH writable under "
+    "/mnt/outputs"
+)
+_WORKDIR = "it is the current folder; to use another one: mooring exec -w PATH"
+_TERMINAL = "omit it: standard input is always passed on, and at a terminal you get a terminal"
+# By command, then by option; "" applies to all commands, after the command's own entry
+_POINTERS = {
+    "": {
+        "-v": _MOUNTS,
+        "--volume": _MOUNTS,
+        "--mount": _MOUNTS,
+        "--publish": "use -p [HERE:]THERE to open a port of the session",
+        "--workdir": _WORKDIR,
+        "-w": _WORKDIR,
+        "-i": _TERMINAL,
+        "--interactive": _TERMINAL,
+        "-t": _TERMINAL,
+        "--tty": _TERMINAL,
+    },
+    "logs": {"-n": "for the last lines use --tail N"},
+}
+_RUN = "see: mooring run --help; the command to run is one argument: --exec 'COMMAND …'"
+
+# For `exec` and `run`, which always forward standard input; a parameter of this type is ignored
+Interactive = Annotated[
+    bool,
+    typer.Option("-i", "--interactive", hidden=True, help="Ignored; accepted as docker has it."),
+]
+
+
+def pointer(command: str, option: str) -> str:
+    """Return a hint for an option that a command does not have; empty if none is known.
+
+    Args:
+        command: the command's last word, such as ``logs``.
+        option: the option as typed, such as ``-n`` or ``--volume``.
+    """
+    hint = _POINTERS.get(command, {}).get(option) or _POINTERS[""].get(option, "")
+    return hint or (_RUN if command == "run" and option else "")

@@ -1,0 +1,28 @@
+"""trust: allow a spec file to use paths outside its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
+    """Trust a spec file to use paths outside its folder.
+
+    Trust covers the file as it is now; after a change you are asked again.
+    """
+    from mooring import Mooring, resolve
+
+    resolved = resolve(flags={}, file=file)
+    grants = Mooring().sessions.trust(resolved, resolved.project)
+    for grant in grants:
+        print(f"trusted: {grant.key}: {grant.what}")
+    if not grants:
+        print("the file uses nothing outside its own folder")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(trust)

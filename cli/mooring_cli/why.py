@@ -1,0 +1,87 @@
+"""why: why sessions ended, are still running, or are waiting."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import typer
+
+from mooring import LAUNCHING, Session, SessionNotFound, State, format_duration
+from mooring_cli import columns
+from mooring_cli import options as opt
+from mooring_cli.output import clean, print_error, print_json, print_value
+from mooring_cli.selection import find_each
+
+
+def why(names: opt.Names, json_: opt.Json = False) -> None:
+    """Explain why a session ended, is running, or is waiting."""
+    from mooring import Mooring
+
+    mooring = Mooring()
+    documents: list[Any] = []
+    failed = False
+    for session, name, error in find_each(mooring, names):
+        past = mooring.sessions.past(name) if session is None else None
+        if session is not None and json_:
+            end = session.end
+            documents.append(
+                session.to_dict()
+                | {"detail": end.detail if end else "", "signals": end.signals if end else ""}
+            )
+        elif session is not None:
+            _print_why(session)
+        elif past is None:
+            print_error(error or SessionNotFound(f"no session named {name}"))
+            failed = True
+        elif json_:
+            documents.append({"state": "gone", "reason": past.reason, "signals": ""})
+        else:
+            print(f"{past.name} is gone: {clean(past.reason) or 'removed'}")
+    if json_ and documents:
+        print_json(documents[0] if len(names) == 1 and len(documents) == 1 else documents)
+    if failed:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(why)
+
+
+def _print_why(session: Session) -> None:
+    if session.state in LAUNCHING:
+        since = columns.moment(columns.changed_at(session))
+        print(f"{session.name} is {session.state}, since {since}")
+        print_value("  waiting  ", clean(session.waiting or "reason unknown"))
+    elif session.state is State.RUNNING:
+        _print_why_running(session)
+    else:
+        _print_why_ended(session)
+
+
+def _print_why_ended(session: Session) -> None:
+    print(f"{session.name} is {session.state}: {clean(session.reason)}")
+    end = session.end
+    if end is not None:
+        print(f"  when     {time.strftime('%F %T', time.localtime(end.time))}")
+        print_value("  because  ", clean(end.detail))
+        if end.signals:
+            print_value("  signals  ", clean(end.signals))
+
+
+def _print_why_running(session: Session) -> None:
+    degraded = f" ({session.degraded})" if session.degraded else ""
+    print(f"{session.name} is running{degraded}")
+    print(f"  activity  {clean(columns.activity(session))}")
+    print(f"  stops in  {columns.stops_in(session)}")
+    clock = session.clock
+    if clock is not None:
+        last = format_duration(clock.last_signal_ago_s)
+        print(f"  last      {clean(clock.last_signal)}, {last} ago")
+        if clock.failed_probes:
+            print(f"  unknown   {clean(', '.join(clock.failed_probes))}: the idle timer is paused")
+    unused = columns.unused_for(session)
+    if unused is not None:
+        count = columns.gpu_count(session)
+        print(f"  gpus      {count}, unused for {format_duration(unused)}")

@@ -1,0 +1,163 @@
+"""Checks of whether sessions can run on this machine, with hints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mooring.engines import open_engine
+from mooring.engines.base import Engine
+from mooring.errors import MooringError
+from mooring.host import paths
+
+# Container escape vulnerabilities: the first version with a fix, and a text
+_FIXED = {
+    # CVE-2024-21626: file descriptors leaked by runc
+    "docker": ((24, 0, 9), "CVE-2024-21626 (runc) is fixed in Docker 24.0.9 and 25.0.2"),
+    "podman": ((4, 9, 2), "CVE-2024-21626 (runc) is fixed in Podman 4.9.2"),
+}
+# Length of the longest socket path, relative to the state folder
+_SOCKET_TAIL = len("/sessions/123456789abc/run/k/123456789abc/s-5")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        level: ok, info, warning or problem.
+        subject: what was checked, in one word.
+        text: the result.
+        hint: what to do about it; empty if there is nothing to do.
+    """
+
+    level: str
+    subject: str
+    text: str
+    hint: str = ""
+
+
+def examine(engine: Engine | None = None) -> list[Finding]:
+    """Run all checks; a failed check is a finding and raises nothing.
+
+    Args:
+        engine: the engine, which is closed afterwards; None for the one that the environment names.
+    """
+    return [*_machine(), *_engine(engine), *_paths(), *_policy(), *_python(), *_gpus()]
+
+
+def _machine() -> Iterator[Finding]:
+    if sys.platform.startswith("linux"):
+        yield Finding("ok", "system", f"Linux {os.uname().release}")
+    else:
+        yield Finding(
+            "problem",
+            "system",
+            f"{sys.platform}: kernels need Linux, because sockets do not cross a virtual machine",
+            "run mooring inside Linux (a virtual machine, WSL 2, or the GPU machine itself)",
+        )
+
+
+def _engine(engine: Engine | None) -> Iterator[Finding]:
+    try:
+        asked = engine or open_engine()
+        with contextlib.closing(asked):
+            info = asked.info()
+    except MooringError as error:
+        yield Finding("problem", "engine", error.message, error.hint)
+        return
+    name = f"{info.kind} {info.version}"
+    yield Finding("ok", "engine", f"{name}, API {info.api_version}")
+    if info.kind in _FIXED:
+        fixed, why = _FIXED[info.kind]
+        version = tuple(int(part) for part in re.findall(r"\d+", info.version)[:3])
+        if info.kind == "docker" and (25,) <= version < (25, 0, 2):
+            fixed = (25, 0, 2)  # this branch was fixed later
+        if version < fixed and "dfsg" not in info.version:
+            yield Finding(
+                "warning", "engine", f"{name} has a known vulnerability: {why}", "upgrade it"
+            )
+        elif version < fixed:
+            yield Finding("info", "engine", f"{why}; distributions often backport the fix")
+    if info.kind == "docker" and os.getuid() != 0:
+        yield Finding(
+            "info", "rights", "a user who may use Docker is root on this machine, mooring or not"
+        )
+
+
+def _paths() -> Iterator[Finding]:
+    try:
+        state = paths.state_dir()
+    except MooringError as error:
+        yield Finding("problem", "state", error.message, error.hint)
+        return
+    length = len(os.fsencode(state)) + _SOCKET_TAIL
+    if length > paths.SOCKET_PATH_MAX:
+        yield Finding(
+            "problem",
+            "state",
+            f"{state} is too long for kernels' sockets ({length} of {paths.SOCKET_PATH_MAX} bytes)",
+            "set MOORING_STATE_DIR to a shorter path",
+        )
+    else:
+        yield Finding("ok", "state", str(state))
+    free = os.statvfs(state)
+    if free.f_bavail * free.f_frsize < 1 << 30:
+        yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "free some space")
+
+
+def _policy() -> Iterator[Finding]:
+    from mooring.policy import limits as policy
+
+    try:
+        limits = policy.load().describe()
+    except MooringError as error:
+        yield Finding("problem", "policy", error.message, error.hint)
+        return
+    text = "; ".join(f"{key} {value}" for key, value in limits.items())
+    yield Finding("info", "policy", f"{policy.POLICY_FILE}: {text}" if text else "no limits")
+
+
+def _python() -> Iterator[Finding]:
+    try:
+        yield Finding("ok", "kernel", f"ipykernel {version('ipykernel')} in {sys.prefix}")
+    except PackageNotFoundError:
+        yield Finding(
+            "warning",
+            "kernel",
+            f"no ipykernel in {sys.prefix}",
+            "pip install ipykernel, for kernels of image: host",
+        )
+
+
+def _gpus() -> Iterator[Finding]:
+    from mooring.gpus.inventory import inventory
+    from mooring.spec.units import format_size
+
+    gpus = inventory()
+    whole = [gpu for gpu in gpus if not gpu.parent]
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    kinds = Counter((gpu.model, gpu.memory_bytes, gpu.driver) for gpu in whole)
+    for (model, memory, driver), count in kinds.items():
+        size = f", {format_size(memory)} each" if memory else ""
+        version_text = f", driver {driver}" if driver else ""
+        yield Finding("ok", "gpus", f"{count} x {model}{size}{version_text}")
+    if len(gpus) > len(whole):
+        yield Finding("ok", "gpus", f"{len(gpus) - len(whole)} MIG instance(s) of them")
+    if len(devices) > len(whole):
+        seen = f"the driver reports {len(whole)}" if whole else "no driver reports them"
+        yield Finding(
+            "warning",
+            "gpus",
+            f"{len(devices)} NVIDIA device(s) here, and {seen}",
+            "this happens after a driver's upgrade, until it is loaded: restart the machine",
+        )
+    elif not whole:
+        yield Finding("info", "gpus", "none on this machine")

@@ -1,0 +1,64 @@
+"""``Mooring.records``."""
+
+from __future__ import annotations
+
+import os
+
+from mooring.guest.clock import ClockStatus
+from mooring.host.users import caller
+from mooring.sessions.context import Context
+from mooring.sessions.model import Session, State, from_record
+
+
+class Records:
+    """Records of sessions on this machine; the engine is not contacted."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def names(self) -> list[str]:
+        """Return the names of this installation's sessions, in no particular order."""
+        return [folder.record().identity.name for folder in self._ctx.folders()]
+
+    def images(self) -> set[str]:
+        """Return the images of this installation's sessions."""
+        specs = [folder.record().identity.spec for folder in self._ctx.folders()]
+        return {str(spec.get("image", "host")) for spec in specs}
+
+    def exists(self, session_id: str) -> bool:
+        """Return whether a session exists, in any state from its creation to its removal."""
+        return self._ctx.folder(session_id).exists
+
+    def has_ended(self, session_id: str) -> bool:
+        """Return whether a session was ended by its clock, or removed."""
+        folder = self._ctx.folder(session_id)
+        return not folder.exists or folder.clock.end() is not None
+
+    def recorded(self, session_id: str) -> Session:
+        """Return a session from its record, in state ``running``, which is not checked."""
+        return from_record(self._ctx.folder(session_id), State.RUNNING)
+
+    def ends_with_kernels(self, session: Session) -> bool:
+        """Return whether a session was created for a kernel, and is removed with its last one."""
+        return self._ctx.folder(session.id).record().identity.ends_with_kernels
+
+    def clock_status(self, session_id: str) -> ClockStatus | None:
+        """Return the last status that a session's clock wrote; None before its first sample."""
+        return self._ctx.folder(session_id).clock.status()
+
+    def note(self, session: Session) -> str:
+        """Return a line about the mounts that the user should know; empty for none."""
+        return "" if session.foreign else self._ctx.folder(session.id).record().plan.note
+
+    def gpu_sharing(self, session: Session) -> dict[str, str]:
+        """Return how each share of a GPU is limited, in a line, by the GPU's UUID."""
+        if session.foreign:
+            return {}
+        return dict(self._ctx.folder(session.id).record().state.gpu_sharing)
+
+    def project_folder(self, session: Session) -> str:
+        """Return the folder to open in a session: the project's if it is mounted, else the home."""
+        record = self._ctx.folder(session.id).record()
+        project = os.path.realpath(record.identity.project or "/")
+        mounted = [target for _, target in record.plan.mounts]
+        return project if project in mounted else caller().home

@@ -1,0 +1,253 @@
+"""Optional features of engines, one protocol class per capability.
+
+::
+
+    if isinstance(engine, SupportsOomEvents):      # optional
+        starved = engine.out_of_memory(container, since)
+
+    require(engine, SupportsRecreate).recreate(…)  # or raise NotSupported
+
+An engine has a capability if it has its members; a subclass removes one by setting a member to
+None, like ``__hash__ = None``. Each capability has its own class of contract tests
+(``tests/contract``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar, runtime_checkable
+
+from mooring.engines.base import Bind, ContainerConfig, DeviceRequest, Engine, Stream
+from mooring.errors import NotSupported
+
+
+@runtime_checkable
+class SupportsBinds(Protocol):
+    """Runs on this machine, so that ``ContainerConfig.binds`` can mount its files and folders."""
+
+    @property
+    def address(self) -> str:
+        """The engine's socket, as ``unix:///path``; empty if it has none."""
+
+
+@runtime_checkable
+class SupportsImport(Protocol):
+    """Creates images from files, without a registry."""
+
+    def import_image(self, tar: bytes, reference: str) -> str:
+        """Create an image from a root filesystem.
+
+        Args:
+            tar: the root filesystem, as an uncompressed tar archive.
+            reference: the name of the image, ``repository:tag``.
+
+        Returns:
+            The id of the image.
+
+        Raises:
+            EngineError: the engine refuses the archive.
+        """
+
+
+@runtime_checkable
+class SupportsAttach(Protocol):
+    """Connects a client to the main process of a container."""
+
+    def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> Stream:
+        """Connect to the terminal or the three standard streams of the main process.
+
+        Only output from now on is received; attach before the start to receive all of it.
+
+        Args:
+            container: the id of a container, running or not started yet.
+            tty: as in its ``ContainerConfig``.
+            detach_keys: the key sequence for detaching, ``ctrl-p,ctrl-q``; empty for the engine's
+                default.
+
+        Raises:
+            EngineError: the container does not exist.
+        """
+
+
+@runtime_checkable
+class SupportsDetachedExec(Protocol):
+    """Runs processes without a client, identified by an id that any client can use."""
+
+    def exec_detached(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+    ) -> str:
+        """Start a background process in a running container; its output is discarded.
+
+        Args:
+            container: the id of a running container.
+            argv: the command and its arguments.
+            env: environment variables, in addition to those of the container.
+            workdir: an absolute path in the container; None for the container's own.
+            user: ``uid:gid``; None for the container's own.
+
+        Returns:
+            The exec id.
+
+        Raises:
+            EngineError: the container is not running.
+        """
+
+    def exec_exit_code(self, exec_id: str) -> int | None:
+        """The exit code of an exec; None while it runs, 137 if its container was removed."""
+
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        """Set the size of a terminal in characters; sizes below 1 are ignored.
+
+        Args:
+            container: the id of a running container.
+            rows, columns: the new size.
+            exec_id: the exec whose terminal to resize; empty for the main process.
+        """
+
+
+@runtime_checkable
+class SupportsLateNetwork(Protocol):
+    """Connects a running container to its first network, so that it can start sooner."""
+
+    def attach_network(self, container: str) -> None:
+        """Connect a container that was started without a network to the default network."""
+
+
+@runtime_checkable
+class SupportsPublishedPorts(Protocol):
+    """Publishes ``ContainerConfig.ports``; ``start`` raises PortTaken if one is in use."""
+
+    @property
+    def publish_address(self) -> str:
+        """The address of this machine on which ports are published."""
+
+
+@runtime_checkable
+class SupportsGpus(Protocol):
+    """Gives containers GPUs (``gpus``, ``cdi_devices`` and ``devices`` of ``ContainerConfig``)."""
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        """The GPUs that any container was created with, including those of other programs.
+
+        Returns:
+            One item per request; empty if the container requested none or does not exist. A
+            container's requests never change, so an engine may cache them.
+        """
+
+
+@runtime_checkable
+class SupportsRecreate(Protocol):
+    """Replaces a stopped container with one that has the same files and other GPUs."""
+
+    def recreate(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+        cdi_devices: Sequence[str] = (),
+    ) -> str:
+        """Create a container like a stopped one, from a snapshot of its files.
+
+        The time it takes grows with the size of the files.
+
+        Args:
+            container: the id of the stopped container, which is not removed.
+            image: the reference of the snapshot, ``repository:tag``.
+            name: the name of the new container.
+            labels: added to those of the old container, replacing equal keys.
+            env: likewise; None removes a variable.
+            binds: likewise, by target; None removes a bind.
+            groups: supplementary group ids, in addition to those of the old container.
+            gpus, devices, cdi_devices: replace the old ones, as in ``ContainerConfig``.
+
+        Returns:
+            The id of the new container, which is not started.
+
+        Raises:
+            EngineError: the engine refuses the snapshot or the container.
+        """
+
+    def rename(self, container: str, name: str) -> None:
+        """Rename a container. Raises EngineError if the name is in use."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove an image. Idempotent. Raises EngineError while a container uses it."""
+
+
+@runtime_checkable
+class SupportsOomEvents(Protocol):
+    """Records which processes the kernel killed because they were out of memory."""
+
+    def out_of_memory(self, container: str, since: float) -> bool:
+        """Whether a process of the container was killed because it was out of memory.
+
+        Args:
+            container: its id.
+            since: seconds since the epoch; earlier kills are ignored.
+        """
+
+
+_LOCAL = "use Docker or Podman on this machine"
+# For the error if an engine lacks the capability: what it cannot do, and a hint
+_REFUSALS: Mapping[type, tuple[str, str]] = {
+    SupportsBinds: ("mount folders of this machine", _LOCAL),
+    SupportsImport: ("run image: host", "name an image from a registry"),
+    SupportsAttach: ("attach to a session's main process", "use mooring exec"),
+    SupportsDetachedExec: ("run processes in the background of a session", _LOCAL),
+    SupportsLateNetwork: ("give a running container a network", "start it with one"),
+    SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
+    SupportsGpus: ("give a session GPUs", "leave gpus out, or use another engine"),
+    SupportsRecreate: ("give a stopped session other GPUs", "wait until its own are free"),
+    SupportsOomEvents: ("say whether memory ran out", ""),
+}
+
+Capability = TypeVar("Capability")
+
+
+def require(engine: Engine, capability: type[Capability]) -> Capability:
+    """Return the engine, typed as one that has a capability.
+
+    Raises:
+        NotSupported: the engine lacks the capability; the message names both.
+    """
+    if isinstance(engine, capability):
+        return engine
+    action, hint = _REFUSALS[capability]
+    raise NotSupported(f"the engine ({engine.info().kind}) cannot {action}", hint)
+
+
+def fitted(engine: Engine, config: ContainerConfig) -> ContainerConfig:
+    """Adapt a container's config to the engine that is to create it.
+
+    Args:
+        engine: the engine that is to create the container.
+        config: the requested config.
+
+    Returns:
+        The config, with the network enabled if the engine lacks SupportsLateNetwork.
+
+    Raises:
+        NotSupported: it has binds, ports or GPUs that the engine does not support.
+    """
+    for wanted, capability in (
+        (config.binds, SupportsBinds),
+        (config.ports, SupportsPublishedPorts),
+        (config.gpus or config.devices, SupportsGpus),
+    ):
+        if wanted:
+            require(engine, capability)
+    return config if isinstance(engine, SupportsLateNetwork) else replace(config, network=True)

@@ -1,0 +1,6 @@
+"""The Docker engine, through Docker's SDK, which is imported on the first request (0.1 s)."""
+
+from mooring.engines.docker.engine import DOCKER_SOCKET, DockerEngine
+from mooring.engines.docker.values import is_podman
+
+__all__ = ["DOCKER_SOCKET", "DockerEngine", "is_podman"]

@@ -1,0 +1,447 @@
+"""The engine for Docker's API, over a Unix socket of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mooring.engines.base import (
+    Bind,
+    Container,
+    ContainerConfig,
+    ContainerDetail,
+    DeviceRequest,
+    EngineInfo,
+    PullProgress,
+)
+from mooring.engines.docker import images, values
+from mooring.engines.docker.client import expecting_stream, negotiate, open_client
+from mooring.engines.docker.errors import mapped
+from mooring.engines.docker.streams import DockerStream
+from mooring.errors import EngineError, ImageError, NotSupported, PortTaken, SessionTimeout
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+REQUEST_TIMEOUT_S = 30.0
+REMEMBERED_MAX = 10_000
+DOCKER_SOCKET = "/var/run/docker.sock"
+REMOVED_CODE = 137  # exit code of a process whose container was removed
+# In use by another container, or by another program
+_PORT_TAKEN = re.compile(
+    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
+)
+
+
+class DockerEngine:
+    """Docker: ``mooring.engines.base.Engine`` and every capability.
+
+    Args:
+        address: ``unix:///path``.
+        timeout_s: the timeout of ordinary requests in seconds, after which the engine counts as
+            unavailable.
+        version: the engine's response to ``GET /version``; requested if None or empty.
+        client: the SDK's client; created on the first request if None.
+    """
+
+    kind = "docker"
+    publish_address = "127.0.0.1"
+    alive_states: tuple[str, ...] = ("running", "paused", "restarting")
+    propagation: str | None = "rprivate"
+
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        *,
+        version: Mapping[str, Any] | None = None,
+        client: APIClient | None = None,
+    ) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._client = client
+        self._version: Mapping[str, Any] = version or {}
+        self._info: EngineInfo | None = None
+        self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
+
+    @property
+    def _api(self) -> APIClient:
+        if self._client is None:
+            client = open_client(self.address, self._timeout_s)
+            if not self._version:
+                self._version = client.version(api_version=False)
+            self._refuse_stranger(client)
+            negotiate(client, self._version)
+            self._client = client
+        return self._client
+
+    def _refuse_stranger(self, client: APIClient) -> None:
+        """Raise EngineError if Podman answers instead of Docker, or vice versa."""
+        kind = "podman" if values.is_podman(self._version) else "docker"
+        if kind != self.kind:
+            self._version = {}
+            client.close()
+            path = self.address.removeprefix("unix://")
+            raise EngineError(
+                f"{kind} answers at {path}, and not {self.kind} as before",
+                "start this program again",
+            )
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client, self._version = None, {}
+
+    def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return mapped(doing, self.address, self._timeout_s)
+
+    def info(self) -> EngineInfo:
+        if self._info is None:
+            with self._mapped("asking the engine for its version"):
+                client = self._api
+                version = self._version or client.version(api_version=False)
+            self._info = EngineInfo(
+                kind=self.kind,
+                version=version.get("Version", ""),
+                api_version=version.get("ApiVersion", ""),
+                os=version.get("Os", ""),
+                rootless=self._is_rootless(),
+            )
+        return self._info
+
+    def _is_rootless(self) -> bool:
+        if self.address == f"unix://{DOCKER_SOCKET}":
+            return False
+        with self._mapped("asking the engine for its security options"):
+            options = self._api.info().get("SecurityOptions") or []
+        return any("rootless" in str(option) for option in options)
+
+    # containers
+
+    def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
+        filters: dict[str, list[str]] = {
+            "label": [f"{key}={value}" if value else key for key, value in labels.items()]
+        }
+        if alive:
+            filters["status"] = list(self.alive_states)
+        with self._mapped("listing containers"):
+            rows = self._api.containers(all=True, filters=filters)
+        return [values.container_of(row) for row in rows]
+
+    def inspect(self, container: str) -> ContainerDetail | None:
+        row = self._inspected(container)
+        return None if row is None else values.detail_of(row)
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        requests = self._requests.get(container)
+        if requests is None:  # cached: they never change, and a queue polls several times a second
+            row = self._inspected(container)
+            if row is None:
+                return ()
+            if len(self._requests) >= REMEMBERED_MAX:
+                self._requests.clear()
+            requests = self._requests[container] = values.device_requests_of(row)
+        return requests
+
+    def _inspected(self, container: str) -> dict[str, Any] | None:
+        from docker.errors import NotFound
+
+        with self._mapped("inspecting a container"):
+            try:
+                row: dict[str, Any] = self._api.inspect_container(container)
+            except NotFound:
+                return None
+        return row
+
+    def create(self, config: ContainerConfig) -> str:
+        from docker.errors import ImageNotFound
+
+        self._refuse(config)
+        with self._mapped("creating a container"):
+            try:
+                reply = self._api.create_container(
+                    **values.container_options(config), host_config=self._host_config(config)
+                )
+            except ImageNotFound as error:
+                raise ImageError(
+                    f"No such image: {config.image}", "check its name, or pull it first"
+                ) from error
+        return str(reply["Id"])
+
+    def _refuse(self, config: ContainerConfig) -> None:
+        """Raise NotSupported for a config that the engine would ignore or apply incorrectly."""
+        if self.info().rootless:
+            raise NotSupported(
+                "rootless Docker maps users in a way that this version does not know",
+                "use Docker itself, or rootless Podman",
+            )
+
+    def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
+        """The host configuration of a container, as the API's ``HostConfig``."""
+        host: dict[str, Any] = self._api.create_host_config(
+            mounts=[values.mount_of(bind, self.propagation) for bind in config.binds],
+            init=True,
+            network_mode=None if config.network else "none",
+            port_bindings=values.port_bindings(config.ports, self.publish_address),
+            **values.host_options(config),
+        )
+        return host | self._gpus(config.gpus, config.devices, config.cdi_devices)
+
+    def _gpus(
+        self, uuids: Sequence[str], devices: Sequence[str], cdi_devices: Sequence[str]
+    ) -> dict[str, Any]:
+        """The keys of a container's host configuration that give it GPUs."""
+        host: dict[str, Any] = {}
+        if uuids:
+            host["DeviceRequests"] = [self._device_request(uuids, cdi_devices)]
+        if devices:
+            host["Devices"] = values.device_nodes(devices)
+        return host
+
+    def _device_request(self, uuids: Sequence[str], cdi_devices: Sequence[str]) -> dict[str, Any]:
+        """A device request with CDI names if given and supported by the engine, else with UUIDs."""
+        if cdi_devices and self._has_cdi():
+            return {"Driver": "cdi", "DeviceIDs": list(cdi_devices)}
+        return {"Driver": "", "DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}
+
+    def _has_cdi(self) -> bool:
+        return bool(self._api.info().get("CDISpecDirs"))
+
+    def recreate(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+        cdi_devices: Sequence[str] = (),
+    ) -> str:
+        with self._mapped("recreating the container"):
+            row = self._api.inspect_container(container)
+            images.snapshot(self._api, self.address, container, image)
+            config, host = row["Config"], row["HostConfig"]
+            added = [values.mount_of(bind, self.propagation) for bind in binds.values() if bind]
+            host |= values.changed_mounts(host, binds, added) | self._groups(host, groups)
+            host |= {"DeviceRequests": None, "Devices": None}
+            host |= self._gpus(gpus, devices, cdi_devices)
+            if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
+                host["VolumesFrom"] = [container]  # volumes of the image, which a commit omits
+            if host.get("NetworkMode") == "none":  # it was connected after its creation
+                host["NetworkMode"] = "default"
+            changes = {
+                "Image": image,
+                "Labels": config["Labels"] | labels,
+                "Env": values.changed_env(config["Env"] or [], env),
+                "HostConfig": host,
+            }
+            reply = self._api.create_container_from_config(config | changes, name)
+        return str(reply["Id"])
+
+    def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
+        """The key of a container's host configuration that adds supplementary groups."""
+        if not groups:
+            return {}
+        return {"GroupAdd": sorted({*(host.get("GroupAdd") or []), *map(str, groups)})}
+
+    def rename(self, container: str, name: str) -> None:
+        with self._mapped("renaming the container"):
+            self._api.rename(container, name)
+
+    def start(self, container: str) -> None:
+        try:
+            with self._mapped("starting the container"):
+                self._api.start(container)
+        except EngineError as error:
+            taken = _PORT_TAKEN.search(error.message)
+            if taken is None:
+                raise
+            port = int(taken.group(1))
+            raise PortTaken(f"port {port} of this machine is taken", port=port) from error
+
+    def attach_network(self, container: str) -> None:
+        with self._mapped("giving the container its network"):
+            self._api.disconnect_container_from_network(container, "none")
+            self._api.connect_container_to_network(container, "bridge")
+
+    def stop(self, container: str, grace_s: float) -> None:
+        from docker.errors import NotFound
+
+        with self._mapped("stopping the container"), contextlib.suppress(NotFound):
+            self._api.stop(container, timeout=max(0, round(grace_s)))
+
+    def remove(self, container: str) -> None:
+        from docker.errors import APIError, NotFound
+
+        with self._mapped("removing the container"), contextlib.suppress(NotFound):
+            try:
+                self._api.remove_container(container, force=True, v=True)
+            except APIError as error:
+                # 409: another client is already removing it
+                if error.status_code != 409 or "already in progress" not in str(error.explanation):
+                    raise
+
+    def wait(self, container: str, timeout_s: float | None = None) -> int:
+        import requests
+
+        with self._mapped("waiting for the container to end"):
+            try:
+                # The SDK treats None as its default timeout, so "no limit" must be a number; the
+                # transport does not accept a timeout of zero
+                limit_s = 10**9 if timeout_s is None else max(timeout_s, 0.01)
+                return int(self._api.wait(container, timeout=limit_s)["StatusCode"])
+            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
+                if timeout_s is None or "timed out" not in str(error).lower():
+                    raise
+                raise SessionTimeout(f"still running after {timeout_s:g} s") from error
+
+    def out_of_memory(self, container: str, since: float) -> bool:
+        filters = {"container": container, "event": "oom"}
+        with self._mapped("asking for the engine's events"):
+            events = self._api.events(
+                since=f"{since:.9f}", until=f"{time.time():.9f}", filters=filters
+            )
+            with contextlib.closing(events):
+                return any(True for _ in events)
+
+    # processes
+
+    def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        with self._mapped("attaching"), expecting_stream():
+            raw = self._api.attach_socket(
+                container, params=params | ({"detachKeys": detach_keys} if detach_keys else {})
+            )
+        return DockerStream(
+            raw,
+            tty,
+            resize=partial(self.resize, container),
+            exit_code=partial(self._main_exit_code, container),
+        )
+
+    def _main_exit_code(self, container: str) -> int | None:
+        detail = self.inspect(container)
+        return REMOVED_CODE if detail is None else detail.exit_code
+
+    def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
+        with self._mapped("reading the output"):
+            # the SDK's own request happens with the log's connection open, leaked if it fails
+            self._api.inspect_container(container)
+            for chunk in self._api.logs(
+                container, stdout=True, stderr=True, stream=True, follow=follow, tail=tail or "all"
+            ):
+                # the SDK decodes a terminal's output if the response specifies an encoding
+                yield chunk.encode() if isinstance(chunk, str) else chunk
+
+    def exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        tty: bool = False,
+        stdin: bool = False,
+        detach_keys: str = "",
+        user: str | None = None,
+    ) -> DockerStream:
+        with self._mapped("starting a process in the container"):
+            exec_id = self._api.exec_create(
+                container,
+                list(argv),
+                environment=dict(env or {}),
+                workdir=workdir,
+                tty=tty,
+                stdin=stdin,
+                user=user or "",
+                detach_keys=detach_keys or None,
+            )["Id"]
+            with expecting_stream():
+                raw = self._api.exec_start(exec_id, tty=tty, socket=True)
+        return DockerStream(
+            raw,
+            tty,
+            exec_id,
+            resize=partial(self.resize, container, exec_id=exec_id),
+            exit_code=partial(self.exec_exit_code, exec_id),
+        )
+
+    def exec_detached(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+    ) -> str:
+        with self._mapped("starting a process in the container"):
+            exec_id = self._api.exec_create(
+                container,
+                list(argv),
+                environment=dict(env or {}),
+                workdir=workdir,
+                user=user or "",
+                stdout=False,
+                stderr=False,
+            )["Id"]
+            self._api.exec_start(exec_id, detach=True)
+        return str(exec_id)
+
+    def exec_exit_code(self, exec_id: str) -> int | None:
+        from docker.errors import NotFound
+
+        with self._mapped("asking how a process ended"):
+            try:
+                state = self._api.exec_inspect(exec_id)
+            except NotFound:  # the container was removed, with its processes
+                return REMOVED_CODE
+        return None if state["Running"] else state["ExitCode"]
+
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        if rows < 1 or columns < 1:
+            return
+        with self._mapped("resizing the terminal"):
+            if exec_id:
+                self._api.exec_resize(exec_id, height=rows, width=columns)
+            else:
+                self._api.resize(container, height=rows, width=columns)
+
+    # images
+
+    def image_id(self, reference: str) -> str | None:
+        from docker.errors import NotFound
+
+        with self._mapped("looking for the image"):
+            try:
+                return str(self._api.inspect_image(reference)["Id"])
+            except NotFound:
+                return None
+
+    def remove_image(self, reference: str) -> None:
+        from docker.errors import NotFound
+
+        with self._mapped("removing an image"), contextlib.suppress(NotFound):
+            self._api.remove_image(reference)
+
+    def pull(self, reference: str) -> Iterator[PullProgress]:
+        with self._mapped("pulling the image"):
+            yield from images.pull(self._api, reference)
+
+    def import_image(self, tar: bytes, reference: str) -> str:
+        repository, _, tag = reference.rpartition(":")
+        with self._mapped("importing an image"):
+            reply = self._api.import_image_from_data(tar, repository=repository, tag=tag)
+            return self._imported(str(reply), repository, tag)
+
+    def _imported(self, reply: str, repository: str, tag: str) -> str:
+        """The id of an image that was just imported."""
+        return str(self._api.inspect_image(f"{repository}:{tag}")["Id"])

@@ -1,0 +1,69 @@
+"""Slow requests for images: pulls and snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mooring.engines.base import PullProgress
+from mooring.engines.docker.errors import one_line
+from mooring.errors import ImageError
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+COMMIT_TIMEOUT_S = 3600.0
+PULL_HINT = "check the name and the registry, or use an image that is here with pull: never"
+
+
+def pull(api: APIClient, reference: str) -> Iterator[PullProgress]:
+    """Pull an image, and yield the progress summed over its layers.
+
+    Args:
+        api: the SDK's client.
+        reference: ``repository``, ``repository:tag`` or ``repository@digest``.
+
+    Raises:
+        ImageError: the image does not exist, or cannot be pulled.
+    """
+    from docker.errors import APIError, NotFound
+
+    name, _, tag = reference.partition("@")
+    if not tag and ":" in name.rsplit("/", 1)[-1]:
+        name, _, tag = reference.rpartition(":")
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        for line in api.pull(name, tag=tag or "latest", stream=True, decode=True):
+            if "error" in line:
+                raise ImageError(f"cannot pull {reference}: {one_line(line['error'])}", PULL_HINT)
+            detail = line.get("progressDetail") or {}
+            if line.get("id") and detail.get("total"):
+                layers[line["id"]] = (detail.get("current", 0), detail["total"])
+            yield PullProgress(
+                status=line.get("status", ""),
+                done_bytes=sum(done for done, _ in layers.values()),
+                total_bytes=sum(total for _, total in layers.values()),
+            )
+    except NotFound as error:
+        raise ImageError(f"No such image: {reference}", PULL_HINT) from error
+    except APIError as error:
+        why = one_line(str(error.explanation or error))
+        raise ImageError(f"cannot pull {reference}: {why}", PULL_HINT) from error
+
+
+def snapshot(api: APIClient, address: str, container: str, image: str) -> None:
+    """Commit a container's files as an image, with a timeout of ``COMMIT_TIMEOUT_S``.
+
+    Args:
+        api: the SDK's client, for its API version.
+        address: the engine's, ``unix:///path``.
+        container: the id of a stopped container.
+        image: the reference of the snapshot, ``repository:tag``.
+    """
+    from docker.api.client import APIClient
+
+    repository, _, tag = image.rpartition(":")
+    patient = APIClient(base_url=address, version=api.api_version, timeout=COMMIT_TIMEOUT_S)
+    with contextlib.closing(patient):
+        patient.commit(container, repository=repository, tag=tag)

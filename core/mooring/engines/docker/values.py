@@ -1,0 +1,200 @@
+"""Conversions between mooring's values and those of Docker's API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mooring.engines.base import (
+    Bind,
+    Container,
+    ContainerConfig,
+    ContainerDetail,
+    DeviceRequest,
+)
+
+_EXITED = re.compile(r"Exited \((\d+)\)")
+_STAMP = re.compile(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+
+
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Whether a response to ``GET /version`` is Podman's."""
+    parts = [str(part.get("Name", "")) for part in version.get("Components") or []]
+    return any("podman" in part.lower() for part in parts)
+
+
+def container_of(row: Mapping[str, Any]) -> Container:
+    """Convert an item of ``GET /containers/json``."""
+    status = _EXITED.match(row.get("Status", ""))
+    return Container(
+        id=row["Id"],
+        name=row["Names"][0].lstrip("/") if row.get("Names") else "",
+        image=row.get("Image", ""),
+        state=row.get("State", "unknown").lower(),
+        labels=row.get("Labels") or {},
+        created_at=float(row.get("Created") or 0),
+        exit_code=int(status.group(1)) if status else None,
+        ports=tuple(
+            (port["PublicPort"], port["PrivatePort"])
+            for port in row.get("Ports") or []
+            if port.get("PublicPort") and port.get("Type") == "tcp"
+        ),
+    )
+
+
+def detail_of(row: Mapping[str, Any]) -> ContainerDetail:
+    """Convert the response to ``GET /containers/ID/json``."""
+    state = row["State"]
+    return ContainerDetail(
+        id=row["Id"],
+        state=state["Status"],
+        exit_code=state["ExitCode"] if state["Status"] in ("exited", "dead") else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        started_at=_epoch(state.get("StartedAt", "")),
+        finished_at=_epoch(state.get("FinishedAt", "")),
+    )
+
+
+def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
+    """The GPUs in ``GET /containers/ID/json``: its device requests, and those of NVIDIA's runtime.
+
+    NVIDIA's runtime reads them from the variable ``NVIDIA_VISIBLE_DEVICES``.
+    """
+    host = row.get("HostConfig") or {}
+    requests = [
+        DeviceRequest(int(request.get("Count") or 0), tuple(request.get("DeviceIDs") or ()))
+        for request in host.get("DeviceRequests") or []
+    ]
+    if host.get("Runtime") == "nvidia":
+        pairs = (pair.partition("=") for pair in row.get("Config", {}).get("Env") or [])
+        visible = {key: value for key, _, value in pairs}.get("NVIDIA_VISIBLE_DEVICES", "")
+        if visible not in ("", "void", "none"):
+            requests.append(DeviceRequest(0, tuple(visible.split(","))))
+    return tuple(requests)
+
+
+def mount_of(bind: Bind, propagation: str | None) -> dict[str, Any]:
+    """Convert a bind to a mount of the API, which requires its source to exist.
+
+    Args:
+        bind: the bind.
+        propagation: the bind propagation, ``rprivate``; None for the engine's default.
+    """
+    mount: dict[str, Any] = {
+        "Target": bind.target,
+        "Source": bind.source,
+        "Type": "bind",
+        "ReadOnly": bind.read_only,
+    }
+    return mount | ({"BindOptions": {"Propagation": propagation}} if propagation else {})
+
+
+def device_nodes(paths: Sequence[str]) -> list[dict[str, str]]:
+    """Convert paths of device files, which are the same in the container."""
+    return [
+        {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"} for path in paths
+    ]
+
+
+def port_bindings(
+    ports: Sequence[tuple[int, int]], address: str
+) -> dict[int, list[tuple[str, ...]]]:
+    """Convert published ports to the SDK's form.
+
+    Args:
+        ports: pairs of host port (0 for any free port) and container port.
+        address: the address of this machine to publish on.
+
+    Returns:
+        For each container port, tuples of the address and, unless 0, the host port.
+    """
+    bindings: dict[int, list[tuple[str, ...]]] = {}
+    for local, inside in ports:
+        bindings.setdefault(inside, []).append((address, str(local)) if local else (address,))
+    return bindings
+
+
+def container_options(config: ContainerConfig) -> dict[str, Any]:
+    """The arguments of the SDK's ``create_container``, without the host configuration."""
+    return {
+        "image": config.image,
+        "command": list(config.argv),
+        "entrypoint": [],
+        "name": config.name,
+        "hostname": config.hostname,
+        "user": config.user,
+        "environment": dict(config.env),
+        "labels": dict(config.labels),
+        "working_dir": config.workdir,
+        "tty": config.tty,
+        "stdin_open": config.open_stdin,
+        "ports": sorted({inside for _, inside in config.ports}) or None,
+    }
+
+
+def host_options(config: ContainerConfig) -> dict[str, Any]:
+    """Privileges, limits and logging of a container, as arguments of ``create_host_config``."""
+    return {
+        "cap_drop": ["ALL"],
+        "cap_add": list(config.capabilities) or None,
+        "security_opt": ["no-new-privileges"],
+        "cgroupns": "private",  # Docker's default on cgroup v1 is the host's
+        "group_add": [str(gid) for gid in config.groups] or None,
+        "mem_limit": config.memory_bytes,
+        "memswap_limit": config.memory_bytes,
+        "nano_cpus": int(config.cpus * 1e9) if config.cpus else None,
+        "shm_size": config.shm_bytes,
+        "log_config": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+    }
+
+
+def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:
+    """Apply changes to a container's environment.
+
+    Args:
+        old: ``KEY=VALUE`` strings.
+        changes: new values; None removes a variable.
+
+    Returns:
+        The new environment. ``KEY`` alone removes a variable even if the image sets it.
+    """
+    pairs = {pair.partition("=")[0]: pair for pair in old}
+    for key, value in changes.items():
+        if value is not None:
+            pairs[key] = f"{key}={value}"
+        elif key in pairs:
+            pairs[key] = key
+    return list(pairs.values())
+
+
+def changed_mounts(
+    host: Mapping[str, Any], binds: Mapping[str, Bind | None], new: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Replace mounts in a container's host configuration.
+
+    Args:
+        host: the host configuration, with binds in ``Mounts`` (Docker) or ``Binds`` (Podman).
+        binds: the changes; existing mounts at these targets are removed.
+        new: the mounts to add, in the API's form.
+
+    Returns:
+        The changed keys of the host configuration.
+    """
+    mounts = [mount for mount in host.get("Mounts") or [] if mount["Target"] not in binds]
+    changed: dict[str, Any] = {"Mounts": [*mounts, *new]}
+    if host.get("Binds"):
+        changed["Binds"] = [bind for bind in host["Binds"] if bind.split(":")[1] not in binds]
+    return changed
+
+
+def _epoch(stamp: str) -> float:
+    """Convert an RFC 3339 time to seconds since the epoch; 0 for Docker's zero time (year 1)."""
+    from datetime import datetime, timezone
+
+    parts = _STAMP.match(stamp)
+    if not parts or parts.group(1) == "0001":
+        return 0.0
+    zone = (parts.group(4) or "Z").replace("Z", "+00:00")
+    whole = datetime.fromisoformat(f"{parts.group(1)}-{parts.group(2)}{zone}")
+    return whole.astimezone(timezone.utc).timestamp() + float(parts.group(3) or 0)

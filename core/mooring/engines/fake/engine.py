@@ -1,0 +1,138 @@
+"""An in-memory engine with every capability.
+
+::
+
+    engine = MemoryEngine(images=["python:3.12"])
+    engine.fail("start", EngineUnavailable("no engine"))   # the next start, once
+
+Containers, images and streams behave like those of a real engine; the same contract tests run on
+both.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mooring.engines.base import Bind, DeviceRequest
+from mooring.engines.fake.minimum import MinimumEngine, digest
+from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
+from mooring.errors import EngineError, PortTaken
+
+FIRST_FREE_PORT = 49153
+
+
+class MemoryEngine(MinimumEngine):
+    """A MinimumEngine with every capability of ``mooring.engines.capabilities``.
+
+    Attributes:
+        address: empty, because it has no socket.
+    """
+
+    address = ""
+    publish_address = "127.0.0.1"
+
+    def import_image(self, tar: bytes, reference: str) -> str:
+        with self._call("import_image"):
+            self.images[reference] = digest(tar)
+            return self.images[reference]
+
+    def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> FakeStream:
+        with self._call("attach"):
+            return FakeStream(self._find(container).main, tty)
+
+    def exec_detached(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+    ) -> str:
+        with self._call("exec_detached"):
+            exec_id, process = self._process(container, argv, env, workdir, user)
+            process.finish(process.play(self.execute))
+            return exec_id
+
+    def exec_exit_code(self, exec_id: str) -> int | None:
+        with self._call("exec_exit_code"):
+            process = self._execs.get(exec_id)
+            return SIGKILLED if process is None else process.exit_code
+
+    def resize(self, container: str, rows: int, columns: int, *, exec_id: str = "") -> None:
+        with self._call("resize"):
+            process = self._execs.get(exec_id) if exec_id else self._find(container).main
+            if process is not None and rows > 0 and columns > 0:
+                process.size = (rows, columns)
+
+    def attach_network(self, container: str) -> None:
+        with self._call("attach_network"):
+            self._find(container).network = True
+
+    def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
+        with self._call("device_requests"):
+            one = self.containers.get(container)
+            return (DeviceRequest(0, one.config.gpus),) if one and one.config.gpus else ()
+
+    def out_of_memory(self, container: str, since: float) -> bool:
+        with self._call("out_of_memory"):
+            return self._find(container).oom_killed
+
+    def recreate(
+        self,
+        container: str,
+        *,
+        image: str,
+        name: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str | None],
+        binds: Mapping[str, Bind | None],
+        groups: Sequence[int],
+        gpus: Sequence[str],
+        devices: Sequence[str],
+        cdi_devices: Sequence[str] = (),
+    ) -> str:
+        with self._call("recreate"):
+            old = self._find(container).config
+            self.images[image] = digest(image.encode())
+            kept = (bind for bind in old.binds if bind.target not in binds)
+            variables = {**old.env, **env}
+            config = replace(
+                old,
+                image=image,
+                name=name,
+                labels={**old.labels, **labels},
+                env={key: value for key, value in variables.items() if value is not None},
+                binds=(*kept, *filter(None, binds.values())),
+                groups=tuple(sorted({*old.groups, *groups})),
+                gpus=tuple(gpus),
+                devices=tuple(devices),
+                cdi_devices=tuple(cdi_devices),
+                network=True,
+            )
+            return self.create(config)
+
+    def rename(self, container: str, name: str) -> None:
+        with self._call("rename"), self._lock:
+            renamed = self._find(container)
+            if any(other.config.name == name for other in self.containers.values()):
+                raise EngineError(f"renaming the container: the name {name} is taken")
+            renamed.config = replace(renamed.config, name=name)
+
+    def remove_image(self, reference: str) -> None:
+        with self._call("remove_image"):
+            self.images.pop(reference, None)
+
+    def _published(self, starting: FakeContainer) -> tuple[tuple[int, int], ...]:
+        others = [one for one in self.containers.values() if one.state == "running"]
+        taken = {local for one in others for local, _ in one.ports}
+        published = []
+        for local, inside in starting.config.ports:
+            port = local or next(n for n in itertools.count(FIRST_FREE_PORT) if n not in taken)
+            if port in taken:
+                raise PortTaken(f"port {port} of this machine is taken", port=port)
+            taken.add(port)
+            published.append((port, inside))
+        return tuple(published)

@@ -1,0 +1,73 @@
+"""The Podman engine, through its Docker-compatible socket: the differences from Docker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mooring.engines.base import ContainerConfig
+from mooring.engines.docker import DockerEngine
+from mooring.errors import NotSupported
+
+
+class PodmanEngine(DockerEngine):
+    """Podman: a DockerEngine without SupportsLateNetwork.
+
+    Rootless Podman maps the user to the same uid and gid in the container (``keep-id``) and keeps
+    the user's groups.
+    """
+
+    kind = "podman"
+    # Podman responds with status 500 to an unknown state
+    alive_states = ("running", "paused")
+    # rprivate is the default too, but setting it explicitly makes binds non-recursive, which the
+    # kernel refuses for a home that contains mounts, such as Podman's own storage
+    propagation = None
+    attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
+
+    def _is_rootless(self) -> bool:
+        return os.getuid() != 0
+
+    def _refuse(self, config: ContainerConfig) -> None:
+        if not self.info().rootless:
+            return
+        # Rootless Podman silently ignores limits on cgroup v1
+        wanted = {"memory": config.memory_bytes, "cpus": config.cpus}
+        limits = [name for name, value in wanted.items() if value]
+        with self._mapped("asking the engine for its cgroups"):
+            if limits and str(self._api.info().get("CgroupVersion")) == "1":
+                raise NotSupported(
+                    f"{' and '.join(limits)}: rootless Podman cannot limit anything on cgroup v1",
+                    "leave it out, use Docker, or boot this machine with cgroup v2",
+                )
+
+    def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
+        host = super()._host_config(config)
+        if self.info().rootless:
+            host["UsernsMode"] = "keep-id"
+            del host["LogConfig"]
+            host.pop("GroupAdd", None)
+        return host
+
+    def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
+        return {} if self.info().rootless else super()._groups(host, groups)
+
+    def _device_request(self, uuids: Sequence[str], cdi_devices: Sequence[str]) -> dict[str, Any]:
+        if int(self.info().version.partition(".")[0] or 0) < 5:
+            raise NotSupported(
+                "Podman before version 5 gives no GPUs through its Docker-compatible socket",
+                "use Docker, or a newer Podman",
+            )
+        return super()._device_request(uuids, cdi_devices)
+
+    def _has_cdi(self) -> bool:
+        return True
+
+    def _imported(self, reply: str, repository: str, tag: str) -> str:
+        image = self.image_id(f"{repository}:{tag}")
+        if image is None:  # Podman 4 ignores the tag
+            image = str(json.loads(reply.split("\n")[0])["status"])
+            self._api.tag(image, repository, tag)
+        return image

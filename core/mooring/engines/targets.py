@@ -1,0 +1,111 @@
+"""The supported engines, and how their addresses are determined."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mooring.engines.base import Engine
+from mooring.errors import NotSupported
+
+# Short, so that detecting the kind adds little to the wait for an engine that hangs
+_ASK_TIMEOUT_S = 2.0
+_VERSION_BYTES = 1 << 20
+
+
+def open_engine(target: str = "local") -> Engine:
+    """Open the engine that a target names.
+
+    Args:
+        target: ``local`` for the engine at ``local_address``.
+
+    Returns:
+        The engine. The response to ``GET /version`` distinguishes Docker from Podman; an engine
+        that is unavailable raises only on its first request.
+
+    Raises:
+        NotSupported: ``target`` is not ``local``, or ``DOCKER_HOST`` is not a Unix socket.
+    """
+    if target != "local":
+        raise NotSupported(
+            f"target: {target!r} is not supported by this version",
+            "leave target out, or set it to local",
+        )
+    from mooring.engines.docker import DockerEngine, is_podman
+    from mooring.engines.podman import PodmanEngine
+
+    address = local_address(os.environ)
+    path = address.removeprefix("unix://")
+    version = _version(path)
+    if is_podman(version) or (not version and "podman" in os.path.realpath(path)):
+        return PodmanEngine(address, version=version)
+    return DockerEngine(address, version=version)
+
+
+def local_address(environ: Mapping[str, str]) -> str:
+    """The address of this machine's engine, as ``unix:///path``.
+
+    Args:
+        environ: the environment variables. ``DOCKER_HOST`` takes precedence. Without it, the
+            address is Docker's socket, or rootless Podman's if only that one exists.
+
+    Raises:
+        NotSupported: ``DOCKER_HOST`` is not a Unix socket.
+    """
+    from mooring.engines.docker import DOCKER_SOCKET
+
+    host = environ.get("DOCKER_HOST", "")
+    if host:
+        if not host.startswith("unix://"):
+            raise NotSupported(
+                f"DOCKER_HOST is {host}: this version has no engines on other machines",
+                "unset DOCKER_HOST, or set it to unix:///path/to/docker.sock",
+            )
+        return host
+    if not os.path.exists(DOCKER_SOCKET):
+        runtime = environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+        podman = Path(runtime) / "podman" / "podman.sock"
+        if podman.exists():
+            return f"unix://{podman}"
+    return f"unix://{DOCKER_SOCKET}"
+
+
+def local_sockets(environ: Mapping[str, str]) -> list[Path]:
+    """The sockets of this machine's engines, as resolved paths, sorted.
+
+    Write access to one is equivalent to root on this machine, or to the user for a rootless
+    engine, so no container may see them.
+
+    Args:
+        environ: as for ``local_address``.
+    """
+    from mooring.engines.docker import DOCKER_SOCKET
+
+    addresses = [DOCKER_SOCKET]
+    with contextlib.suppress(NotSupported):
+        addresses.append(local_address(environ).removeprefix("unix://"))
+    return sorted({Path(os.path.realpath(address)) for address in addresses})
+
+
+def _version(path: str) -> dict[str, Any]:
+    """The response to ``GET /version``; empty on an error or timeout."""
+    reply = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            deadline = time.monotonic() + _ASK_TIMEOUT_S
+            client.settimeout(_ASK_TIMEOUT_S)
+            client.connect(path)
+            client.sendall(b"GET /version HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            while len(reply) < _VERSION_BYTES and (data := client.recv(65536)):
+                reply += data
+                client.settimeout(max(0.001, deadline - time.monotonic()))
+        version = json.loads(reply.partition(b"\r\n\r\n")[2])
+    except (OSError, ValueError):
+        return {}
+    return version if isinstance(version, dict) else {}

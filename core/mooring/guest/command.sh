@@ -1,0 +1,42 @@
+# Sourced by init.sh and exec.sh: what becomes a command of the user's, and so assigns no
+# variable but in a subshell (see init.sh).
+# shellcheck shell=sh
+# shellcheck disable=SC2034 # the sourcing script reads code
+
+# Become that command; without one, an interactive shell.
+become() {
+    [ $# = 0 ] || exec "$@"
+    ! command -v bash >/dev/null 2>&1 || exec bash
+    exec sh
+}
+
+# Whether a command can be run, as a shell finds out; if not, the problem and the exit code.
+# Asked before `exec`, whose own message names our script and a line of it.
+find_command() {
+    file=$1 problem='' code=126
+    case $1 in
+    */*) ;;
+    *)
+        file='' rest=${PATH-/usr/local/bin:/usr/bin:/bin}:
+        while [ -n "$rest" ]; do
+            candidate=${rest%%:*}/$1 rest=${rest#*:}
+            [ -f "$candidate" ] || continue
+            file=$candidate
+            ! [ -x "$file" ] || break
+        done
+        # busybox has commands that no file shows
+        ! { [ -z "$file" ] && command -v -- "$1" >/dev/null 2>&1; } || return 0 ;;
+    esac
+    if ! [ -e "$file" ]; then problem='not found' code=127
+    elif [ -d "$file" ]; then problem='is a folder'
+    elif ! [ -x "$file" ]; then problem='not executable'
+    fi
+    [ -z "$problem" ]
+}
+
+# Size this terminal, where the image has stty. The engine's own resize comes after the start.
+size_terminal() {
+    case $1$2 in *[!0-9]*) return 0 ;; esac
+    ! command -v stty >/dev/null 2>&1 || stty rows "$1" cols "$2" 2>/dev/null
+    return 0
+}

@@ -1,0 +1,177 @@
+#!/bin/sh
+# The program that the container's engine runs: it checks what the session was given, starts
+# the session's clock and the parent of its kernels, and becomes the session's command.
+#
+#   sh init.sh clock                         become the clock: the session has no command
+#   sh init.sh command -- CMD ARG…           start the clock and become CMD
+#   sh init.sh terminal ROWS COLS [-- CMD ARG…]   size the terminal first; without CMD, become
+#                                            a shell
+#
+# POSIX sh (dash, bash, busybox ash) with rm and mkdir beside it, and stat or ls; env and
+# stty are used where found. It needs an init as PID 1, and is started by its path.
+#
+# Read from /run/mooring, the folder that this file lies in:
+#   mounts       "DEVICE:INODE PATH" of that folder, then of each mount, as they were granted;
+#                empty where they cannot be determined; without the file nothing starts
+#   kernelhost   first line: the python that runs kernelhost.py (output: kernelhost.log)
+# Written to it:
+#   checked      the mounts are what was granted, and the command can be run; until then
+#                nothing of the user's runs
+#   end          why the session did not start; by clock.sh
+#   k/*/exit     "lost", for kernels left over from an earlier run
+#
+# The environment is the spec's, whatever its names. A shell exports what it assigns to a
+# variable that it found exported, and bash the options that it has set; so this one assigns
+# and sets none, and neither does any other that becomes a program of the user's. Whatever needs
+# variables runs in a subshell and ends there.
+# shellcheck source-path=SCRIPTDIR
+# shellcheck disable=SC2015 # "A && B || continue" is meant as (A && B) || continue
+
+usage() {
+    echo 'mooring: usage: init.sh clock | command -- CMD ARG… | terminal ROWS COLS [-- CMD ARG…]' >&2
+    exit 125
+}
+
+# The check, and what the session needs beside its command. In a subshell, so that the init
+# becomes the parent of what is started, and the command has no child that it did not start.
+prepare() {
+    set -- "$(check "$@")" "$@"
+    case $1 in
+    :*) ;;
+    *) exit "${1:-125}" ;;
+    esac
+    # On the way to the first kernel: nothing is started before the kernels' parent.
+    if [ "$1" != : ]; then
+        "${1#:}" "${0%/*}/kernelhost.py" </dev/null >>"${0%/*}/kernelhost.log" 2>&1 &
+    fi
+    [ "$2" != clock ] || return 0
+    # Deaf to all that a terminal or a `pkill sh` sends
+    trap '' HUP INT QUIT TERM TSTP TTIN TTOU USR1 USR2 ALRM PIPE
+    become_clock </dev/null >/dev/null 2>&1 &
+    [ "$2" != terminal ] || (size_terminal "$3" "$4")
+}
+
+# The mounts, then the command. Prints ":" and the python that runs the kernels' parent, if there
+# is to be one; or else the exit code of the session. The tools are the image's own: the spec's
+# PATH is for the command alone.
+check() {
+    set -u +C +e +f # bash may have options from the environment
+    folder=${0%/*} problem=''
+    case $1 in
+    clock) shift ;;
+    command) shift 2 ;;
+    terminal) shift 3; [ $# = 0 ] || shift ;;
+    esac
+    [ $# = 0 ] || find_command "$1"
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    unset LD_PRELOAD LD_LIBRARY_PATH
+    forget_last_run
+    check_mounts
+    if [ -n "$problem" ]; then
+        reason=unrunnable
+        [ "$code" != 127 ] || reason=missing
+        refuse "$reason" "$1: $problem" "$1: $problem" "$code"
+    fi
+    python=''
+    [ ! -e "$folder/kernelhost" ] || read -r python <"$folder/kernelhost"
+    { echo >"$folder/checked"; } 2>/dev/null || :
+    printf %s ":$python"
+}
+
+# refuse REASON DETAIL MESSAGE CODE: nothing of the user's runs.
+refuse() {
+    (become_clock record "$1" "$2")
+    printf '%s\n' "$3" >&2
+    printf %s "$4"
+    exit
+}
+
+refuse_mounts() { refuse refused "$1" "mooring: refused: $1" 125; }
+
+# `mooring start` has removed most of it already, so rm is seldom needed.
+forget_last_run() {
+    for kernel in "$folder"/k/*/; do
+        [ -d "$kernel" ] && ! [ -e "${kernel}exit" ] || continue
+        echo lost >"${kernel}exit"
+    done
+    set -- "$folder"/x/*
+    for name in end status hold gpu exec; do set -- "$@" "$folder/$name"; done
+    for file; do
+        if [ -e "$file" ]; then rm -f -- "$@"; break; fi
+    done
+    [ -d "$folder/x" ] || mkdir "$folder/x"
+} 2>/dev/null
+
+# A link that replaced a mount's source after its check shows another file here. The folder,
+# which nobody else can exchange, shows how far the machine's numbers hold in this container:
+# not their devices where a virtual machine has its own (or there is no stat), or none at all.
+check_mounts() {
+    granted=''
+    set --
+    {
+        [ -f "$folder/mounts" ] && while IFS= read -r line; do
+            granted="$granted${line%% *} "
+            set -- "$@" "${line#* }"
+        done <"$folder/mounts"
+    } 2>/dev/null || refuse_mounts 'the list of what was granted is missing'
+    [ $# != 0 ] || return 0
+    identify "$@"
+    strictness=''
+    for actual in $identities; do
+        expected=${granted%% *} granted=${granted#* }
+        case ${strictness:-first}:$actual in
+        first:-) refuse_mounts 'the image has neither stat nor ls to look at its mounts with' ;;
+        first:"$expected") strictness=all ;;
+        first:*:"${expected#*:}") strictness=inode ;;
+        first:*) break ;;
+        all:"$expected" | inode:*:"${expected#*:}") ;;
+        *) refuse_mounts "the mount at $1 is not what was checked" ;;
+        esac
+        shift
+    done
+}
+
+# Into identities, a word for each path: DEVICE:INODE, -:INODE where only ls is, - for nothing.
+identify() {
+    identities=''
+    identities=$(stat -Lc %d:%i "$@" 2>/dev/null) && return
+    identities=''
+    for path; do
+        identity=$({ stat -Lc %d:%i "$path" || ls -diL "$path"; } 2>/dev/null)
+        case $identity in
+        '') identity=- ;;
+        *' '*) identity=${identity#"${identity%%[0-9]*}"} identity=-:${identity%% *} ;;
+        esac
+        identities="$identities $identity"
+    done
+}
+
+# Become clock.sh, without the spec's environment but for two paths: where the image's tools
+# may be, and where the tool that asks for the use of GPUs may find its libraries. An image
+# without env(1) leaves the rest in; the clock assigns every variable before it reads it.
+become_clock() {
+    set -- "PATH=${PATH-}" "LD_LIBRARY_PATH=${LD_LIBRARY_PATH-}" /bin/sh "${0%/*}/clock.sh" "$@"
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}
+    unset LD_PRELOAD LD_LIBRARY_PATH
+    ! command -v env >/dev/null 2>&1 || exec env -i "$@"
+    shift 2
+    exec "$@"
+}
+
+case ${1:-}:$#:${2:-}:${4:-} in
+clock:1:*) ;;
+command:[12]:*) usage ;;
+command:*:--:*) ;;
+terminal:3:* | terminal:*:*:--) ;;
+*) usage ;;
+esac
+
+# shellcheck source=command.sh
+[ "$1" = clock ] || . "${0%/*}/command.sh"
+(prepare "$@") || exit
+case $1 in
+clock) become_clock ;;
+command) shift 2 ;;
+terminal) shift 3; [ $# = 0 ] || shift ;;
+esac
+become "$@"

@@ -1,0 +1,205 @@
+"""Starting a stopped session, and finding or creating a shared one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mooring.engines.base import Bind
+from mooring.errors import (
+    Cancelled,
+    CommandError,
+    PolicyError,
+    SessionStateError,
+    SessionTimeout,
+)
+from mooring.gpus.claims import Claim, Request, in_words
+from mooring.gpus.tickets import Ticket
+from mooring.host import locks
+from mooring.host.boot import boot_id
+from mooring.host.users import caller
+from mooring.images import mounts
+from mooring.launch import ports
+from mooring.launch.create import create
+from mooring.launch.options import LaunchOptions
+from mooring.launch.plan import plan_launch
+from mooring.launch.verified import wait_until_verified
+from mooring.launch.wait import Wait
+from mooring.sessions import recreate
+from mooring.sessions.context import Context
+from mooring.sessions.find import get, get_created, list_sessions, main_process, queue_of
+from mooring.sessions.model import LAUNCHING, Session, State
+from mooring.sessions.queue import tickets
+from mooring.terminals.terminal import MainTerminal, command_of
+
+if TYPE_CHECKING:
+    from mooring.spec.resolve import ResolvedSpec
+
+# Files in the run folder that belong to the previous run
+_STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
+
+
+def start(ctx: Context, name: str, wait: Wait) -> Session:
+    """Start a stopped session again; see ``Sessions.start``."""
+    from mooring.policy import limits
+
+    session = get(ctx, name)
+    if session.state is State.RUNNING:
+        return session
+    if not session.container or session.state in LAUNCHING:
+        raise SessionStateError(
+            f"session {session.name} is {session.state} and cannot be started",
+            f"remove what is left: mooring rm {session.name}"
+            if session.state is State.LOST
+            else "mooring ps shows its state",
+        )
+    folder = ctx.folder(session.id)
+    if not folder.exists:
+        raise SessionStateError(
+            f"session {session.name} has lost its folder and cannot be started",
+            f"remove what is left: mooring rm {session.name}",
+        )
+    # check the paths as they are now; ``identities`` refuses one that leads through a new link
+    granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
+    limits.check_again(
+        session.declared,
+        [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
+        folder.clock.deadlines().get("max_duration"),
+    )
+    with _claimed_again(ctx, session, wait) as claims:
+        container = session.container
+        others = set(claims) != set(session.claims)
+        if others or recreate.limits_changed(ctx, session, claims):
+            wait.progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
+            container = recreate.recreate(ctx, session, claims)
+        folder.guest.write("mounts", mounts.identities(folder.run, granted))
+        for stale in _STALE:
+            folder.guest.remove(stale)
+        folder.update_state(boot_id=boot_id())
+        if main_process(ctx, session) == "terminal":
+            command = command_of(session.declared)
+            MainTerminal(ctx.engine, folder.path, command).keep(container, None)
+        ports.start(ctx, container)
+        try:
+            wait_until_verified(ctx.engine, folder, container)
+        except (PolicyError, CommandError) as error:
+            ctx.engine.stop(container, grace_s=1.0)
+            if claims:
+                tickets(ctx).discard(session.id)
+            folder.update_state(changed_at=time.time())
+            ctx.add_event(session.id, "failed", error.message)
+            raise
+        # only once it runs: until then, a listing would record its end a second time
+        folder.update_state(end_recorded=False, out_of_memory=None, changed_at=time.time())
+    ctx.history.session_resumed(session.id)
+    ctx.add_event(session.id, "started", "again")
+    return get_created(ctx, session.id, session.name)
+
+
+def find_or_create(
+    ctx: Context, resolved: ResolvedSpec, cwd: Path | None, options: LaunchOptions, wait: Wait
+) -> Session:
+    """Return the running session named ``options.name``; see ``Sessions.find_or_create``."""
+    name = options.name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    lock = ctx.installation.path / f"shared-{digest}.lock"
+    deadline = None if wait.max_wait_s is None else time.monotonic() + wait.max_wait_s
+    with _locked_by_name(lock, name, wait):
+        matches = [session for session in list_sessions(ctx) if session.name == name]
+        if deadline is not None:  # in tenths of a second, because messages show it
+            left_s = max(0.0, round(deadline - time.monotonic(), 1))
+            wait = replace(wait, max_wait_s=left_s)
+        if not matches:
+            return create(ctx, plan_launch(resolved, cwd), options, wait).session
+        if matches[0].state is State.RUNNING:
+            return matches[0]
+        return start(ctx, name, wait)
+
+
+@contextlib.contextmanager
+def _locked_by_name(lock: Path, name: str, wait: Wait) -> Iterator[None]:
+    """Acquire the lock of a session's name; it may be held during a pull or a wait for GPUs.
+
+    Args:
+        lock: the lock's file.
+        name: the session's name, for messages.
+        wait: how to wait.
+
+    Raises:
+        Cancelled: the caller cancelled.
+        SessionTimeout: the lock was not acquired within ``wait.max_wait_s``.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(
+                locks.locked(lock, cancelled=wait.cancelled, timeout_s=wait.max_wait_s)
+            )
+        except SessionTimeout:
+            if wait.cancelled():
+                raise Cancelled(f"the wait for session {name} was cancelled") from None
+            raise SessionTimeout(
+                f"nobody has made or started session {name} within {wait.max_wait_s:g} s",
+                f"somebody is about to; see what it waits for: mooring why {name}",
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _claimed_again(ctx: Context, session: Session, wait: Wait) -> Iterator[tuple[Claim, ...]]:
+    """Acquire GPUs for a stopped session that had some, while the block starts its container.
+
+    Raises:
+        SessionStateError: another process starts it, or has just started it.
+        Cancelled, NoCapacity, SessionTimeout, EngineUnavailable: as ``GpuQueue.claim``.
+    """
+    wanted = Request.of(*session.spec.gpu_request) if session.claims else None
+    if not wanted:
+        yield ()
+        return
+    folder, last = ctx.folder(session.id), ""
+
+    def show(reason: str) -> None:
+        nonlocal last
+        if wait.cancelled() or folder.cancel_requested():
+            raise Cancelled(f"the start of session {session.name} was cancelled")
+        if reason and reason != last and wait.max_wait_s != 0:
+            if not last:
+                ctx.add_event(session.id, "queued", reason)
+            last = reason
+            folder.write_waiting(reason)
+            folder.mark_queued()
+            wait.progress(reason)
+
+    ticket = Ticket(
+        id=session.id,
+        installation=ctx.installation.id,
+        user=caller().name,
+        session=session.name,
+        request=wanted.preferring(session.claims),
+        priority=session.priority,
+        since=0,
+    )
+    if not folder.acquire():
+        raise SessionStateError(
+            f"session {session.name} is being started already", "mooring ps shows its state"
+        )
+    try:
+        now = get_created(ctx, session.id, session.name)
+        if now.state is State.RUNNING or now.container != session.container:
+            raise SessionStateError(
+                f"session {session.name} was started a moment ago", "mooring ps shows its state"
+            )
+        folder.clear_cancel()
+        with queue_of(ctx).claim(ticket, tell=show, max_wait_s=wait.max_wait_s) as claims:
+            folder.unmark_queued()
+            ctx.add_event(session.id, "granted", in_words(claims))
+            yield claims
+    finally:
+        folder.unmark_queued()
+        folder.clear_cancel()
+        folder.release()

@@ -1,0 +1,275 @@
+"""A session's folder on this machine, and the files that coordinate its creation.
+
+::
+
+    sessions/ID/            0700, the caller's
+      record.json           see sessions/record.py: written before the container exists
+      lock                  held by the process that creates or starts it; released at its exit
+      ready                 the creation is complete; without it and the lock held, it is removed
+      waiting               what the creation waits for now, in one line
+      cancel                requests that the creation be cancelled; polled by the creator
+      queued                the session waits for its GPUs
+      enqueued              the launch that ``--enqueue-only`` left to the dispatcher; private
+      refused               the version of mooring that cannot read ``enqueued``
+      lease, keeper         locks of a session bound to a process's life, see sessions/lease.py
+      kernels/              which client owns each kernel, see sessions/kernel_owners.py
+      home/                 the private home (unless the spec mounts the real one)
+      secrets/              one file (mode 0400) per secret, read-only in the container
+      etc/                  passwd and group with the caller added
+      empty/                always empty: mounted read-only over paths hidden from the container
+      run/                  /run/mooring in the container; its files: see guest/*.sh and guest/*.py
+      term/                 terminal keeper and recorded output, see terminals/keeper/server.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mooring._version import __version__
+from mooring.errors import MooringError
+from mooring.guest.clock import Clock
+from mooring.guest.shared import SharedGuest
+from mooring.host import atomic, locks
+from mooring.host.paths import Installation
+from mooring.sessions import record
+from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from mooring.sessions.record import StateChanges
+
+_ID = re.compile("[0-9a-f]{12}")
+_SUBFOLDERS = ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty")
+
+
+def is_session_id(text: str) -> bool:
+    """Return whether a text has the form of a session id; ids from labels are untrusted."""
+    return _ID.fullmatch(text) is not None
+
+
+class SessionFolder:
+    """A session's folder, from ``create``, ``open`` or ``all``.
+
+    Attributes:
+        guest: its run folder, which the container can write to.
+        clock: its clock, which is read and controlled through the run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path / "run"
+        self.home = path / "home"
+        self.secrets = path / "secrets"
+        self.guest = SharedGuest(self.run)
+        self.clock = Clock(self.guest)
+        self._lock: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.path.name
+
+    @classmethod
+    def create(
+        cls, installation: Installation, identity: Identity, state: RecordState
+    ) -> SessionFolder:
+        """Create the folder with its record atomically, and hold its lock until ``release``.
+
+        No other process ever sees the folder without a record, or unlocked while in creation.
+
+        Args:
+            installation: the installation that the session belongs to.
+            identity: the first part of the record; its id names the folder.
+            state: the initial state in the record.
+
+        Raises:
+            OSError: the folder cannot be written, for example because the disk is full.
+        """
+        final = installation.sessions / identity.id
+        draft = final.with_name(f".{identity.id}.new")
+        descriptor = None
+        try:
+            for name in _SUBFOLDERS:
+                (draft / name).mkdir(mode=0o700, exist_ok=True)
+            record.write(draft, identity, state)
+            descriptor = os.open(draft / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            locks.lock(descriptor)  # the lock stays with the file when the folder is renamed
+            draft.rename(final)
+        except BaseException:
+            if descriptor is not None:
+                os.close(descriptor)
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        folder = cls(final)
+        folder._lock = descriptor
+        return folder
+
+    @classmethod
+    def all(cls, installation: Installation) -> list[SessionFolder]:
+        """Return the folders of all sessions of an installation."""
+        return [
+            cls(Path(entry.path))
+            for entry in os.scandir(installation.sessions)
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        ]
+
+    @classmethod
+    def open(cls, installation: Installation, session_id: str) -> SessionFolder:
+        """Return the folder of a session, which need not exist."""
+        return cls(installation.sessions / session_id)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session has a record."""
+        return (self.path / record.RECORD).exists()
+
+    # the record
+
+    def record(self) -> SessionRecord:
+        """Read the session's record."""
+        return record.read(self.path)
+
+    def write_plan(self, plan: Plan) -> None:
+        """See ``record.write_plan``."""
+        record.write_plan(self.path, plan)
+
+    def update_state(self, **changes: Unpack[StateChanges]) -> None:
+        """See ``record.update_state``."""
+        record.update_state(self.path, **changes)
+
+    # creation
+
+    @property
+    def ready(self) -> bool:
+        """Whether the creation is complete."""
+        return (self.path / "ready").exists()
+
+    def mark_ready(self) -> None:
+        """Mark the creation as complete."""
+        (self.path / "ready").touch()
+
+    def write_waiting(self, text: str) -> None:
+        """Set what the creation waits for, which listings show."""
+        atomic.write_text(self.path / "waiting", text)
+
+    def waiting(self) -> str:
+        """Return what the creation waits for; empty for nothing."""
+        try:
+            return (self.path / "waiting").read_text()
+        except OSError:
+            return ""
+
+    def request_cancel(self) -> None:
+        """Request that the creating process cancel; it checks at each step."""
+        with contextlib.suppress(FileNotFoundError):  # already cancelled and removed
+            (self.path / "cancel").touch()
+
+    def cancel_requested(self) -> bool:
+        """Return whether cancellation is requested."""
+        return (self.path / "cancel").exists()
+
+    def clear_cancel(self) -> None:
+        """Withdraw an earlier ``request_cancel``."""
+        (self.path / "cancel").unlink(missing_ok=True)
+
+    @property
+    def queued(self) -> bool:
+        """Whether the session waits for GPUs."""
+        return (self.path / "queued").exists()
+
+    def mark_queued(self) -> None:
+        """Mark the session as waiting for GPUs."""
+        (self.path / "queued").touch()
+
+    def unmark_queued(self) -> None:
+        """Mark the session as no longer waiting for GPUs. Idempotent."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "queued").unlink()
+
+    @property
+    def enqueued(self) -> bool:
+        """Whether the launch was left to the dispatcher."""
+        return (self.path / "enqueued").exists()
+
+    def mark_enqueued(self, launch: dict[str, Any]) -> None:
+        """Leave the launch to the dispatcher.
+
+        Args:
+            launch: JSON-serializable, see ``launch.enqueued.dump``.
+        """
+        self.mark_queued()
+        atomic.write_text(self.path / "enqueued", json.dumps(launch))
+
+    def read_enqueued(self) -> dict[str, Any]:
+        """Return the launch that ``mark_enqueued`` wrote.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        launch: dict[str, Any] = json.loads((self.path / "enqueued").read_text())
+        return launch
+
+    @property
+    def launchable(self) -> bool:
+        """Whether the dispatcher can launch it: enqueued, not ready, and not refused."""
+        return self.enqueued and not self.ready and not self.refused
+
+    @property
+    def refused(self) -> bool:
+        """Whether this version of mooring could not read the launch."""
+        try:
+            return (self.path / "refused").read_text() == __version__
+        except OSError:
+            return False
+
+    def refuse(self, why: str) -> None:
+        """Record that this version cannot read the launch; listings show ``why``."""
+        atomic.write_text(self.path / "refused", __version__)
+        self.write_waiting(why)
+
+    # the lock of the process that creates or starts it
+
+    def acquire(self) -> bool:
+        """Acquire the lock of an existing folder; return False if another process holds it."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        if not locks.try_lock(descriptor):
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def release(self) -> None:
+        """Release the lock. Idempotent."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def in_creation(self) -> bool:
+        """Return whether a live process is creating or starting the session."""
+        return locks.is_held(self.path / "lock")
+
+    def remove(self) -> None:
+        """Delete the folder, and end the keeper of its terminals.
+
+        Raises:
+            MooringError: the caller has no permission to delete some of its content.
+        """
+        from mooring.terminals.keeper.client import end_keeper
+
+        end_keeper(self.path)  # first: it writes to the folder
+        gone = self.path.with_name(f".{self.id}.gone")
+        with contextlib.suppress(OSError):
+            self.path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        if gone.exists():
+            raise MooringError(f"cannot delete {gone}", "look at what is inside, then delete it")

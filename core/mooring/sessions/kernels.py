@@ -1,0 +1,96 @@
+"""Starting and ending kernels in a session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from mooring.engines.capabilities import SupportsDetachedExec, require
+from mooring.errors import EngineError, ImageError
+from mooring.guest.paths import GUEST_RUN
+from mooring.host.processes import process_mark
+from mooring.kernels.kernel import Connection, KernelHandle, others_live
+from mooring.kernels.kernelhost import host_lives
+from mooring.sessions.context import Context
+from mooring.sessions.lifecycle import remove
+from mooring.sessions.model import Session
+
+START_TIMEOUT_S = 60.0
+# Timeout for the exit of a killed process
+KILL_PATIENCE_S = 2.0
+KILL_POLL_S = 0.002
+
+
+def no_kernel(image: str, problem: str) -> ImageError:
+    """Return the error for an image without a Python kernel; its hint tells how to fix that."""
+    return ImageError(
+        f"image {image} cannot run a Jupyter kernel: {problem}",
+        "add ipykernel to it (RUN pip install ipykernel), or leave kernel out for a shell session",
+    )
+
+
+def ensure_host(ctx: Context, session: Session) -> None:
+    """Start a kernel host in a session unless one runs; see ``Kernels.ensure_host``."""
+    folder = ctx.folder(session.id)
+    first = not folder.guest.exists("kernelhost.lock")
+    if host_lives(folder.guest) or (first and folder.guest.exists("kernelhost")):
+        return  # init.sh starts the first host of a session that was created for kernels
+    python = folder.record().plan.python
+    if not python:
+        raise no_kernel(session.image, "no Python with ipykernel was found in it")
+    command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
+    program, log = f"{GUEST_RUN}/kernelhost.py", f"{GUEST_RUN}/kernelhost.log"
+    argv = ["/bin/sh", "-c", command, python, program, log]
+    require(ctx.engine, SupportsDetachedExec).exec_detached(session.container, argv)
+
+
+def start_kernel(
+    ctx: Context,
+    session: Session,
+    handle: KernelHandle,
+    connection: Connection,
+    *,
+    cwd: str,
+    env: Mapping[str, str],
+    arguments: Sequence[str] = (),
+    timeout_s: float = START_TIMEOUT_S,
+) -> None:
+    """Start a kernel's process and record it in the history; see ``Kernels.start``."""
+    ensure_host(ctx, session)
+    handle.start(cwd=cwd, env=dict(env), arguments=arguments, timeout_s=timeout_s)
+    ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
+
+
+def kill_kernel(handle: KernelHandle) -> None:
+    """Send SIGKILL to a kernel and its children and wait until it exits; see ``Kernels.kill``."""
+    handle.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + KILL_PATIENCE_S
+    while handle.poll() is None and time.monotonic() < deadline:
+        time.sleep(KILL_POLL_S)
+
+
+def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:
+    """Kill a kernel, record its exit and remove its folder; see ``Kernels.end``."""
+    handle = ctx.kernel_handle(session_id, kernel_id)
+    kill_kernel(handle)
+    handle.record_exit(ctx.history)
+    handle.forget()
+
+
+def end_with_kernel(ctx: Context, session: Session, kernel_id: str) -> None:
+    """Remove a session that was created for kernels; see ``Kernels.end_session_with``."""
+    folder = ctx.folder(session.id)
+    if not folder.record().identity.ends_with_kernels or others_live(folder.guest, kernel_id):
+        return
+    try:
+        remove(ctx, session, force=True)
+    except EngineError:
+        if folder.exists:
+            folder.update_state(remove_with=process_mark(os.getpid()))
+            with contextlib.suppress(OSError):
+                settings = folder.clock.settings() | {"max_duration_s": "1"}
+                folder.clock.write_settings(**settings)
+        raise

@@ -1,0 +1,212 @@
+"""Operations on an existing session: stop, remove, hold, update."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from mooring.engines.capabilities import SupportsDetachedExec
+from mooring.errors import (
+    EngineError,
+    MooringError,
+    PolicyError,
+    SessionStateError,
+    SessionTimeout,
+    SpecError,
+)
+from mooring.guest.bundle import end_argv
+from mooring.sessions import recreate
+from mooring.sessions.containers import remove_container
+from mooring.sessions.context import Context
+from mooring.sessions.find import refreshed
+from mooring.sessions.model import LAUNCHING, Session, State
+from mooring.sessions.queue import tickets
+
+GRACE_S = 10.0
+CANCEL_PATIENCE_S = 30.0
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Convert an OSError from one of mooring's files, such as disk full, to MooringError."""
+    try:
+        yield
+    except OSError as error:
+        raise MooringError(
+            f"cannot write a file of mooring's: {error}", "is the disk full?"
+        ) from error
+
+
+def stop(ctx: Context, session: Session, *, grace_s: float = GRACE_S, force: bool = False) -> None:
+    """End all processes of a session and keep its files; see ``Sessions.stop``."""
+    if session.foreign:
+        if not force:
+            raise PolicyError(
+                f"session {session.name} belongs to {session.owner}",
+                "ask them; to stop it all the same: mooring stop --force",
+            )
+        _end_inside(ctx, session, grace_s)
+        ctx.engine.stop(session.container, grace_s=1.0)
+        return
+    # a stopped session may be in creation too, while it is started again
+    if session.state in LAUNCHING or ctx.folder(session.id).in_creation():
+        if _cancel(ctx, session):
+            return
+        session = refreshed(ctx, session)
+    if session.state in (State.STOPPED, State.LOST) or not session.container:
+        return
+    _end_inside(ctx, session, grace_s)
+    ctx.engine.stop(session.container, grace_s=1.0)
+    detail = ctx.engine.inspect(session.container)
+    folder = ctx.folder(session.id)
+    with contextlib.suppress(OSError):
+        if folder.clock.end() is None:
+            folder.clock.write_end("stopped", f"by {ctx.actor}")
+        folder.update_state(end_recorded=True, changed_at=time.time())
+    ctx.add_event(session.id, "stopped")
+    ctx.history.session_ended(
+        session.id,
+        at=time.time(),
+        reason=f"stopped by {ctx.actor}",
+        exit_code=detail.exit_code if detail else None,
+    )
+
+
+def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
+    """Remove a session with its private files; see ``Sessions.remove``."""
+    if session.foreign:
+        raise PolicyError(
+            f"session {session.name} belongs to {session.owner}", "only they can remove it"
+        )
+    launching = session.state in LAUNCHING or ctx.folder(session.id).in_creation()
+    if (launching or session.state in (State.RUNNING, State.PAUSED)) and not force:
+        ended = session.state in (State.STOPPED, State.LOST)
+        raise SessionStateError(
+            f"session {session.name} is {'being started' if ended else session.state}",
+            f"stop it first, or: mooring rm -f {session.name}",
+        )
+    if launching:
+        if _cancel(ctx, session):
+            return
+        session = refreshed(ctx, session)
+    ended = session.state in (State.STOPPED, State.LOST)
+    remove_container(ctx, session.id, session.container)
+    folder = ctx.folder(session.id)
+    recreate.forget(ctx, folder)
+    if folder.exists:
+        folder.remove()
+    ctx.add_event(session.id, "removed")
+    if not ended:
+        ctx.history.session_ended(
+            session.id, at=time.time(), reason=f"removed by {ctx.actor}", exit_code=None
+        )
+
+
+@disk_errors()
+def hold(ctx: Context, session: Session, seconds: float) -> None:
+    """Suspend a session's idle timeout; see ``Sessions.hold``."""
+    from mooring.spec.units import format_duration
+
+    if session.state is not State.RUNNING:
+        raise SessionStateError(
+            f"session {session.name} is {session.state}: there is nothing to hold",
+            f"start it first: mooring start {session.name}",
+        )
+    ctx.folder(session.id).clock.hold(seconds)
+    detail = f"for {format_duration(seconds)}" if seconds else "given up"
+    ctx.add_event(session.id, "held", detail)
+
+
+def ends_in_s(ctx: Context, session: Session) -> float | None:
+    """Return the seconds until a session reaches its maximum duration; None if it never does."""
+    clock = ctx.folder(session.id).clock
+    longest_s, status = clock.deadlines().get("max_duration"), clock.status()
+    return max(0.0, longest_s - status.running_for_s) if longest_s and status else None
+
+
+@disk_errors()
+def update(
+    ctx: Context,
+    session: Session,
+    *,
+    idle_timeout_s: float | None = None,
+    max_duration_s: float | None = None,
+) -> None:
+    """Change the deadlines of a running session; see ``Sessions.update``."""
+    from mooring.policy import limits
+    from mooring.spec.units import format_duration
+
+    if session.state is not State.RUNNING:
+        raise SessionStateError(
+            f"session {session.name} is {session.state}: it has no clock to change",
+            f"start it first: mooring start {session.name}",
+        )
+    if max_duration_s is not None:
+        limits.load().check_duration(max_duration_s)
+    clock = ctx.folder(session.id).clock
+    settings = clock.settings()
+    status = clock.status()  # durations by the session's clock: the system time may have been set
+    if status is not None:
+        resting = not (status.active_signals or status.failed_probes or status.held_for_s)
+        idle_s = status.last_signal_ago_s if resting else 0.0
+        for new_s, passed_s, has in (
+            (max_duration_s, status.running_for_s, "has run"),
+            (idle_timeout_s, idle_s, "has been idle"),
+        ):
+            if new_s and new_s <= passed_s:
+                raise SpecError(
+                    f"session {session.name} {has} for {format_duration(passed_s)} already",
+                    f"to end it now: mooring stop {session.name}",
+                )
+    changes = []
+    for key, value in (("idle_timeout", idle_timeout_s), ("max_duration", max_duration_s)):
+        if value is not None:
+            settings[f"{key}_s"] = f"{value:g}"
+            changes.append(f"{key} {format_duration(value) if value else 'never'}")
+    clock.write_settings(**settings)
+    ctx.add_event(session.id, "updated", ", ".join(changes))
+
+
+def _end_inside(ctx: Context, session: Session, grace_s: float) -> None:
+    """Tell a session's clock to end it gracefully, and wait until it has."""
+    engine = ctx.engine
+    if session.state is not State.RUNNING or not isinstance(engine, SupportsDetachedExec):
+        return
+    with contextlib.suppress(EngineError):
+        argv = end_argv("stopped", f"by {ctx.actor}")
+        engine.exec_detached(session.container, argv)
+        with contextlib.suppress(MooringError):
+            ctx.engine.wait(session.container, timeout_s=grace_s + 2.0)
+
+
+def _cancel(ctx: Context, session: Session) -> bool:
+    """Cancel a session's creation or start; return whether the session is gone.
+
+    Raises:
+        SessionTimeout: the creating process did not cancel within ``CANCEL_PATIENCE_S``.
+    """
+    folder = ctx.folder(session.id)
+    deadline = time.monotonic() + CANCEL_PATIENCE_S
+    while folder.exists and folder.in_creation():
+        if not folder.cancel_requested():
+            folder.request_cancel()
+        if time.monotonic() > deadline:
+            raise SessionTimeout(
+                f"the process that creates session {session.name} does not give up",
+                "end that process; what is left goes with the next mooring ps",
+            )
+        time.sleep(0.05)
+    if folder.enqueued and not folder.ready and folder.acquire():  # no process is launching it
+        try:
+            if not folder.ready:  # the launch may have completed before the lock was acquired
+                remove_container(ctx, session.id, "")
+                tickets(ctx).discard(session.id)
+                ctx.add_event(session.id, "cancelled")
+                ctx.history.session_ended(
+                    session.id, at=time.time(), reason="cancelled before it ran", exit_code=None
+                )
+                folder.remove()
+        finally:
+            folder.release()
+    return not folder.exists

@@ -1,0 +1,196 @@
+"""A process that outlives the launcher and cleans up after it.
+
+EOF on a pipe shows that the launcher has exited, for whatever reason. The watchdog then kills the
+kernel. A session that was created for that kernel is kept for the launcher of a restart; if none
+starts in time, the session is removed, or left to its own time limits if it is otherwise in use.
+Clients do not kill the watchdog with the launcher, because it is not a child of the client and has
+its own process group and process session (``setsid``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mooring import alive
+
+if TYPE_CHECKING:
+    from mooring import Lease, Mooring
+
+# VS Code starts the next process within a second of ending the previous one
+RESTART_S = 10.0
+# After a crash, for clients that name the notebook: the user first has to notice it
+CRASH_S = 120.0
+POLL_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """The launcher's reports about itself.
+
+    Attributes:
+        holder: the launcher's process, in the format of ``process_mark``.
+        client: the client's process, in the same format.
+        name: the name of a session that is about to be created.
+        session, kernel: ids; empty until they are known.
+        own: whether the session was created for the kernel.
+        patience_s: how long to wait for the launcher of a restart, in seconds.
+    """
+
+    holder: str = ""
+    client: str = ""
+    name: str = ""
+    session: str = ""
+    kernel: str = ""
+    own: bool = False
+    patience_s: float = RESTART_S
+
+
+class Watchdog:
+    """Starts the watchdog's process, and holds the launcher's end of the pipe to it."""
+
+    def __init__(self) -> None:
+        reading, self._pipe = os.pipe()
+        # An exception raised by a signal handler would be lost in Python's fork hooks
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            child = os.fork()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if child:
+            os.close(reading)
+            os.wait()
+            return
+        os.close(self._pipe)
+        _detach(reading)
+
+    def report(self, **facts: Any) -> None:
+        """Send facts to the watchdog; each replaces its earlier value.
+
+        Args:
+            facts: attributes of ``Facts``.
+        """
+        with contextlib.suppress(OSError):  # if it was killed, the reconciler cleans up instead
+            os.write(self._pipe, json.dumps(facts).encode() + b"\n")
+
+
+def _detach(pipe: int) -> None:
+    """Run the watchdog's process. Never returns."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):  # clients read these until the last process has closed them
+            os.dup2(nothing, standard)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        sys.dont_write_bytecode = True
+        _watch(pipe)
+    finally:
+        os._exit(0)
+
+
+def _watch(pipe: int) -> None:
+    """Read the launcher's reports until it exits, then clean up."""
+    facts = Facts()
+    kept = False
+    with os.fdopen(pipe, "rb") as lines:
+        for line in lines:
+            facts = dataclasses.replace(facts, **json.loads(line))
+            if facts.own and not kept:
+                from mooring import Mooring
+
+                with contextlib.suppress(OSError):
+                    Mooring().leases.keep(facts.session)
+                kept = True
+    if facts.session or facts.name:
+        from mooring import Mooring, MooringError
+
+        with contextlib.suppress(MooringError, OSError):
+            _clean_up(Mooring(), facts)
+
+
+def _clean_up(mooring: Mooring, facts: Facts) -> None:
+    if not facts.session:
+        # The launcher exited between the creation of the session and its next report
+        for session in mooring.sessions.list():
+            if session.name == facts.name:
+                mooring.sessions.remove(session, force=True)
+        return
+    if facts.own:
+        _announce(mooring, facts)
+    if facts.kernel:
+        mooring.kernels.end(facts.session, facts.kernel)
+    if not facts.own:
+        return
+    keep = _await_restart(mooring, facts)
+    if keep is not None:
+        _remove(mooring, facts, keep)
+
+
+def _await_restart(mooring: Mooring, facts: Facts) -> str | None:
+    """Wait for the launcher of a restart.
+
+    A stopped session, for example after its time limit, uses no resources and its files may be
+    needed: the watchdog waits for as long as the session stays stopped and the client lives.
+
+    Returns:
+        None if another launcher has taken the lease or the session was removed; otherwise the
+        reason to keep a running session, which is empty if there is none.
+    """
+    until = time.monotonic() + facts.patience_s
+    was_stopped = stopped = False
+    while time.monotonic() < until or stopped:
+        exists = mooring.records.exists(facts.session)
+        stopped = exists and mooring.records.has_ended(facts.session)
+        was_stopped = was_stopped or stopped
+        if mooring.leases.holder(facts.session) != facts.holder:
+            return None
+        if not alive(facts.client):
+            break  # the client has exited and cannot request a restart
+        time.sleep(POLL_S)
+    return "it was started again" if was_stopped else ""
+
+
+def _remove(mooring: Mooring, facts: Facts, keep: str) -> None:
+    """Remove the session, unless it is otherwise in use or another launcher has its lease."""
+    from mooring import State
+
+    with _lease(mooring, facts) as lease:
+        if lease is None:
+            return
+        session = mooring.sessions.get(facts.session)
+        mooring.leases.remove_unless_used(
+            session,
+            lease,
+            lambda: mooring.sessions.remove(session, force=True),
+            keep=keep if session.state is State.RUNNING else "",
+        )
+
+
+def _announce(mooring: Mooring, facts: Facts) -> None:
+    """Mark the lease as left, in case the launcher was killed before it could do so."""
+    with _lease(mooring, facts) as lease:
+        if lease is not None and mooring.leases.left_at(facts.session) is None:
+            lease.announce()
+
+
+@contextlib.contextmanager
+def _lease(mooring: Mooring, facts: Facts) -> Iterator[Lease | None]:
+    """Acquire the session's lease for the block; yield None unless the launcher held it last."""
+    lease = mooring.leases.take(facts.session)
+    try:
+        last = mooring.leases.holder(facts.session) == facts.holder
+        yield lease if lease is not None and last else None
+    finally:
+        if lease is not None:
+            lease.release()

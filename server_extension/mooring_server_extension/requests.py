@@ -1,0 +1,142 @@
+"""Strict validation of request bodies and query arguments."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mooring import SpecError, parse_duration
+from mooring_server_extension.responses import BadRequest
+
+
+class Body(BaseModel):
+    """A request's body: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Nothing(Body):
+    """An empty object."""
+
+
+class Create(Body):
+    """A new session.
+
+    Attributes:
+        file: a spec file, relative to the server's root.
+        values: keys of a spec, which override the file's.
+        name: overrides the name in both.
+        allow: trust the file in its current state.
+    """
+
+    file: str | None = None
+    values: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = None
+    allow: bool = False
+
+
+class Update(Body):
+    """New deadlines: text such as ``1h``, a number of seconds, or ``off``."""
+
+    idle_timeout: str | float | None = None
+    max_duration: str | float | None = None
+
+
+class Hold(Body):
+    """How long to keep a session: text such as ``2h``, a number of seconds, or ``off``."""
+
+    duration: str | float
+
+
+class NewKernel(Body):
+    """A new kernel, with the path of its folder or notebook relative to the server's root."""
+
+    path: str | None = None
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(model: type[B], body: Any) -> B:
+    """Validate a body.
+
+    Args:
+        model: the expected type.
+        body: the parsed JSON.
+
+    Raises:
+        BadRequest: the body is invalid; the message names the first invalid key, and for an unknown
+            key the hint lists the valid keys.
+    """
+    if not isinstance(body, dict):
+        raise BadRequest("the body is not a JSON object", f"its keys are: {_keys(model)}")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        # For a union of types the rest of the location names a member of the union
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            raise BadRequest(
+                f"unknown key {_printable(key)} in the body", f"its keys are: {_keys(model)}"
+            ) from None
+        raise BadRequest(f"{_printable(key)}: {problem['msg']}", "") from None
+
+
+def duration(key: str, value: str | float) -> float:
+    """Parse a duration in a body.
+
+    Args:
+        key: the key, for the error message.
+        value: text such as ``1h``, a number of seconds, or ``off``.
+
+    Returns:
+        The duration in seconds; 0 for ``off``.
+
+    Raises:
+        SpecError: the value is not a duration.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise SpecError(f"{key} {error}") from None
+
+
+def number(key: str, text: str, *, least: int, most: int) -> int:
+    """Parse a query argument that is an integer.
+
+    Args:
+        key: the argument's name.
+        text: the argument's value.
+        least, most: inclusive bounds.
+
+    Raises:
+        BadRequest: the value is not an integer, or out of bounds.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
+        return int(text)
+    raise BadRequest(f"?{key} must be a whole number", f"from {least} to {most}")
+
+
+def flag(key: str, text: str) -> bool:
+    """Parse a query argument that is ``0`` or ``1``; empty counts as ``0``.
+
+    Args:
+        key: the argument's name.
+        text: the argument's value.
+
+    Raises:
+        BadRequest: the value is neither.
+    """
+    if text in ("", "0", "1"):
+        return text == "1"
+    raise BadRequest(f"?{key} must be 0 or 1")
+
+
+def _keys(model: type[Body]) -> str:
+    return ", ".join(model.model_fields) or "none"
+
+
+def _printable(key: str) -> str:
+    return key if key.isprintable() and len(key) <= 60 else repr(key[:60])

@@ -1,0 +1,82 @@
+"""The routes of mooring's REST API."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+import mooring
+from mooring_server_extension import gpus, kernels, sessions, specs, stream, terminals
+from mooring_server_extension.base import MooringHandler
+from mooring_server_extension.responses import Forbidden, NotFound
+
+OPENAPI_FILE = Path(__file__).with_name("openapi.yml")
+
+
+class StatusHandler(MooringHandler):
+    """Return the version of mooring and the state of the engine."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        engine = await self.context.engine.status()
+        self.write_json({"version": mooring.__version__, "engine": engine})
+
+
+class OpenApiHandler(MooringHandler):
+    """Return the OpenAPI document of the API."""
+
+    auth_resource = "mooring:specs"
+
+    @web.authenticated
+    @authorized
+    def get(self) -> None:
+        self.write_json(openapi())
+
+
+class FallbackHandler(MooringHandler):
+    """Respond with 404 in the API's format to all other paths below /mooring/api."""
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler's own
+        await super().prepare()
+        if not self.current_user:
+            raise Forbidden("not signed in", "send the server's token")
+        raise NotFound("no such path", "GET /mooring/api/openapi.json lists the paths")
+
+
+@lru_cache(maxsize=1)
+def openapi() -> dict[str, Any]:
+    """Return the OpenAPI document with the installed version."""
+    import yaml
+
+    document: dict[str, Any] = yaml.safe_load(OPENAPI_FILE.read_text(encoding="utf-8"))
+    document["info"]["version"] = mooring.__version__
+    return document
+
+
+_SESSION = r"/mooring/api/sessions/([^/]+)"
+
+ROUTES: list[tuple[str, type[MooringHandler]]] = [
+    (r"/mooring/api/openapi\.json", OpenApiHandler),
+    (r"/mooring/api/status", StatusHandler),
+    (r"/mooring/api/schema", specs.SchemaHandler),
+    (r"/mooring/api/specs", specs.SpecsHandler),
+    (r"/mooring/api/gpus", gpus.GpusHandler),
+    (r"/mooring/api/stream", stream.StreamHandler),
+    (r"/mooring/api/sessions", sessions.SessionsHandler),
+    (_SESSION, sessions.SessionHandler),
+    (_SESSION + r"/start", sessions.StartHandler),
+    (_SESSION + r"/stop", sessions.StopHandler),
+    (_SESSION + r"/hold", sessions.HoldHandler),
+    (_SESSION + r"/events", sessions.EventsHandler),
+    (_SESSION + r"/logs", sessions.LogsHandler),
+    (_SESSION + r"/terminals", terminals.TerminalsHandler),
+    (_SESSION + r"/kernels", kernels.KernelsHandler),
+    (r"/mooring/api/kernels/([^/]+)/recording", kernels.RecordingHandler),
+]
+# Must come after ROUTES
+FALLBACK = (r"/mooring/api(?:/.*)?", FallbackHandler)

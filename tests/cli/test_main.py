@@ -1,0 +1,63 @@
+"""The commands: each is in the module of its name, and imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import mooring_cli
+from mooring_cli import main
+
+# Imports and builds a command as the parser does, and prints which other modules that took
+BUILD = """
+import sys
+from mooring_cli import main
+main.Commands()[sys.argv[1]]
+print(*(name.partition(".")[2] for name in sys.modules if name.startswith("mooring_cli.")))
+"""
+HELPERS = {
+    "attach", "columns", "events", "launch", "option_hints", "options", "output", "progress",
+    "selection", "spec_flags", "terminal_io", "unsupported",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["ps", "exec", "stop", "create"])
+def test_a_command_imports_no_other_command(command: str) -> None:
+    """What a command costs to start does not grow with the number of commands."""
+    argv = [sys.executable, "-c", BUILD, command]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - HELPERS == {"main", command}
+
+
+def test_every_command_module_is_on_the_command_line() -> None:
+    """A module that registers a command is in the list of commands, and the other way round."""
+    folder = Path(str(mooring_cli.__file__)).parent
+    registering = {
+        path.stem for path in folder.glob("*.py") if "\ndef register(" in path.read_text()
+    }
+    listed = {main.ELSEWHERE.get(name, name).replace("-", "_") for name in main.COMMANDS}
+    assert registering == listed
+
+
+def test_a_command_is_in_the_module_of_its_name() -> None:
+    """Who looks for a command opens the file of that name."""
+    commands = main.Commands()
+    for name in main.COMMANDS:
+        assert commands[name].name == name
+        if not hasattr(commands[name], "commands"):
+            expected = main.ELSEWHERE.get(name, name).replace("-", "_")
+            assert commands[name].callback.__module__ == f"mooring_cli.{expected}"
+            assert importlib.import_module(f"mooring_cli.{expected}").register
+
+
+def test_a_command_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped command is an error that names the nearest one; nothing is imported for it."""
+    with pytest.raises(KeyError):
+        main.Commands()["pss"]
+    group = typer.main.get_command(main.app)
+    assert list(group.commands) == list(main.COMMANDS)  # type: ignore[attr-defined]

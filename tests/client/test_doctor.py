@@ -1,0 +1,197 @@
+"""Is this machine fit: every finding is told with what to do, and looking never fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mooring import FakeEngine
+from mooring.client import doctor
+from mooring.client.doctor import Finding, examine
+from mooring.engines.base import EngineInfo
+from mooring.errors import EngineUnavailable
+from mooring.gpus import inventory
+from mooring.gpus.inventory import Gpu
+from tests.support.sessions import session_folder
+
+
+def about(subject: str, engine: FakeEngine) -> list[Finding]:
+    return [finding for finding in examine(engine) if finding.subject == subject]
+
+
+def levels(subject: str, engine: FakeEngine) -> list[str]:
+    return [finding.level for finding in about(subject, engine)]
+
+
+class Old(FakeEngine):
+    """An engine that says it is another one."""
+
+    def __init__(self, kind: str, version: str) -> None:
+        super().__init__()
+        self.said = EngineInfo(kind, version, "1.41", "linux", False)
+
+    def info(self) -> EngineInfo:
+        return self.said
+
+
+def test_a_sound_machine(engine: FakeEngine) -> None:
+    """Where all is well there is no problem, and every subject is told."""
+    found = examine(engine)
+    assert {finding.subject for finding in found} >= {"system", "engine", "state", "kernel", "gpus"}
+    assert all(finding.level in ("ok", "info", "warning") for finding in found)
+    assert ("ok", "fake 1.0, API 1.0") in [(f.level, f.text) for f in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "level"),
+    [
+        ("docker", "20.10.24", "warning"),
+        ("docker", "24.0.8", "warning"),
+        ("docker", "24.0.9", None),
+        ("docker", "25.0.0", "warning"),
+        ("docker", "25.0.1", "warning"),
+        ("docker", "25.0.2", None),
+        ("docker", "27.1", None),
+        ("docker", "20.10.24+dfsg1", "info"),
+        ("podman", "4.9.1", "warning"),
+        ("podman", "5.0.0", None),
+        ("docker", "dev", "warning"),
+        ("fake", "0.1", None),
+    ],
+)
+def test_known_holes(kind: str, version: str, level: str | None) -> None:
+    """A version with a known hole is a warning; a distribution's own package is told apart."""
+    found = [f.level for f in about("engine", Old(kind, version)) if "CVE" in f.text]
+    assert found == ([level] if level else [])
+
+
+def test_an_engine_that_is_down(engine: FakeEngine) -> None:
+    """No engine is a problem with the engine's own hint, and the rest is looked at all the same."""
+    engine.fail("info", EngineUnavailable("no engine", "start it"))
+    (finding,) = about("engine", engine)
+    engine.fail("info", EngineUnavailable("no engine", "start it"))
+    assert (finding.level, finding.text, finding.hint) == ("problem", "no engine", "start it")
+    assert len(examine(engine)) > 3
+
+
+def test_without_an_engine_it_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that the environment asks for and that cannot be is a finding, not an error."""
+    for host in ("tcp://127.0.0.1:1", "unix:///nonexistent/docker.sock"):
+        monkeypatch.setenv("DOCKER_HOST", host)
+        (finding,) = [found for found in examine() if found.subject == "engine"]
+        assert finding.level == "problem"
+        assert finding.hint
+
+
+def test_docker_means_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root and may use Docker is told what that means."""
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(doctor.paths, "state_dir", lambda: Path("/"))
+    assert levels("rights", Old("docker", "27.0.0")) == ["info"]
+    assert levels("rights", Old("podman", "5.0.0")) == []
+
+
+def test_a_path_too_long_for_sockets(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state folder that is too deep for kernels is a problem, before any kernel fails."""
+    monkeypatch.setenv("MOORING_STATE_DIR", str(state / ("x" * 60)))
+    (finding,) = about("state", engine)
+    assert finding.level == "problem"
+    assert "107" in finding.text
+    assert "MOORING_STATE_DIR" in finding.hint
+
+
+def test_the_longest_path_that_is_well_is_well(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told about the path's length is what a kernel then finds."""
+    from mooring.errors import KernelError
+    from mooring.kernels.kernel import KernelHandle
+
+    told, found = [], []
+    for length in range(20, 60):
+        monkeypatch.setenv("MOORING_STATE_DIR", str(state / ("x" * length)))
+        told.append(levels("state", engine) == ["ok"])
+        try:
+            KernelHandle(session_folder("0" * 12).guest, "0" * 12)
+            found.append(True)
+        except KernelError:
+            found.append(False)
+    assert told == found
+    assert {True, False} == set(found)
+
+
+def test_a_state_folder_that_cannot_be(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state folder that cannot be made is a problem with its hint."""
+    (state / "file").touch()
+    monkeypatch.setenv("MOORING_STATE_DIR", str(state / "file" / "x"))
+    assert levels("state", engine) == ["problem"]
+
+
+def test_a_disk_that_is_nearly_full(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a gigabyte is a warning."""
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=10, f_frsize=4096))
+    assert levels("disk", engine) == ["warning"]
+
+
+def test_no_ipykernel(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ipykernel, kernels of the host image cannot be: a warning with the command."""
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    (finding,) = about("kernel", engine)
+    assert (finding.level, finding.hint[:21]) == ("warning", "pip install ipykernel")
+
+
+def test_another_system(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where kernels cannot be, it says what to do instead."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (finding,) = about("system", engine)
+    assert (finding.level, bool(finding.hint)) == ("problem", True)
+
+
+def test_gpus_are_counted(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs are told with their number, model and driver; those without a driver as a warning."""
+    devices = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
+    one = Gpu("GPU-1", 0, "nvidia", "NVIDIA A100", 80 << 30, "550.54")
+    known: list[Gpu] = []
+
+    def glob(path: Path, pattern: str) -> Iterator[Path]:
+        return iter(devices if str(path) == "/dev" else [])
+
+    monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(inventory, "inventory", lambda: tuple(known))
+    (finding,) = about("gpus", engine)
+    assert finding.level == "warning"
+    assert finding.text == "2 NVIDIA device(s) here, and no driver reports them"
+    known += [one, replace(one, uuid="GPU-2", index=1, split=True)]
+    known += [replace(one, uuid="MIG-1", parent="GPU-2", memory_bytes=10 << 30)]
+    assert [(f.level, f.text) for f in about("gpus", engine)] == [
+        ("ok", "2 x NVIDIA A100, 80 GiB each, driver 550.54"),
+        ("ok", "1 MIG instance(s) of them"),
+    ]
+    known.clear()
+    devices.clear()
+    assert levels("gpus", engine) == ["info"]
+
+
+def test_every_problem_says_what_to_do(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No problem and no warning is told without a way on."""
+    monkeypatch.setenv("MOORING_STATE_DIR", str(state / ("x" * 60)))
+    engine.fail("info", EngineUnavailable("no engine", "start it"))
+    for finding in examine(engine):
+        assert finding.hint or finding.level in ("ok", "info")

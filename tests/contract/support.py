@@ -1,0 +1,117 @@
+"""What runs in the containers of contract tests, and how their output is read."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mooring.engines.base import STDERR, STDOUT, Container, Engine, Stream
+from mooring.engines.docker import DockerEngine
+from mooring.engines.fake import FakeProcess
+
+DEADLINE_S = 30.0
+SIGTERMED, SIGKILLED = 143, 137
+GONE = "f" * 64
+
+# What runs, as a real engine runs it, and as Python plays it in the fake one
+SLEEP = "echo up; exec sleep 1000"
+DEAF = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+EXIT_3 = "echo out; echo err >&2; exit 3"
+CAT = "exec cat"
+CAT_THEN_7 = "cat; exit 7"
+SAY_SIZE = "while read -r line; do stty size; done"
+SAY_WHERE = 'echo "$GREETING"; pwd'
+LINES = "for n in 1 2 3 4 5; do echo line $n; done"
+
+Make = Callable[..., str]
+
+
+def play(process: FakeProcess) -> int:
+    script = process.argv[2]
+    if script == SLEEP:
+        process.write(b"up\n")
+        process.terminated.wait(DEADLINE_S)
+        return SIGTERMED
+    if script == DEAF:
+        process.write(b"deaf\n")
+        while process.exit_code is None:
+            time.sleep(0.01)
+    if script == EXIT_3:
+        process.write(b"out\n")
+        process.write(b"err\n", stderr=True)
+        return 3
+    if script in (CAT, CAT_THEN_7):
+        while data := process.stdin.read1(65536):  # type: ignore[attr-defined]
+            process.write(data)
+        return 7 if script == CAT_THEN_7 else 0
+    if script == SAY_SIZE:
+        while process.stdin.readline():
+            process.write("{} {}\r\n".format(*process.size).encode())
+    if script == SAY_WHERE:
+        process.write(f"{process.env['GREETING']}\n{process.workdir}\n".encode())
+    if script == LINES:
+        for number in range(1, 6):
+            process.write(f"line {number}\n".encode())
+    return 0
+
+
+def outputs(stream: Stream) -> dict[int, bytes]:
+    """All of a process's standard output and error, from now to their end."""
+    stream.socket().settimeout(DEADLINE_S)
+    printed = {STDOUT: b"", STDERR: b""}
+    while pieces := stream.recv():
+        for number, piece in pieces:
+            printed[number] += piece
+    return printed
+
+
+def first_byte(stream: Stream) -> bytes:
+    """Waits until the process prints something; the first piece of that."""
+    stream.socket().settimeout(DEADLINE_S)
+    return bytes(stream.recv()[0][1])
+
+
+def code_of(ask: Callable[[], int | None]) -> int:
+    """The exit code of a process, as soon as the engine knows it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while (code := ask()) is None:
+        assert time.monotonic() < deadline, "the process has not ended"
+        time.sleep(0.01)
+    return code
+
+
+def row_of(engine: Engine, container: str) -> Container | None:
+    return next((row for row in engine.list({"mooring.contract": ""}) if row.id == container), None)
+
+
+def logged(engine: Engine, container: str, tail: int | None = None) -> bytes:
+    return b"".join(engine.logs(container, tty=False, follow=False, tail=tail))
+
+
+def await_output(engine: Engine, container: str) -> None:
+    """Waits until the main process prints something: then it heeds signals, too."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not logged(engine, container):
+        assert time.monotonic() < deadline, "it prints nothing"
+        time.sleep(0.01)
+
+
+def root_tar(text: bytes) -> bytes:
+    """A root filesystem with one file."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        entry = tarfile.TarInfo("file")
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    return data.getvalue()
+
+
+def docker_api(engine: Any) -> Any:
+    """The SDK's own client of a real engine: for what only it can show."""
+    from docker.api.client import APIClient
+
+    assert isinstance(engine, DockerEngine)
+    return APIClient(base_url=engine.address, version="1.41")

@@ -1,0 +1,84 @@
+"""An engine of a few answers, for what is asked of one."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONTAINER = {"Config": {"Env": [], "Labels": {}}, "HostConfig": {}}
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """An engine that knows its versions and lists no container."""
+
+    daemon_threads = True
+    oldest = "1.24"
+    version = "24.0"
+    commit_s = 0.0
+    components: tuple[str, ...] = ()
+    info: dict[str, object]
+    asked: list[str]
+    states: list[str]
+    posted: list[dict[str, Any]]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        self.server.asked.append(path)
+        reply: object = [] if path.endswith("/containers/json") else CONTAINER
+        if path.endswith("/info"):
+            reply = self.server.info
+        if path == "/version":
+            parts = [{"Name": name} for name in self.server.components]
+            version = {"Version": self.server.version, "Components": parts}
+            reply = {"MinAPIVersion": self.server.oldest, **version}
+        filters = json.loads(dict(urllib.parse.parse_qsl(query)).get("filters", "{}"))
+        self.server.states = filters.get("status", [])
+        self._reply(reply)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.posted.append(json.loads(body or "{}"))
+        path = self.path.partition("?")[0]
+        self.server.asked.append(path)
+        if path.endswith("/commit"):
+            time.sleep(self.server.commit_s)
+        self._reply({"Id": "made", "Warnings": []})
+
+    def _reply(self, reply: object) -> None:
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "here"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(str(tmp_path / "s"), _Handler)
+    server.asked, server.posted, server.states, server.info = [], [], [], {}
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

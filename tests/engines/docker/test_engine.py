@@ -1,0 +1,130 @@
+"""What is asked of Docker, and how: the API's version, its words, how long it may take."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+from typing import Any
+
+import pytest
+
+from mooring.engines.base import ContainerConfig, DeviceRequest
+from mooring.engines.docker import DockerEngine
+from mooring.errors import EngineError
+from mooring.images.host_image import host_image
+from tests.contract.support import DEADLINE_S, docker_api, logged
+from tests.engines.conftest import Server
+
+SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
+SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
+
+
+@pytest.mark.parametrize(("oldest", "spoken"), [("1.24", "1.41"), ("1.44", "1.44"), ("", "1.41")])
+def test_no_older_version_than_the_engine_takes(server: Server, oldest: str, spoken: str) -> None:
+    """An engine that has let go of the version that is enough is spoken to in its oldest."""
+    server.oldest = oldest
+    engine = DockerEngine(f"unix://{server.server_address}")
+    assert engine.list({}) == []
+    assert engine.list({}) == []
+    engine.close()
+    listing = f"/v{spoken}/containers/json"
+    assert server.asked == ["/version", listing, listing]
+
+
+def test_what_lives_is_asked_for_in_the_engines_own_words(server: Server) -> None:
+    """What is alive is running, paused or restarting: each state is asked for by name."""
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
+        assert engine.list({}, alive=True) == []
+    assert server.states == ["running", "paused", "restarting"]
+
+
+def test_many_files_may_take_their_time(server: Server) -> None:
+    """Keeping a container's files is no plain request: the engine would do it all the same, and
+    with each try once more."""
+    server.commit_s = 0.5
+    engine = DockerEngine(f"unix://{server.server_address}", timeout_s=0.2)
+    made = engine.recreate("c", image="i:1", name="n", **SAME)
+    engine.close()
+    assert made == "made"
+    assert server.asked[-2:] == ["/v1.41/commit", "/v1.41/containers/create"]
+
+
+def test_what_a_container_was_given_is_asked_for_once() -> None:
+    """A queue for GPUs looks several times a second, at every container there is."""
+    asked = []
+
+    class Api:
+        def inspect_container(self, container: str) -> dict[str, Any]:
+            asked.append(container)
+            return {"HostConfig": {"DeviceRequests": [{"Count": -1}]}}
+
+    engine = DockerEngine("unix:///nowhere", client=Api())
+    for container in ("a", "b", "a", "b"):
+        (request,) = engine.device_requests(container)
+        assert request.count == -1
+    assert asked == ["a", "b"]
+
+
+@pytest.mark.parametrize("has_cdi", [True, False])
+def test_cdi_names_are_taken_as_given(server: Server, has_cdi: bool) -> None:
+    """An engine with CDI is given the CDI names, another one the UUIDs for NVIDIA's own runtime."""
+    server.info = {"CDISpecDirs": ["/etc/cdi"]} if has_cdi else {}
+    uuids, names = ("GPU-1", "GPU-2"), ("nvidia.com/gpu=GPU-1", "nvidia.com/gpu=GPU-2")
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
+        given = SAME | {"gpus": uuids, "cdi_devices": names}
+        engine.recreate("c", image="i:1", name="n", **given)
+    (request,) = server.posted[-1]["HostConfig"]["DeviceRequests"]
+    assert request["DeviceIDs"] == list(names if has_cdi else uuids)
+    assert (request["Driver"] == "cdi") == has_cdi
+
+
+def test_podman_in_dockers_place_is_refused(server: Server) -> None:
+    """What answers at an engine's address is asked once what it is, and never taken for another."""
+    server.components = ("Podman Engine",)
+    engine = DockerEngine(f"unix://{server.server_address}")
+    with pytest.raises(EngineError, match="podman answers"):
+        engine.list({})
+
+
+def test_requests_of_nvidias_own_runtime() -> None:
+    """Devices that NVIDIA's runtime gives by a variable are requests as well."""
+
+    class Api:
+        def inspect_container(self, container: str) -> dict[str, Any]:
+            env = ["PATH=/bin", f"NVIDIA_VISIBLE_DEVICES={container}"]
+            return {"HostConfig": {"Runtime": "nvidia"}, "Config": {"Env": env}}
+
+    engine = DockerEngine("unix:///nowhere", client=Api())
+    assert engine.device_requests("0,1") == (DeviceRequest(0, ("0", "1")),)
+    assert engine.device_requests("void") == ()
+
+
+@pytest.mark.engine
+def test_an_entrypoint_gives_way(real_engine: DockerEngine) -> None:
+    """An image's own entrypoint is not in the way of the main process that was asked for."""
+    facts, api = host_image(real_engine), docker_api(real_engine)
+    mark = f"contract-{secrets.token_hex(4)}"
+    config = ContainerConfig(
+        name=mark,
+        image=facts.reference,
+        argv=("/bin/sh", "-c", "echo ours"),
+        user="0:0",
+        binds=facts.binds,
+        network=False,
+    )
+    made = [real_engine.create(config)]
+    try:
+        changes = 'ENTRYPOINT ["/bin/echo", "entrypoint"]\nCMD ["nothing"]'
+        api.commit(made[0], repository=mark, tag="1", changes=changes)
+        config = dataclasses.replace(config, name=f"{mark}-2", image=f"{mark}:1")
+        made.append(real_engine.create(config))
+        real_engine.start(made[1])
+        real_engine.wait(made[1], timeout_s=DEADLINE_S)
+        printed = logged(real_engine, made[1])
+    finally:
+        for container in made:
+            real_engine.remove(container)
+        real_engine.remove_image(f"{mark}:1")
+        api.close()
+    assert printed == b"ours\n"

@@ -1,0 +1,236 @@
+"""Whatever goes wrong with Docker, callers see one of mooring's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mooring.engines import capabilities
+from mooring.engines.base import ContainerConfig, Engine
+from mooring.engines.docker import DOCKER_SOCKET, DockerEngine
+from mooring.engines.docker.streams import DockerStream
+from mooring.errors import EngineError, EngineUnavailable, MooringError
+
+DEADLINE_S = 30.0
+
+
+def _exceptions() -> list[Exception]:
+    """One of every exception that the SDK, its transport and the system can raise."""
+    import http.client
+
+    import docker.errors
+    import docker.utils.socket
+    import requests.exceptions
+    import urllib3.exceptions
+
+    kinds: set[type[Exception]] = {
+        OSError,
+        ConnectionResetError,
+        BrokenPipeError,
+        FileNotFoundError,
+        PermissionError,
+        TimeoutError,
+        docker.utils.socket.SocketError,
+        http.client.IncompleteRead,
+        http.client.BadStatusLine,
+    }
+    modules = (docker.errors, requests.exceptions, urllib3.exceptions)
+    for module in modules:
+        kinds |= {
+            kind
+            for kind in vars(module).values()
+            if inspect.isclass(kind)
+            and issubclass(kind, Exception)
+            and not issubclass(kind, Warning)
+        }
+    return [_instance(kind) for kind in sorted(kinds, key=lambda kind: kind.__qualname__)]
+
+
+def _instance(kind: type[Exception]) -> Exception:
+    for arguments in range(7):
+        with contextlib.suppress(TypeError, AttributeError):
+            error = kind(*["boom"] * arguments)
+            str(error)
+            return error
+    error = kind.__new__(kind)  # its constructor wants what only the library has
+    kind.__str__ = lambda self: "boom"  # type: ignore[method-assign,assignment]
+    return error
+
+
+CONFIG = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
+
+PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
+    "info": lambda engine: engine.info(),
+    "list": lambda engine: engine.list({"a": "b"}),
+    "inspect": lambda engine: engine.inspect("c"),
+    "device_requests": lambda engine: engine.device_requests("c"),
+    "recreate": lambda engine: engine.recreate(
+        "c", image="i:1", name="n", labels={}, env={}, binds={}, groups=(), gpus=(), devices=()
+    ),
+    "rename": lambda engine: engine.rename("c", "n"),
+    "remove_image": lambda engine: engine.remove_image("i:1"),
+    "create": lambda engine: engine.create(CONFIG),
+    "start": lambda engine: engine.start("c"),
+    "attach_network": lambda engine: engine.attach_network("c"),
+    "stop": lambda engine: engine.stop("c", grace_s=1.0),
+    "remove": lambda engine: engine.remove("c"),
+    "wait": lambda engine: engine.wait("c", timeout_s=1.0),
+    "attach": lambda engine: engine.attach("c", tty=True),
+    "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=1)),
+    "exec": lambda engine: engine.exec("c", ["true"]),
+    "exec_detached": lambda engine: engine.exec_detached("c", ["true"]),
+    "exec_exit_code": lambda engine: engine.exec_exit_code("e"),
+    "resize": lambda engine: engine.resize("c", 24, 80),
+    "out_of_memory": lambda engine: engine.out_of_memory("c", since=0.0),
+    "image_id": lambda engine: engine.image_id("i:1"),
+    "pull": lambda engine: list(engine.pull("i:1")),
+    "import_image": lambda engine: engine.import_image(b"", "i:1"),
+}
+
+
+def test_every_method_is_tried() -> None:
+    """The list of calls that are tried with every exception is the whole protocol."""
+    kinds = [kind for name, kind in vars(capabilities).items() if name.startswith("Supports")]
+    protocol = {
+        name
+        for kind in (Engine, *kinds)
+        for name, member in vars(kind).items()
+        if not name.startswith("_") and inspect.isfunction(member)
+    }
+    public = {
+        name
+        for name, member in vars(DockerEngine).items()
+        if not name.startswith("_") and inspect.isfunction(member)
+    }
+    assert protocol - {"close"} == set(PUBLIC) == public - {"close"}
+
+
+class Failing:
+    """Stands for the SDK's client; each request fails, at once or while its answer is read."""
+
+    def __init__(self, error: Exception, late: bool = False) -> None:
+        self.error, self.late, self.hits = error, late, 0
+
+    def create_host_config(self, **options: object) -> dict[str, object]:
+        return {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def request(*arguments: object, **options: object) -> Any:
+            if self.late and name in ("logs", "pull"):
+                return self.answer()
+            self.hits += 1
+            raise self.error
+
+        return request
+
+    def answer(self) -> Iterator[Any]:
+        yield {"status": "so far"}
+        self.hits += 1
+        raise self.error
+
+
+def failing(client: Failing, *, informed: bool = True) -> DockerEngine:
+    """An engine whose requests fail; ``informed``: its version is known."""
+    version = {"Version": "20.10", "ApiVersion": "1.41", "Os": "linux"} if informed else {}
+    return DockerEngine(f"unix://{DOCKER_SOCKET}", client=client, version=version)
+
+
+@pytest.mark.parametrize("method", PUBLIC)
+def test_nothing_unmapped_escapes(method: str) -> None:
+    """Whatever the SDK, its transport or the system raises, callers see a MooringError."""
+    for error in _exceptions():
+        for late in (False, True):
+            client = Failing(error, late)
+            engine = failing(client, informed=method != "info")
+            # a MooringError, or an answer where the library's "not found" is one
+            with contextlib.suppress(MooringError):
+                PUBLIC[method](engine)
+            assert client.hits, f"{method} asked the engine for nothing"
+
+
+def test_nothing_unmapped_escapes_from_a_stream() -> None:
+    """A stream's own requests raise nothing but a MooringError either."""
+    for error in _exceptions():
+        near, far = socket.socketpair()
+        engine = failing(Failing(error))
+        stream = DockerStream(
+            near,
+            True,
+            "e",
+            resize=partial(engine.resize, "c", exec_id="e"),
+            exit_code=partial(engine.exec_exit_code, "e"),
+        )
+        stream.resize(24, 80)
+        with contextlib.suppress(MooringError):
+            stream.exit_code()
+        far.close()
+        stream.close_stdin()
+        stream.close()
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("unix:///nonexistent/docker.sock", "does not exist"),
+        ("unix:///dev/null", "does not answer"),
+    ],
+)
+def test_an_engine_that_is_down(address: str, says: str) -> None:
+    """No engine at the address is EngineUnavailable with the address and a hint."""
+    with pytest.raises(EngineUnavailable, match=says) as caught:
+        DockerEngine(address).list({"a": "b"})
+    assert caught.value.hint
+
+
+def test_an_engine_that_hangs(tmp_path: Path) -> None:
+    """An engine that takes the request and says nothing is unavailable after the timeout."""
+    path = tmp_path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with pytest.raises(EngineUnavailable, match="did not answer within"):
+            DockerEngine(f"unix://{path}", timeout_s=0.2).list({"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n[",
+        b"HTTP/1.1 200 OK\r\n\r\n{}x",
+        b"?!\r\n",
+    ],
+    ids="nothing cut-short not-json not-http".split(),
+)
+def test_an_engine_that_talks_nonsense(tmp_path: Path, answer: bytes) -> None:
+    """An answer that is cut short or is no answer is an EngineError, whatever its bytes."""
+    path = tmp_path / "engine.sock"
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connected, _ = listening.accept()
+                with connected:
+                    connected.recv(65536)
+                    connected.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        engine = DockerEngine(f"unix://{path}", timeout_s=5.0)
+        for call in (engine.info, lambda: engine.inspect("c"), lambda: engine.list({"a": "b"})):
+            with pytest.raises(EngineError):
+                call()  # type: ignore[operator]
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join(DEADLINE_S)

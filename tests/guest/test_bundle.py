@@ -1,0 +1,31 @@
+"""The programs of a session: all that they read is written beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mooring.guest import bundle
+from mooring.guest.shared import SharedGuest
+
+
+def test_the_script_ships_with_the_package() -> None:
+    """All programs of a session lie where the package finds them at run time."""
+    spec = importlib.util.find_spec("mooring")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("mooring is not installed in this environment")
+    guest = Path(spec.submodule_search_locations[0]) / "guest"
+    assert [name for name in bundle.PROGRAMS if not (guest / name).is_file()] == []
+
+
+def test_a_session_gets_all_that_its_programs_read(tmp_path: Path) -> None:
+    """Whatever a script of a session's sources is written beside it."""
+    bundle.write_programs(SharedGuest(tmp_path))
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == set(bundle.PROGRAMS)
+    for script in tmp_path.glob("*.sh"):
+        lines = (line.strip() for line in script.read_text().splitlines())
+        sourced = {line.split("/")[-1].strip('"') for line in lines if line.startswith(". ")}
+        assert sourced <= written

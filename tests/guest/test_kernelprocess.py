@@ -1,0 +1,85 @@
+"""What the kernel host's children do before they become a kernel, each on its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Any:
+    """The module, as it lies in a session's run folder."""
+    path = tmp_path / "kernelprocess.py"
+    path.write_text((resources.files("mooring") / "guest" / "kernelprocess.py").read_text())
+    spec = importlib.util.spec_from_file_location("kernelprocess_under_test", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ("name train\nrecord_bytes 70000\n", 70000),
+        ("record_bytes 0\n", None),
+        ("record_bytes many\n", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_recording_follows_the_settings(
+    process: Any, tmp_path: Path, settings: str | None, limit: int | None
+) -> None:
+    """A kernel is recorded up to the session's limit; without a valid one it runs unrecorded."""
+    if settings is not None:
+        (tmp_path / "settings").write_text(settings)
+    recorder = SimpleNamespace(Recorder=lambda folder, limit: (folder, limit))
+    expected = None if limit is None else ("k/a", limit)
+    assert process.open_recorder("k/a", recorder) == expected
+    assert process.open_recorder("k/a", None) is None
+
+
+def test_a_kernelspec_becomes_a_command(
+    process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jupyter's placeholders are filled in, and the rest of the command stays as it is."""
+    folder = tmp_path / "data" / "kernels" / "other"
+    folder.mkdir(parents=True)
+    argv = ["other", "-f", "{connection_file}", "{resource_dir}/x", "{prefix}"]
+    spec = {"argv": argv, "display_name": "Other", "language": "x", "env": {"A": "b"}}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
+    command, env = process.find_command("other", "/k/a")
+    assert command == ["other", "-f", "/k/a/c.json", f"{folder}/x", "{prefix}"]
+    assert env == {"A": "b"}
+    with pytest.raises(LookupError, match="no kernel 'none' in this image"):
+        process.find_command("none", "/k/a")
+
+
+def test_a_process_is_told_from_a_later_one_of_its_number(process: Any) -> None:
+    """Its start is known as long as it exists."""
+    assert process.started_at(os.getpid()).isdigit()
+    assert process.started_at("self") == process.started_at(os.getpid())
+    assert process.started_at(2**22 + 1) == ""
+
+
+def test_secrets_are_in_the_environment(
+    process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python kernel finds each secret under its name; a session may have none."""
+    monkeypatch.setattr(process, "SECRETS", str(tmp_path / "secrets"))
+    process.read_secrets()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "WORD_OF_THIS_TEST").write_text("newer")
+    monkeypatch.setenv("WORD_OF_THIS_TEST", "older")
+    process.read_secrets()
+    assert os.environ["WORD_OF_THIS_TEST"] == "newer"

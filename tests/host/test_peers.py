@@ -1,0 +1,46 @@
+"""The user at the other end of a TCP connection on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from mooring.host.peers import is_our_own, owner
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_owner_of_a_connection_is_known(family: socket.AddressFamily) -> None:
+    """Also of one that came through an IPv6 socket; a connection that is gone has none."""
+    with socket.create_server(("127.0.0.1", 0)) as port, socket.socket(family) as client:
+        address = "::ffff:127.0.0.1" if family == socket.AF_INET6 else "127.0.0.1"
+        client.connect((address, port.getsockname()[1]))
+        accepted, _ = port.accept()
+        with accepted:
+            assert owner(accepted) == os.getuid()
+            assert is_our_own(accepted)
+        assert owner(accepted) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_who_writes_and_is_gone_at_once_is_nobody() -> None:
+    """A socket that its user has closed is shown as root's: it is taken for nobody's."""
+    hit = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+    hit += "s.sendall(b'let me in')"
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        subprocess.run(
+            ["/usr/bin/python3", "-c", hit, str(port.getsockname()[1])],
+            user=NOBODY,
+            group=NOBODY,
+            cwd="/",
+            check=True,
+        )
+        accepted, _ = port.accept()
+        with accepted:
+            assert accepted.recv(100) == b"let me in"
+            assert owner(accepted) is None
+            assert not is_our_own(accepted)

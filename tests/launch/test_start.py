@@ -1,0 +1,150 @@
+"""Starting a stopped session again, and finding or creating a shared one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mooring import FakeEngine, LaunchOptions, Wait
+from mooring.client import Mooring
+from mooring.errors import (
+    EngineError,
+    SessionStateError,
+    SessionTimeout,
+)
+from mooring.host import locks, paths
+from mooring.launch import start
+from mooring.sessions.model import State
+from tests.support.fake import FakeClock
+
+
+def test_stop_and_start_keep_the_session(service: Mooring, engine: FakeEngine, declare) -> None:
+    """A stopped session keeps its container, and starting it is the same one again."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    stopped = service.sessions.get("train")
+    assert (stopped.state, stopped.reason) == (State.STOPPED, f"by {service.actor}")
+    again = service.sessions.start("train")
+    assert (again.id, again.container) == (session.id, session.container)
+    assert again.state is State.RUNNING
+    assert again.end is None
+    kinds = [event.kind for event in service.sessions.events(session.id)]
+    assert kinds == ["requested", "started", "stopped", "started"]
+
+
+def test_a_start_that_fails_is_told(service: Mooring, engine: FakeEngine, declare) -> None:
+    """A session that cannot be started again is an EngineError and is still stopped."""
+    service.sessions.stop(
+        service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    )
+    engine.fail("start", EngineError("no"))
+    with pytest.raises(EngineError):
+        service.sessions.start("train")
+    assert service.sessions.get("train").state is State.STOPPED
+
+
+def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, declare) -> None:
+    """A session whose container is gone cannot be started; the error says how to clean up."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    engine.containers.clear()
+    with pytest.raises(SessionStateError) as caught:
+        service.sessions.start("train")
+    assert "train" in caught.value.message
+    service.sessions.remove(service.sessions.get("train"), force=True)
+    assert service.sessions.list() == []
+    assert service.sessions.past(session.id) is not None
+
+
+def test_sessions_are_shared_by_name(service: Mooring, project: Path, declare) -> None:
+    """Asking for a session by name makes it once, finds it afterwards, and starts a stopped one."""
+    spec = declare(command="x")
+    first = service.sessions.find_or_create(spec, LaunchOptions(name="shared"), cwd=project)
+    assert (
+        service.sessions.find_or_create(spec, LaunchOptions(name="shared"), cwd=project).id
+        == first.id
+    )
+    service.sessions.stop(first)
+    again = service.sessions.find_or_create(spec, LaunchOptions(name="shared"), cwd=project)
+    assert (again.id, again.state) == (first.id, State.RUNNING)
+
+
+def patience(seconds: float) -> Callable[[], bool]:
+    """Gives up in the end, so that a test that fails does end."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() > until
+
+
+def test_a_wait_for_who_makes_a_shared_session_ends_in_time(
+    service: Mooring, project: Path, declare
+) -> None:
+    """Another that makes the session holds its lock, for GPUs as long as it takes."""
+    lock = paths.state_dir() / f"shared-{hashlib.sha256(b'lab').hexdigest()[:8]}.lock"
+    with (
+        locks.locked(lock),
+        pytest.raises(SessionTimeout, match=r"lab within 0\.1 s"),
+    ):
+        service.sessions.find_or_create(
+            declare(command="x"),
+            LaunchOptions(name="lab"),
+            cwd=project,
+            wait=Wait(max_wait_s=0.1, cancelled=patience(5)),
+        )
+    made = service.sessions.find_or_create(
+        declare(command="x"), LaunchOptions(name="lab"), cwd=project, wait=Wait(max_wait_s=0)
+    )
+    assert made.state is State.RUNNING
+
+
+def test_what_the_lock_has_taken_is_not_waited_for_again(
+    service: Mooring, project: Path, declare, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait for a shared session's lock, and that for GPUs, are one wait."""
+    given: list[object] = []
+
+    @contextlib.contextmanager
+    def slowly(*arguments: object, **options: object) -> Iterator[None]:
+        clock.sleep(0.1)
+        yield
+
+    def create(ctx: object, plan: object, options: object, wait: Wait) -> None:
+        given.append(wait.max_wait_s)
+        raise SessionTimeout("no turn")
+
+    monkeypatch.setattr(start, "locks", SimpleNamespace(locked=slowly))
+    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=clock, time=clock))
+    monkeypatch.setattr(start, "create", create)
+    for longest in (10.0, 0.05, None):
+        with pytest.raises(SessionTimeout):
+            service.sessions.find_or_create(
+                declare(command="x"),
+                LaunchOptions(name="lab"),
+                cwd=project,
+                wait=Wait(max_wait_s=longest),
+            )
+    assert given == [9.9, 0.0, None]
+
+
+def test_who_looks_during_a_start_does_not_see_an_end(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is started again ends once more when it does, and not while it starts."""
+    session = service.sessions.create(declare(name="s", command="sleep 9")).session
+    service.sessions.stop(session)
+    engine_start = engine.start
+
+    def look_then_start(container: str) -> None:
+        service.sessions.list()
+        engine_start(container)
+
+    monkeypatch.setattr(engine, "start", look_then_start)
+    service.sessions.start("s")
+    assert [event.kind for event in service.sessions.events(session.id)].count("ended") == 0
+    engine.stop(session.container, grace_s=1.0)  # by none of mooring's doors
+    service.sessions.list()
+    assert [event.kind for event in service.sessions.events(session.id)].count("ended") == 1

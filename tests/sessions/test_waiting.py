@@ -1,0 +1,68 @@
+"""Waiting for a session to start, or to end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mooring import FakeEngine
+from mooring.client import Mooring
+from mooring.errors import (
+    SessionStateError,
+    SessionTimeout,
+)
+from mooring.sessions import waiting
+from mooring.sessions.model import State
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks follow each other at once."""
+    monkeypatch.setattr(waiting, "POLL_S", 0.0)
+
+
+def test_a_queued_session_is_waited_for(
+    service: Mooring, declare, no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look tells what is waited for; it is over once the session runs."""
+    running = service.sessions.create(declare(command="x", name="s")).session
+    queued = [
+        dataclasses.replace(running, state=State.PENDING, waiting=f"{place} in the queue")
+        for place in ("2nd", "1st")
+    ]
+    looks = iter([queued[1], running])
+    monkeypatch.setattr(waiting, "get", lambda ctx, name: next(looks))
+    steps: list[str] = []
+    found = service.sessions.wait_until_started(queued[0], max_wait_s=60, progress=steps.append)
+    assert found is running
+    assert steps == ["2nd in the queue", "1st in the queue"]
+
+
+def test_a_wait_for_the_queue_ends(
+    service: Mooring, declare, no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the longest wait the session stays in the queue; one that failed is told with why."""
+    running = service.sessions.create(declare(command="x", name="s")).session
+    queued = dataclasses.replace(running, state=State.PENDING)
+    late = "s did not start within 0 s; it stays in the queue"
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "get", lambda ctx, name: queued)
+        with pytest.raises(SessionTimeout, match=late):
+            service.sessions.wait_until_started(queued, max_wait_s=0)
+    service.sessions.remove(running, force=True)
+    with pytest.raises(SessionStateError, match=r"^session s did not start: removed by tester"):
+        service.sessions.wait_until_started(queued, max_wait_s=60)
+
+
+def test_the_end_is_waited_for(
+    service: Mooring, engine: FakeEngine, declare, no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is the engine's; of a session that was removed it is history's, or unknown."""
+    session = service.sessions.create(declare(command="x", name="s")).session
+    looks = iter([session, dataclasses.replace(session, state=State.STOPPED, exit_code=7)])
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "get", lambda ctx, name: next(looks))
+        assert service.sessions.wait_until_ended(session) == 7
+    service.sessions.remove(session, force=True)
+    assert service.sessions.wait_until_ended(session) is None
