@@ -57,8 +57,10 @@ def test_everything_works(mooring: Mooring, project: Path, lab: Lab, picture: Pi
     eventually(lambda: not host_pids(CHILDS_MARK))
 
     notebook.tool("Enable Debugger").click()
+    expect(notebook.tool("Disable Debugger")).to_have_attribute("aria-pressed", "true")
     debugged = notebook.cell(DEBUG)
     debugged.locator(".cm-breakpoint-gutter .cm-gutterElement").nth(2).click()
+    expect(page.locator(".jp-DebuggerBreakpoint")).to_have_count(1)  # the kernel has it
     shown = notebook.start(DEBUG)
     expect(page.locator(".jp-DebuggerCallstack-body")).to_contain_text("triple")
     picture("debugger", 800)
