@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -126,6 +127,29 @@ def test_no_variable_changes_what_an_end_does(tmp_path: Path, shell: list[str]) 
     assert (record["reason"], record["detail"]) == ("stopped", "by ada")
     assert record["signals"] == "kernel=never terminal=never exec=never hold=never cpu=?%"
     assert abs(float(record["time"]) - time.time()) < 60
+
+
+def test_a_process_that_ends_while_it_is_read_is_none(tmp_path: Path, shell: list[str]) -> None:
+    """A read that fails, which leaves bash's variables as they were, ends what reads."""
+    run = make_run_folder(tmp_path / "run")
+    (tmp_path / "gone" / "stat").mkdir(parents=True)  # its open succeeds, its read does not
+    script = f'. {run}/proc.sh; line="1 (sh) S 0" STATE=none; read_stat "$1"; echo "$? $STATE"'
+    words = [*shell, "-c", script, "sh", f"..{tmp_path}/gone"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+    assert (done.stdout, done.stderr) == ("1 none\n", "")
+
+
+def test_settings_that_cannot_be_read_keep_no_session(tmp_path: Path, shell: list[str]) -> None:
+    """A session whose settings were replaced by something else is ended all the same."""
+    run = make_run_folder(tmp_path / "run")
+    (run / "settings").unlink()
+    (run / "settings").mkdir()
+    words = [*caged(), *shell, run / "clock.sh", "end", "stopped"]
+    ending = subprocess.run(
+        words, env=os.environ | {"key": "name"}, stdin=subprocess.DEVNULL, timeout=10, check=False
+    )
+    assert ending.returncode == 0
+    assert lines_of(run / "end")["reason"] == "stopped"
 
 
 def test_usage_is_refused_before_anything_is_done(tmp_path: Path, shell: list[str]) -> None:

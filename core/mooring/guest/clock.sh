@@ -71,7 +71,7 @@ nap() {
 }
 
 read_settings() {
-    old_idle=$idle
+    old_idle=$idle key=''
     {
         while read -r key value || [ -n "$key" ]; do
             case $key in
@@ -84,6 +84,7 @@ read_settings() {
             gpus) is_count "$value" && gpus=$value ;;
             gpu_node) gpu_node=$value ;;
             esac
+            key='' # a read that fails leaves it
         done <"$folder/settings"
     } 2>/dev/null
     SIGNALS='kernel terminal exec hold'

@@ -46,8 +46,13 @@ read_uptime() {
 # /proc/$1/stat into ID, STATE, PARENT, START and USED (ticks of 10 ms, with those of dead
 # children); `self` is this shell.
 read_stat() {
-    stat=''
-    { while read -r line || [ -n "$line" ]; do stat="$stat $line"; done </proc/"$1"/stat; } 2>/dev/null
+    stat='' line=''
+    # Empty again each time: a read that fails, as of a process that has just ended, leaves it.
+    {
+        while read -r line || [ -n "$line" ]; do
+            stat="$stat $line" line=''
+        done </proc/"$1"/stat
+    } 2>/dev/null
     # A command's name may hold spaces, newlines and parentheses: go by the last one.
     case $stat in *') '*) ;; *) return 1 ;; esac
     # shellcheck disable=SC2086 # numbers and one letter, to be split
