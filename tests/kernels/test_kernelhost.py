@@ -117,6 +117,30 @@ def test_waiting_ends_with_the_session(run: Path) -> None:
         HostLink.wait_for(SharedGuest(run), time.monotonic() + LONG_S)
 
 
+def test_one_that_is_busy_is_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log does not make one broken that listens and cannot accept: it is paused, say."""
+    monkeypatch.setattr(kernelhost, "BROKEN_HOST_S", 0.0)
+    (run / "kernelhost.log").write_text("a warning\n")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(run / "kernelhost.sock"))
+        listener.listen(0)
+        near = stack.enter_context(socket.socket(socket.AF_UNIX))
+        near.connect(str(run / "kernelhost.sock"))
+        attempts = iter(range(3))
+        real = HostLink.connect
+
+        def connect(guest: SharedGuest) -> HostLink:
+            if next(attempts, None) is None:
+                accepted, _ = listener.accept()
+                stack.callback(accepted.close)
+            return real(guest, 0.01)
+
+        monkeypatch.setattr(HostLink, "connect", connect)
+        HostLink.wait_for(SharedGuest(run), time.monotonic() + LONG_S).close()
+        assert next(attempts, None) is None
+
+
 def test_a_connection_tells_the_death_of_the_other_end(run: Path, start_host: StartHost) -> None:
     """Without a request, and without waiting."""
     host = start_host()

@@ -26,6 +26,8 @@ from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import State
 from mooring.sessions.queue import tickets
+from mooring.spec.model import SessionSpec
+from mooring.spec.resolve import ResolvedSpec
 from tests.support.sessions import make_folder
 
 
@@ -112,23 +114,42 @@ def test_without_a_policy_that_can_be_read_what_waits_can_be_seen_and_ended(
     assert mooring.sessions.list() == []
 
 
-def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
-    ctx: Context, mooring: Mooring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is left to wait while the queue is locked becomes visible when the lock is free."""
-    from mooring.spec.model import SessionSpec
-    from mooring.spec.resolve import ResolvedSpec
-
-    ticket_queue = tickets(ctx)
-    folder = make_folder("1" * 12, "s", created_at=1.0)
+def launch_of(ctx: Context, folder: SessionFolder, gpus: Request | None = None) -> Launch:
     plan = LaunchPlan(
         resolved=ResolvedSpec(SessionSpec(), {}, None, Path("/"), ""),
         cwd=Path("/"),
         mounts=MountPlan((), "/", (), ()),
         needs_trust=(),
-        gpus=None,
+        gpus=gpus,
     )
-    launch = Launch(ctx, folder, plan, LaunchOptions(enqueue=True), Progress(folder, Wait()))
+    return Launch(ctx, folder, plan, LaunchOptions(enqueue=True), Progress(folder, Wait()))
+
+
+def test_one_that_is_interrupted_on_its_way_into_the_queue_leaves_no_ticket(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the very moment at which its ticket is there: it would keep GPUs for nobody."""
+    folder = make_folder("1" * 12, "s", created_at=1.0)
+    enqueue = TicketQueue.enqueue
+
+    def interrupted(queue: TicketQueue, ticket: Ticket) -> None:
+        enqueue(queue, ticket)
+        assert queue.has_ticket(folder.id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TicketQueue, "enqueue", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        launch_of(ctx, folder, Request(1)).enqueue()
+    assert not tickets(ctx).has_ticket(folder.id)
+    assert not folder.exists
+
+
+def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
+    ctx: Context, mooring: Mooring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left to wait while the queue is locked becomes visible when the lock is free."""
+    ticket_queue, folder = tickets(ctx), make_folder("1" * 12, "s", created_at=1.0)
+    launch = launch_of(ctx, folder)
     with ticket_queue.locked():
         thread = threading.Thread(target=launch.enqueue)
         thread.start()

@@ -49,6 +49,23 @@ def test_a_start_that_fails_is_told(service: Mooring, engine: FakeEngine, declar
     assert service.sessions.get("train").state is State.STOPPED
 
 
+def test_one_that_does_not_come_up_in_time_is_stopped(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose start is not complete may have no clock: it is not left running."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+
+    def late(*_: object) -> None:
+        raise SessionTimeout("it did not start")
+
+    monkeypatch.setattr(start, "wait_until_verified", late)
+    with pytest.raises(SessionTimeout):
+        service.sessions.start("train")
+    assert service.sessions.get("train").state is State.STOPPED
+    assert [event.kind for event in service.sessions.events(session.id)][-1] == "failed"
+
+
 def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, declare) -> None:
     """A session whose container is gone cannot be started; the error says how to clean up."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,20 @@ def test_a_session_that_is_gone_has_no_kernels() -> None:
     assert folder.clock.status() is None
     assert not folder.exists
     assert not folder.in_creation()
+
+
+def test_what_is_waited_for_is_told_in_any_locale(folder: SessionFolder) -> None:
+    """It is UTF-8, whatever the locale; other bytes break no listing."""
+    folder.write_waiting("für die Plätze")
+    program = (
+        "import sys; from pathlib import Path; from mooring.host.paths import Installation; "
+        "from mooring.sessions.folder import SessionFolder; "
+        "folder = SessionFolder.open(Installation.here(), sys.argv[1]); "
+        "print(ascii(folder.waiting()))"
+    )
+    environ = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    words = [sys.executable, "-c", program, folder.id]
+    told = subprocess.run(words, capture_output=True, text=True, env=environ, check=True)
+    assert told.stdout == ascii("für die Plätze") + "\n"
+    (folder.path / "waiting").write_bytes(b"\xff")
+    assert folder.waiting() == "�"

@@ -89,7 +89,8 @@ class HostLink:
             except OSError as error:
                 now = time.monotonic()
                 log = log_tail(guest, "kernelhost.log")
-                broken = bool(log) and now - began > BROKEN_HOST_S
+                busy = isinstance(error, BlockingIOError | TimeoutError)  # it listens
+                broken = bool(log) and not busy and now - began > BROKEN_HOST_S
                 if deadline is None or now > deadline or broken or session_over(guest):
                     raise KernelError(
                         "the session's kernel host does not answer" + indented(log),

@@ -306,6 +306,8 @@ class Launch:
         except BaseException:
             if place is not None:
                 place.remove()
+            if request is not None:  # also if it was interrupted before ``place`` was set
+                tickets(self._ctx).discard(folder.id)
             folder.remove()
             raise
         finally:

@@ -87,7 +87,7 @@ def start(ctx: Context, name: str, wait: Wait) -> Session:
         ports.start(ctx, container)
         try:
             wait_until_verified(ctx.engine, folder, container)
-        except (PolicyError, CommandError) as error:
+        except (PolicyError, CommandError, SessionTimeout) as error:
             ctx.engine.stop(container, grace_s=1.0)
             if claims:
                 tickets(ctx).discard(session.id)

@@ -162,7 +162,7 @@ class SessionFolder:
     def waiting(self) -> str:
         """Return what the creation waits for; empty for nothing."""
         try:
-            return (self.path / "waiting").read_text()
+            return (self.path / "waiting").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 
