@@ -511,8 +511,8 @@ def api_page() -> str:
         "# The library",
         "",
         (
-            "What the doors use, programs may use: `import mooring`. Everything here is "
-            "synchronous and thread-safe."
+            "All of `import mooring` is public, for programs as for the doors. It is synchronous "
+            "and thread-safe."
         ),
         "",
         "```python",

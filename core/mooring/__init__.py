@@ -51,7 +51,6 @@ _DEFINED_IN = {
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
     "mooring.host.processes": "alive process_mark stat_fields",
-    "mooring.host.text": "one_line",
     "mooring.host.users": "User caller",
     "mooring.images.mounts": "Grant MountPlan",
     "mooring.kernels.kernel": "CHANNELS Connection KernelHandle",
@@ -211,7 +210,6 @@ __all__ = [
     "key_codes",
     "load_policy",
     "load_spec_file",
-    "one_line",
     "parse_duration",
     "parse_port",
     "parse_size",
@@ -301,7 +299,6 @@ if TYPE_CHECKING:
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own
     from mooring.host.processes import alive, process_mark, stat_fields
-    from mooring.host.text import one_line
     from mooring.host.users import User, caller
     from mooring.images.mounts import Grant, MountPlan
     from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle

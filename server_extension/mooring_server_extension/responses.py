@@ -89,7 +89,7 @@ def error_body(error: BaseException | None, status: int, *, signed_in: bool) -> 
         signed_in: whether the request is authenticated.
 
     Returns:
-        ``{code, message, hint}``, with ``grants`` if consent is required.
+        ``{code, message, hint}``, with ``grants`` if trust is required.
     """
     if isinstance(error, MooringError):
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}

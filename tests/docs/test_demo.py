@@ -60,7 +60,9 @@ def test_the_demonstration_works_and_fits_a_screen(mooring: Mooring) -> None:
     notebook = json.loads((results / "analysis.ipynb").read_text())
     assert any("image/png" in output.get("data", {})
                for cell in notebook["cells"] for output in cell.get("outputs", []))  # fmt: skip
-    for path in re.findall(r"^(\S+/results/\S+) ", done.stdout, re.MULTILINE):
+    paths = re.findall(r"^(\S+/results/\S+) ", done.stdout, re.MULTILINE)
+    assert len(paths) == 3
+    for path in paths:
         assert (ROOT / path).exists()
     assert nothing_left(mooring)
 

@@ -161,11 +161,11 @@ def test_the_kernel_host_is_started(yard: Yard, command: tuple[str, ...]) -> Non
 
 
 def test_a_shell_has_the_size_of_its_client(yard: Yard) -> None:
-    """`shell ROWS COLS` sizes the terminal before the command sees it."""
+    """`terminal ROWS COLS` sizes the terminal before the command sees it."""
     session = yard.sampled(sample_s=60)
-    clock = ("/bin/sh", bundle.EXEC, "terminal", "33", "97")
-    sized = docker("exec", "-t", session.id, *clock, "--", "stty", "size")
+    sized_exec = ("/bin/sh", bundle.EXEC, "terminal", "33", "97")
+    sized = docker("exec", "-t", session.id, *sized_exec, "--", "stty", "size")
     assert sized.stdout.strip() == "33 97"
-    plain = docker("exec", session.id, *clock, "--", "/bin/sh", "-c", "exit 5")
+    plain = docker("exec", session.id, *sized_exec, "--", "/bin/sh", "-c", "exit 5")
     assert plain.returncode == 5
     assert list((session.run_dir / "x").iterdir()) == []

@@ -17,7 +17,6 @@ from mooring.client import Mooring
 pytestmark = pytest.mark.engine
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-SERVER = f"exec {sys.executable} -c '{{}}'"
 SAY = """
 import socket
 listening = socket.create_server(("", 7001))

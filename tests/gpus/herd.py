@@ -291,14 +291,18 @@ def _import_all() -> None:
     import importlib
 
     for name in (
-        "mooring_cli.main mooring.service mooring.spec.resolve mooring.spec.yamlfile "
-        "mooring.images mooring.terminals mooring.gpus mooring.gpus.queue "
-        "mooring.gpus.tickets docker.api.client docker.types docker.errors pydantic yaml "
-        "platformdirs requests sqlite3 pynvml rich.console rich.progress "
-        "mooring_cli.create mooring_cli.spec_flags"
+        "mooring.client.client mooring.client.sessions mooring.launch.create mooring.launch.plan "
+        "mooring.images.images mooring.images.host_image mooring.images.mounts "
+        "mooring.gpus.queue mooring.gpus.tickets mooring.gpus.usage mooring.policy.limits "
+        "mooring.policy.trust mooring.terminals.terminal mooring.sessions.history "
+        "mooring.spec.resolve mooring.spec.yamlfile mooring.engines.docker.engine "
+        "mooring_cli.main mooring_cli.create mooring_cli.spec_flags docker.api.client "
+        "docker.types docker.errors pydantic yaml platformdirs requests sqlite3 rich.console "
+        "rich.progress"
     ).split():
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+        importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pynvml")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def test_what_holds_gpus_is_told_everywhere(cli, gpu_engine, nvml: FakeGpus, pro
     held = [use for use in uses if use["holders"]]
     assert sorted(use["state"] for use in held) == ["held", "held", "shared"]
     of_two = [use["uuid"] for use in held if use["holders"][0]["session"] == "two"]
+    assert len(of_two) == 2
     said = cli("gpus", check=0).stdout
     assert said.startswith("8 x NVIDIA A100-SXM4-40GB (40 GiB), driver 550.54.15; free: 5\n")
     assert "half (0.5)" in said

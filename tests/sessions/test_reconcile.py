@@ -538,7 +538,7 @@ def test_looking_twice_changes_nothing(
     assert snapshot(state / "sessions") == before
 
 
-def test_a_torn_record_is_no_session(service: Mooring, engine: FakeEngine, state: Path) -> None:
+def test_a_torn_record_is_no_session(service: Mooring, engine: FakeEngine, declare) -> None:
     """A folder whose record cannot be read hides no other session, and its container stays."""
     folder = make_folder("0123456789ab", "torn")
     folder.mark_ready()
@@ -549,8 +549,12 @@ def test_a_torn_record_is_no_session(service: Mooring, engine: FakeEngine, state
         container_name("torn", folder.id),
         **{LABEL_INSTALLATION: Installation.here().id, LABEL_ID: folder.id},
     )
-    assert all(seen.state is State.LOST for seen in service.sessions.list())
+    other = service.sessions.create(declare(command="x"), LaunchOptions(name="other")).session
+    seen = {one.name: one.state for one in service.sessions.list()}
+    assert seen.pop("other") is State.RUNNING
+    assert set(seen.values()) <= {State.LOST}
     assert kept in engine.containers
+    assert other.container in engine.containers
 
 
 def test_the_lock_follows_the_folder() -> None:

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Mapping, Sequence
 
 from mooring.engines.base import Stream
-from mooring.sessions import find, terminals
+from mooring.sessions import terminals
 from mooring.sessions.context import Context
 from mooring.sessions.model import Session
 from mooring.terminals.listing import TerminalEntry
@@ -90,7 +90,3 @@ class Terminals:
     def last_output(self, session: Session) -> PersistentTerminal | None:
         """Return the main terminal of an ended session whose last output is unread, else None."""
         return terminals.last_output(self._ctx, session)
-
-    def main_process(self, session: Session) -> str:
-        """Return how the main process is connected: ``terminal``, ``streams`` or ``none``."""
-        return find.main_process(self._ctx, session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def one_line(text: object, limit: int | None = None) -> str:
+def one_line(text: object, limit: int | None = 200) -> str:
     """Return text as one printable line.
 
     If the text has line breaks or other unprintable characters, they and all non-ASCII characters

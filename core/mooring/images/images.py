@@ -186,7 +186,7 @@ def _parse(reference: str, output: str) -> ImageFacts:
         ImageError: the probe did not run: the engine's init started but found no shell.
     """
     if _PYTHON not in output:
-        why = one_line(" ".join(output.split()), 200)
+        why = one_line(" ".join(output.split()))
         raise _no_shell(reference, why or "it does not start")
     passwd, _, rest = output.partition(_GROUP)
     group, _, python = rest.partition(_PYTHON)

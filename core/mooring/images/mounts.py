@@ -47,7 +47,7 @@ class Grant:
     """Access to this machine that a spec requests beyond its own folder.
 
     Attributes:
-        key: the spec's key, dotted (``secrets.HF_TOKEN``); the user's consent is required if a
+        key: the spec's key, dotted (``secrets.HF_TOKEN``); the user's trust is required if a
             spec file set it.
         what: a description of the access, with the real path.
     """
@@ -86,7 +86,7 @@ class MountPlan:
         binds: in the order in which the engine must mount them.
         workdir: the working directory in the container.
         granted: the binds that the spec requests; the container checks their identity at start.
-        grants: what requires the user's consent if a spec file requests it.
+        grants: what requires the user's trust if a spec file requests it.
         sources: pairs of key and real path, one for each requested mount.
         note: a notice for the user that the project's folder is not mounted, or that it exposes
             their home; empty otherwise.

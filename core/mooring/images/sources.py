@@ -29,7 +29,7 @@ _FORBIDDEN = (
 # Never a working directory, because the container has its own
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/usr")
 _TOPS = ("/", "/home", "/mnt", "/opt", "/tmp", "/var", "/var/lib", "/var/tmp")
-# Paths in the home that a spec file must not mount without the user's consent
+# Paths in the home that a spec file must not mount without the user's trust
 _SENSITIVE = (".aws", ".azure", ".config", ".docker", ".gnupg", ".kube", ".netrc", ".ssh")
 _SHOWN_CHARACTERS = 200
 
@@ -143,7 +143,7 @@ def refuse_host(source: Path, key: str, sockets: Iterable[Path]) -> None:
 
 
 def is_sensitive(source: Path, home: Path) -> bool:
-    """Whether a source requires consent even in the project: the home, or its credentials."""
+    """Whether a source requires trust even in the project: the home, or its credentials."""
     tops = [home / name for name in _SENSITIVE]
     return source == home or any(is_below(source, top) for top in tops)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooring._version import __version__
-from mooring.engines.base import ContainerConfig
+from mooring.engines.base import ContainerConfig, PullProgress
 from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -138,12 +138,11 @@ def image_facts(
 
         return host_image(ctx.engine)
 
-    def show(step: object) -> None:
-        status = getattr(step, "status", "")
-        done, total = getattr(step, "done_bytes", 0), getattr(step, "total_bytes", 0)
-        text = status.lower()
-        if total:
-            text = f"{done * 100 // total}% of {format_size(total)}"
+    def show(step: PullProgress) -> None:
+        text = step.status.lower()
+        if step.total_bytes:
+            percent = step.done_bytes * 100 // step.total_bytes
+            text = f"{percent}% of {format_size(step.total_bytes)}"
         progress(f"pulling {reference}: {text}")
 
     image_id = images.ensure_image(ctx.engine, reference, policy, show)

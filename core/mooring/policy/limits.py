@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mooring.errors import PolicyError, SpecError
+from mooring.host.text import one_line
 from mooring.host.users import caller
 from mooring.spec.fields import GpuCount, Priority, Truth
 from mooring.spec.units import format_duration, parse_duration
 from mooring.spec.validation import check
-from mooring.spec.yamlfile import SpecDocument, one_line, parse, read
+from mooring.spec.yamlfile import SpecDocument, parse, read
 
 if TYPE_CHECKING:
     from mooring.spec.model import SessionSpec

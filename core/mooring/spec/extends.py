@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mooring.errors import SpecError
+from mooring.host.text import one_line
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
 from mooring.spec.validation import validate
-from mooring.spec.yamlfile import KeyPath, SpecDocument, one_line, parse, read
+from mooring.spec.yamlfile import KeyPath, SpecDocument, parse, read
 
 MAX_FILES = 32
 MAX_DEPTH = 8
@@ -54,7 +55,7 @@ class Chain:
 
     Attributes:
         layers: in ascending precedence; the file itself is last.
-        reaches: descriptions of the accesses that require the user's consent.
+        reaches: descriptions of the accesses that require the user's trust.
         sha256: the file's hash if it is the only one, else a hash of all files' hashes, in
             hexadecimal.
     """

@@ -133,11 +133,6 @@ class SecretSource(_Strict):
         """The source of a secret that was read from a label, which has names only."""
         return cls.model_construct(env=None, file=None)
 
-    @property
-    def is_withheld(self) -> bool:
-        """Whether only the secret's name is known."""
-        return self.env is None and self.file is None
-
 
 Gpus = Annotated[
     Annotated[GpuCount, Tag("<number>")] | Annotated[GpuRequest, Tag("<mapping>")],

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mooring.errors import SpecError
+from mooring.host.text import one_line
 from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
 from mooring.spec.model import SessionSpec, canonical
 from mooring.spec.validation import validate
-from mooring.spec.yamlfile import KeyPath, one_line, scalar
+from mooring.spec.yamlfile import KeyPath, scalar
 
 #: The key that each environment variable sets. Empty variables are ignored. Values of text keys
 #: are used as they are, others are parsed as unquoted YAML values: `MOORING_IDLE_TIMEOUT=30m`.

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from mooring.errors import SpecError
+from mooring.host.text import one_line
 from mooring.spec.fields import UNION_TAGS
 from mooring.spec.model import EXTENDS, SessionSpec
-from mooring.spec.yamlfile import KeyPath, SpecDocument, one_line
+from mooring.spec.yamlfile import KeyPath, SpecDocument
 
 Model = TypeVar("Model", bound=BaseModel)
 Where = Callable[[KeyPath], str]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooring.errors import SpecError
+from mooring.host.text import one_line
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node
@@ -77,18 +78,11 @@ def _spellings(key: KeyPath) -> Iterator[KeyPath]:
         yield ("image", *key)
 
 
-def one_line(text: str, limit: int = 200) -> str:
-    """Make text for an error printable, on one line, and at most `limit` characters long."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def load(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SpecDocument:
+def load(path: str | os.PathLike[str]) -> SpecDocument:
     """Read a spec file.
 
     Args:
         path: a regular file of at most 256 KiB of UTF-8: one YAML document, a mapping.
-        allow_empty: read a file without content as an empty mapping.
 
     Raises:
         SpecError: it is not such a file, has tags, merge keys or duplicate keys, or expands to
@@ -96,7 +90,7 @@ def load(path: str | os.PathLike[str], *, allow_empty: bool = False) -> SpecDocu
             column.
     """
     given = Path(path)
-    return parse(given, read(given), allow_empty=allow_empty)
+    return parse(given, read(given))
 
 
 def parse(path: Path, content: bytes, *, allow_empty: bool = False) -> SpecDocument:
@@ -105,7 +99,7 @@ def parse(path: Path, content: bytes, *, allow_empty: bool = False) -> SpecDocum
     Args:
         path: the file's path, for errors.
         content: the file's bytes.
-        allow_empty: as for `load`.
+        allow_empty: read a file without content as an empty mapping.
 
     Raises:
         SpecError: as for `load`.

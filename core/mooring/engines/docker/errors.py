@@ -41,7 +41,7 @@ def mapped(doing: str, address: str, timeout_s: float) -> Iterator[None]:
     except MooringError:
         raise
     except APIError as error:
-        why = one_line(str(error.explanation or error))
+        why = collapsed(str(error.explanation or error))
         if error.response is not None:
             error.response.close()  # the SDK leaves a refused stream's connection open
         raise _refusal(doing, why) from error
@@ -95,6 +95,6 @@ def _refusal(doing: str, why: str) -> EngineError:
     return EngineError(f"{doing}: {why}", hint)
 
 
-def one_line(text: str) -> str:
+def collapsed(text: str) -> str:
     """Collapse whitespace in a message of the engine, so that it fits on one line."""
     return " ".join(text.split())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mooring.engines.base import PullProgress
-from mooring.engines.docker.errors import one_line
+from mooring.engines.docker.errors import collapsed
 from mooring.errors import ImageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def pull(api: APIClient, reference: str) -> Iterator[PullProgress]:
     try:
         for line in api.pull(name, tag=tag or "latest", stream=True, decode=True):
             if "error" in line:
-                raise ImageError(f"cannot pull {reference}: {one_line(line['error'])}", PULL_HINT)
+                raise ImageError(f"cannot pull {reference}: {collapsed(line['error'])}", PULL_HINT)
             detail = line.get("progressDetail") or {}
             if line.get("id") and detail.get("total"):
                 layers[line["id"]] = (detail.get("current", 0), detail["total"])
@@ -48,7 +48,7 @@ def pull(api: APIClient, reference: str) -> Iterator[PullProgress]:
     except NotFound as error:
         raise ImageError(f"No such image: {reference}", PULL_HINT) from error
     except APIError as error:
-        why = one_line(str(error.explanation or error))
+        why = collapsed(str(error.explanation or error))
         raise ImageError(f"cannot pull {reference}: {why}", PULL_HINT) from error
 
 
