@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,8 @@ def _inventory() -> dict[str, Gpu]:
 def _kernel(mooring: Mooring, session: Session, kernel: KernelEntry) -> str:
     """Describe a kernel: ``idle, 3 requests``; ``ended (killed by SIGSEGV), 2 requests``."""
     if kernel.exit is not None:
-        state = f"ended ({mooring.kernels.handle(session.id, kernel.id).describe_exit()})"
+        with contextlib.closing(mooring.kernels.handle(session.id, kernel.id)) as handle:
+            state = f"ended ({handle.describe_exit()})"
     elif session.state is not State.RUNNING:
         state = "ended"
     else:

@@ -71,6 +71,27 @@ def test_a_kernels_name_reaches_no_history_unless_it_is_one(run: Path, name: str
     assert [event.detail for event in history.events("s")] == ["kernel a ended: exit code 3"]
 
 
+def test_an_exit_that_goes_while_it_is_recorded_is_not_told(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart uses the kernel's folder anew: what lives there has not ended."""
+    folder = run / "k" / "a"
+    folder.mkdir()
+    (folder / "exit").write_text('{"code": 3}')
+    history = History(run.parent / "history.db")
+    handle = KernelHandle(SharedGuest(run), "a", session_id="s")
+    describe = handle.describe_exit
+
+    def restarted() -> str:
+        (folder / "exit").unlink()
+        return describe()
+
+    monkeypatch.setattr(handle, "describe_exit", restarted)
+    assert not handle.record_exit(history)
+    assert history.events("s") == []
+    assert not (folder / "told").exists()
+
+
 def made(run: Path, kernel_id: str = "a", **options: Any) -> KernelHandle:
     """A kernel with a connection file."""
     handle = KernelHandle(SharedGuest(run), kernel_id, session_id="s", **options)

@@ -45,6 +45,9 @@ class Handle:
     def forget(self) -> None:
         self.calls.append("forget")
 
+    def close(self) -> None:
+        pass
+
 
 @pytest.fixture
 def session(service: Mooring, declare: Any, monkeypatch: pytest.MonkeyPatch) -> Session:

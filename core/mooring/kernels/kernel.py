@@ -338,14 +338,16 @@ class KernelHandle:
         text = self._exit_text()
         if text is None or not text.startswith("{"):
             return False  # it runs, or ended with its session, whose end is a separate event
-        try:
-            self.guest.create(f"k/{self.id}/told")
-        except OSError:
-            return False
         at = self.guest.modified_at(f"k/{self.id}/exit")
         connection = self.connection()
         name = connection.kernel_name if connection else "kernel"
         detail = f"{name} {self.id} ended: {self.describe_exit()}"
+        if self._exit_text() != text:
+            return False  # its id was given to another kernel meanwhile
+        try:
+            self.guest.create(f"k/{self.id}/told")
+        except OSError:
+            return False
         history.add(self._session_id, "kernel", "engine", detail, at=at)
         return True
 

@@ -74,10 +74,10 @@ def kill_kernel(handle: KernelHandle) -> None:
 
 def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:
     """Kill a kernel, record its exit and remove its folder; see ``Kernels.end``."""
-    handle = ctx.kernel_handle(session_id, kernel_id)
-    kill_kernel(handle)
-    handle.record_exit(ctx.history)
-    handle.forget()
+    with contextlib.closing(ctx.kernel_handle(session_id, kernel_id)) as handle:
+        kill_kernel(handle)
+        handle.record_exit(ctx.history)
+        handle.forget()
 
 
 def end_with_kernel(ctx: Context, session: Session, kernel_id: str) -> None:

@@ -226,8 +226,9 @@ def _record_dead_kernels(ctx: Context, session: Session) -> None:
     """Record the exits of kernels that no client has recorded."""
     for kernel in session.kernels:
         if kernel.exit is not None and not kernel.recorded:
-            with contextlib.suppress(MooringError):
-                ctx.kernel_handle(session.id, kernel.id).record_exit(ctx.history)
+            handle = ctx.kernel_handle(session.id, kernel.id)
+            with contextlib.closing(handle), contextlib.suppress(MooringError):
+                handle.record_exit(ctx.history)
 
 
 def _with_memory(ctx: Context, session: Session) -> Session:
