@@ -127,7 +127,6 @@ def _exec_piped(
         stream = mooring.sessions.exec(
             session,
             argv,
-            tty=False,
             stdin=not no_stdin,
             env=variables,
             workdir=workdir,

@@ -49,10 +49,10 @@ def install(
     values: Values = NO_VALUES,
 ) -> None:
     """Install a kernelspec whose kernels run in sessions of this spec."""
-    from mooring import Mooring, install_kernelspec, kernelspec_document
+    from mooring import install_kernelspec, kernelspec_document
 
     resolved = resolve_spec(file, values)
-    Mooring().sessions.require_trust(plan_with_trust(resolved, resolved.project))
+    plan_with_trust(resolved, resolved.project).require_trust()
     kernelspec = name or resolved.spec.name or session
     if not kernelspec:
         raise SpecError("the kernelspec needs a name", "use --name NAME, or name: in the spec")

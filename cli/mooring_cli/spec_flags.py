@@ -251,8 +251,7 @@ def plan_with_trust(resolved: ResolvedSpec, cwd: Path) -> LaunchPlan:
     """
     from mooring import Mooring
 
-    mooring = Mooring()
-    plan = mooring.sessions.plan(resolved, cwd)
+    plan = Mooring().sessions.plan(resolved, cwd)
     if plan.needs_trust and sys.stdin.isatty() and sys.stderr.isatty():
         from mooring_cli.output import clean
 
@@ -262,7 +261,7 @@ def plan_with_trust(resolved: ResolvedSpec, cwd: Path) -> LaunchPlan:
         for grant in plan.needs_trust:
             typer.echo(f"  {clean(grant.key)}: {clean(grant.what)}", err=True)
         if typer.confirm("Trust this file as it is now?", err=True):
-            mooring.sessions.trust(resolved, cwd)
+            return plan.with_trust()
     return plan
 
 

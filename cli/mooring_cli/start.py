@@ -41,7 +41,7 @@ def start(
             deadline = deadline or time.monotonic() + max_wait_s  # shared by all sessions
             left_s = max(0.0, deadline - time.monotonic())
         with interruptible(), show_progress() as progress:
-            mooring.sessions.start(session.id, wait=Wait(progress=progress, max_wait_s=left_s))
+            mooring.sessions.start(session, wait=Wait(progress=progress, max_wait_s=left_s))
 
     selection = select(
         mooring,

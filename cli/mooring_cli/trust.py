@@ -16,10 +16,11 @@ def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
     from mooring import Mooring, resolve
 
     resolved = resolve(flags={}, file=file)
-    grants = Mooring().sessions.trust(resolved, resolved.project)
-    for grant in grants:
+    # the policy is not asked: flags may still change the spec
+    plan = Mooring().sessions.plan(resolved, resolved.project, check_policy=False).with_trust()
+    for grant in plan.grants:
         print(f"trusted: {grant.key}: {grant.what}")
-    if not grants:
+    if not plan.grants:
         print("the file uses nothing outside its own folder")
 
 

@@ -285,7 +285,7 @@ class MooringProvisioner(KernelProvisionerBase):
         resolved = config.resolve(cwd)
         if self._session_id:
             session = mooring.sessions.start(
-                self._session_id, wait=Wait(cancelled=cancelled.is_set)
+                mooring.sessions.get(self._session_id), wait=Wait(cancelled=cancelled.is_set)
             )
         else:
             session = open_session(
@@ -383,7 +383,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 f"session {current.name} is {current.state} ({current.reason})",
                 f"restart the kernel, or run: mooring start {current.name}",
             )
-        return mooring.sessions.start(current.id, wait=Wait(cancelled=cancelled.is_set))
+        return mooring.sessions.start(current, wait=Wait(cancelled=cancelled.is_set))
 
     def _end_session(self) -> None:
         """End the kernel, and with the last kernel a session that was created for kernels."""

@@ -86,7 +86,7 @@ class Restart:
         """Start a stopped session; its files are kept if that fails."""
         try:
             return mooring.sessions.start(
-                session.id, wait=Wait(cancelled=self._cancelled, max_wait_s=self._max_wait_s)
+                session, wait=Wait(cancelled=self._cancelled, max_wait_s=self._max_wait_s)
             )
         except BaseException:
             if not mooring.records.has_ended(session.id):

@@ -91,9 +91,9 @@ class SessionsHandler(MooringHandler):
         resolved = resolve(flags=flags, file=file, flag=lambda key: f"value {key!r}")
         if file is None:
             resolved = dataclasses.replace(resolved, project=root)
-        if body.allow:
-            mooring.sessions.trust(resolved)
         plan = mooring.sessions.plan(resolved)
+        if body.allow:
+            plan = plan.with_trust()
         try:
             return self._launch(mooring, plan)
         except TrustRequired as error:
@@ -173,7 +173,7 @@ class StartHandler(MooringHandler):
         cancelled = self.context.stopping.is_set
         starting = asyncio.ensure_future(
             self.core(
-                lambda mooring: mooring.sessions.start(stopped.id, wait=Wait(cancelled=cancelled)),
+                lambda mooring: mooring.sessions.start(stopped, wait=Wait(cancelled=cancelled)),
                 "queue" if stopped.declared.get("gpus") else "act",
             )
         )

@@ -148,9 +148,7 @@ def test_exec_makes_few_requests(cli, mooring, real_engine, project) -> None:
     cli("create", "-d", "--name", "few", check=0)
     counting = Counting(real_engine)
     service = Mooring(counting)
-    stream = service.sessions.exec(
-        service.sessions.get_running("few"), ["true"], tty=False, stdin=False
-    )
+    stream = service.sessions.exec(service.sessions.get_running("few"), ["true"], stdin=False)
     assert stream.socket().recv(10) == b""
     stream.close()
     assert counting.calls == ["list", "exec"]

@@ -16,6 +16,7 @@ from mooring.sessions.model import Session, State
 from mooring.spec.resolve import resolve
 from tests.support.kernel_clients import eventually
 from tests.support.sessions import session_folder
+from tests.support.streams import read_all
 
 pytestmark = pytest.mark.engine
 
@@ -86,9 +87,8 @@ def test_a_command_runs_in_a_session_of_an_earlier_version(
         done
     """
     assert cli("exec", "earlier", "--", "sh", "-c", look, check=0).stdout == "counted\n"
-    stream = mooring.sessions.exec(session, ["stty", "size"], tty=True, stdin=True, size=(33, 97))
-    with stream.socket().makefile("rb") as output:
-        assert output.read() == b"33 97\r\n"
+    stream = mooring.terminals.open(session, ["stty", "size"], size=(33, 97))
+    assert read_all(stream) == b"33 97\r\n"
     stream.close()
 
 

@@ -13,6 +13,7 @@ from mooring.engines.base import Engine
 from mooring.images.host_image import host_binds, host_image, root_layout, root_tar
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
+from tests.support.streams import read_all
 
 pytestmark = pytest.mark.engine
 
@@ -24,14 +25,11 @@ def session(mooring: Mooring, project: Path) -> Session:
 
 def told(mooring: Mooring, session: Session, script: str) -> str:
     """What a shell script in a session prints."""
-    stream = mooring.sessions.exec(session, ["sh", "-c", script], tty=True, stdin=False)
-    text = b""
-    while chunk := stream.socket().recv(65536):
-        text += chunk
-    code = stream.exit_code()
+    stream = mooring.sessions.exec(session, ["sh", "-c", script], stdin=False)
+    text, code = read_all(stream).decode(), stream.exit_code()
     stream.close()
     assert code == 0, text
-    return text.decode().replace("\r\n", "\n")
+    return text
 
 
 def test_the_root_is_an_image_of_links_and_empty_folders(real_engine: Engine) -> None:

@@ -102,13 +102,13 @@ def test_a_running_session_stays_within_it(
     mooring.sessions.stop(session)
     file.write_text("max_duration: 90m\n")
     with pytest.raises(PolicyError, match="max_duration is 2h, and the longest allowed is 90m"):
-        mooring.sessions.start(name)
+        mooring.sessions.start(mooring.sessions.get(name))
     assert mooring.sessions.get(name).state == "stopped"
     file.write_text("host_paths: [/nonexistent]\n")
     with pytest.raises(PolicyError, match="outside the folders that may be mounted"):
-        mooring.sessions.start(name)
+        mooring.sessions.start(mooring.sessions.get(name))
     file.write_text("")
-    assert mooring.sessions.start(name).state == "running"
+    assert mooring.sessions.start(mooring.sessions.get(name)).state == "running"
 
 
 def test_what_a_profile_says_is_what_runs(cli: Cli, state: Path, project: Path) -> None:

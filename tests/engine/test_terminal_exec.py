@@ -146,7 +146,7 @@ def test_a_session_that_has_just_stopped_is_told(cli, mooring, name) -> None:
     session = mooring.sessions.get_running(name)
     cli("stop", name, check=0)
     for begin in (
-        lambda: mooring.sessions.exec(session, ["true"], tty=False, stdin=False),
+        lambda: mooring.sessions.exec(session, ["true"], stdin=False),
         lambda: mooring.terminals.open(session, ["true"], size=(24, 80)),
     ):
         with pytest.raises(SessionStateError, match="session pipe is stopped") as raised:
@@ -255,7 +255,7 @@ def test_output_that_comes_with_the_engines_answer_is_not_lost(mooring, name, mo
     session = mooring.sessions.get(name)
     with monkeypatch.context() as patched:
         patched.setattr(HTTPResponse, "begin", late)
-        stream = mooring.sessions.exec(session, ["echo", "early"], tty=False, stdin=False)
+        stream = mooring.sessions.exec(session, ["echo", "early"], stdin=False)
     printed = b""
     while data := stream.socket().recv(4096):
         printed += data

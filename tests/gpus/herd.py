@@ -292,6 +292,7 @@ def _import_all() -> None:
 
     for name in (
         "mooring.client.client mooring.client.sessions mooring.launch.create mooring.launch.plan "
+        "mooring.launch.container mooring.images.facts "
         "mooring.images.images mooring.images.host_image mooring.images.mounts "
         "mooring.gpus.queue mooring.gpus.tickets mooring.gpus.usage mooring.policy.limits "
         "mooring.policy.trust mooring.terminals.terminal mooring.sessions.history "

@@ -38,7 +38,7 @@ def test_the_same_devices_if_they_are_free(
     assert session.claims == (Claim(nvml.uuids[0]),)
     mooring.sessions.stop(session)
     assert {use.state for use in mooring.gpus.list()} == {"free"}
-    again = mooring.sessions.start("a")
+    again = mooring.sessions.start(mooring.sessions.get("a"))
     assert (again.claims, again.container) == (session.claims, session.container)
 
 
@@ -50,7 +50,7 @@ def test_others_when_those_are_taken(
     mooring.sessions.stop(session)
     mooring.sessions.create(spec(), LaunchOptions(name="b", tty=True))
     told: list[str] = []
-    again = mooring.sessions.start("a", wait=Wait(progress=told.append))
+    again = mooring.sessions.start(mooring.sessions.get("a"), wait=Wait(progress=told.append))
     assert again.state is State.RUNNING
     assert again.claims == (Claim(nvml.uuids[1]),)
     assert told == ["going on with other GPUs"]
@@ -69,7 +69,7 @@ def test_waiting_to_start(mooring: Mooring, nvml: FakeGpus, project: Path) -> No
     mooring.sessions.stop(session)
     mooring.sessions.create(spec(gpus=1), LaunchOptions(name="b", tty=True))
     with pytest.raises(SessionTimeout):
-        mooring.sessions.start("a", wait=Wait(max_wait_s=0.5))
+        mooring.sessions.start(mooring.sessions.get("a"), wait=Wait(max_wait_s=0.5))
     found = mooring.sessions.get("a")
     assert (found.state, found.container) == (State.STOPPED, session.container)
 
@@ -94,7 +94,7 @@ def test_a_move_that_is_cut_off(
     (left,) = [one for one in engine.containers.values() if "mooring.id" in one.config.labels]
     moved = step != "recreate"
     assert mooring.sessions.get("a").claims == (Claim(nvml.uuids[3 if moved else 0]),)
-    assert mooring.sessions.start("a").state is State.RUNNING
+    assert mooring.sessions.start(mooring.sessions.get("a")).state is State.RUNNING
     mooring.sessions.stop(mooring.sessions.get("a"))
     recreate(ctx, mooring.sessions.get("a"), [Claim(nvml.uuids[5])])  # nothing is in its way
     mooring.sessions.remove(mooring.sessions.get("a"), force=True)
@@ -140,7 +140,8 @@ def test_what_limits_a_share_goes_with_its_daemon_and_comes_back(
 
     def again() -> str:
         mooring.sessions.stop(mooring.sessions.get("a"))
-        return mooring.sessions.start("a", wait=Wait(progress=told.append)).container
+        stopped = mooring.sessions.get("a")
+        return mooring.sessions.start(stopped, wait=Wait(progress=told.append)).container
 
     told: list[str] = []
     by_mps, by_nothing = (GUEST_PIPES, "50", True, "MPS"), ("/mine", "", False, "nothing")

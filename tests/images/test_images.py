@@ -23,9 +23,7 @@ def silent(step: PullProgress) -> None:
 
 
 def facts(engine: FakeEngine, reference: str = IMAGE) -> images.ImageFacts:
-    return images.facts_of(
-        engine, reference, engine.images[reference], ANN, "mooring-probe-1", {"a": "b"}
-    )
+    return images.facts_of(engine, Installation.here(), reference, engine.images[reference], ANN)
 
 
 def saying(text: bytes) -> Callable[[FakeProcess], int]:

@@ -80,12 +80,14 @@ def test_a_name_is_free_again(service: Mooring, declare) -> None:
     )
 
 
-def test_secrets_stand_in_files_alone(service: Mooring, engine: FakeEngine, declare) -> None:
+def test_secrets_stand_in_files_alone(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A secret's value is in its 0400 file, and in no label, argument, environment or record."""
     sentinel = "s3ntinel-value"
+    monkeypatch.setenv("MINE", sentinel)
     session = service.sessions.create(
-        declare(command="x", secrets={"TOKEN": {"env": "MINE"}}),
-        LaunchOptions(environ={"MINE": sentinel}),
+        declare(command="x", secrets={"TOKEN": {"env": "MINE"}})
     ).session
     folder = session_folder(session.id)
     path = folder.secrets / "TOKEN"
@@ -196,11 +198,12 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setenv("MINE", "x")
     failures = 0
     while True:
         room = failures
         with contextlib.suppress(MooringError):
-            service.sessions.create(spec, LaunchOptions(environ={"MINE": "x"}))
+            service.sessions.create(spec)
             break
         assert room < 0
         assert leftovers(engine, state) == []

@@ -22,6 +22,7 @@ from mooring.host import locks, paths
 from mooring.launch import start
 from mooring.sessions.model import State
 from tests.support.fake import FakeClock
+from tests.support.sessions import session_folder
 
 
 def test_stop_and_start_keep_the_session(service: Mooring, engine: FakeEngine, declare) -> None:
@@ -30,7 +31,7 @@ def test_stop_and_start_keep_the_session(service: Mooring, engine: FakeEngine, d
     service.sessions.stop(session)
     stopped = service.sessions.get("train")
     assert (stopped.state, stopped.reason) == (State.STOPPED, f"by {service.actor}")
-    again = service.sessions.start("train")
+    again = service.sessions.start(service.sessions.get("train"))
     assert (again.id, again.container) == (session.id, session.container)
     assert again.state is State.RUNNING
     assert again.end is None
@@ -45,7 +46,7 @@ def test_a_start_that_fails_is_told(service: Mooring, engine: FakeEngine, declar
     )
     engine.fail("start", EngineError("no"))
     with pytest.raises(EngineError):
-        service.sessions.start("train")
+        service.sessions.start(service.sessions.get("train"))
     assert service.sessions.get("train").state is State.STOPPED
 
 
@@ -61,9 +62,31 @@ def test_one_that_does_not_come_up_in_time_is_stopped(
 
     monkeypatch.setattr(start, "wait_until_verified", late)
     with pytest.raises(SessionTimeout):
-        service.sessions.start("train")
+        service.sessions.start(service.sessions.get("train"))
     assert service.sessions.get("train").state is State.STOPPED
     assert [event.kind for event in service.sessions.events(session.id)][-1] == "failed"
+
+
+def test_one_is_started_by_one_process_at_a_time(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """A second start, with a session as it was before the first, starts nothing."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    stopped = service.sessions.get("train")
+    other = session_folder(session.id)
+    assert other.acquire()
+    with pytest.raises(SessionStateError, match="being started already"):
+        service.sessions.start(stopped)
+    other.release()
+    service.sessions.start(stopped)
+    assert other.acquire()  # as if a third process were at it
+    starts = engine.calls.count("start")
+    assert service.sessions.start(stopped).state is State.RUNNING
+    other.release()
+    assert service.sessions.start(stopped).state is State.RUNNING
+    assert engine.calls.count("start") == starts
+    assert session_folder(session.id).guest.exists("checked")
 
 
 def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, declare) -> None:
@@ -71,7 +94,7 @@ def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, dec
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     engine.containers.clear()
     with pytest.raises(SessionStateError) as caught:
-        service.sessions.start("train")
+        service.sessions.start(service.sessions.get("train"))
     assert "train" in caught.value.message
     service.sessions.remove(service.sessions.get("train"), force=True)
     assert service.sessions.list() == []
@@ -160,7 +183,7 @@ def test_who_looks_during_a_start_does_not_see_an_end(
         engine_start(container)
 
     monkeypatch.setattr(engine, "start", look_then_start)
-    service.sessions.start("s")
+    service.sessions.start(service.sessions.get("s"))
     assert [event.kind for event in service.sessions.events(session.id)].count("ended") == 0
     engine.stop(session.container, grace_s=1.0)  # by none of mooring's doors
     service.sessions.list()

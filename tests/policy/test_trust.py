@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import TrustRequired
 from mooring.host.paths import Installation
@@ -39,13 +38,16 @@ def test_what_stays_inside_asks_for_nothing(declare, project: Path) -> None:
     assert asked(declare("inputs: [./data]\noutputs: [./results]\n")) == []
 
 
-def test_what_reaches_out_asks(declare, outside: Path, service: Mooring) -> None:
+def test_what_reaches_out_asks(
+    declare, outside: Path, service: Mooring, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that reaches out is refused until it is trusted; the error names all, and how."""
     resolved = declare(
         f"home: true\ninputs: [{outside}]\nsecrets: {{TOKEN: {{env: MINE}}}}\ncommand: x\n"
     )
+    monkeypatch.setenv("MINE", "x")
     with pytest.raises(TrustRequired) as caught:
-        service.sessions.create(resolved, LaunchOptions(environ={"MINE": "x"}))
+        service.sessions.create(resolved)
     assert str(outside) in caught.value.message
     assert "secrets.TOKEN: from your variable MINE" in caught.value.message
     assert "home: your home" in caught.value.message

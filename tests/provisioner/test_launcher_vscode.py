@@ -320,7 +320,7 @@ def test_another_notebook_never_has_a_stopped_session(notebook: Open, mooring: M
         assert book.run("import os; os.path.exists('/tmp/kept')").text == "False"
         assert session_folder(first.id).exists
     two.dispose()
-    mooring.sessions.start(first.id)
+    mooring.sessions.start(first)
     eventually(lambda: not lease_of(first), 20, "the keeper has not let go of it")
     assert mooring.sessions.get(first.id).state is State.RUNNING
 
@@ -408,7 +408,7 @@ def test_a_restart_of_the_machine(notebook: Open, mooring: Mooring) -> None:
     for _ in range(2):
         assert only_session(mooring).state is State.LOST
     assert (folder.home / "work.txt").read_text() == "hours"
-    assert mooring.sessions.start(session.id).state is State.RUNNING
+    assert mooring.sessions.start(session).state is State.RUNNING
     assert only_session(mooring).id == session.id, "it is its user's from then on"
     mooring.sessions.remove(only_session(mooring), force=True)
 

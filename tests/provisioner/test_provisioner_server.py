@@ -151,7 +151,7 @@ def test_a_kernel_of_a_session_that_was_started_again_can_be_restarted(
             socket.execute("1")
             mooring.sessions.stop(only_session(mooring))
             socket.wait_for_state("dead", timeout=10)
-        mooring.sessions.start(only_session(mooring).name)
+        mooring.sessions.start(mooring.sessions.get(only_session(mooring).name))
         eventually(lambda: kernel_hosts(session_folder(only_session(mooring).id)))
         time.sleep(1)  # until the host has loaded what a kernel needs: then a restart is quick
         assert server.ask("POST", f"kernels/{kernel_id}/restart")[0] == 200

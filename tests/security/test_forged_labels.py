@@ -77,7 +77,7 @@ def test_a_copy_of_a_sessions_labels_is_not_the_session(
     assert mooring.sessions.get_running("real").container == real.container
     mooring.sessions.stop(mooring.sessions.get("real"))
     assert mooring.sessions.get("real").state is State.STOPPED
-    assert mooring.sessions.start("real").container == real.container
+    assert mooring.sessions.start(mooring.sessions.get("real")).container == real.container
     mooring.sessions.remove(mooring.sessions.get("real"), force=True)
     assert not exists(real.container)
     assert exists(forged)

@@ -184,11 +184,11 @@ def test_a_stopped_session_is_not_started_over_a_link(
     mooring.sessions.stop(mooring.sessions.get(name))
     swap(project / "data", loot)()
     with pytest.raises(PolicyError, match="data"):
-        mooring.sessions.start(name)
+        mooring.sessions.start(mooring.sessions.get(name))
     assert mooring.sessions.get(name).state is State.STOPPED
     (project / "data").unlink()
     (project / "aside").rename(project / "data")
-    assert mooring.sessions.start(name).state is State.RUNNING
+    assert mooring.sessions.start(mooring.sessions.get(name)).state is State.RUNNING
 
 
 def test_a_link_swapped_in_during_a_start_grants_nothing(
@@ -208,7 +208,7 @@ def test_a_link_swapped_in_during_a_start_grants_nothing(
 
     attacked = Mooring(Late(real_engine, swap(project / "data", loot)))  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data is not what was checked"):
-        attacked.sessions.start(session.name)
+        attacked.sessions.start(session)
     found = mooring.sessions.get(session.name)
     assert (found.state, found.reason) == (State.STOPPED, "refused")
     assert not (project / "ran").exists()
@@ -225,7 +225,7 @@ def test_a_folder_made_anew_while_stopped_is_the_users_own_business(
     (project / "data").rename(project / "old")  # keeps its inode from being used again
     (project / "data").mkdir()
     (project / "data" / "new").touch()
-    mooring.sessions.start(name)
+    mooring.sessions.start(mooring.sessions.get(name))
     assert run_in(mooring, name, "ls /mnt/inputs/data") == "new\n"
 
 

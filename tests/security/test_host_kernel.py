@@ -16,9 +16,10 @@ from mooring.client import Mooring
 from mooring.engines.base import ContainerConfig
 from mooring.errors import SpecError
 from mooring.host.users import User, caller
-from mooring.launch.plan import ROOT_CAPABILITIES
+from mooring.launch.container import ROOT_CAPABILITIES
 from mooring.spec.resolve import resolve
 from tests.conftest import Cli
+from tests.support.streams import output_of
 
 pytestmark = pytest.mark.engine
 
@@ -49,7 +50,7 @@ def as_somebody(
 ) -> User:
     """Sessions are made for a user who is not root; the folders they see are that user's."""
     user = somebody()
-    for module in ("mooring.launch.create", "mooring.launch.plan"):
+    for module in ("mooring.launch.create", "mooring.launch.plan", "mooring.launch.container"):
         monkeypatch.setattr(f"{module}.caller", lambda: user)
     os.chmod(project, 0o777)
     create = mooring.engine.create
@@ -159,12 +160,7 @@ def test_a_user_has_no_capability_and_setuid_gains_none(
         "/suid/busybox mknod /tmp/disk b 8 0 || echo no device; "
         "/suid/busybox mount -t proc proc /proc || echo no mount"
     )
-    stream = mooring.sessions.exec(session, ["sh", "-c", script], tty=True, stdin=False)
-    told = b""
-    while chunk := stream.socket().recv(65536):
-        told += chunk
-    stream.close()
-    lines = told.decode().split("\r\n")
+    lines = output_of(mooring, session, "sh", "-c", script).splitlines()
     assert lines[:2] == ["4755-0", str(as_somebody.uid)]
     assert lines[2] == "CapEff:\t0000000000000000"
     assert "no device" in lines

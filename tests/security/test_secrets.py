@@ -211,9 +211,9 @@ def test_a_traceback_tells_no_secret(spec: Path, project: Path, state: Path) -> 
         "resolved = resolve(flags={}, file=Path('session.yml'))\n"
         "def fail(config): raise RuntimeError(f'cannot create {config}')\n"
         "mooring = Mooring()\n"
-        "mooring.sessions.trust(resolved)\n"
+        "plan = mooring.sessions.plan(resolved).with_trust()\n"
         "mooring.engine.create = fail\n"
-        "mooring.sessions.create(resolved)\n"
+        "mooring.sessions.create(plan)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -13,6 +13,7 @@ from mooring.client import Mooring
 from mooring.errors import SpecError, TrustRequired
 from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.conftest import Cli
+from tests.support.streams import output_of
 
 pytestmark = pytest.mark.engine
 
@@ -113,14 +114,7 @@ def test_templates_are_plain_text(mooring: Mooring, project: Path, value: str) -
     spec = f"name: {name}\nenv: {{VALUE: '{value}'}}\ncommand: ['sleep', '60', '{value}']\n"
     resolved = written(project, spec.replace(", '" + value + "'", ""))
     session = mooring.sessions.create(resolved).session
-    stream = mooring.sessions.exec(
-        session, ["sh", "-c", 'printf %s "$VALUE"'], tty=True, stdin=False
-    )
-    told = b""
-    while chunk := stream.socket().recv(4096):
-        told += chunk
-    stream.close()
-    assert told.decode() == value
+    assert output_of(mooring, session, "sh", "-c", 'printf %s "$VALUE"') == value
     assert [path.name for path in project.iterdir()] == ["session.yml"]
 
 

@@ -31,7 +31,7 @@ def test_stop_start_and_remove_are_idempotent(
 ) -> None:
     """Each can be said twice."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
-    assert service.sessions.start("train").id == session.id
+    assert service.sessions.start(service.sessions.get("train")).id == session.id
     service.sessions.stop(session)
     service.sessions.stop(service.sessions.get("train"))
     stopped = service.sessions.get("train")
@@ -143,7 +143,7 @@ def test_a_full_disk_is_an_error_of_ours(
     monkeypatch.setattr(SharedGuest, "write", full)
     monkeypatch.setattr(atomic, "write_text", full)
     acts: dict[str, Callable[[], object]] = {
-        "start": lambda: service.sessions.start("train"),
+        "start": lambda: service.sessions.start(service.sessions.get("train")),
         "hold": lambda: service.sessions.hold(session, 60.0),
         "update": lambda: service.sessions.update(session, idle_timeout_s=60.0),
     }

@@ -293,7 +293,7 @@ def test_rebooted(service: Mooring, engine: FakeEngine, session: Session) -> Non
     (seen,) = service.sessions.list()
     assert (seen.state, seen.reason) == (State.LOST, "the machine was restarted")
     assert service.sessions.events(session.id)[-1].detail == "the machine was restarted"
-    again = service.sessions.start("train")
+    again = service.sessions.start(service.sessions.get("train"))
     assert again.state is State.RUNNING
     engine.finish(session.container, 1)
     assert service.sessions.get("train").state is State.STOPPED

@@ -369,7 +369,7 @@ def test_a_base_outside_asks_when_a_session_could_read_it(service: Mooring) -> N
         with pytest.raises(TrustRequired) as caught:
             service.sessions.create(resolved)
         assert "and what it extends (../shared.yml)" in caught.value.hint
-        service.sessions.trust(resolved, resolved.project)
+        service.sessions.plan(resolved, resolved.project).with_trust()
         assert list(service.sessions.plan(resolved, resolved.project).needs_trust) == []
 
 
@@ -408,7 +408,7 @@ def test_consent_is_to_all_files(service: Mooring) -> None:
     files = {"a": "cpus: 1", "b": "extends: deep.yml", "deep": "shm: 1g"}
     main = "extends: [a.yml, b.yml]\nhome: true"
     resolved = go(**files, session=main)
-    service.sessions.trust(resolved, resolved.project)
+    service.sessions.plan(resolved, resolved.project).with_trust()
     assert list(service.sessions.plan(go(), Path.cwd()).needs_trust) == []
     for name in files:
         changed = go(**{name: files[name] + " # harmless\n"}, session=main)

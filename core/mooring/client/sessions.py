@@ -16,7 +16,6 @@ from mooring.sessions.model import Session
 from mooring.sessions.reconcile import Repairs, unknown_sessions
 
 if TYPE_CHECKING:
-    from mooring.images.mounts import Grant
     from mooring.launch.create import Created
     from mooring.launch.plan import LaunchPlan
     from mooring.sessions.history import Event, PastSession
@@ -109,49 +108,22 @@ class Sessions:
 
     # creation
 
-    def plan(self, resolved: ResolvedSpec, cwd: Path | None = None) -> LaunchPlan:
+    def plan(
+        self, resolved: ResolvedSpec, cwd: Path | None = None, *, check_policy: bool = True
+    ) -> LaunchPlan:
         """Plan the launch of a spec on this machine, without side effects.
 
         Args:
             resolved: the spec and where each value came from.
             cwd: the working directory, if it is inside the spec's project; None for the project.
+            check_policy: check the spec against the administrator's policy.
 
         Raises:
             SpecError, PolicyError, NotSupported: it cannot be created.
         """
         from mooring.launch.plan import plan_launch
 
-        return plan_launch(resolved, cwd)
-
-    def require_trust(self, plan: LaunchPlan) -> None:
-        """Check that the user trusts a plan's spec file with everything that it uses.
-
-        Raises:
-            TrustRequired: names everything that needs trust.
-        """
-        from mooring.policy import trust
-
-        trust.require(plan.resolved, plan.grants)
-
-    def trust(self, resolved: ResolvedSpec, cwd: Path | None = None) -> tuple[Grant, ...]:
-        """Record that the user trusts a spec file, as it is now, to use paths outside its folder.
-
-        Args:
-            resolved: the spec and where each value came from.
-            cwd: as in ``plan``.
-
-        Returns:
-            Everything that the file is trusted with.
-
-        Raises:
-            SpecError, NotSupported: it cannot be created.
-        """
-        from mooring.launch.plan import plan_launch
-        from mooring.policy import trust
-
-        grants = plan_launch(resolved, cwd, judged=False).grants  # flags may still change the spec
-        trust.record(resolved, grants)
-        return grants
+        return plan_launch(resolved, cwd, check_policy=check_policy)
 
     def create(
         self,
@@ -218,14 +190,13 @@ class Sessions:
 
     # lifecycle
 
-    def start(self, name: str, *, wait: Wait = _AS_LONG_AS_IT_TAKES) -> Session:
+    def start(self, session: Session, *, wait: Wait = _AS_LONG_AS_IT_TAKES) -> Session:
         """Start a stopped session again, with its files and a new clock. Idempotent.
 
         A session with GPUs waits for the same number and prefers its previous devices; with
         different ones its container is recreated from a snapshot.
 
         Args:
-            name: as in ``get``.
             wait: how to wait for GPUs.
 
         Raises:
@@ -240,7 +211,7 @@ class Sessions:
         from mooring.launch.start import start
 
         with lifecycle.disk_errors():
-            return start(self._ctx, name, wait)
+            return start(self._ctx, session, wait)
 
     def stop(
         self, session: Session, *, grace_s: float = lifecycle.GRACE_S, force: bool = False
@@ -364,46 +335,30 @@ class Sessions:
         session: Session,
         argv: Sequence[str],
         *,
-        tty: bool,
         stdin: bool,
-        size: tuple[int, int] | None = None,
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
-        detach_keys: str = "",
         mark: str = "",
     ) -> Stream:
-        """Start a process in a running session.
+        """Start a process without a terminal in a running session; it is activity until it exits.
 
-        This resets the idle timeout; a process without a terminal is activity until it exits.
+        ``Mooring.terminals.open`` starts one in a terminal.
 
         Args:
             session: the running session.
             argv: the command; empty for a shell.
-            tty: give the process a terminal.
             stdin: keep standard input open.
-            size: rows and columns of the terminal, set before the process starts.
             env: additional environment variables.
             workdir: working directory in the session; if it does not exist, the process prints an
                 error and exits with code 125. None for the session's default.
-            detach_keys: detach key sequence, as ``docker exec`` takes it.
-            mark: an alphanumeric name by which ``signal`` finds a process without a terminal;
-                generated if empty.
+            mark: an alphanumeric name by which ``signal`` finds the process; generated if empty.
 
         Raises:
             SessionNotFound, SessionStateError: the session has ended meanwhile.
             EngineError
         """
         return processes.exec_in(
-            self._ctx,
-            session,
-            argv,
-            tty=tty,
-            stdin=stdin,
-            size=size,
-            env=env,
-            workdir=workdir,
-            detach_keys=detach_keys,
-            mark=mark,
+            self._ctx, session, argv, stdin=stdin, env=env, workdir=workdir, mark=mark
         )
 
     def has_program(self, session: Session, name: str) -> bool:

@@ -292,7 +292,6 @@ class Engine(Protocol):
         tty: bool = False,
         stdin: bool = False,
         detach_keys: str = "",
-        user: str | None = None,
     ) -> Stream:
         """Start another process in a running container.
 
@@ -304,7 +303,6 @@ class Engine(Protocol):
             tty: allocate a terminal for the process.
             stdin: connect the process's standard input to the stream.
             detach_keys: as in ``SupportsAttach.attach``.
-            user: ``uid:gid``; None for the container's own.
 
         Returns:
             A connection to the process; closing it does not end the process.

@@ -74,23 +74,12 @@ class SupportsAttach(Protocol):
 class SupportsDetachedExec(Protocol):
     """Runs processes without a client, identified by an id that any client can use."""
 
-    def exec_detached(
-        self,
-        container: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        user: str | None = None,
-    ) -> str:
+    def exec_detached(self, container: str, argv: Sequence[str]) -> str:
         """Start a background process in a running container; its output is discarded.
 
         Args:
             container: the id of a running container.
             argv: the command and its arguments.
-            env: environment variables, in addition to those of the container.
-            workdir: an absolute path in the container; None for the container's own.
-            user: ``uid:gid``; None for the container's own.
 
         Returns:
             The exec id.

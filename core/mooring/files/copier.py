@@ -250,7 +250,7 @@ class Copier:
                     "copy the folder that it is in",
                 )
         argv = ["/bin/sh", "-c", self._script, "copy", *words]
-        return Pipe(exec_in(self._ctx, self._session, argv, tty=False, stdin=True))
+        return Pipe(exec_in(self._ctx, self._session, argv, stdin=True))
 
     def _look(self, path: str) -> PathInfo:
         with self._run("look", path) as pipe:

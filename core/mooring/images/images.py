@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mooring.engines.base import Bind, ContainerConfig, Engine, PullProgress
+from mooring.engines.labels import LABEL_INSTALLATION, LABEL_PROBE
 from mooring.errors import EngineError, EngineUnavailable, ImageError
 from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
+from mooring.host.processes import process_mark
 from mooring.host.text import one_line
 from mooring.host.users import User
 
@@ -124,46 +128,53 @@ def _pull(engine: Engine, reference: str, progress: Callable[[PullProgress], Non
 
 
 def facts_of(
-    engine: Engine, reference: str, image_id: str, user: User, name: str, labels: dict[str, str]
+    engine: Engine, installation: Installation, reference: str, image_id: str, user: User
 ) -> ImageFacts:
-    """The facts of an image, cached by image id; a short-lived container determines them.
+    """Return the facts of an image, cached by image id; a short-lived container determines them.
 
     Args:
         engine: an engine that has the image.
+        installation: the caller's, which has the cache. A file there names the container, so that
+            the reconciler removes it if this process dies.
         reference: the image's reference for sessions.
         image_id: the image's id.
         user: the user that the container runs as.
-        name, labels: the container's; the reconciler finds it by these if this process dies.
 
     Raises:
         ImageError: the image has no usable ``/bin/sh``.
         SessionTimeout: the container did not exit within ``PROBE_TIMEOUT_S``.
         EngineError
     """
-    store = Installation.here().images / (image_id.rpartition(":")[2] + ".json")
+    store = installation.images / (image_id.rpartition(":")[2] + ".json")
     with contextlib.suppress(OSError, ValueError, TypeError):
         facts = ImageFacts(**json.loads(store.read_text()))
         return replace(facts, reference=reference)  # the image may have several names
+    name = f"mooring-probe-{secrets.token_hex(4)}"
     config = ContainerConfig(
         name=name,
         image=reference,
         argv=("/bin/sh", "-c", _PROBE),
         user=f"{user.uid}:{user.gid}",
         env={"HOME": "/tmp"},
-        labels=labels,
+        labels={LABEL_INSTALLATION: installation.id, LABEL_PROBE: process_mark(os.getpid())},
         network=False,
     )
-    facts = _parse(reference, _output_of(engine, config))
+    facts = _parse(reference, _output_of(engine, config, installation.images / name))
     _remember(store, facts)
     return facts
 
 
-def _output_of(engine: Engine, config: ContainerConfig) -> str:
+def _output_of(engine: Engine, config: ContainerConfig, mark: Path) -> str:
     """Run a container until it exits, remove it, and return its output.
+
+    Args:
+        engine, config: the engine and the container.
+        mark: a file that exists as long as the container may.
 
     Raises:
         ImageError: it cannot be started.
     """
+    mark.touch()
     container = engine.create(config)
     try:
         try:
@@ -176,6 +187,7 @@ def _output_of(engine: Engine, config: ContainerConfig) -> str:
         output = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
     finally:
         engine.remove(container)
+        mark.unlink(missing_ok=True)
     return output.decode(errors="replace")
 
 

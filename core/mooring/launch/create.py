@@ -40,11 +40,12 @@ from mooring.host.boot import boot_id
 from mooring.host.processes import process_mark
 from mooring.host.users import caller
 from mooring.images import mounts
+from mooring.images.facts import image_facts
 from mooring.images.images import ImageFacts
 from mooring.images.secrets import read_secrets, write_secrets
-from mooring.launch import ports
+from mooring.launch.container import prepare_container, start_container
 from mooring.launch.options import LaunchOptions
-from mooring.launch.plan import LaunchPlan, image_facts, plan_container
+from mooring.launch.plan import LaunchPlan
 from mooring.launch.verified import wait_until_verified
 from mooring.launch.wait import Wait
 from mooring.sessions.containers import remove_container
@@ -69,15 +70,13 @@ class Created:
 def create(ctx: Context, plan: LaunchPlan, options: LaunchOptions, wait: Wait) -> Created:
     """Create a session and start it; see ``Sessions.create``."""
     from mooring.kernels.kernel import check_socket_path
-    from mooring.policy import trust
 
     resolved, spec = plan.resolved, plan.spec
-    trust.require(resolved, plan.grants)
+    plan.require_trust()
     if spec.kernel:
         check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
     ctx.engine.info()
-    environ = os.environ if options.environ is None else options.environ
-    values = read_secrets(spec, resolved.project, environ)
+    values = read_secrets(spec, resolved.project, os.environ)
     if spec.ports:
         require(ctx.engine, SupportsPublishedPorts)
     if plan.gpus is not None:
@@ -216,7 +215,9 @@ class Launch:
         folder, ctx = self._folder, self._ctx
         try:
             spec = self._plan.spec
-            facts = image_facts(ctx, spec.image, spec.pull, caller(), self._progress)
+            facts = image_facts(
+                ctx.engine, ctx.installation, spec.image, spec.pull, caller(), self._progress
+            )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)
             mounts.create_outputs(spec, self._plan.resolved.project)
@@ -246,7 +247,7 @@ class Launch:
         ctx, folder, options = self._ctx, self._folder, self._options
         config = fitted(
             ctx.engine,
-            plan_container(
+            prepare_container(
                 ctx, self._plan, facts, folder, tty=options.tty, size=options.size, claims=claims
             ),
         )
@@ -266,7 +267,7 @@ class Launch:
             )
         if folder.enqueued:  # the machine may have been restarted since the folder was created
             folder.update_state(boot_id=boot_id())
-        ports.start(ctx, container)
+        start_container(ctx, container)
         wait_until_verified(ctx.engine, folder, container)
         if not config.network:
             require(ctx.engine, SupportsLateNetwork).attach_network(container)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ class LaunchOptions:
         attach: attach to the main process before it starts, so that no output is missed.
         detach_keys: detach key sequence of that stream, as ``docker attach`` takes it.
         remove: remove the session when its main process exits.
-        environ: environment that secrets are read from; None for the process's.
         notebook: absolute path of the notebook that it is created for.
         ends_with_kernels: it is created for a kernel, and is removed with its last one.
         enqueue: leave the launch to the dispatcher and return at once.
@@ -31,7 +29,6 @@ class LaunchOptions:
     attach: bool = False
     detach_keys: str = ""
     remove: bool = False
-    environ: Mapping[str, str] | None = None
     notebook: str = ""
     ends_with_kernels: bool = False
     enqueue: bool = False

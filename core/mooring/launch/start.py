@@ -24,7 +24,7 @@ from mooring.host import locks
 from mooring.host.boot import boot_id
 from mooring.host.users import caller
 from mooring.images import mounts
-from mooring.launch import ports
+from mooring.launch.container import start_container
 from mooring.launch.create import create
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import plan_launch
@@ -32,7 +32,8 @@ from mooring.launch.verified import wait_until_verified
 from mooring.launch.wait import Wait
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
-from mooring.sessions.find import get, get_created, list_sessions, main_process, queue_of
+from mooring.sessions.find import get_created, list_sessions, main_process, queue_of
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
 from mooring.terminals.terminal import MainTerminal, command_of
@@ -44,13 +45,8 @@ if TYPE_CHECKING:
 _STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
 
 
-def start(ctx: Context, name: str, wait: Wait) -> Session:
+def start(ctx: Context, session: Session, wait: Wait) -> Session:
     """Start a stopped session again; see ``Sessions.start``."""
-    from mooring.policy import limits
-
-    session = get(ctx, name)
-    if session.state is State.RUNNING:
-        return session
     if not session.container or session.state in LAUNCHING:
         raise SessionStateError(
             f"session {session.name} is {session.state} and cannot be started",
@@ -64,6 +60,27 @@ def start(ctx: Context, name: str, wait: Wait) -> Session:
             f"session {session.name} has lost its folder and cannot be started",
             f"remove what is left: mooring rm {session.name}",
         )
+    held = folder.acquire()
+    try:
+        current = get_created(ctx, session.id, session.name)
+        if current.state is State.RUNNING:
+            return current
+        if not held:
+            raise SessionStateError(
+                f"session {session.name} is being started already", "mooring ps shows its state"
+            )
+        folder.clear_cancel()
+        return _start(ctx, current, folder, wait)
+    finally:
+        if held:
+            folder.clear_cancel()
+            folder.release()
+
+
+def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) -> Session:
+    """Start a stopped session whose folder is locked by this process."""
+    from mooring.policy import limits
+
     # check the paths as they are now; ``identities`` refuses one that leads through a new link
     granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
     limits.check_again(
@@ -71,7 +88,7 @@ def start(ctx: Context, name: str, wait: Wait) -> Session:
         [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
         folder.clock.deadlines().get("max_duration"),
     )
-    with _claimed_again(ctx, session, wait) as claims:
+    with _claimed_again(ctx, session, folder, wait) as claims:
         container = session.container
         others = set(claims) != set(session.claims)
         if others or recreate.limits_changed(ctx, session, claims):
@@ -84,7 +101,7 @@ def start(ctx: Context, name: str, wait: Wait) -> Session:
         if main_process(ctx, session) == "terminal":
             command = command_of(session.declared)
             MainTerminal(ctx.engine, folder.path, command).keep(container, None)
-        ports.start(ctx, container)
+        start_container(ctx, container)
         try:
             wait_until_verified(ctx.engine, folder, container)
         except (PolicyError, CommandError, SessionTimeout) as error:
@@ -118,7 +135,7 @@ def find_or_create(
             return create(ctx, plan_launch(resolved, cwd), options, wait).session
         if matches[0].state is State.RUNNING:
             return matches[0]
-        return start(ctx, name, wait)
+        return start(ctx, matches[0], wait)
 
 
 @contextlib.contextmanager
@@ -150,18 +167,19 @@ def _locked_by_name(lock: Path, name: str, wait: Wait) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _claimed_again(ctx: Context, session: Session, wait: Wait) -> Iterator[tuple[Claim, ...]]:
+def _claimed_again(
+    ctx: Context, session: Session, folder: SessionFolder, wait: Wait
+) -> Iterator[tuple[Claim, ...]]:
     """Acquire GPUs for a stopped session that had some, while the block starts its container.
 
     Raises:
-        SessionStateError: another process starts it, or has just started it.
         Cancelled, NoCapacity, SessionTimeout, EngineUnavailable: as ``GpuQueue.claim``.
     """
     wanted = Request.of(*session.spec.gpu_request) if session.claims else None
     if not wanted:
         yield ()
         return
-    folder, last = ctx.folder(session.id), ""
+    last = ""
 
     def show(reason: str) -> None:
         nonlocal last
@@ -184,22 +202,10 @@ def _claimed_again(ctx: Context, session: Session, wait: Wait) -> Iterator[tuple
         priority=session.priority,
         since=0,
     )
-    if not folder.acquire():
-        raise SessionStateError(
-            f"session {session.name} is being started already", "mooring ps shows its state"
-        )
     try:
-        now = get_created(ctx, session.id, session.name)
-        if now.state is State.RUNNING or now.container != session.container:
-            raise SessionStateError(
-                f"session {session.name} was started a moment ago", "mooring ps shows its state"
-            )
-        folder.clear_cancel()
         with queue_of(ctx).claim(ticket, tell=show, max_wait_s=wait.max_wait_s) as claims:
             folder.unmark_queued()
             ctx.add_event(session.id, "granted", in_words(claims))
             yield claims
     finally:
         folder.unmark_queued()
-        folder.clear_cancel()
-        folder.release()

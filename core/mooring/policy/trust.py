@@ -47,12 +47,17 @@ def require(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
     """
     untrusted = missing(resolved, grants)
     if untrusted:
-        what = "; ".join(map(str, untrusted))
-        more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
-        raise TrustRequired(
-            f"{resolved.path} reaches beyond its folder: {what}",
-            f"read it{more}, then trust it: mooring trust {resolved.path}",
-        )
+        raise refusal(resolved, untrusted)
+
+
+def refusal(resolved: ResolvedSpec, untrusted: Sequence[Grant]) -> TrustRequired:
+    """Return the error for a spec file that the user has not trusted with some grants."""
+    what = "; ".join(map(str, untrusted))
+    more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
+    return TrustRequired(
+        f"{resolved.path} reaches beyond its folder: {what}",
+        f"read it{more}, then trust it: mooring trust {resolved.path}",
+    )
 
 
 def record(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:

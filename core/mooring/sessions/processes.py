@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mooring.engines.base import Stream
 from mooring.engines.capabilities import SupportsDetachedExec, SupportsOomEvents, require
 from mooring.errors import EngineError, EngineUnavailable
-from mooring.guest.bundle import exec_argv, terminal_argv
+from mooring.guest.bundle import exec_argv
 from mooring.guest.paths import GUEST_RUN
 from mooring.sessions.context import Context
 from mooring.sessions.find import get_running
@@ -44,33 +44,14 @@ def exec_in(
     session: Session,
     argv: Sequence[str],
     *,
-    tty: bool,
     stdin: bool,
-    size: tuple[int, int] | None = None,
     env: Mapping[str, str] | None = None,
     workdir: str | None = None,
-    detach_keys: str = "",
     mark: str = "",
 ) -> Stream:
-    """Start a process in a running session; see ``Sessions.exec``."""
-    guest = ctx.folder(session.id).guest
-    if tty:
-        command = terminal_argv(guest, size or (24, 80), argv)
-    else:
-        command = exec_argv(guest, mark or secrets.token_hex(4), argv)
-    stream = begin(
-        ctx,
-        session,
-        command,
-        tty=tty,
-        stdin=stdin,
-        env=env,
-        workdir=workdir,
-        detach_keys=detach_keys,
-    )
-    if size:
-        stream.resize(*size)
-    return stream
+    """Start a process without a terminal in a running session; see ``Sessions.exec``."""
+    command = exec_argv(ctx.folder(session.id).guest, mark or secrets.token_hex(4), argv)
+    return begin(ctx, session, command, tty=False, stdin=stdin, env=env, workdir=workdir)
 
 
 def begin(
@@ -82,7 +63,7 @@ def begin(
     stdin: bool,
     env: Mapping[str, str] | None,
     workdir: str | None,
-    detach_keys: str,
+    detach_keys: str = "",
 ) -> Stream:
     """Start a user's command and report it to the session's clock as activity.
 

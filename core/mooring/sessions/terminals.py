@@ -13,7 +13,7 @@ from mooring.guest.bundle import terminal_argv
 from mooring.sessions.context import Context
 from mooring.sessions.find import main_process
 from mooring.sessions.model import Session, State
-from mooring.sessions.processes import begin, exec_in
+from mooring.sessions.processes import begin
 from mooring.terminals.keeper.client import KeeperClient
 from mooring.terminals.keeper.protocol import MAIN
 from mooring.terminals.listing import TerminalEntry, exec_id_of, terminals
@@ -40,22 +40,11 @@ def open_terminal(
 ) -> Stream:
     """Start a process in a terminal that outlives its clients; see ``Terminals.open``."""
     folder = ctx.folder(session.id)
+    keeper = None
     try:
         keeper = KeeperClient.start(folder.path)
     except OSError as error:
         log.warning("nothing keeps this terminal: %s", error)
-        return exec_in(
-            ctx,
-            session,
-            argv,
-            tty=True,
-            stdin=True,
-            size=size,
-            env=env,
-            workdir=workdir,
-            detach_keys=detach_keys,
-        )
-    # not resized here: that would block until the process has started, and clients resize on attach
     stream = begin(
         ctx,
         session,
@@ -64,8 +53,12 @@ def open_terminal(
         stdin=True,
         env=env,
         workdir=workdir,
-        detach_keys=UNTYPED_KEYS,
+        detach_keys=UNTYPED_KEYS if keeper else detach_keys,
     )
+    if keeper is None:
+        stream.resize(*size)
+        return stream
+    # not resized here: that would block until the process has started, and clients resize on attach
     about = {
         "command": list(argv),
         "container": session.container,

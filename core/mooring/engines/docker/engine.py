@@ -351,7 +351,6 @@ class DockerEngine:
         tty: bool = False,
         stdin: bool = False,
         detach_keys: str = "",
-        user: str | None = None,
     ) -> DockerStream:
         with self._mapped("starting a process in the container"):
             exec_id = self._api.exec_create(
@@ -361,7 +360,6 @@ class DockerEngine:
                 workdir=workdir,
                 tty=tty,
                 stdin=stdin,
-                user=user or "",
                 detach_keys=detach_keys or None,
             )["Id"]
             with expecting_stream():
@@ -374,25 +372,9 @@ class DockerEngine:
             exit_code=partial(self.exec_exit_code, exec_id),
         )
 
-    def exec_detached(
-        self,
-        container: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        user: str | None = None,
-    ) -> str:
+    def exec_detached(self, container: str, argv: Sequence[str]) -> str:
         with self._mapped("starting a process in the container"):
-            exec_id = self._api.exec_create(
-                container,
-                list(argv),
-                environment=dict(env or {}),
-                workdir=workdir,
-                user=user or "",
-                stdout=False,
-                stderr=False,
-            )["Id"]
+            exec_id = self._api.exec_create(container, list(argv), stdout=False, stderr=False)["Id"]
             self._api.exec_start(exec_id, detach=True)
         return str(exec_id)
 

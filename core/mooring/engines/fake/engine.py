@@ -42,17 +42,9 @@ class MemoryEngine(MinimumEngine):
         with self._call("attach"):
             return FakeStream(self._find(container).main, tty)
 
-    def exec_detached(
-        self,
-        container: str,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        workdir: str | None = None,
-        user: str | None = None,
-    ) -> str:
+    def exec_detached(self, container: str, argv: Sequence[str]) -> str:
         with self._call("exec_detached"):
-            exec_id, process = self._process(container, argv, env, workdir, user)
+            exec_id, process = self._process(container, argv)
             process.finish(process.play(self.execute))
             return exec_id
 

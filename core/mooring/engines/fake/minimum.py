@@ -237,10 +237,9 @@ class MinimumEngine:
         tty: bool = False,
         stdin: bool = False,
         detach_keys: str = "",
-        user: str | None = None,
     ) -> FakeStream:
         with self._call("exec"):
-            exec_id, process = self._process(container, argv, env, workdir, user, tty=tty)
+            exec_id, process = self._process(container, argv, env, workdir, tty=tty)
             stream = FakeStream(process, tty, exec_id)
             if not stdin:
                 process.stdin = BytesIO()
@@ -280,9 +279,8 @@ class MinimumEngine:
         self,
         container: str,
         argv: Sequence[str],
-        env: Mapping[str, str] | None,
-        workdir: str | None,
-        user: str | None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
         *,
         tty: bool = False,
     ) -> tuple[str, FakeProcess]:
@@ -296,7 +294,7 @@ class MinimumEngine:
             argv=tuple(argv),
             env={**config.env, **(env or {})},
             workdir=workdir or config.workdir,
-            user=user or config.user,
+            user=config.user,
             tty=tty,
         )
         running.execs.append(process)

@@ -1,0 +1,208 @@
+"""A session's container: its configuration, its files, and its start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from mooring._version import __version__
+from mooring.engines.base import ContainerConfig
+from mooring.engines.labels import (
+    LABEL_GPUS,
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    LABEL_OWNER,
+    LABEL_SPEC,
+    LABEL_VERSION,
+    container_name,
+)
+from mooring.errors import EngineError, PortTaken
+from mooring.gpus.claims import Claim, to_label
+from mooring.gpus.devices import Devices, devices_of
+from mooring.guest import bundle
+from mooring.guest.paths import GUEST_RUN
+from mooring.host.ports import listener, taken
+from mooring.host.users import User, caller, with_group, with_user
+from mooring.images import images, mounts
+from mooring.images.mounts import MountPlan
+from mooring.launch.plan import LaunchPlan, planned_again
+from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder
+from mooring.sessions.lifecycle import GRACE_S
+from mooring.sessions.record import Layout, Plan
+from mooring.spec.ports import pairs
+
+if TYPE_CHECKING:
+    from mooring.spec.model import SessionSpec
+
+SAMPLE_S = 5.0
+# For root: what package managers need on any image. Other users need none.
+ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+
+
+def prepare_container(
+    ctx: Context,
+    plan: LaunchPlan,
+    facts: images.ImageFacts,
+    folder: SessionFolder,
+    *,
+    tty: bool,
+    size: tuple[int, int],
+    claims: tuple[Claim, ...] = (),
+) -> ContainerConfig:
+    """Write the guest's files to a session's folder, and return its container's configuration.
+
+    Args:
+        ctx, plan: the client's context and the launch plan.
+        facts: the facts about its image.
+        folder: the session's folder.
+        tty: give the main process a terminal.
+        size: rows and columns of the terminal.
+        claims: the GPUs that were granted.
+
+    Raises:
+        SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
+    """
+    spec, user = plan.spec, caller()
+    final = planned_again(plan, _seen_of(folder))
+    binds = facts.binds + final.binds
+    mounts.prepare_home(folder.home, binds, user)
+    name, devices = folder.record().identity.name, devices_of(claims)
+    _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
+    folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
+    folder.write_plan(_record(facts, final))
+    folder.clock.write_settings(**_settings(spec, name, len(claims)))
+    if claims:
+        folder.update_state(gpu_sharing=devices.sharing)
+    command = spec.argv or (None if spec.kernel else [])
+    return ContainerConfig(
+        name=container_name(name, folder.id),
+        image=facts.reference,
+        argv=bundle.main_argv(command, size if tty else None),
+        user=f"{user.uid}:{user.gid}",
+        groups=tuple(sorted({*user.groups, *devices.groups})),
+        env=_environment(spec, facts, user, devices, name, tty),
+        labels=_labels(name, spec, user, claims)
+        | {LABEL_ID: folder.id, LABEL_INSTALLATION: ctx.installation.id},
+        binds=binds + devices.binds,
+        workdir=final.workdir,
+        hostname=name[:63],
+        cpus=spec.cpus,
+        memory_bytes=spec.memory,
+        shm_bytes=spec.shm,
+        tty=tty,
+        open_stdin=command is not None,
+        # A command needs the network from the start; a kernel starts while it is attached
+        network=command is not None or bool(spec.ports),
+        capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
+        ports=pairs(spec.ports),
+        gpus=devices.requested,
+        devices=devices.nodes,
+        cdi_devices=devices.cdi,
+    )
+
+
+def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...]) -> dict[str, str]:
+    return {
+        LABEL_NAME: name,
+        LABEL_OWNER: user.name,
+        LABEL_VERSION: __version__,
+        LABEL_SPEC: json.dumps(spec.public_dict()),
+        **({LABEL_GPUS: to_label(claims)} if claims else {}),
+    }
+
+
+def _settings(spec: SessionSpec, name: str, gpus: int) -> dict[str, str | float]:
+    """Return the settings of the session's clock."""
+    return {
+        "name": name,
+        "idle_timeout_s": spec.idle_timeout,
+        "max_duration_s": spec.max_duration,
+        "sample_s": SAMPLE_S,
+        "grace_s": GRACE_S,
+        "record_bytes": spec.record,
+        "gpus": gpus,
+    }
+
+
+def _seen_of(folder: SessionFolder) -> mounts.SessionFolders:
+    """Return the parts of a session's folder that its container sees."""
+    return mounts.SessionFolders(
+        home=folder.home,
+        run=folder.run,
+        secrets=folder.secrets,
+        etc=folder.path / "etc",
+        empty=folder.path / "empty",
+    )
+
+
+def _write_guest_files(
+    folder: SessionFolder, facts: images.ImageFacts, user: User, *, kernel: bool
+) -> None:
+    if kernel:
+        folder.guest.write("kernelhost", f"{facts.python}\n")
+    (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
+    (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
+    packages = dict(facts.env).get("PYTHONPATH", "")
+    if packages.startswith(GUEST_RUN):  # Python ignores path entries that are missing at its start
+        (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True, exist_ok=True)
+    bundle.write_programs(folder.guest)
+
+
+def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
+    return Plan(
+        mounts=tuple((bind.source, bind.target) for bind in final.granted),
+        layout=Layout(
+            workdir=final.workdir,
+            binds=tuple((bind.source, bind.target, bind.read_only) for bind in final.binds),
+            image=tuple(bind.target for bind in facts.binds),
+        ),
+        python=facts.python,
+        note=final.note,
+    )
+
+
+def _environment(
+    spec: SessionSpec,
+    facts: images.ImageFacts,
+    user: User,
+    devices: Devices,
+    name: str,
+    tty: bool,
+) -> dict[str, str]:
+    return {
+        **dict(facts.env),
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
+        "MOORING_SESSION": name,
+        **({"TERM": os.environ.get("TERM") or "xterm-256color"} if tty else {}),
+        **spec.env,
+        **devices.env,
+    }
+
+
+def start_container(ctx: Context, container: str) -> None:
+    """Start a container.
+
+    Raises:
+        PortTaken: a port is in use; the message names the holder.
+        EngineError: as `engine.start`.
+    """
+    try:
+        ctx.engine.start(container)
+    except PortTaken as error:
+        raise taken(error.port, _port_holder(ctx, error.port)) from error
+
+
+def _port_holder(ctx: Context, port: int) -> str:
+    """Return the session, container or process that listens on a port of this machine."""
+    with contextlib.suppress(EngineError):
+        for row in ctx.engine.list({}):
+            if row.state == "running" and any(here == port for here, _ in row.ports):
+                name = row.labels.get(LABEL_NAME, "") if ctx.is_own(row) else ""
+                return f"session {name}" if name else f"container {row.name}"
+    return listener(port)
