@@ -31,6 +31,7 @@ class TestRecreate:
         environment, other binds, and groups beside its own."""
         script = "cat /kept; echo ${C-none}; id -G; ls /bound/*/mark; echo treasure >/kept; exit 0"
         (tmp_path / "mark").touch()
+        tmp_path.chmod(0o755)  # a container's root has no capabilities to enter it with
         bound = [Bind(str(tmp_path), f"/bound/{name}") for name in ("a", "b", "c")]
         container = make(
             script,

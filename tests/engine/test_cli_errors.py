@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -322,6 +323,7 @@ def test_standard_streams_that_are_closed_full_or_gone(
     state: Path, project: Path, redirected: str, code: int, told: str
 ) -> None:
     """Nobody who reads is no error of the program's; a full disk is one line, and exit code 1."""
-    command = f"set -o pipefail; {sys.executable} -m mooring_cli ps --json {redirected}"
+    ps = shlex.join([sys.executable, "-m", "mooring_cli", "ps", "--json"])
+    command = f"set -o pipefail; {ps} {redirected}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (code, told)

@@ -18,6 +18,7 @@ from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.support.kernel_clients import eventually
+from tests.support.sessions import home_of_a_run
 
 pytestmark = pytest.mark.engine
 
@@ -42,7 +43,7 @@ def test_run_sends_files_and_does_not_mount_the_folder(
     assert done.stdout == "['a', 'b'] 42\n"
     line = "pwd; ls; echo changed >s.py; rm -r data; ls /mnt/inputs /mnt/outputs 2>/dev/null; true"
     said = cli("run", "--rm", "--exec", line, "host", "s.py", "data", check=0).stdout
-    assert said.splitlines() == [os.path.expanduser("~"), "data", "s.py"]
+    assert said.splitlines() == [os.path.expanduser("~"), *home_of_a_run("data", "s.py")]
     assert "changed" not in (project / "s.py").read_text()
     assert (project / "data" / "more.py").exists()
     line = f"cat {project}/secret.txt"
@@ -55,7 +56,7 @@ def test_run_sends_a_whole_folder(cli: Cli, project: Path) -> None:
     (project / "link.py").symlink_to("s.py")
     (project / "sub").mkdir()
     done = cli("run", "--rm", "--exec", "ls; python3 link.py", "host", ".", check=0)
-    assert done.stdout.split() == ["link.py", "s.py", "sub", "sent"]
+    assert done.stdout.splitlines() == [*home_of_a_run("link.py", "s.py", "sub"), "sent"]
     os.mkfifo(project / "sub" / "pipe")
     done = cli("run", "--rm", "host", ".", check=2)
     assert re.fullmatch(r"error: .*/sub/pipe.* cannot be sent: [^\n]+\nhint: .*\n", done.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_the_root_is_an_image_of_links_and_empty_folders(real_engine: Engine) ->
 def test_the_machines_programs_work(mooring: Mooring, session: Session) -> None:
     """Shells, Python with its packages, name look-ups and certificates are this machine's own."""
     script = (
-        f"{sys.executable} -c 'import pydantic, ssl; print(pydantic.__file__)'; "
+        f"{shlex.quote(sys.executable)} -c 'import pydantic, ssl; print(pydantic.__file__)'; "
         "command -v python; getent passwd root | cut -d: -f1; ldconfig -p >/dev/null && echo libs; "
         "cat /etc/os-release | head -n 1; ls -1d /usr/bin /sbin /bin/sh; python --version"
     )
@@ -90,7 +91,7 @@ def test_the_machines_own_files_cannot_be_changed(mooring: Mooring, session: Ses
     assert "/usr" in own
     script = "".join(
         f"(: >>{path}/mt-x || mkdir {path}/mt-x || : >>{path}) 2>/dev/null && echo wrote {path}; "
-        for path in own
+        for path in map(shlex.quote, own)
     )
     marks = "touch /tmp/mt-mark ~/mt-mark && echo fine"
     assert told(mooring, session, script + marks) == "fine\n"

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -97,7 +98,7 @@ def box(cli: Cli, project: Path) -> str:
 def serve(cli: Cli, name: str, address: str, port: int, program: str = ECHO) -> None:
     """Start a service in a session, and wait until it listens."""
     Path("service.py").write_text(program)
-    run = f"{sys.executable} service.py {address} {port} >/dev/null 2>&1 &"
+    run = f"{shlex.quote(sys.executable)} service.py {address} {port} >/dev/null 2>&1 &"
     cli("exec", name, "--", "sh", "-c", run, check=0)
     wanted = f":{port:04X} "
     listening = f"until grep -q '{wanted}' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done"

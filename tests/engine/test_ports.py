@@ -54,7 +54,7 @@ def test_a_published_port_answers_on_loopback_alone(
     here = free_port()
     (project / "serve.py").write_text(SAY)
     (project / "session.yml").write_text(
-        f"name: web\ncommand: [{sys.executable}, serve.py]\nports: ['{here}:7001', 7001]\n"
+        f"name: web\ncommand: ['{sys.executable}', serve.py]\nports: ['{here}:7001', 7001]\n"
     )
     cli("create", "-d", "-f", "session.yml", check=0)
     session = mooring.sessions.get("web")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_keys_go_to_the_program(terminal, cli) -> None:
 def test_this_terminal_is_as_before_afterwards(terminal, cli, project) -> None:
     """However it ends, the terminal's modes are put back: left, ended, or told to go."""
     cli("create", "-d", "--name", "modes", check=0)
-    attach = f"{sys.executable} -m mooring_cli attach modes"
+    attach = f"{shlex.quote(sys.executable)} -m mooring_cli attach modes"
     for end in ("detach", signal.SIGTERM):
         shell = pexpect.spawn("bash", ["--norc"], encoding="utf-8", timeout=20)
         shell.delaybeforesend = None

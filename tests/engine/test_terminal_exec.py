@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -171,7 +172,7 @@ def test_workdir_and_environment(cli, name) -> None:
 
 def test_closed_standard_input(name) -> None:
     """With standard input closed (<&-) the command sees its end, and nothing else is read as it."""
-    command = f"{' '.join(MOORING)} exec {name} -- sh -c 'cat; echo end' <&-"
+    command = f"{shlex.join(MOORING)} exec {name} -- sh -c 'cat; echo end' <&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (0, "end\n")
 
@@ -180,7 +181,7 @@ def test_no_stdin_leaves_a_loops_input_alone(name) -> None:
     """-n in a `while read` loop does not eat the lines; without it, they go to the command."""
     loop = "printf '1\\n2\\n3\\n' | while read -r line; do {} $line; done"
     for flag, expected in (("-n", "got 1\ngot 2\ngot 3\n"), ("", "got 1\n")):
-        command = f"{' '.join(MOORING)} exec {flag} {name} -- sh -c 'cat; echo got $0' "
+        command = f"{shlex.join(MOORING)} exec {flag} {name} -- sh -c 'cat; echo got $0' "
         done = subprocess.run(
             ["bash", "-c", loop.format(command)], capture_output=True, text=True, timeout=60
         )
@@ -213,7 +214,7 @@ def test_a_command_may_catch_the_signal(mooring, name, started) -> None:
 
 def test_a_command_whose_reader_has_gone_is_ended(mooring, name) -> None:
     """`mooring exec NAME -- yes | head -1` prints a line, and no `yes` goes on inside."""
-    command = f"{' '.join(MOORING)} exec -n {name} -- yes mooring-test-pipe | head -1"
+    command = f"{shlex.join(MOORING)} exec -n {name} -- yes mooring-test-pipe | head -1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=30
     )
@@ -235,7 +236,7 @@ def test_a_killed_client_leaves_session_and_command(mooring, name, started) -> N
 def test_many_short_commands(cli, name) -> None:
     """Twenty commands in a row each give their own output and code, none lost or mixed up."""
     script = (
-        f"for i in $(seq 20); do {' '.join(MOORING)} exec -n {name} -- sh -c "
+        f"for i in $(seq 20); do {shlex.join(MOORING)} exec -n {name} -- sh -c "
         "'echo $0; exit $0' $i; echo \"= $?\"; done"
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100)

@@ -19,6 +19,7 @@ from tests.conftest import Cli
 from tests.features.conftest import Open
 from tests.support.kernel_clients import eventually
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.sessions import home_of_a_run
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine
@@ -37,10 +38,10 @@ def test_image_run_code(cli: Cli, project: Path, mooring: Mooring) -> None:
 
 def test_image_run_a_file(cli: Cli, project: Path, mooring: Mooring) -> None:
     """--exec with files: they are where it runs, and the rest of the folder is not."""
-    (project / "s.py").write_text("import os; print(sorted(os.listdir()))")
+    (project / "s.py").write_text("import glob; print(sorted(glob.glob('*')))")
     (project / "unsent").touch()
     done = cli("run", "--exec", "python s.py", "--name", "kept", "host", "./s.py", check=0)
-    assert done.stdout == "['s.py']\n"
+    assert done.stdout == f"{home_of_a_run('s.py')}\n"
     assert mooring.sessions.get("kept").state is State.STOPPED
     assert cli("logs", "kept", check=0).stdout == done.stdout
     assert "nosuch" in cli("run", "--exec", "true", "host", "nosuch", check=2).stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+
+from mooring.files.pack import header, opened, pack
 
 SCRIPT = (resources.files("mooring") / "guest" / "copy.sh").read_text()
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
@@ -41,11 +42,13 @@ def tree(root: Path, *names: str) -> None:
 
 def stream(root: Path) -> bytes:
     """What mooring sends of a folder: x, then done."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as tar:
-        tar.add(root, "x")
-        tar.addfile(tarfile.TarInfo("done"))
-    return data.getvalue()
+    above, name = opened(str(root))
+    try:
+        packed = pack(above, name, "x", warn=print, progress=lambda done: None)
+        done = header("done", tarfile.REGTYPE, os.stat(os.devnull))
+        return b"".join((*packed, done, bytes(1024)))
+    finally:
+        os.close(above)
 
 
 @pytest.mark.parametrize("how", ["a file for a folder", "a folder for a file"])

@@ -48,7 +48,8 @@ def words_for(way: str, run: Path, shell: list[str]) -> list[object]:
 
 def assert_handed_on(way: str, run: Path, shell: list[str], env: dict[str, str]) -> None:
     """The command has what it has of a shell that does nothing but become it."""
-    plain = environment_after([*shell, "-c", 'exec "$@"', "sh", *ENVIRONMENT], env)
+    cage = caged() if way.startswith("init") else ()
+    plain = environment_after([*cage, *shell, "-c", 'exec "$@"', "sh", *ENVIRONMENT], env)
     assert environment_after(words_for(way, run, shell), env) == plain
 
 

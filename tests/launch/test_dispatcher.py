@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -209,6 +210,7 @@ def test_one_waits_while_the_policy_cannot_be_read(
     """An administrator's slip costs nobody a place in the queue; its reason is told meanwhile."""
     monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
     monkeypatch.setattr(limits, "POLICY_FILE", project / "policy.yml")
+    monkeypatch.setattr(limits, "OWNER", os.getuid())
     limits.POLICY_FILE.write_text("max_gpus_per_user: [")
     folder = left(1, waiting(1, str(project), command="x"), tickets(ctx))
     thread = threading.Thread(target=dispatcher.start, args=(ctx, folder))

@@ -131,6 +131,7 @@ def test_a_container_has_nothing_of_the_host(
         assert own != hosts, f"{name} namespace"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="sessions are those of root")
 def test_roots_capabilities_are_the_stated_few(mooring: Mooring, project: Path) -> None:
     """Root in a session can do what package managers need and nothing to the machine: its bounding
     set has no more in it."""
@@ -143,6 +144,7 @@ def test_roots_capabilities_are_the_stated_few(mooring: Mooring, project: Path) 
     assert int(status["CapAmb"], 16) == 0
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
 def test_a_user_has_no_capability_and_setuid_gains_none(
     mooring: Mooring, as_somebody: User, setuid_image: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mooring import FakeEngine
 from mooring.host.paths import Installation
+from mooring.images.host_image import host_binds
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.record import Identity, RecordState
 
@@ -44,3 +45,14 @@ def leftovers(engine: FakeEngine, state: Path) -> list[str]:
     ]
     held = [one for one in descriptors if one.startswith(str(state)) and "history" not in one]
     return [*engine.containers, *folders, *held]
+
+
+def home_of_a_run(*sent: str) -> list[str]:
+    """What `ls` shows in the new private home of a session from the host image.
+
+    Beside what was sent there lies the way to the Python environment, where that is below a home.
+    """
+    home = Path.home()
+    ways = [Path(bind.target) for bind in host_binds()]
+    inside = {way.relative_to(home).parts[0] for way in ways if way.is_relative_to(home)}
+    return sorted({*sent, *(name for name in inside if not name.startswith("."))})

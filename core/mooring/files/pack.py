@@ -65,13 +65,19 @@ def pack(
     elif stat.S_ISDIR(info.st_mode):
         here = os.open(name, FOLDER, dir_fd=above)
         try:
-            yield header(root, tarfile.DIRTYPE, os.fstat(here))
+            info = os.fstat(here)
+            # Some tars set a folder's mode at once, so one that is read-only is sent as writable,
+            # and once more after what it holds
+            locked = ~info.st_mode & stat.S_IRWXU
+            yield header(root, tarfile.DIRTYPE, info, mode=info.st_mode | locked)
             with os.scandir(here) as entries:
                 names = sorted(entry.name for entry in entries)
             for each in names:
                 yield from pack(
                     here, each, f"{root}/{each}", warn=warn, progress=progress, left_out=left_out
                 )
+            if locked:
+                yield header(root, tarfile.DIRTYPE, info)
         finally:
             os.close(here)
     elif stat.S_ISLNK(info.st_mode):
@@ -102,7 +108,9 @@ def measure(above: int, name: str) -> int:
         os.close(here)
 
 
-def header(name: str, kind: bytes, info: os.stat_result, link: str = "") -> bytes:
+def header(
+    name: str, kind: bytes, info: os.stat_result, link: str = "", *, mode: int | None = None
+) -> bytes:
     """The header of an entry in GNU format, one or more blocks of 512 bytes.
 
     Args:
@@ -110,10 +118,11 @@ def header(name: str, kind: bytes, info: os.stat_result, link: str = "") -> byte
         kind: one of tarfile's types.
         info: its mode, modification time and size.
         link: the target of a link.
+        mode: its permissions, if other than in ``info``.
     """
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, link
-    entry.mode = info.st_mode & PLAIN_MODE
+    entry.mode = (info.st_mode if mode is None else mode) & PLAIN_MODE
     entry.mtime = max(0, int(info.st_mtime))
     entry.size = info.st_size if kind == tarfile.REGTYPE else 0
     entry.uid, entry.gid = os.getuid(), os.getgid()

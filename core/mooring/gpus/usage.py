@@ -67,6 +67,7 @@ class Holder:
     since: float
     share: float
     ends_at: float | None
+    mine: bool
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def _holders_in(
         since=row.created_at,
         share=1.0,
         ends_at=_latest_end(row) if own else None,
+        mine=labels.get(LABEL_INSTALLATION) == installation,
     )
     return [(claim, replace(holder, share=claim.share)) for claim in claims]
 
@@ -190,6 +192,7 @@ def _holder_of(ticket: Ticket, claim: Claim, installation: str) -> Holder:
         since=ticket.since / 1e9,
         share=claim.share,
         ends_at=None,
+        mine=ticket.installation == installation,
     )
 
 
@@ -295,6 +298,7 @@ def _stranger(pid: int, name: str, container: str) -> Holder:
         since=0.0,
         share=1.0,
         ends_at=None,
+        mine=False,
     )
 
 
