@@ -71,6 +71,7 @@ _DEFINED_IN = {
     "mooring.sessions.lease": "Lease",
     "mooring.sessions.model": "FIELDS LAUNCHING Session State from_history",
     "mooring.sessions.reconcile": "Repairs",
+    "mooring.sessions.takeover": "RestartTimes Successor",
     "mooring.spec.extends": "profile_names",
     "mooring.spec.model": "EXTENDS SessionSpec",
     "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir resolve",
@@ -162,6 +163,7 @@ __all__ = [
     "Repairs",
     "Request",
     "ResolvedSpec",
+    "RestartTimes",
     "Session",
     "SessionExists",
     "SessionNotFound",
@@ -175,6 +177,7 @@ __all__ = [
     "StopReason",
     "StoppedCopier",
     "Stream",
+    "Successor",
     "SupportsAttach",
     "SupportsBinds",
     "SupportsDetachedExec",
@@ -322,6 +325,7 @@ if TYPE_CHECKING:
     from mooring.sessions.lease import Lease
     from mooring.sessions.model import FIELDS, LAUNCHING, Session, State, from_history
     from mooring.sessions.reconcile import Repairs
+    from mooring.sessions.takeover import RestartTimes, Successor
     from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve

@@ -138,17 +138,17 @@ class Launcher:
         return session, resolved.spec.kernel or "python3"
 
     def _last_session(self, mooring: Mooring, config: KernelspecConfig) -> Session | None:
-        from mooring_provisioner.restart import Restart
+        from mooring_provisioner.restart import take_over
 
-        restart = Restart(
-            key=self._lease_key(config),
+        taken = take_over(
+            mooring,
+            self._lease_key(config),
             notebook=bool(self._notebook),
             holder=self._holder,
             kernel=self._short_id,
             cancelled=self._orphaned,
             max_wait_s=GPU_WAIT_S,
         )
-        taken = restart.take_over(mooring)
         if taken is None:
             return None
         session, self._lease = taken

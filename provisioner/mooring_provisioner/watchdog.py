@@ -15,20 +15,15 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mooring import alive
-
 if TYPE_CHECKING:
-    from mooring import Lease, Mooring
+    from mooring import Mooring
 
 # VS Code starts the next process within a second of ending the previous one
 RESTART_S = 10.0
 # After a crash, for clients that name the notebook: the user first has to notice it
 CRASH_S = 120.0
-POLL_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,75 +117,13 @@ def _watch(pipe: int) -> None:
 def _clean_up(mooring: Mooring, facts: Facts) -> None:
     if not facts.session:
         # The launcher exited between the creation of the session and its next report
-        for session in mooring.sessions.list():
-            if session.name == facts.name:
-                mooring.sessions.remove(session, force=True)
+        mooring.sessions.remove(mooring.sessions.get(facts.name), force=True)
         return
     if facts.own:
-        _announce(mooring, facts)
+        mooring.leases.announce_exit(facts.session, facts.holder)
     if facts.kernel:
         mooring.kernels.end(facts.session, facts.kernel)
-    if not facts.own:
-        return
-    keep = _await_restart(mooring, facts)
-    if keep is not None:
-        _remove(mooring, facts, keep)
-
-
-def _await_restart(mooring: Mooring, facts: Facts) -> str | None:
-    """Wait for the launcher of a restart.
-
-    A stopped session, for example after its time limit, uses no resources and its files may be
-    needed: the watchdog waits for as long as the session stays stopped and the client lives.
-
-    Returns:
-        None if another launcher has taken the lease or the session was removed; otherwise the
-        reason to keep a running session, which is empty if there is none.
-    """
-    until = time.monotonic() + facts.patience_s
-    was_stopped = stopped = False
-    while time.monotonic() < until or stopped:
-        exists = mooring.records.exists(facts.session)
-        stopped = exists and mooring.records.has_ended(facts.session)
-        was_stopped = was_stopped or stopped
-        if mooring.leases.holder(facts.session) != facts.holder:
-            return None
-        if not alive(facts.client):
-            break  # the client has exited and cannot request a restart
-        time.sleep(POLL_S)
-    return "it was started again" if was_stopped else ""
-
-
-def _remove(mooring: Mooring, facts: Facts, keep: str) -> None:
-    """Remove the session, unless it is otherwise in use or another launcher has its lease."""
-    from mooring import State
-
-    with _lease(mooring, facts) as lease:
-        if lease is None:
-            return
-        session = mooring.sessions.get(facts.session)
-        mooring.leases.remove_unless_used(
-            session,
-            lease,
-            lambda: mooring.sessions.remove(session, force=True),
-            keep=keep if session.state is State.RUNNING else "",
+    if facts.own:
+        mooring.leases.remove_left(
+            facts.session, facts.holder, client=facts.client, patience_s=facts.patience_s
         )
-
-
-def _announce(mooring: Mooring, facts: Facts) -> None:
-    """Mark the lease as left, in case the launcher was killed before it could do so."""
-    with _lease(mooring, facts) as lease:
-        if lease is not None and mooring.leases.left_at(facts.session) is None:
-            lease.announce()
-
-
-@contextlib.contextmanager
-def _lease(mooring: Mooring, facts: Facts) -> Iterator[Lease | None]:
-    """Acquire the session's lease for the block; yield None unless the launcher held it last."""
-    lease = mooring.leases.take(facts.session)
-    try:
-        last = mooring.leases.holder(facts.session) == facts.holder
-        yield lease if lease is not None and last else None
-    finally:
-        if lease is not None:
-            lease.release()

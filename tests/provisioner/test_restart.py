@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 
 import pytest
 
-from mooring import FakeEngine, LaunchOptions
+from mooring import FakeEngine, LaunchOptions, Wait
 from mooring.client import Mooring
 from mooring.errors import EngineError, SessionTimeout
 from mooring.guest.bundle import CLOCK
 from mooring.sessions import lease
+from mooring.sessions.context import Context
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session, State
-from mooring_provisioner.restart import Restart
+from mooring_provisioner.restart import take_over
 from tests.support.sessions import session_folder
+
+Restart = Callable[[], "tuple[Session, Lease] | None"]
 
 PREDECESSOR, HOLDER = "1:2", "3:4"
 KEY = {"notebook": "/p/a.ipynb"}
 
 
 @pytest.fixture
-def restart() -> Restart:
-    return Restart(
-        key=KEY,
+def restart(service: Mooring) -> Restart:
+    return lambda: take_over(
+        service,
+        KEY,
         notebook=True,
         holder=HOLDER,
         kernel="0" * 12,
@@ -57,20 +62,21 @@ def test_a_restart_that_gets_no_gpu_leaves_the_session_to_the_last_keeper(
     """The keeper goes when it sees a new holder: there is none before the session runs."""
     folder, seen = session_folder(ended.id), []
 
-    def start(name: str, **options: object) -> Session:
+    def start(ctx: Context, name: str, wait: Wait) -> Session:
+        assert wait.max_wait_s == 40.0
         seen.append(lease.holder_of(folder))
         assert Lease.take(folder) is None, "nobody else gets it meanwhile"
         raise SessionTimeout("no turn within 40 s")
 
     kept = keeping(ended)
     with monkeypatch.context() as patch:
-        patch.setattr(service.sessions, "start", start)
+        patch.setattr("mooring.launch.start.start", start)
         with pytest.raises(SessionTimeout):
-            restart.take_over(service)
+            restart()
     assert seen == [PREDECESSOR]
     assert lease.holder_of(folder) == PREDECESSOR
     assert [one.state for one in service.sessions.list()] == [State.STOPPED]
-    taken = restart.take_over(service)
+    taken = restart()
     assert taken is not None
     again, held = taken
     assert (again.id, again.state) == (ended.id, State.RUNNING)
@@ -85,6 +91,6 @@ def test_a_restart_that_fails_late_keeps_the_files(
     """Once nothing tells that it had ended its keeper may go: it is nobody's then, and stays."""
     engine.fail("start", EngineError("no such device"))
     with pytest.raises(EngineError):
-        restart.take_over(service)
+        restart()
     assert [one.state for one in service.sessions.list()] == [State.STOPPED]
     assert session_folder(ended.id).home.exists()

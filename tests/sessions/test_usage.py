@@ -9,7 +9,9 @@ import pytest
 from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import EngineUnavailable
+from mooring.sessions.context import Context
 from mooring.sessions.model import Session
+from mooring.sessions.usage import remove_unless_used
 
 
 @pytest.fixture
@@ -20,8 +22,13 @@ def session(service: Mooring, declare: Any) -> Session:
 def settle(service: Mooring, session: Session, **options: Any) -> tuple[bool, list[str]]:
     """Whether it was removed, and its last event."""
     lease = service.leases.make(session.id, key={}, holder="1:2")
-    removed = service.leases.remove_unless_used(
-        session, lease, lambda: service.sessions.remove(session, force=True), **options
+    removed = remove_unless_used(
+        Context(service.engine),
+        session,
+        lease,
+        lambda: service.sessions.remove(session, force=True),
+        actor="tester",
+        **options,
     )
     lease.release()
     event = service.sessions.events(session.id)[-1]

@@ -65,7 +65,7 @@ class Kernels:
     def host_lives(self, session_id: str) -> bool:
         """Return whether a session and its kernel host, the parent of its kernels, are running."""
         folder = self._ctx.folder(session_id)
-        return folder.exists and folder.clock.end() is None and host_lives(folder.guest)
+        return not folder.has_ended and host_lives(folder.guest)
 
     def ensure_host(self, session: Session) -> None:
         """Start the kernel host, the parent of kernels, in a session unless one runs.

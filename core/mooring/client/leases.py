@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from mooring.sessions import lease, usage
+from mooring.launch.wait import Wait
+from mooring.sessions import lease, lifecycle, takeover
 from mooring.sessions.context import Context
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session
+from mooring.sessions.takeover import RestartTimes, Successor
 
 
 class Leases:
@@ -22,7 +23,7 @@ class Leases:
 
         Args:
             session_id: the session's id.
-            key: JSON-serializable; ``take`` with a key requires an equal one.
+            key: JSON-serializable; ``take_over`` requires an equal one.
             holder: the process that holds it, as ``process_mark`` names it.
             kernel: the id of the kernel that it is held for; empty for none.
 
@@ -32,29 +33,37 @@ class Leases:
         folder = self._ctx.folder(session_id)
         return Lease.make(folder, key=key, holder=holder, kernel=kernel)
 
-    def take(self, session_id: str, *, key: dict[str, Any] | None = None) -> Lease | None:
-        """Acquire a lease that no process holds.
+    def take_over(
+        self, successor: Successor, times: RestartTimes, wait: Wait
+    ) -> tuple[Session, Lease] | None:
+        """Take over the session of an earlier launcher with the same key, once that has exited.
+
+        A stopped session is started again if the key is unique.
 
         Args:
-            session_id: the session's id.
-            key: the key that it must have been created with; None for any.
+            successor: the launcher that takes it over.
+            times: how fast the client replaces launchers.
+            wait: how to wait for the GPUs of a stopped session.
 
         Returns:
-            The lease; None if it is held, has a different key, or does not exist.
+            The running session and its lease; None if there is no such session.
+
+        Raises:
+            MooringError: the stopped session cannot be started; its files are kept.
         """
-        return Lease.take(self._ctx.folder(session_id), key=key)
+        from mooring.launch.start import start
+
+        with lifecycle.disk_errors():
+            return takeover.take_over(
+                self._ctx,
+                successor,
+                times,
+                lambda session_id: start(self._ctx, session_id, wait),
+            )
 
     def holder(self, session_id: str) -> str:
         """Return the current or last holder of a session's lease; empty without a lease."""
         return lease.holder_of(self._ctx.folder(session_id))
-
-    def left_at(self, session_id: str) -> float | None:
-        """Return the system uptime, in seconds, when release was announced; None if it was not."""
-        return lease.left_at(self._ctx.folder(session_id))
-
-    def with_key(self, key: dict[str, Any]) -> list[str]:
-        """Return the ids of the sessions whose leases were created with a key."""
-        return [folder.id for folder in self._ctx.folders() if lease.key_of(folder) == key]
 
     def keep(self, session_id: str) -> None:
         """Make this process, a launcher's watchdog, responsible for a session until it exits.
@@ -64,23 +73,28 @@ class Leases:
         """
         lease.keep(self._ctx.folder(session_id))
 
-    def remove_unless_used(
-        self, session: Session, held: Lease, remove: Callable[[], None], *, keep: str = ""
-    ) -> bool:
-        """Remove a session whose launcher has exited; dissolve its lease if it is used otherwise.
+    def announce_exit(self, session_id: str, holder: str) -> None:
+        """Record the exit of a launcher that was killed before it could announce it.
 
         Args:
-            session: the session.
-            held: the session's lease; the caller holds it, and releases it afterwards.
-            remove: removes the session.
-            keep: a reason to keep the session in any case; empty for none.
+            session_id: the session's id.
+            holder: the launcher; no effect if another process has held the lease since.
+        """
+        takeover.announce_exit(self._ctx, session_id, holder)
 
-        Returns:
-            Whether the session was removed.
+    def remove_left(self, session_id: str, holder: str, *, client: str, patience_s: float) -> None:
+        """Remove the session of a launcher that has exited, unless a successor takes it over.
+
+        Waits for the successor; a stopped session is kept for as long as it stays stopped and the
+        client lives. A session that is used otherwise becomes an ordinary one.
+
+        Args:
+            session_id: the session's id.
+            holder: the launcher that has exited.
+            client: the launcher's client, as ``process_mark`` names it.
+            patience_s: how long to wait for a successor, in seconds.
 
         Raises:
-            EngineUnavailable: whether it is used cannot be determined; nothing was changed.
+            EngineError: the session was not removed.
         """
-        return usage.remove_unless_used(
-            self._ctx, session, held, remove, actor=self._ctx.actor, keep=keep
-        )
+        takeover.remove_left(self._ctx, session_id, holder, client=client, patience_s=patience_s)

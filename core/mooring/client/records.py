@@ -31,8 +31,7 @@ class Records:
 
     def has_ended(self, session_id: str) -> bool:
         """Return whether a session was ended by its clock, or removed."""
-        folder = self._ctx.folder(session_id)
-        return not folder.exists or folder.clock.end() is not None
+        return self._ctx.folder(session_id).has_ended
 
     def recorded(self, session_id: str) -> Session:
         """Return a session from its record, in state ``running``, which is not checked."""

@@ -130,6 +130,11 @@ class SessionFolder:
         """Whether the session has a record."""
         return (self.path / record.RECORD).exists()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the session was ended by its clock, or removed."""
+        return not self.exists or self.clock.end() is not None
+
     # the record
 
     def record(self) -> SessionRecord:
