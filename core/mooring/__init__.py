@@ -68,6 +68,7 @@ _DEFINED_IN = {
     "mooring.policy.limits": "POLICY_FILE Policy load:load_policy",
     "mooring.sessions.history": "Event History PastSession",
     "mooring.sessions.kernel_owners": "KernelOwners KernelRecord Ownership short_id",
+    "mooring.sessions.kernels": "AdoptedKernel",
     "mooring.sessions.lease": "Lease",
     "mooring.sessions.model": "FIELDS LAUNCHING Session State from_history",
     "mooring.sessions.reconcile": "Repairs",
@@ -99,6 +100,7 @@ __all__ = [
     "POLICY_FILE",
     "PROVISIONER",
     "SCHEMA_FILE",
+    "AdoptedKernel",
     "Attachment",
     "Bind",
     "Cancelled",
@@ -322,6 +324,7 @@ if TYPE_CHECKING:
     from mooring.policy.limits import load as load_policy
     from mooring.sessions.history import Event, History, PastSession
     from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
+    from mooring.sessions.kernels import AdoptedKernel
     from mooring.sessions.lease import Lease
     from mooring.sessions.model import FIELDS, LAUNCHING, Session, State, from_history
     from mooring.sessions.reconcile import Repairs

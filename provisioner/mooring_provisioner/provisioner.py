@@ -34,7 +34,6 @@ from mooring import (
     Ownership,
     Session,
     SessionStateError,
-    State,
     Wait,
     short_id,
 )
@@ -258,7 +257,9 @@ class MooringProvisioner(KernelProvisionerBase):
             mooring = shared_mooring()
             connection: Connection | None
             if self._session is not None:
-                self._session = self._session_for_restart(mooring, self._session, cancelled)
+                self._session = mooring.kernels.session_for_restart(
+                    self._session, start=self._requested, wait=Wait(cancelled=cancelled.is_set)
+                )
                 connection = self._handle.connection() if self._handle else None
             elif (record := mooring.kernels.owners.find(str(self.kernel_id))) is not None:
                 return cast("KernelConnectionInfo", self._adopt(mooring, record).info())
@@ -285,7 +286,7 @@ class MooringProvisioner(KernelProvisionerBase):
         resolved = config.resolve(cwd)
         if self._session_id:
             session = mooring.sessions.start(
-                mooring.sessions.get(self._session_id), wait=Wait(cancelled=cancelled.is_set)
+                self._session_id, wait=Wait(cancelled=cancelled.is_set)
             )
         else:
             session = open_session(
@@ -317,25 +318,14 @@ class MooringProvisioner(KernelProvisionerBase):
     def _adopt(self, mooring: Mooring, record: KernelRecord) -> Connection:
         """Take ownership of a kernel that an earlier server has detached.
 
-        No process is started, and the engine is not called. If the kernel has died meanwhile, the
-        restarter handles it as usual.
+        If the kernel has died meanwhile, the restarter handles it as usual.
         """
-        handle = mooring.kernels.handle(record.session, self._short_id())
-        connection = handle.connection()
-        if connection is None:
-            raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")
-        self._hold = mooring.kernels.owners.own(record)
-        if self._hold is None:
-            raise KernelError(
-                f"kernel {handle.id} belongs to another server", "use it in that server"
-            )
-        self._session = mooring.records.recorded(record.session)
-        self._handle, self._adopted = handle, True
-        self._end_at_exit(mooring, self._session)
-        detail = f"{connection.kernel_name} {handle.id} adopted by another server"
-        mooring.history.add(record.session, "kernel", mooring.actor, detail)
+        adopted = mooring.kernels.adopt(record)
+        self._session, self._handle = adopted.session, adopted.handle
+        self._hold, self._adopted = adopted.ownership, True
+        self._end_at_exit(mooring, adopted.session)
         self._remove_connection_file()
-        return connection
+        return adopted.connection
 
     def _write_record(self, mooring: Mooring, session: Session, cwd: str) -> None:
         """Record the kernel's owner if the client is a server, whose successor may adopt it."""
@@ -369,40 +359,21 @@ class MooringProvisioner(KernelProvisionerBase):
             self._session = self._handle = self._hold = None
             self._alive = False
 
-    def _session_for_restart(
-        self, mooring: Mooring, session: Session, cancelled: threading.Event
-    ) -> Session:
-        """Return the session for a restart; only a restart by the user starts a stopped session."""
-        if mooring.kernels.host_lives(session.id):
-            return session
-        current = mooring.sessions.get(session.id)
-        if current.state is State.RUNNING:
-            return current
-        if not self._requested:
-            raise SessionStateError(
-                f"session {current.name} is {current.state} ({current.reason})",
-                f"restart the kernel, or run: mooring start {current.name}",
-            )
-        return mooring.sessions.start(current, wait=Wait(cancelled=cancelled.is_set))
-
     def _end_session(self) -> None:
         """End the kernel, and with the last kernel a session that was created for kernels."""
         atexit.unregister(self._at_exit)
         with self._working:
             handle, session, hold = self._handle, self._session, self._hold
             self._session = self._handle = self._hold = None
-            if handle is not None and session is not None:
-                shared_mooring().kernels.kill(handle)
-                try:
-                    shared_mooring().kernels.end_session_with(session, handle.id)
-                except MooringError as error:
-                    self.log.warning("session %s cannot be removed now: %s", session.name, error)
-                handle.forget()
-            elif session is not None:  # the launch failed before the kernel had a folder
-                with contextlib.suppress(MooringError):
+            if session is None:
+                return
+            try:
+                if handle is not None:
+                    shared_mooring().kernels.shut_down(session, handle, hold)
+                else:  # the launch failed before the kernel had a folder
                     shared_mooring().kernels.end_session_with(session, self._short_id())
-            if hold is not None:
-                hold.forget()
+            except MooringError as error:
+                self.log.warning("session %s cannot be removed now: %s", session.name, error)
 
     def _undo_launch(self) -> None:
         """Undo a first launch that failed; a kernel that was being adopted keeps running."""

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from mooring import LaunchOptions
+from mooring import FakeEngine, LaunchOptions, Wait
 from mooring.client import Mooring
-from mooring.errors import KernelError
-from mooring.kernels.kernel import Connection
+from mooring.errors import EngineError, KernelError, SessionStateError
+from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.sessions import kernels
 from mooring.sessions.context import Context
-from mooring.sessions.model import Session
+from mooring.sessions.kernel_owners import KernelRecord
+from mooring.sessions.model import Session, State
+from tests.support.sessions import session_folder
 
 
 class Handle:
@@ -83,17 +85,15 @@ def test_a_start_that_fails_is_not(
     assert "kernel" not in [event.kind for event in service.sessions.events(session.id)]
 
 
-def test_a_kill_waits_until_the_kernel_has_ended(
-    service: Mooring, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_waits_until_the_kernel_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns as soon as that is seen, and after its patience at the latest."""
     monkeypatch.setattr(kernels, "KILL_POLL_S", 0.0)
     handle: Any = Handle()
-    service.kernels.kill(handle)
+    kernels.kill_kernel(handle)
     assert handle.poll() == -9
     monkeypatch.setattr(kernels, "KILL_PATIENCE_S", 0.0)
     immortal: Any = Handle(looks=1 << 30)
-    service.kernels.kill(immortal)
+    kernels.kill_kernel(immortal)
     assert immortal.calls == ["SIGKILL"]
 
 
@@ -105,3 +105,128 @@ def test_an_ended_kernel_is_recorded_and_then_forgotten(
     monkeypatch.setattr(Context, "kernel_handle", lambda ctx, session_id, kernel_id: handle)
     service.kernels.end("a" * 12, handle.id)
     assert handle.calls == ["SIGKILL", "record_exit", "forget"]
+
+
+def test_a_restart_asks_no_engine_while_the_kernel_host_lives(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session runs then; it is the answer of the session's own folder."""
+    monkeypatch.setattr(kernels, "host_lives", lambda guest: True)
+    monkeypatch.setattr(engine, "list", None)
+    assert service.kernels.session_for_restart(session, start=False, wait=Wait()) is session
+
+
+def test_a_restart_without_a_kernel_host_is_in_the_running_session(
+    service: Mooring, session: Session
+) -> None:
+    """The kernel's start brings another host."""
+    current = service.kernels.session_for_restart(session, start=False, wait=Wait())
+    assert (current.id, current.state) == (session.id, State.RUNNING)
+
+
+def test_only_the_users_restart_starts_a_stopped_session(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its kernel host is still about to end; any other restart is refused with why."""
+    service.sessions.stop(session)
+    monkeypatch.setattr(kernels, "host_lives", lambda guest: True)
+    with pytest.raises(
+        SessionStateError, match=r"^session lab is stopped \(by tester\)"
+    ) as refused:
+        service.kernels.session_for_restart(session, start=False, wait=Wait())
+    assert refused.value.hint == "restart the kernel, or run: mooring start lab"
+    again = service.kernels.session_for_restart(session, start=True, wait=Wait())
+    assert (again.id, again.state) == (session.id, State.RUNNING)
+
+
+KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"
+
+
+@pytest.fixture
+def orphan(service: Mooring, session: Session) -> KernelRecord:
+    """A kernel whose server is gone."""
+    record = KernelRecord(session.id, KERNEL, "mk", root="/p", cwd="/p")
+    handle = service.kernels.handle(session.id, "0123abcd4567")
+    handle.write_connection(key=b"k", encrypt=False, kernel_name="ir")
+    owned = service.kernels.owners.own(record)
+    assert owned is not None
+    owned.release()
+    return record
+
+
+def test_an_adopted_kernel_is_its_new_clients(
+    service: Mooring, session: Session, orphan: KernelRecord
+) -> None:
+    """It has its session, its connection and its lock, and the history says so."""
+    adopted = service.kernels.adopt(orphan)
+    assert adopted.session.id == session.id
+    assert adopted.handle.id == "0123abcd4567"
+    assert adopted.connection == adopted.handle.connection()
+    assert service.kernels.owners.own(orphan) is None
+    event = service.sessions.events(session.id)[-1]
+    assert (event.kind, event.detail) == ("kernel", "ir 0123abcd4567 adopted by another server")
+    adopted.ownership.release()
+
+
+def test_a_kernel_is_adopted_by_one_client(service: Mooring, orphan: KernelRecord) -> None:
+    """The second one is told where the kernel is."""
+    adopted = service.kernels.adopt(orphan)
+    with pytest.raises(KernelError, match="0123abcd4567 belongs to another server"):
+        service.kernels.adopt(orphan)
+    adopted.ownership.release()
+
+
+def test_a_kernel_without_a_folder_is_not_adopted(service: Mooring, orphan: KernelRecord) -> None:
+    """It has ended; its record stays unlocked."""
+    service.kernels.handle(orphan.session, "0123abcd4567").forget()
+    with pytest.raises(KernelError, match="0123abcd4567 has ended"):
+        service.kernels.adopt(orphan)
+    owned = service.kernels.owners.own(orphan)
+    assert owned is not None
+    owned.release()
+
+
+def test_an_adoption_that_fails_leaves_the_kernel_to_others(
+    service: Mooring, orphan: KernelRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is free again, and no connection to its host is open."""
+
+    def fail(*_: object) -> Session:
+        raise OSError("no space left on device")
+
+    closed: list[str] = []
+    monkeypatch.setattr(kernels, "from_record", fail)
+    monkeypatch.setattr(KernelHandle, "close", lambda handle: closed.append(handle.id))
+    with pytest.raises(OSError, match="no space left"):
+        service.kernels.adopt(orphan)
+    assert closed == ["0123abcd4567"]
+    owned = service.kernels.owners.own(orphan)
+    assert owned is not None
+    owned.release()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_nothing_is_left_of_a_kernel_that_was_shut_down(
+    service: Mooring,
+    session: Session,
+    orphan: KernelRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    refuses: bool,
+) -> None:
+    """Neither its folder nor its record, also where its session cannot be removed now."""
+
+    def end(ctx: Context, session: Session, kernel_id: str) -> None:
+        ended.append((session.id, kernel_id))
+        if refuses:
+            raise EngineError("no engine")
+
+    ended: list[tuple[str, str]] = []
+    monkeypatch.setattr(kernels, "end_with_kernel", end)
+    adopted = service.kernels.adopt(orphan)
+    try:
+        service.kernels.shut_down(session, adopted.handle, adopted.ownership)
+    except EngineError:
+        assert refuses
+    assert ended == [(session.id, "0123abcd4567")]
+    assert service.kernels.owners.find(KERNEL) is None
+    assert not session_folder(session.id).guest.exists("k/0123abcd4567")

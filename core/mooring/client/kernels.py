@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mooring.kernels.kernel import Connection, KernelHandle
-from mooring.kernels.kernelhost import host_lives
 from mooring.kernels.listing import KernelEntry, kernels_of
-from mooring.sessions import kernels
+from mooring.launch.wait import Wait
+from mooring.sessions import kernels, lifecycle
 from mooring.sessions.context import Context
-from mooring.sessions.kernel_owners import KernelOwners
+from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership
+from mooring.sessions.kernels import AdoptedKernel
 from mooring.sessions.model import Session
 
 if TYPE_CHECKING:
@@ -61,11 +62,6 @@ class Kernels:
     def can_run(self, session: Session) -> bool:
         """Return whether Python kernels can run in a session, by its record."""
         return bool(self._ctx.folder(session.id).record().plan.python)
-
-    def host_lives(self, session_id: str) -> bool:
-        """Return whether a session and its kernel host, the parent of its kernels, are running."""
-        folder = self._ctx.folder(session_id)
-        return not folder.has_ended and host_lives(folder.guest)
 
     def ensure_host(self, session: Session) -> None:
         """Start the kernel host, the parent of kernels, in a session unless one runs.
@@ -117,9 +113,38 @@ class Kernels:
             timeout_s=timeout_s,
         )
 
-    def kill(self, handle: KernelHandle) -> None:
-        """Send SIGKILL to a kernel and its children and wait until it exits. Idempotent."""
-        kernels.kill_kernel(handle)
+    def adopt(self, record: KernelRecord) -> AdoptedKernel:
+        """Take ownership of a kernel that an earlier client has left.
+
+        No process is started, and the engine is not called. The kernel itself may have died.
+
+        Raises:
+            KernelError: its session is gone, or another process owns it.
+            OSError: the session's folder is gone, or the disk is full.
+        """
+        return kernels.adopt(self._ctx, record)
+
+    def session_for_restart(self, session: Session, *, start: bool, wait: Wait) -> Session:
+        """Return the running session that a kernel is restarted in.
+
+        The engine is not called while the kernel host runs.
+
+        Args:
+            session: the kernel's session.
+            start: start the session if it is stopped.
+            wait: how to wait for the GPUs of a stopped session.
+
+        Raises:
+            SessionStateError: it does not run, and ``start`` is not set.
+            MooringError: as ``Sessions.get`` and ``Sessions.start``.
+        """
+        from mooring.launch.start import start as start_session
+
+        def start_again(session_id: str) -> Session:
+            with lifecycle.disk_errors():
+                return start_session(self._ctx, session_id, wait)
+
+        return kernels.session_for_restart(self._ctx, session, start_again if start else None)
 
     def end(self, session_id: str, kernel_id: str) -> None:
         """Kill a kernel, record its exit in the history and remove its folder. Idempotent.
@@ -129,6 +154,21 @@ class Kernels:
             kernel_id: mooring's short id, see ``short_id``.
         """
         kernels.end_kernel(self._ctx, session_id, kernel_id)
+
+    def shut_down(
+        self, session: Session, handle: KernelHandle, ownership: Ownership | None = None
+    ) -> None:
+        """Kill a kernel and remove its folder and record; its session as ``end_session_with``.
+
+        Args:
+            session: the kernel's session.
+            handle: the kernel, running or not.
+            ownership: its ownership; None without a record.
+
+        Raises:
+            EngineError: the session was not removed, see ``end_session_with``; the kernel was.
+        """
+        kernels.shut_down(self._ctx, session, handle, ownership)
 
     def end_session_with(self, session: Session, kernel_id: str) -> None:
         """Remove a session that was created for kernels, unless another kernel lives in it.

@@ -1,4 +1,4 @@
-"""Starting and ending kernels in a session."""
+"""Starting, adopting and ending kernels in a session."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mooring.engines.capabilities import SupportsDetachedExec, require
-from mooring.errors import EngineError, ImageError
+from mooring.errors import EngineError, ImageError, KernelError, SessionStateError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.processes import process_mark
 from mooring.kernels.kernel import Connection, KernelHandle, others_live
 from mooring.kernels.kernelhost import host_lives
 from mooring.sessions.context import Context
+from mooring.sessions.find import get
+from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
 from mooring.sessions.lifecycle import remove
-from mooring.sessions.model import Session
+from mooring.sessions.model import Session, State, from_record
 
 START_TIMEOUT_S = 60.0
 # Timeout for the exit of a killed process
 KILL_PATIENCE_S = 2.0
 KILL_POLL_S = 0.002
+
+
+@dataclass(frozen=True)
+class AdoptedKernel:
+    """A kernel of an earlier client that this process now owns.
+
+    Attributes:
+        session: its session, in state ``running``, which is not checked.
+        handle: the kernel; closed by the caller.
+        connection: the content of its connection file.
+        ownership: held until it is released.
+    """
+
+    session: Session
+    handle: KernelHandle
+    connection: Connection
+    ownership: Ownership
 
 
 def no_kernel(image: str, problem: str) -> ImageError:
@@ -64,8 +84,53 @@ def start_kernel(
     ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
 
 
+def session_for_restart(
+    ctx: Context, session: Session, start: Callable[[str], Session] | None
+) -> Session:
+    """Return the session that a kernel is restarted in; see ``Kernels.session_for_restart``.
+
+    Args:
+        ctx: the client's context.
+        session: the kernel's session.
+        start: starts a stopped session by its id; None to refuse one.
+    """
+    folder = ctx.folder(session.id)
+    if not folder.has_ended and host_lives(folder.guest):
+        return session  # the engine is not needed
+    current = get(ctx, session.id)
+    if current.state is State.RUNNING:
+        return current
+    if start is None:
+        raise SessionStateError(
+            f"session {current.name} is {current.state} ({current.reason})",
+            f"restart the kernel, or run: mooring start {current.name}",
+        )
+    return start(current.id)
+
+
+def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:
+    """Take ownership of a kernel that an earlier client has left; see ``Kernels.adopt``."""
+    with contextlib.ExitStack() as undo:
+        handle = ctx.kernel_handle(record.session, short_id(record.kernel_id))
+        undo.callback(handle.close)
+        connection = handle.connection()
+        if connection is None:
+            raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")
+        ownership = KernelOwners(ctx.installation).own(record)
+        if ownership is None:
+            raise KernelError(
+                f"kernel {handle.id} belongs to another server", "use it in that server"
+            )
+        undo.callback(ownership.release)
+        session = from_record(ctx.folder(record.session), State.RUNNING)
+        detail = f"{connection.kernel_name} {handle.id} adopted by another server"
+        ctx.add_event(record.session, "kernel", detail)
+        undo.pop_all()
+    return AdoptedKernel(session, handle, connection, ownership)
+
+
 def kill_kernel(handle: KernelHandle) -> None:
-    """Send SIGKILL to a kernel and its children and wait until it exits; see ``Kernels.kill``."""
+    """Send SIGKILL to a kernel and its children and wait until it exits. Idempotent."""
     handle.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + KILL_PATIENCE_S
     while handle.poll() is None and time.monotonic() < deadline:
@@ -78,6 +143,19 @@ def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:
         kill_kernel(handle)
         handle.record_exit(ctx.history)
         handle.forget()
+
+
+def shut_down(
+    ctx: Context, session: Session, handle: KernelHandle, ownership: Ownership | None
+) -> None:
+    """Kill a kernel and remove everything of it; see ``Kernels.shut_down``."""
+    try:
+        kill_kernel(handle)
+        end_with_kernel(ctx, session, handle.id)
+    finally:
+        handle.forget()
+        if ownership is not None:
+            ownership.forget()
 
 
 def end_with_kernel(ctx: Context, session: Session, kernel_id: str) -> None:
