@@ -11,7 +11,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from mooring import KernelRecord, Mooring, short_id
+from mooring import KernelRecord, Mooring
 from mooring_server_extension import upstream
 from mooring_server_extension.pools import Pools
 
@@ -83,14 +83,11 @@ class Survival:
             if record.kernel_id in self._kernels:
                 continue
             try:
-                if not self._owners.begun(record):
-                    await self._forget(record)
-                    continue
-                await self._adopt(record)
+                if not await self._discard_unstarted(record):
+                    await self._adopt(record)
+                    adopted.append(record.kernel_id)
             except Exception as error:  # must not prevent the server's start
                 self._log.warning("kernel %s cannot be adopted: %s", record.kernel_id, error)
-                continue
-            adopted.append(record.kernel_id)
         if adopted:
             self._log.info("adopted %d kernels of an earlier server", len(adopted))
         return adopted
@@ -146,20 +143,9 @@ class Survival:
             except HTTPError:
                 await self._sessions.save_session(row["session_id"], **columns)
 
-    async def _forget(self, record: KernelRecord) -> None:
-        status = self._mooring.records.clock_status(record.session)
-        if status is not None and set(status.active_signals) & {"exec", "terminal", "hold"}:
-            return  # its session is otherwise in use
-
-        def remove() -> None:
-            session = self._mooring.records.recorded(record.session)
-            self._mooring.kernels.end_session_with(session, short_id(record.kernel_id))
-            exists = self._mooring.records.exists(record.session)
-            hold = self._owners.own(record) if exists else None
-            if hold is not None:
-                hold.forget()
-
-        await self._pools.run("act", remove)
+    async def _discard_unstarted(self, record: KernelRecord) -> bool:
+        discard = self._mooring.kernels.discard_unstarted
+        return await self._pools.run("act", lambda: discard(record))
 
     def _record(self, session_id: str, columns: dict[str, Any]) -> None:
         """Record the kernel of a Jupyter session, and the path, name and type of its notebook."""

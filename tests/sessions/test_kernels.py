@@ -230,3 +230,57 @@ def test_nothing_is_left_of_a_kernel_that_was_shut_down(
     assert ended == [(session.id, "0123abcd4567")]
     assert service.kernels.owners.find(KERNEL) is None
     assert not session_folder(session.id).guest.exists("k/0123abcd4567")
+
+
+@pytest.fixture
+def own_orphan(service: Mooring, declare: Any, session: Session) -> KernelRecord:
+    """A kernel that was never started, in a session that was created for it."""
+    options = LaunchOptions(name="own", ends_with_kernels=True)
+    own = service.sessions.create(declare(command="x"), options).session
+    record = KernelRecord(own.id, KERNEL, "mk", root="/p", cwd="/p")
+    owned = service.kernels.owners.own(record)
+    assert owned is not None
+    owned.release()
+    return record
+
+
+def test_a_kernel_that_was_never_started_goes_with_its_session(
+    service: Mooring, own_orphan: KernelRecord
+) -> None:
+    """Its client was killed in between: nobody asks for it again."""
+    assert service.kernels.discard_unstarted(own_orphan)
+    assert not service.records.exists(own_orphan.session)
+    assert service.kernels.owners.find(KERNEL) is None
+
+
+def test_a_shared_session_only_loses_the_record_of_a_kernel_that_was_never_started(
+    service: Mooring, orphan: KernelRecord
+) -> None:
+    """The session was not created for the kernel, and stays."""
+    assert service.kernels.discard_unstarted(orphan)
+    assert service.sessions.get("lab").state is State.RUNNING
+    assert service.kernels.owners.find(KERNEL) is None
+
+
+def test_a_kernel_that_was_started_is_not_discarded(
+    service: Mooring, own_orphan: KernelRecord
+) -> None:
+    """Also not one that has died since: the next client's restarter starts it again."""
+    session_folder(own_orphan.session).guest.make_folder("k/0123abcd4567")
+    session_folder(own_orphan.session).guest.write("k/0123abcd4567/pid", "12")
+    assert not service.kernels.discard_unstarted(own_orphan)
+    assert service.kernels.owners.find(KERNEL) == own_orphan
+    assert service.sessions.get("own").state is State.RUNNING
+
+
+@pytest.mark.parametrize("use", ["exec", "terminal", "hold"])
+def test_a_session_in_use_is_not_discarded_with_its_kernel(
+    service: Mooring, own_orphan: KernelRecord, use: str
+) -> None:
+    """Somebody has opened a shell in it, or holds it: it is removed by its clock later."""
+    folder = session_folder(own_orphan.session)
+    folder.guest.write("status", f"sampled {folder.guest.uptime():.0f}\nactive {use}\n")
+    if use == "hold":
+        folder.clock.hold(60)
+    assert service.kernels.discard_unstarted(own_orphan)
+    assert service.sessions.get("own").state is State.RUNNING

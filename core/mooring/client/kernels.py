@@ -124,6 +124,23 @@ class Kernels:
         """
         return kernels.adopt(self._ctx, record)
 
+    def discard_unstarted(self, record: KernelRecord) -> bool:
+        """Remove a kernel whose client was killed before the kernel's process was started.
+
+        Its session is treated as in ``end_session_with``; if it is otherwise in use, nothing is
+        removed.
+
+        Args:
+            record: a kernel that no process owns.
+
+        Returns:
+            False if the kernel's process was started: the kernel can be adopted.
+
+        Raises:
+            EngineError: the session was not removed, see ``end_session_with``.
+        """
+        return kernels.discard_unstarted(self._ctx, record)
+
     def session_for_restart(self, session: Session, *, start: bool, wait: Wait) -> Session:
         """Return the running session that a kernel is restarted in.
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from mooring.guest.clock import ClockStatus
 from mooring.host.users import caller
 from mooring.sessions.context import Context
-from mooring.sessions.model import Session, State, from_record
+from mooring.sessions.model import Session
 
 
 class Records:
@@ -33,17 +32,9 @@ class Records:
         """Return whether a session was ended by its clock, or removed."""
         return self._ctx.folder(session_id).has_ended
 
-    def recorded(self, session_id: str) -> Session:
-        """Return a session from its record, in state ``running``, which is not checked."""
-        return from_record(self._ctx.folder(session_id), State.RUNNING)
-
     def ends_with_kernels(self, session: Session) -> bool:
         """Return whether a session was created for a kernel, and is removed with its last one."""
         return self._ctx.folder(session.id).record().identity.ends_with_kernels
-
-    def clock_status(self, session_id: str) -> ClockStatus | None:
-        """Return the last status that a session's clock wrote; None before its first sample."""
-        return self._ctx.folder(session_id).clock.status()
 
     def note(self, session: Session) -> str:
         """Return a line about the mounts that the user should know; empty for none."""

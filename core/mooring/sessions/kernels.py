@@ -25,6 +25,8 @@ START_TIMEOUT_S = 60.0
 # Timeout for the exit of a killed process
 KILL_PATIENCE_S = 2.0
 KILL_POLL_S = 0.002
+# Signals of the session's clock that a kernel without a process does not give
+_OTHER_USE = {"exec", "terminal", "hold"}
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,23 @@ def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:
         ctx.add_event(record.session, "kernel", detail)
         undo.pop_all()
     return AdoptedKernel(session, handle, connection, ownership)
+
+
+def discard_unstarted(ctx: Context, record: KernelRecord) -> bool:
+    """Remove a kernel whose process was never started; see ``Kernels.discard_unstarted``."""
+    owners = KernelOwners(ctx.installation)
+    if owners.begun(record):
+        return False
+    folder = ctx.folder(record.session)
+    status = folder.clock.status()
+    if status is not None and _OTHER_USE & set(status.active_signals):
+        return True
+    session = from_record(folder, State.RUNNING)
+    end_with_kernel(ctx, session, short_id(record.kernel_id))
+    ownership = owners.own(record) if folder.exists else None
+    if ownership is not None:
+        ownership.forget()
+    return True
 
 
 def kill_kernel(handle: KernelHandle) -> None:
