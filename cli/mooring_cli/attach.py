@@ -121,9 +121,7 @@ def attach_to(
     if code is None:
         _note_detached(session, name)
         return 0
-    if name == "main":
-        mooring.sessions.list()  # records the session's end
-    return code
+    return mooring.sessions.record_end(session, code) if name == "main" else code
 
 
 def attach_in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:

@@ -94,7 +94,7 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
         return _join_late(mooring, session, flags, tty)
     with forwarding(mooring, session, stream):
         end = join(stream, detach_keys=flags.detach_keys)
-    return _exit_code(mooring, session, end, flags.remove)
+    return _exit_code(mooring, session, end)
 
 
 def _create(mooring: Mooring, plan: LaunchPlan, flags: LaunchFlags, tty: bool) -> Created:
@@ -123,13 +123,12 @@ def _create(mooring: Mooring, plan: LaunchPlan, flags: LaunchFlags, tty: bool) -
         )
         if not enqueue or flags.max_wait_s is None:
             return created
-        try:
-            session = mooring.sessions.wait_until_started(
-                created.session, max_wait_s=flags.max_wait_s, progress=progress
-            )
-        except (KeyboardInterrupt, SystemExit):
-            mooring.sessions.remove(created.session, force=True)
-            raise
+        session = mooring.sessions.wait_until_started(
+            created.session,
+            max_wait_s=flags.max_wait_s,
+            progress=progress,
+            remove_on_interrupt=True,
+        )
         return Created(session, created.stream)
 
 
@@ -156,25 +155,20 @@ def _join_late(mooring: Mooring, session: Session, flags: LaunchFlags, tty: bool
         print_chunks(mooring.sessions.logs(session, follow=True))
         # the output ends shortly before the engine reports the exit
         code = mooring.sessions.wait_until_ended(session)
-        return _exit_code(mooring, session, 1 if code is None else code, flags.remove)
+        return 1 if code is None else code
     end = join(stream, detach_keys=flags.detach_keys, replay=Replay(last_bytes=None))
-    return _exit_code(mooring, session, end, flags.remove)
+    return _exit_code(mooring, session, end)
 
 
-def _exit_code(mooring: Mooring, session: Session, code: int | None, remove: bool) -> int:
-    """Return the exit code of a command whose output has ended.
+def _exit_code(mooring: Mooring, session: Session, code: int | None) -> int:
+    """Return the command's exit code.
 
     Args:
         mooring: the core.
         session: the command's session.
         code: the result of ``join``; None after detaching.
-        remove: whether the session is removed when it ends.
     """
     if code is None:
         note(f"detached from {session.name}; to attach again: mooring attach {session.name}")
         return 0
-    mooring.sessions.list()  # records the end, and removes the session if requested
-    past = mooring.sessions.past(session.id) if remove else None
-    if past is not None and past.exit_code is not None:
-        return past.exit_code  # another process may have removed the container before ``join``
-    return code
+    return mooring.sessions.record_end(session, code)

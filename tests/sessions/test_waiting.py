@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mooring import FakeEngine
+from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import (
     SessionStateError,
@@ -53,6 +53,59 @@ def test_a_wait_for_the_queue_ends(
     service.sessions.remove(running, force=True)
     with pytest.raises(SessionStateError, match=r"^session s did not start: removed by tester"):
         service.sessions.wait_until_started(queued, max_wait_s=60)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("removed", [False, True])
+def test_an_interrupt_removes_a_queued_session_if_the_caller_asks_for_it(
+    service: Mooring, declare, interrupt: type[BaseException], removed: bool
+) -> None:
+    """Who waits at a terminal gives the session up with Ctrl-C; any other keeps its place."""
+    running = service.sessions.create(declare(command="x", name="s")).session
+    queued = dataclasses.replace(running, state=State.PENDING)
+
+    def stop(text: str) -> None:
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        service.sessions.wait_until_started(
+            queued, max_wait_s=60, progress=stop, remove_on_interrupt=removed
+        )
+    assert service.records.exists(running.id) is not removed
+
+
+def test_a_session_that_is_late_keeps_its_place(service: Mooring, declare) -> None:
+    """The longest wait is no interrupt."""
+    running = service.sessions.create(declare(command="x", name="s")).session
+    queued = dataclasses.replace(running, state=State.PENDING)
+    with pytest.raises(SessionTimeout):
+        service.sessions.wait_until_started(queued, max_wait_s=-1, remove_on_interrupt=True)
+    assert service.records.exists(running.id)
+
+
+def test_an_end_is_recorded_with_the_code_that_a_client_has_seen(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """The session is in the history then, and is removed if its creation asked for that."""
+    options = LaunchOptions(name="once", remove=True)
+    session = service.sessions.create(declare(command="x"), options).session
+    engine.stop(session.container, grace_s=0)
+    assert service.sessions.record_end(session, 143) == 143
+    past = service.sessions.past("once")
+    assert past is not None
+    assert past.ended_at is not None
+    assert not service.records.exists(session.id)
+
+
+def test_the_recorded_code_is_right_where_another_process_removed_the_session(
+    service: Mooring, declare
+) -> None:
+    """The client asked an engine that did not know the container any more."""
+    session = service.sessions.create(declare(command="x", name="s")).session
+    service.sessions.remove(session, force=True)
+    assert service.sessions.record_end(session, 5) == 5, "nothing else is recorded"
+    service.history.session_ended(session.id, at=1.0, reason="exit code 7", exit_code=7)
+    assert service.sessions.record_end(session, 5) == 7
 
 
 def test_the_end_is_waited_for(

@@ -72,13 +72,10 @@ class Sessions:
         return find.find(self._ctx, patterns)
 
     def find_foreign(self, name: str) -> builtins.list[Session]:
-        """Return the sessions of other installations with a name, or whose id begins with it.
+        """Return other installations' sessions by name or id prefix. Raises EngineUnavailable.
 
         Args:
             name: a name, or at least four characters of an id; patterns match nothing.
-
-        Raises:
-            EngineUnavailable
         """
         return find.find_foreign(self._ctx, name)
 
@@ -297,6 +294,7 @@ class Sessions:
         *,
         max_wait_s: float,
         progress: Callable[[str], None] = lambda text: None,
+        remove_on_interrupt: bool = False,
     ) -> Session:
         """Wait until an enqueued session has started.
 
@@ -304,6 +302,7 @@ class Sessions:
             session: as ``create`` returned it for ``enqueue``.
             max_wait_s: timeout in seconds, after which the session stays in the queue.
             progress: called several times a second with what the session waits for.
+            remove_on_interrupt: remove the session at KeyboardInterrupt and SystemExit.
 
         Returns:
             The session's current state: it runs, or has already ended.
@@ -313,20 +312,29 @@ class Sessions:
             SessionStateError: it could not be started, or was cancelled.
             EngineError
         """
-        return waiting.wait_until_started(
-            self._ctx, session, max_wait_s=max_wait_s, progress=progress
-        )
+        wait = waiting.wait_or_remove if remove_on_interrupt else waiting.wait_until_started
+        return wait(self._ctx, session, max_wait_s=max_wait_s, progress=progress)
 
     def wait_until_ended(self, session: Session) -> int | None:
-        """Wait until a session's main process has exited.
+        """Wait until a session's main process has exited, and record it. Raises EngineError.
 
         Returns:
             Its exit code; None if unknown.
-
-        Raises:
-            EngineError
         """
         return waiting.wait_until_ended(self._ctx, session)
+
+    def record_end(self, session: Session, code: int) -> int:
+        """Record the end of a session whose main process has exited. Raises EngineError.
+
+        Args:
+            session: the session; removed if it was created with ``remove``.
+            code: the exit code that a client of the main process has received.
+
+        Returns:
+            The exit code: the recorded one if the session is gone, because ``code`` is unreliable
+            if another process removed it.
+        """
+        return waiting.record_end(self._ctx, session, code)
 
     # processes
 
@@ -366,40 +374,31 @@ class Sessions:
         return processes.has_program(self._ctx, session, name)
 
     def signal(self, session: Session, name: str, mark: str = "") -> None:
-        """Send a signal to a process of a session.
+        """Send a signal to a process of a session. Raises EngineError.
 
         Args:
             session: the running session.
             name: the signal's name without ``SIG``: INT, TERM, HUP, …
             mark: the mark of a process that ``exec`` started, whose process group gets the signal;
                 empty to signal the main process, through the container's init.
-
-        Raises:
-            EngineError
         """
         processes.send_signal(self._ctx, session, name, mark)
 
     def why_killed(self, session: Session, since: float) -> str:
-        """Return why a process of a session was killed: out of memory, or empty if unknown.
+        """Return why a process was killed: out of memory, or empty if unknown. Raises EngineError.
 
         Args:
             since: start of the period to check, in seconds since the epoch.
-
-        Raises:
-            EngineError
         """
         return processes.why_killed(self._ctx, session, since)
 
     def logs(
         self, session: Session, *, follow: bool = False, tail: int | None = None
     ) -> Iterator[bytes]:
-        """Yield the output of the main process.
+        """Yield the output of the main process. Raises EngineError.
 
         Args:
             follow: wait for further output until the process exits.
             tail: number of last lines to start from; None for all.
-
-        Raises:
-            EngineError
         """
         return processes.logs(self._ctx, session, follow=follow, tail=tail)

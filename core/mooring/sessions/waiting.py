@@ -1,4 +1,4 @@
-"""Waiting for a session to start, or to end."""
+"""Waiting for a session to start, or to end, and recording its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from mooring.errors import SessionNotFound, SessionStateError, SessionTimeout
 from mooring.sessions.context import Context
-from mooring.sessions.find import get
+from mooring.sessions.find import get, list_sessions
+from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import LAUNCHING, Session, State
 
 POLL_S = 0.3
@@ -38,6 +39,24 @@ def wait_until_started(
                 f"mooring events {session.name}",
             ) from None
     return session
+
+
+def wait_or_remove(
+    ctx: Context, session: Session, *, max_wait_s: float, progress: Callable[[str], None]
+) -> Session:
+    """Wait as ``wait_until_started``, and remove the session if the wait is interrupted."""
+    try:
+        return wait_until_started(ctx, session, max_wait_s=max_wait_s, progress=progress)
+    except (KeyboardInterrupt, SystemExit):
+        remove(ctx, session, force=True)
+        raise
+
+
+def record_end(ctx: Context, session: Session, code: int) -> int:
+    """Record the end of a session, and return its exit code; see ``Sessions.record_end``."""
+    list_sessions(ctx)
+    past = None if ctx.folder(session.id).exists else ctx.history.find(session.id)
+    return code if past is None or past.exit_code is None else past.exit_code
 
 
 def wait_until_ended(ctx: Context, session: Session) -> int | None:
