@@ -157,7 +157,7 @@ def _gpus(mooring: Mooring, session: Session) -> Facts:
     """Return each GPU's number, with its model, the share, and how the share is enforced."""
     from mooring_cli.gpus import number_of
 
-    gpus = _inventory()
+    gpus = _gpus_by_uuid(mooring)
     sharing = mooring.records.gpu_sharing(session)
     facts = []
     for claim in session.claims:
@@ -174,11 +174,8 @@ def _gpu(gpu: Gpu | None, claim: Claim) -> str:
     return f"{share}{gpu.model}, {size_text(gpu.memory_bytes)}, {gpu.uuid}"
 
 
-def _inventory() -> dict[str, Gpu]:
-    """Return the host's GPUs by UUID."""
-    from mooring import inventory
-
-    return {gpu.uuid: gpu for gpu in inventory()}
+def _gpus_by_uuid(mooring: Mooring) -> dict[str, Gpu]:
+    return {gpu.uuid: gpu for gpu in mooring.gpus.inventory()}
 
 
 def _kernel(mooring: Mooring, session: Session, kernel: KernelEntry) -> str:
@@ -216,7 +213,7 @@ def _document(mooring: Mooring, session: Session | None, past: PastSession | Non
 
         assert past is not None  # noqa: S101 - one of the two is not None
         session = from_history(past)
-    gpus = _inventory() if session.claims else {}
+    gpus = _gpus_by_uuid(mooring) if session.claims else {}
     return session.to_dict() | {
         "spec": session.declared,
         "deadlines": {} if session.foreign else mooring.sessions.deadlines(session),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 
+from mooring.gpus.inventory import Gpu, inventory
 from mooring.gpus.queue import Waiting
 from mooring.gpus.usage import GpuUse
 from mooring.sessions.context import Context
@@ -15,6 +16,10 @@ class Gpus:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+
+    def inventory(self) -> tuple[Gpu, ...]:
+        """Return every GPU of this machine, without its holders; the engine is not called."""
+        return inventory()
 
     def list(self) -> builtins.list[GpuUse]:
         """Return every GPU of the machine with its holders; empty if there are none.
