@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from mooring import Session, State, format_duration
 from mooring_cli.output import ShrinkOrder, part_text, size_text
-
-if TYPE_CHECKING:
-    from mooring import Claim
 
 # How long a GPU must be unused to be marked; users may pause between two cells
 UNUSED_AFTER_S = 300.0
@@ -114,17 +110,11 @@ def gpus(session: Session) -> str:
 
 def gpu_count(session: Session) -> str:
     """Return the number of GPUs that it holds or waits for: ``2``, ``0.5``; ``-`` for none."""
-    count: float = sum(claim.share for claim in held_by(session))
+    count: float = sum(claim.share for claim in session.held_claims)
     if session.state is State.PENDING:
         request = session.declared.get("gpus")
         count = request.get("count", 1) if isinstance(request, dict) else request or 0
     return f"{count:g}" if count else "-"
-
-
-def held_by(session: Session) -> tuple[Claim, ...]:
-    """Return the GPUs that it currently holds; a stopped session holds none."""
-    ended = (State.STOPPED, State.LOST, State.GONE)
-    return () if session.state in ended else session.claims
 
 
 def unused_for(session: Session) -> float | None:

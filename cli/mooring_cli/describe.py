@@ -82,8 +82,9 @@ def _parts(mooring: Mooring, session: Session) -> list[tuple[str, Facts]]:
             use.append(("gpu", columns.gpu_use(session)))
         parts.append(("use", use))
     if session.claims:
-        held = columns.held_by(session)
-        parts.append(("gpus" if held else "gpus, until it ended", _gpus(mooring, session)))
+        parts.append(
+            ("gpus" if session.held_claims else "gpus, until it ended", _gpus(mooring, session))
+        )
     kernels = [(kernel.id, _kernel(mooring, session, kernel)) for kernel in session.kernels]
     terminals = [(entry.id, _terminal(entry)) for entry in _terminals(mooring, session)]
     parts += [

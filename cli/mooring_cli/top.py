@@ -15,7 +15,7 @@ import typer
 
 from mooring import EngineUnavailable, MooringError, Session, State
 from mooring_cli import options as opt
-from mooring_cli.columns import cell, gpu_count, heads, held_by, style
+from mooring_cli.columns import cell, gpu_count, heads, style
 from mooring_cli.output import (
     ShrinkOrder,
     clean,
@@ -161,7 +161,7 @@ def _draw(sessions: Sequence[Session], error: str, interval: float) -> None:
     """Draw over the previous screen without clearing it first, to avoid flicker."""
     width, height = os.get_terminal_size()
     running = sum(session.state is State.RUNNING for session in sessions)
-    held = sum(claim.share for session in sessions for claim in held_by(session))
+    held = sum(claim.share for session in sessions for claim in session.held_claims)
     gpus = f", {held:g} {'GPU' if held == 1 else 'GPUs'} held" if held else ""
     stamp = time.strftime("%T")
     head = f"{stamp}  {running} running of {len(sessions)}{gpus}; every {interval:g} s, q exits"

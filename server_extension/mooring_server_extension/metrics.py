@@ -41,8 +41,6 @@ STOPS = Counter(
 
 log = logging.getLogger(__name__)
 
-_HOLDING = (State.RUNNING, State.PAUSED, State.UNKNOWN)
-
 
 class Metrics:
     """The metrics of one server's sessions.
@@ -110,8 +108,7 @@ def _families(sessions: list[Session], gpus: list[GpuUse]) -> Iterator[GaugeMetr
     for gpu_state in STATES:
         machine.add_metric([gpu_state], gpus_by_state[gpu_state])
     yield machine
-    holding = [session for session in sessions if session.state in _HOLDING]
-    held = sum(claim.share for session in holding for claim in session.claims)
+    held = sum(claim.share for session in sessions for claim in session.held_claims)
     yield GaugeMetricFamily("mooring_gpus_held", "GPUs that sessions hold.", value=held)
     kernels = sum(len(session.live_kernels) for session in sessions)
     yield GaugeMetricFamily("mooring_kernels", "Live kernels in sessions.", value=kernels)
@@ -122,32 +119,8 @@ def _count(history: History, event: Event) -> None:
         session = history.find(event.session)
         if session is not None:
             START_SECONDS.observe(max(0.0, event.time - session.created_at))
-    elif event.kind in ("stopped", "ended", "removed"):
-        reason = _reason(history, event)
-        if reason:
-            STOPS.labels(reason).inc()
-
-
-def _reason(history: History, event: Event) -> str:
-    """Return the ``reason`` label of a session's end; empty for removing a stopped session."""
-    if event.kind == "stopped":
-        return "stopped"
-    if event.kind == "ended":
-        words = {
-            "idle timeout": "idle",
-            "maximum duration": "max_duration",
-            "out of memory": "out_of_memory",
-            "ended by itself": "exited",
-            "exit code": "exited",
-            "stopped": "stopped",
-            "on request": "stopped",
-            "by ": "stopped",
-        }
-        matching = (word for start, word in words.items() if event.detail.startswith(start))
-        return next(matching, "lost")
-    events = [other for other in history.events(event.session) if other.number < event.number]
-    changes = [other.kind for other in events if other.kind in ("started", "stopped", "ended")]
-    return "removed" if changes and changes[-1] == "started" else ""
+    elif reason := history.stop_reason(event):
+        STOPS.labels(reason).inc()
 
 
 class _Gauges(Collector):

@@ -81,6 +81,38 @@ def test_only_the_ended_are_listed_as_ended(history: History) -> None:
     assert [past.id for past in history.ended(limit=1)] == ["cccccccccccc"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "detail", "expected"),
+    [
+        ("stopped", "", "stopped"),
+        ("ended", "idle timeout: no activity for 30m", "idle"),
+        ("ended", "maximum duration", "max_duration"),
+        ("ended", "out of memory (limit 1 GiB)", "out_of_memory"),
+        ("ended", "exit code 2", "exited"),
+        ("ended", "ended by itself", "exited"),
+        ("ended", "by ada", "stopped"),
+        ("ended", "its container was removed outside mooring", "lost"),
+        ("removed", "", "removed"),
+        ("kernel", "python3 0123 ended: exit code 1", ""),
+    ],
+)
+def test_a_stop_has_one_of_few_reasons(
+    history: History, kind: str, detail: str, expected: str
+) -> None:
+    """No name, id or free text is one: statistics have a bounded number of labels."""
+    history.add("s", "started", "ann")
+    history.add("s", kind, "ann", detail)
+    assert history.stop_reason(history.events("s")[-1]) == expected
+
+
+def test_the_removal_of_a_stopped_session_is_no_stop(history: History) -> None:
+    """It was counted when it stopped; one that never ran did not stop either."""
+    for number, before in enumerate((("started", "stopped"), ("started", "ended"), ("requested",))):
+        for kind in (*before, "removed"):
+            history.add(str(number), kind, "ann")
+        assert history.stop_reason(history.events(str(number))[-1]) == "", before
+
+
 def test_the_file_is_in_wal_mode_and_knows_its_version(history: History, path: Path) -> None:
     """Readers and writers do not wait for each other, and the schema's version is in the file."""
     history.add("a", "started", "ann")

@@ -9,6 +9,7 @@ import pytest
 
 from mooring.engines.base import Container
 from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC, container_name
+from mooring.gpus.claims import Claim
 from mooring.guest.clock import ClockStatus, StopReason
 from mooring.host.boot import boot_id, uptime
 from mooring.kernels.listing import KernelEntry
@@ -42,6 +43,15 @@ def session(state: State = State.RUNNING, **changes: Any) -> Session:
         "kernels": (),
     }
     return Session(**(values | changes))
+
+
+def test_gpus_are_held_while_the_container_runs_or_starts() -> None:
+    """A session that ended or is queued again has those of its last run, and holds none."""
+    claims = (Claim("GPU-1"), Claim("GPU-2", 0.5))
+    holding = {state for state in State if session(state, claims=claims).held_claims == claims}
+    assert holding == {State.STARTING, State.RUNNING, State.PAUSED, State.UNKNOWN}
+    others = set(State) - holding
+    assert {session(state, claims=claims).held_claims for state in others} == {()}
 
 
 def row(state: str = "running", **changes: Any) -> Container:

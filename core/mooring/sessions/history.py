@@ -20,6 +20,17 @@ log = logging.getLogger(__name__)
 
 MAX_DETAIL = 2000
 _CORRUPT, _NOT_A_DB = 11, 26  # https://sqlite.org/rescode.html
+# By the first words of the detail of an event ``ended``, which is ``Session.reason``
+_STOP_REASONS = {
+    "idle timeout": "idle",
+    "maximum duration": "max_duration",
+    "out of memory": "out_of_memory",
+    "ended by itself": "exited",
+    "exit code": "exited",
+    "stopped": "stopped",
+    "on request": "stopped",
+    "by ": "stopped",
+}
 
 _MIGRATIONS = (
     """
@@ -199,6 +210,28 @@ class History:
             (limit,),
         )
         return [_past(row) for row in rows]
+
+    def stop_reason(self, event: Event) -> str:
+        """Return why a session stopped with an event, in one word, for statistics.
+
+        Returns:
+            ``stopped``, ``idle``, ``max_duration``, ``out_of_memory``, ``exited``, ``removed`` or
+            ``lost``; empty if the event is not the end of a session that ran, such as the removal
+            of a stopped one.
+        """
+        if event.kind == "stopped":
+            return "stopped"
+        if event.kind == "ended":
+            reasons = _STOP_REASONS.items()
+            return next((word for start, word in reasons if event.detail.startswith(start)), "lost")
+        if event.kind != "removed":
+            return ""
+        changes = [
+            other.kind
+            for other in self.events(event.session)
+            if other.number < event.number and other.kind in ("started", "stopped", "ended")
+        ]
+        return "removed" if changes and changes[-1] == "started" else ""
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -43,6 +43,8 @@ class State(str, Enum):
 
 #: States of a session whose container does not run yet
 LAUNCHING = (State.STARTING, State.PENDING)
+# States in which a session's container holds its GPUs; a queued session may have had some before
+_HOLDING = (State.STARTING, State.RUNNING, State.PAUSED, State.UNKNOWN)
 
 #: The keys of ``ps --json`` and of REST responses
 FIELDS = (
@@ -109,7 +111,7 @@ class Session:
         waiting: what the creation waits for, in one line.
         notebook: absolute path of the notebook whose kernel it was created for; empty for none.
         ports: pairs of a port on 127.0.0.1 and the port in the session that it publishes.
-        claims: the GPUs, or shares of GPUs, that it holds.
+        claims: the GPUs, or shares of GPUs, of its container; see ``held_claims``.
         degraded: what a running session has lost (``gpu lost``); empty for nothing.
         foreign: it belongs to another installation, and is known by its container alone.
         changed_at: time of its last change of state, in seconds since the epoch; 0 if unknown.
@@ -177,6 +179,11 @@ class Session:
         if self.state is not State.RUNNING:
             return ()
         return tuple(kernel for kernel in self.kernels if kernel.exit is None)
+
+    @property
+    def held_claims(self) -> tuple[Claim, ...]:
+        """The GPUs, or shares of GPUs, that it holds now; a session that has ended holds none."""
+        return self.claims if self.state in _HOLDING else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the session as a JSON-serializable dict whose keys are ``FIELDS``.
