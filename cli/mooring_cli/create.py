@@ -44,10 +44,8 @@ def create(
     cwd = Path.cwd()
     resolved = resolve_spec(file, {**values, "name": name}, opt.after_dashes(command))
     plan = plan_with_trust(resolved, cwd)
-    # a session for kernels that has no command has no main process to attach to
-    only_kernels = bool(resolved.spec.kernel and not resolved.spec.argv)
     flags = LaunchFlags(
-        detach=detach or only_kernels,
+        detach=detach or resolved.spec.only_kernels,
         remove=remove,
         max_wait_s=max_wait_s,
         enqueue=enqueue,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.web import HTTPError
 
 from mooring import (
+    LAUNCHING,
     Cancelled,
     CommandError,
     EngineUnavailable,
@@ -169,12 +170,11 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterView) -> di
     def served(short: str) -> tuple[str, str]:
         """Return a kernel's id and kernelspec in Jupyter.
 
-        Both are empty unless the record confirms that the kernel belongs to this session: programs
-        in a session can write any kernel's id to its folder.
+        Both are empty unless its record confirms that the kernel belongs to this session.
         """
         kernel_id, name = jupyter.kernels.get(short, ("", ""))
-        record = mooring.kernels.owners.find(kernel_id) if kernel_id else None
-        return (kernel_id, name) if record and record.session == session.id else ("", "")
+        own = bool(kernel_id) and mooring.kernels.owners.belongs_to(kernel_id, session.id)
+        return (kernel_id, name) if own else ("", "")
 
     kernels = []
     for kernel in session.live_kernels:
@@ -193,7 +193,7 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterView) -> di
     # Includes dead kernels: their notebooks show that the session ended and offer to start it
     kernel_ids = (served(kernel.id)[0] for kernel in session.kernels)
     notebooks = [path for path in map(jupyter.paths.get, kernel_ids) if path]
-    if notebook and session.state.value in ("pending", "starting"):
+    if notebook and session.state in LAUNCHING:
         notebooks.append(notebook)
     body = session.to_dict() | {
         "notebook": notebook,

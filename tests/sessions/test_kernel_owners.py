@@ -53,6 +53,21 @@ def test_a_record_is_found_by_the_id_that_the_client_gave(
     assert list((folder.path / "kernels").iterdir()) == []
 
 
+def test_a_kernel_belongs_to_the_session_of_its_record(
+    folder: SessionFolder, owners: KernelOwners
+) -> None:
+    """A folder of that name, which code in a session can create, proves nothing."""
+    other = make_folder("a" * 12, "other")
+    other.release()
+    other.guest.make_folder(f"k/{kernel_owners.short_id(KERNEL)}")
+    assert not owners.belongs_to(KERNEL, other.id)
+    held = owners.own(RECORD)
+    assert held is not None
+    assert owners.belongs_to(KERNEL, RECORD.session)
+    assert not owners.belongs_to(KERNEL, other.id)
+    held.forget()
+
+
 def test_a_kernel_survives_its_server_once_nobody_answers_for_it(
     folder: SessionFolder, owners: KernelOwners
 ) -> None:

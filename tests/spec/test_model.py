@@ -211,6 +211,13 @@ def test_mounts_are_unique() -> None:
     assert spec(inputs=["data"], outputs=["data"]).inputs
 
 
+def test_a_session_is_only_for_kernels_if_it_has_no_command() -> None:
+    """There is nothing to attach to then, neither a command nor the shell of other sessions."""
+    assert spec(kernel="python3").only_kernels
+    assert not spec(kernel="python3", command="sh").only_kernels
+    assert not spec().only_kernels
+
+
 def test_argv() -> None:
     """A line is the shell's, a list is taken word by word."""
     assert spec(command="echo $HOME").argv == ["/bin/sh", "-c", "echo $HOME"]

@@ -160,6 +160,18 @@ class KernelOwners:
             if alive[record.session]:
                 yield record
 
+    def belongs_to(self, kernel_id: str, session_id: str) -> bool:
+        """Return whether the record of a kernel confirms that it runs in a session.
+
+        Code in a session can create a folder for any kernel id that it knows, but not a record.
+
+        Args:
+            kernel_id: id that the client gave the kernel.
+            session_id: the session's id.
+        """
+        record = self.find(kernel_id)
+        return record is not None and record.session == session_id
+
     def session_of(self, kernel_id: str) -> str:
         """Return the id of the session that a kernel belongs to; empty for none, or for several.
 

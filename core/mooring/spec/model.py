@@ -294,6 +294,11 @@ class SessionSpec(_Strict):
         return None if self.command is None else list(self.command)
 
     @property
+    def only_kernels(self) -> bool:
+        """Whether it has no main process to attach to: it is for kernels and has no command."""
+        return self.kernel is not None and self.command is None
+
+    @property
     def gpu_request(self) -> tuple[int | float, int, str]:
         """The requested GPUs.
 
