@@ -292,6 +292,20 @@ def test_a_session_that_was_taken_over_is_its_successors(
     assert service.leases.holder(session.id) == ALONE.holder
 
 
+def test_a_session_that_is_just_being_started_is_kept(
+    service: Mooring, launch: Launchers, time: Time, unused: None
+) -> None:
+    """A start forgets the end before the engine runs the container: its files are not removed."""
+    session = launch("ended", left=STARTED_AT)
+    service.sessions.stop(session)
+    guest = session_folder(session.id).guest
+    time.plans = [(time.now + 60, lambda: guest.remove("end"))]
+    remove_left(service, session)
+    assert service.sessions.get("ended").state is State.STOPPED
+    assert service.leases.holder(session.id) == ""
+    assert service.sessions.events(session.id)[-1].detail == "it was started again"
+
+
 def test_an_ended_session_is_kept_while_its_client_lives(
     service: Mooring, launch: Launchers, time: Time, unused: None
 ) -> None:

@@ -110,20 +110,22 @@ def remove_left(
 ) -> None:
     """Wait for a launcher's successor, and remove its session; see ``Leases.remove_left``."""
     folder = ctx.folder(session_id)
-    keep = _await_successor(folder, holder, client, patience_s)
-    if keep is None:
+    was_stopped = _await_successor(folder, holder, client, patience_s)
+    if was_stopped is None:
         return
     with _left_by(folder, holder) as lease:
         if lease is None:
             return
         session = get(ctx, session_id)
+        # The engine may not run it yet: a start first removes what the clock wrote at the end
+        again = was_stopped and not folder.has_ended
         remove_unless_used(
             ctx,
             session,
             lease,
             lambda: remove(ctx, session, force=True),
             actor=ctx.actor,
-            keep=keep if session.state is State.RUNNING else "",
+            keep="it was started again" if again else "",
         )
 
 
@@ -189,15 +191,15 @@ def _start_again(
 
 def _await_successor(
     folder: SessionFolder, holder: str, client: str, patience_s: float
-) -> str | None:
+) -> bool | None:
     """Wait until another launcher has taken over, or none can be expected any more.
 
     A stopped session, for example after its time limit, uses no resources and its files may be
     needed: the wait lasts for as long as the session stays stopped and the client lives.
 
     Returns:
-        None if another launcher has taken the lease or the session was removed; otherwise the
-        reason to keep a running session, which is empty if there is none.
+        None if another launcher has taken the lease or the session was removed; otherwise whether
+        the session was stopped meanwhile.
     """
     until = time.monotonic() + patience_s
     was_stopped = stopped = False
@@ -209,7 +211,7 @@ def _await_successor(
         if not alive(client):
             break  # the client has exited and cannot request a restart
         time.sleep(REMOVE_POLL_S)
-    return "it was started again" if was_stopped else ""
+    return was_stopped
 
 
 @contextlib.contextmanager
