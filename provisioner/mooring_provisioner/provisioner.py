@@ -286,7 +286,7 @@ class MooringProvisioner(KernelProvisionerBase):
         resolved = config.resolve(cwd)
         if self._session_id:
             session = mooring.sessions.start(
-                self._session_id, wait=Wait(cancelled=cancelled.is_set)
+                mooring.sessions.get(self._session_id), wait=Wait(cancelled=cancelled.is_set)
             )
         else:
             session = open_session(

@@ -312,7 +312,7 @@ def test_an_ended_session_is_kept_while_its_client_lives(
     """However long that is; one that a user has started again meanwhile is an ordinary one."""
     session = launch("ended", left=STARTED_AT)
     service.sessions.stop(session)
-    time.plans = [(time.now + 60, lambda: service.sessions.start(session.id))]
+    time.plans = [(time.now + 60, lambda: service.sessions.start(session))]
     remove_left(service, session)
     assert service.sessions.get("ended").state is State.RUNNING
     assert service.leases.holder(session.id) == ""

@@ -157,9 +157,9 @@ class Kernels:
         """
         from mooring.launch.start import start as start_session
 
-        def start_again(session_id: str) -> Session:
+        def start_again(stopped: Session) -> Session:
             with lifecycle.disk_errors():
-                return start_session(self._ctx, session_id, wait)
+                return start_session(self._ctx, stopped, wait)
 
         return kernels.session_for_restart(self._ctx, session, start_again if start else None)
 

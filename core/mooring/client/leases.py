@@ -55,10 +55,7 @@ class Leases:
 
         with lifecycle.disk_errors():
             return takeover.take_over(
-                self._ctx,
-                successor,
-                times,
-                lambda session_id: start(self._ctx, session_id, wait),
+                self._ctx, successor, times, lambda session: start(self._ctx, session, wait)
             )
 
     def holder(self, session_id: str) -> str:

@@ -87,14 +87,14 @@ def start_kernel(
 
 
 def session_for_restart(
-    ctx: Context, session: Session, start: Callable[[str], Session] | None
+    ctx: Context, session: Session, start: Callable[[Session], Session] | None
 ) -> Session:
     """Return the session that a kernel is restarted in; see ``Kernels.session_for_restart``.
 
     Args:
         ctx: the client's context.
         session: the kernel's session.
-        start: starts a stopped session by its id; None to refuse one.
+        start: starts a stopped session; None to refuse one.
     """
     folder = ctx.folder(session.id)
     if not folder.has_ended and host_lives(folder.guest):
@@ -107,7 +107,7 @@ def session_for_restart(
             f"session {current.name} is {current.state} ({current.reason})",
             f"restart the kernel, or run: mooring start {current.name}",
         )
-    return start(current.id)
+    return start(current)
 
 
 def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:

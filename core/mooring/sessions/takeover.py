@@ -66,7 +66,7 @@ class RestartTimes:
 
 
 def take_over(
-    ctx: Context, successor: Successor, times: RestartTimes, start: Callable[[str], Session]
+    ctx: Context, successor: Successor, times: RestartTimes, start: Callable[[Session], Session]
 ) -> tuple[Session, Lease] | None:
     """Take over the session of an earlier launcher; see ``Leases.take_over``.
 
@@ -74,7 +74,7 @@ def take_over(
         ctx: the client's context.
         successor: the launcher that takes it over.
         times: how fast the client replaces launchers.
-        start: starts a stopped session by its id.
+        start: starts a stopped session.
     """
     lease = _take(ctx, successor, times)
     if lease is None:
@@ -118,7 +118,7 @@ def remove_left(
             return
         session = get(ctx, session_id)
         # The engine may not run it yet: a start first removes what the clock wrote at the end
-        again = was_stopped and not folder.has_ended
+        again = was_stopped and (folder.in_creation() or not folder.has_ended)
         remove_unless_used(
             ctx,
             session,
@@ -176,11 +176,11 @@ def _candidates(
 
 
 def _start_again(
-    ctx: Context, session: Session, lease: Lease, start: Callable[[str], Session]
+    ctx: Context, session: Session, lease: Lease, start: Callable[[Session], Session]
 ) -> Session:
     """Start a stopped session; its files are kept if that fails."""
     try:
-        return start(session.id)
+        return start(session)
     except BaseException:
         if not ctx.folder(session.id).has_ended:
             # The watchdog keeps stopped sessions, but this one no longer counts as stopped
