@@ -8,16 +8,9 @@ import pytest
 
 from mooring.host.boot import uptime
 from mooring.sessions.folder import SessionFolder
-from tests.support.sessions import make_folder
+from tests.support.sessions import folder
 
-ID = "0123456789ab"
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder(ID, "train")
-    made.release()
-    return made
+__all__ = ["folder"]
 
 
 def test_settings_are_what_the_clock_reads(folder: SessionFolder) -> None:

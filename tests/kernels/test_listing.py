@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 from mooring.kernels.listing import KernelEntry, kernels_of
 from mooring.sessions.folder import SessionFolder
-from tests.support.sessions import make_folder
+from tests.support.sessions import folder
 
-ID = "0123456789ab"
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder(ID, "train")
-    made.release()
-    return made
+__all__ = ["folder"]
 
 
 def test_kernels_of_a_session(folder: SessionFolder) -> None:

@@ -12,16 +12,7 @@ import pytest
 from mooring.errors import MooringError
 from mooring.kernels.listing import kernels_of
 from mooring.sessions.folder import SessionFolder
-from tests.support.sessions import all_folders, make_folder, session_folder
-
-ID = "0123456789ab"
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder(ID, "train")
-    made.release()
-    return made
+from tests.support.sessions import ID, all_folders, make_folder, session_folder
 
 
 def test_it_is_the_callers_alone(folder: SessionFolder, state: Path) -> None:

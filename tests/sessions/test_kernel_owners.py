@@ -14,11 +14,11 @@ from mooring.host.paths import Installation
 from mooring.sessions import kernel_owners
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord
-from tests.support.sessions import make_folder
+from tests.support.sessions import ID
 
 KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"
 RECORD = KernelRecord(
-    session="0123456789ab",
+    session=ID,
     kernel_id=KERNEL,
     kernel_name="mk",
     root="/home/ada",
@@ -27,12 +27,10 @@ RECORD = KernelRecord(
 
 
 @pytest.fixture
-def folder(state: Path, monkeypatch: pytest.MonkeyPatch) -> SessionFolder:
+def folder(folder: SessionFolder, monkeypatch: pytest.MonkeyPatch) -> SessionFolder:
     """The folder of a session that is said to run."""
     monkeypatch.setattr("mooring.kernels.kernelhost.host_lives", lambda run: True)
-    made = make_folder(RECORD.session, "s")
-    made.release()
-    return made
+    return folder
 
 
 @pytest.fixture

@@ -13,16 +13,8 @@ from mooring.host.boot import uptime
 from mooring.sessions import lease
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.lease import Lease
-from tests.support.sessions import make_folder
 
 KEY = {"client": "1:1", "cwd": "/w"}
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder("abcdefabcdef", "x")
-    made.release()
-    return made
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mooring.engines.base import Container
-from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC, container_name
+from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC
 from mooring.gpus.claims import Claim
 from mooring.guest.clock import ClockStatus, StopReason
 from mooring.host.boot import boot_id, uptime
@@ -22,9 +22,10 @@ from mooring.sessions.model import (
     from_foreign,
     from_record,
 )
-from tests.support.sessions import make_folder
+from tests.support.sessions import ID, container_row
+from tests.support.sessions import ready_folder as folder
 
-ID = "0123456789ab"
+__all__ = ["folder"]
 
 
 def session(state: State = State.RUNNING, **changes: Any) -> Session:
@@ -52,26 +53,6 @@ def test_gpus_are_held_while_the_container_runs_or_starts() -> None:
     assert holding == {State.STARTING, State.RUNNING, State.PAUSED, State.UNKNOWN}
     others = set(State) - holding
     assert {session(state, claims=claims).held_claims for state in others} == {()}
-
-
-def row(state: str = "running", **changes: Any) -> Container:
-    values: dict[str, Any] = {
-        "id": "c" * 64,
-        "name": container_name("train", ID),
-        "image": "i",
-        "state": state,
-        "labels": {LABEL_ID: ID},
-        "created_at": 1.0,
-    }
-    return Container(**(values | changes))
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder(ID, "train", boot_id=boot_id())
-    made.release()
-    made.mark_ready()
-    return made
 
 
 @pytest.mark.parametrize(
@@ -140,27 +121,28 @@ def test_what_does_not_run_has_no_clock(known: State) -> None:
 )
 def test_states(folder: SessionFolder, said: str, meant: State) -> None:
     """Each of the engine's words is one state; a word that is not known is unknown, not an end."""
-    assert from_container(row(said), folder, boot_id()).state is meant
+    assert from_container(container_row(said), folder, boot_id()).state is meant
 
 
 def test_starting_until_it_is_complete(folder: SessionFolder) -> None:
     """A running container whose creation is not complete is starting."""
     (folder.path / "ready").unlink()
-    assert from_container(row(), folder, boot_id()).state is State.STARTING
+    assert from_container(container_row(), folder, boot_id()).state is State.STARTING
 
 
 def test_rebooted_only_if_nothing_ended_it(folder: SessionFolder) -> None:
     """A session that had ended before the machine was restarted is stopped, not lost."""
-    assert from_container(row("exited", exit_code=0), folder, "another").state is State.LOST
-    assert from_container(row("running"), folder, "another").state is State.RUNNING
+    exited = container_row("exited", exit_code=0)
+    assert from_container(exited, folder, "another").state is State.LOST
+    assert from_container(container_row("running"), folder, "another").state is State.RUNNING
     (folder.run / "end").write_text("reason idle\ntime 5\n")
-    assert from_container(row("exited", exit_code=0), folder, "another").state is State.STOPPED
+    assert from_container(exited, folder, "another").state is State.STOPPED
 
 
 @pytest.mark.parametrize("spec", ["{", "", "\xff"])
 def test_a_label_that_makes_no_sense(folder: SessionFolder, spec: str) -> None:
     """A spec that cannot be read back leaves the rest of the session as it is."""
-    seen = from_container(row(labels={LABEL_ID: ID, LABEL_SPEC: spec}), folder, boot_id())
+    seen = from_container(container_row(labels={LABEL_ID: ID, LABEL_SPEC: spec}), folder, boot_id())
     assert (seen.state, seen.declared, seen.image) == (State.RUNNING, {}, "host")
 
 

@@ -10,16 +10,7 @@ import pytest
 
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.record import Identity, Layout, Plan, RecordState, SessionRecord
-from tests.support.sessions import make_folder
-
-ID = "0123456789ab"
-
-
-@pytest.fixture
-def folder() -> SessionFolder:
-    made = make_folder(ID, "train")
-    made.release()
-    return made
+from tests.support.sessions import ID
 
 
 def stored(folder: SessionFolder) -> dict[str, Any]:

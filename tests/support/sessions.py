@@ -1,4 +1,4 @@
-"""Sessions' folders of the test's own installation."""
+"""Sessions' folders of the test's own installation, and containers as the engine lists them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mooring import FakeEngine
+from mooring.engines.base import Container
+from mooring.engines.labels import LABEL_ID, container_name
+from mooring.host.boot import boot_id
 from mooring.host.paths import Installation
 from mooring.images.host_image import host_binds
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.record import Identity, RecordState
+
+ID = "0123456789ab"
 
 
 def make_folder(session_id: str, name: str = "train", **record: Any) -> SessionFolder:
@@ -22,6 +29,36 @@ def make_folder(session_id: str, name: str = "train", **record: Any) -> SessionF
     state = {key: record.pop(key) for key in list(record) if key in RecordState.__annotations__}
     identity = Identity(id=session_id, name=name, **record)
     return SessionFolder.create(Installation.here(), identity, RecordState(**state))
+
+
+@pytest.fixture
+def folder(state: Path) -> SessionFolder:
+    """The folder of a session ``train``, whose lock is free."""
+    made = make_folder(ID, "train")
+    made.release()
+    return made
+
+
+@pytest.fixture
+def ready_folder(state: Path) -> SessionFolder:
+    """The folder of a session ``train`` that has been created, in this boot."""
+    made = make_folder(ID, "train", boot_id=boot_id())
+    made.release()
+    made.mark_ready()
+    return made
+
+
+def container_row(state: str = "running", **changes: Any) -> Container:
+    """The container of ``train`` as the engine lists it, but for ``changes``."""
+    values: dict[str, Any] = {
+        "id": "c" * 64,
+        "name": container_name("train", ID),
+        "image": "i",
+        "state": state,
+        "labels": {LABEL_ID: ID},
+        "created_at": 1.0,
+    }
+    return Container(**(values | changes))
 
 
 def session_folder(session_id: str) -> SessionFolder:
