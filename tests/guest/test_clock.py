@@ -187,6 +187,15 @@ def test_figures_of_a_status_are_within_bounds(folder: SessionFolder) -> None:
     assert folder.clock.status() is None
 
 
+def test_the_reason_of_an_end_is_bounded(folder: SessionFolder) -> None:
+    """The session can write the file too."""
+    assert folder.clock.end() is None
+    (folder.run / "end").write_text("time 5\nreason " + "x" * 5000 + "\n")
+    end = folder.clock.end()
+    assert end is not None
+    assert end.reason == "x" * 1000
+
+
 def test_an_end_is_short_and_not_to_come(folder: SessionFolder) -> None:
     """No date that a calendar does not know, and no more text than a line."""
     (folder.run / "end").write_text(f"reason idle\ntime 1e14\ndetail {'x' * 60_000}\n")

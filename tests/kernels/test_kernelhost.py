@@ -150,10 +150,3 @@ def test_a_connection_tells_the_death_of_the_other_end(run: Path, start_host: St
         host.close()
         assert link.hung_up()
     assert link.hung_up()
-
-
-def test_the_reason_of_an_end_is_bounded(run: Path) -> None:
-    """The session can write the file too."""
-    assert kernelhost.end_reason(SharedGuest(run)) is None
-    (run / "end").write_text("time 5\nreason " + "x" * 5000 + "\n")
-    assert kernelhost.end_reason(SharedGuest(run)) == "x" * kernelhost.MAX_REASON

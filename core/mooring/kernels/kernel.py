@@ -23,11 +23,11 @@ from typing import Any, Protocol
 
 from mooring.errors import KernelError, SessionTimeout
 from mooring.guest.channel import Guest
+from mooring.guest.clock import Clock
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.paths import SOCKET_PATH_MAX
 from mooring.kernels.kernelhost import (
     HostLink,
-    end_reason,
     indented,
     log_tail,
     session_over,
@@ -315,9 +315,9 @@ class KernelHandle:
         if self._was_out_of_memory():
             limit = f" (limit {self._memory_limit})" if self._memory_limit else ""
             return f"out of memory{limit}"
-        reason = end_reason(self.guest)
-        if reason is not None and self._exit_text() is None:
-            return f"the session ended: {reason}"
+        end = Clock(self.guest).end()
+        if end is not None and self._exit_text() is None:
+            return f"the session ended: {end.reason}"
         if code < 0:
             names = {int(number): number.name for number in signal.Signals}
             return f"killed by {names.get(-code, f'signal {-code}')}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from mooring.errors import KernelError
 from mooring.guest.channel import Guest
+from mooring.guest.clock import Clock
 
 SOCKET = "kernelhost.sock"
 POLL_S = 0.002
@@ -28,7 +29,6 @@ PING_TIMEOUT_S = 0.25
 # How long a kernel host that has written to its log may take until it listens
 BROKEN_HOST_S = 2.0
 LOG_TAIL_LINES = 20
-MAX_REASON = 1000
 
 
 class HostState(enum.Enum):
@@ -182,16 +182,7 @@ def host_lives(guest: Guest) -> bool:
 
 def session_over(guest: Guest) -> bool:
     """Return whether a session was removed or ended by its timer, according to its run folder."""
-    return guest.gone() or end_reason(guest) is not None
-
-
-def end_reason(guest: Guest) -> str | None:
-    """Return why its timer ended a session, or None if it did not."""
-    for line in guest.text("end").splitlines():
-        key, _, value = line.partition(" ")
-        if key == "reason":
-            return value[:MAX_REASON]
-    return None
+    return guest.gone() or Clock(guest).end() is not None
 
 
 def log_tail(guest: Guest, name: str) -> list[str]:
