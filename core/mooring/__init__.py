@@ -46,7 +46,7 @@ _DEFINED_IN = {
     "mooring.gpus.queue": "Waiting",
     "mooring.gpus.usage": "GpuUse Holder",
     "mooring.guest.clock": "ClockStatus StopReason",
-    "mooring.guest.fake": "FakeEngine",
+    "mooring.guest.fake_engine": "FakeEngine",
     "mooring.host.boot": "uptime",
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
@@ -299,7 +299,7 @@ if TYPE_CHECKING:
     from mooring.gpus.queue import Waiting
     from mooring.gpus.usage import GpuUse, Holder
     from mooring.guest.clock import ClockStatus, StopReason
-    from mooring.guest.fake import FakeEngine
+    from mooring.guest.fake_engine import FakeEngine
     from mooring.host.boot import uptime
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own

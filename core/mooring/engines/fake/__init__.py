@@ -1,4 +1,8 @@
-"""In-memory engines for tests; ``mooring.FakeEngine`` builds on them and can run sessions."""
+"""In-memory engines for tests.
+
+``mooring.FakeEngine`` builds on them and can run sessions. It simulates programs of ``guest``, so
+it is in ``guest/fake_engine.py``: ``engines`` cannot import that room.
+"""
 
 from mooring.engines.fake.engine import MemoryEngine
 from mooring.engines.fake.minimum import MinimumEngine
