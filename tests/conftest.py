@@ -15,6 +15,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from hypothesis import settings
 
 from mooring.client import Mooring
 from mooring.engines import open_engine
@@ -28,6 +29,10 @@ pytest_plugins = ["tests.support.wheel_env"]
 
 # What is measured is what a person has, whose Python keeps what it has compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# An example that takes long because the machine is busy is no fault
+settings.register_profile("untimed", settings(deadline=None))
+settings.load_profile("untimed")
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -92,3 +93,13 @@ def test_what_is_waited_for_is_told_in_any_locale(folder: SessionFolder) -> None
     assert told.stdout == ascii("für die Plätze") + "\n"
     (folder.path / "waiting").write_bytes(b"\xff")
     assert folder.waiting() == "�"
+
+
+def test_the_lock_follows_the_folder() -> None:
+    """A folder that is in the making is held from its first moment until it is let go."""
+    folder = make_folder("0123456789ab")
+    assert folder.in_creation()
+    with open(folder.path / "lock") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    folder.release()
+    assert not folder.in_creation()

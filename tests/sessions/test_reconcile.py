@@ -1,212 +1,25 @@
-"""Labels against reality: what is repaired, what is told, and what is never touched."""
+"""Labels against reality: ends that nobody brought about, and repairs that anybody makes."""
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
-from mooring.engines.base import ContainerConfig
-from mooring.engines.labels import (
-    LABEL_ID,
-    LABEL_INSTALLATION,
-    LABEL_NAME,
-    LABEL_PROBE,
-    container_name,
-)
-from mooring.errors import EngineError, EngineUnavailable
+from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, container_name
+from mooring.errors import EngineError
 from mooring.host import atomic
 from mooring.host.paths import Installation
-from mooring.host.processes import process_mark
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session, State
+from tests.sessions.support import container, full_disk, half_created, kinds, snapshot
 from tests.support.sessions import make_folder, session_folder
-
-HOLD = """
-import fcntl, sys
-file = open(sys.argv[1], "r+")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def session(service: Mooring, declare) -> Session:
-    """A running one."""
-    return service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
-
-
-def container(engine: FakeEngine, name: str, **labels: str) -> str:
-    engine.images["any:1"] = "sha256:0"
-    return engine.create(
-        ContainerConfig(name=name, image="any:1", argv=("x",), user="0:0", labels=labels)
-    )
-
-
-def half_created(engine: FakeEngine, *, with_container: bool = True) -> SessionFolder:
-    """What is left of a creation whose process was killed."""
-    folder = make_folder("0123456789ab", "half")
-    folder.release()
-    if with_container:
-        container(
-            engine,
-            container_name("half", folder.id),
-            **{LABEL_INSTALLATION: Installation.here().id, LABEL_ID: folder.id},
-        )
-    return folder
-
-
-def kinds(service: Mooring, session_id: str) -> list[str]:
-    return [event.kind for event in service.sessions.events(session_id)]
-
-
-def full(descriptor: int, *_: object, **__: object) -> None:
-    """What a full disk does to a file that was just made: it cannot be written to."""
-    os.close(descriptor)
-    raise OSError(28, "No space left on device")
-
-
-# Half-created ones
-
-
-@pytest.mark.parametrize("with_container", [True, False])
-def test_half_created_is_removed(
-    service: Mooring, engine: FakeEngine, with_container: bool
-) -> None:
-    """What a killed creation left is removed by the next look, and the name is free."""
-    folder = half_created(engine, with_container=with_container)
-    sessions, repairs = service.sessions.reconcile()
-    assert sessions == []
-    assert repairs.half_created == (folder.id,)
-    assert engine.containers == {}
-    assert not folder.path.exists()
-    assert kinds(service, folder.id) == ["removed"]
-
-
-def test_half_created_whose_container_came_after_the_listing(
-    service: Mooring, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A container that was made between the listing and its creator's death is removed too."""
-    folder = half_created(engine)
-    real, first = engine.list, [True]
-
-    def listing(labels):
-        rows = [] if first else real(labels)
-        first.clear()
-        return rows
-
-    monkeypatch.setattr(engine, "list", listing)
-    service.sessions.list()
-    assert engine.containers == {}
-    assert not folder.path.exists()
-
-
-def test_a_late_container_goes_however_many_repair_at_once(
-    service: Mooring, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who repairs what another has just repaired does not forget which container may still come."""
-    folder = half_created(engine, with_container=False)
-    other = Mooring(engine, actor="other")
-    real = engine.list
-
-    def listing(labels, **options):
-        if LABEL_ID in labels:  # the second one comes when the first is about to be done
-            monkeypatch.setattr(engine, "list", real)
-            other.sessions.list()
-        return real(labels, **options)
-
-    monkeypatch.setattr(engine, "list", listing)
-    name = container_name(folder.record().identity.name, folder.id)
-    service.sessions.list()
-    other.sessions.list()
-    late = container(
-        engine,
-        name,
-        **{LABEL_INSTALLATION: Installation.here().id, LABEL_ID: folder.id, LABEL_NAME: "late"},
-    )
-    assert late in engine.containers
-    service.sessions.list()
-    assert late not in engine.containers
-
-
-def test_half_created_that_is_listed_before_it_can_be_removed(
-    service: Mooring, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Docker lists a container a moment before it knows it: one that outlives its removal so goes
-    with the next look."""
-    folder = half_created(engine)
-    real = engine.remove
-    monkeypatch.setattr(engine, "remove", lambda container: None)
-    service.sessions.list()
-    assert not folder.path.exists()
-    assert len(engine.containers) == 1
-    monkeypatch.setattr(engine, "remove", real)
-    service.sessions.list()
-    assert engine.containers == {}
-
-
-def test_being_created_is_left_alone(service: Mooring, engine: FakeEngine) -> None:
-    """While another process holds its lock, an unfinished session is starting and not touched."""
-    folder = half_created(engine, with_container=False)
-    holding = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            HOLD,
-            str(folder.path / "lock"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with holding:
-        assert holding.stdout is not None
-        assert holding.stdout.readline() == b"held\n"
-        (seen,) = service.sessions.list()
-        assert (seen.id, seen.state) == (folder.id, State.STARTING)
-        holding.kill()  # the kernel lets go of its lock
-        holding.wait()
-        assert service.sessions.list() == []
-    assert not folder.path.exists()
-
-
-def test_half_created_that_cannot_be_removed_is_tried_again(
-    service: Mooring, engine: FakeEngine
-) -> None:
-    """A repair that the engine refuses hides no session and is made the next time."""
-    folder = half_created(engine)
-    engine.fail("remove", EngineError("device or resource busy"))
-    assert service.sessions.list() == []
-    assert folder.exists
-    assert len(engine.containers) == 1
-    service.sessions.list()
-    assert not folder.exists
-    assert engine.containers == {}
-
-
-def test_drafts_are_swept(service: Mooring, state: Path) -> None:
-    """Half-made and half-deleted folders go: the deleted at once, the made after a while."""
-    sessions = Installation.here().sessions
-    for name in (".aaaaaaaaaaaa.gone", ".bbbbbbbbbbbb.new", ".cccccccccccc.new"):
-        (sessions / name / "run").mkdir(parents=True)
-    old = time.time() - 61
-    os.utime(sessions / ".bbbbbbbbbbbb.new", (old, old))
-    service.sessions.list()
-    assert [path.name for path in sessions.iterdir()] == [".cccccccccccc.new"]
-
-
-# Ends
 
 
 def test_an_end_is_recorded_once(service: Mooring, engine: FakeEngine, session: Session) -> None:
@@ -306,42 +119,12 @@ def test_a_full_disk_does_not_keep_from_looking(
     engine.finish(session.container, 3)
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "open", full, raising=False)
+        patch.setattr(atomic, "open", full_disk, raising=False)
         (seen,) = service.sessions.list()
     assert seen.reason == "exit code 3"
     assert kinds(service, session.id) == ["requested", "started"]
     service.sessions.list()
     assert kinds(service, session.id) == ["requested", "started", "ended"]
-
-
-def test_a_full_disk_does_not_keep_what_is_half_created(
-    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its removal makes room: it needs none."""
-    folder = half_created(engine)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic, "open", full, raising=False)
-        assert [seen.id for seen in service.sessions.list()] == [session.id]
-    assert not folder.path.exists()
-    assert list(engine.containers) == [session.container]
-    assert not list(Installation.here().swept.iterdir())
-
-
-def test_a_repair_that_the_disk_refuses_hides_nothing(
-    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever a full disk does to one repair, the others are made, and all sessions are told."""
-    folder = half_created(engine)
-
-    def refuse(container: str) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "remove", refuse)
-        assert [seen.id for seen in service.sessions.list()] == [session.id]
-    service.sessions.list()
-    assert not folder.path.exists()
 
 
 # Of a launcher that nobody answers for
@@ -379,150 +162,6 @@ def test_abandoned_whose_removal_was_cut_off(
     assert recreate.snapshot_image(abandoned.id) not in engine.images
 
 
-# An engine that does not tell
-
-
-def snapshot(folder: Path) -> dict[str, float]:
-    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def test_an_engine_that_is_down_changes_nothing(
-    service: Mooring, engine: FakeEngine, session: Session, state: Path
-) -> None:
-    """While the engine is away every session is unknown, and not a file is touched."""
-    half = half_created(engine)
-    engine.finish(session.container, 3)
-    before, containers = snapshot(state), dict(engine.containers)
-    mend = engine.fail("*", EngineUnavailable("no engine", "start it"), times=-1)
-    with pytest.raises(EngineUnavailable):
-        service.sessions.list()
-    (unknown,) = service.sessions.unknown()
-    assert (unknown.id, unknown.name, unknown.state) == (session.id, "train", State.UNKNOWN)
-    assert unknown.reason == ""
-    assert not unknown.live_kernels
-    assert snapshot(state) == before
-    assert engine.containers == containers
-    assert half.exists
-    mend()
-    (seen,) = service.sessions.list()
-    assert seen.reason == "exit code 3"
-
-
-def test_an_engine_that_goes_away_in_between(
-    service: Mooring, engine: FakeEngine, session: Session
-) -> None:
-    """An engine that leaves between the listing and a repair is unavailable, and repairs wait."""
-    folder = half_created(engine)
-    engine.fail("remove", EngineUnavailable("down"))
-    with pytest.raises(EngineUnavailable):
-        service.sessions.list()
-    assert folder.exists
-    assert len(engine.containers) == 2
-
-
-def test_a_state_that_nobody_knows(service: Mooring, engine: FakeEngine, session: Session) -> None:
-    """A word of the engine's that mooring does not know is unknown: not stopped, not lost."""
-    engine.containers[session.container].state = "hibernating"
-    (seen,) = service.sessions.list()
-    assert seen.state is State.UNKNOWN
-    assert kinds(service, session.id) == ["requested", "started"]
-
-
-# Other people's
-
-
-def test_foreign_installations_are_never_touched(service: Mooring, engine: FakeEngine) -> None:
-    """Containers of other installations, in whatever state, are not shown and not removed."""
-    for number, labels in enumerate(
-        (
-            {LABEL_INSTALLATION: "f" * 16, LABEL_ID: "0123456789ab"},
-            {LABEL_INSTALLATION: "f" * 16, LABEL_PROBE: "1:gone"},
-            {LABEL_ID: "0123456789ab"},
-            {},
-        )
-    ):
-        container(engine, f"foreign-{number}", **labels)
-    assert service.sessions.reconcile()[0] == []
-    assert len(engine.containers) == 4
-
-
-@pytest.mark.parametrize(
-    "session_id",
-    ["0123456789ab", "", ".", "../../etc", "0123456789AB", "0123456789ab/..", "\n"],
-)
-def test_forged_labels(
-    service: Mooring, engine: FakeEngine, session: Session, state: Path, session_id: str
-) -> None:
-    """A container with our installation's id and no record of ours is not ours: never removed."""
-    forged = container(
-        engine,
-        "forged",
-        **{
-            LABEL_INSTALLATION: Installation.here().id,
-            LABEL_ID: session_id,
-            LABEL_NAME: "train",
-        },
-    )
-    engine.start(forged)
-    before = snapshot(state / "sessions")
-    assert [seen.id for seen in service.sessions.list()] == [session.id]
-    assert service.sessions.get_running("train").container == session.container
-    service.sessions.remove(service.sessions.get("train"), force=True)
-    assert set(engine.containers) == {forged}
-    assert before.keys() - snapshot(state / "sessions").keys() == before.keys()
-
-
-def test_a_copy_of_a_sessions_labels(
-    service: Mooring, engine: FakeEngine, session: Session
-) -> None:
-    """A container with all of a session's labels is not the session, however new it is."""
-    labels = dict(engine.containers[session.container].config.labels)
-    copy = container(engine, "copy", **labels)
-    engine.start(copy)
-    (seen,) = service.sessions.list()
-    assert seen.container == session.container
-    assert service.sessions.get_running("train").container == session.container
-    engine.finish(session.container, 0)
-    assert service.sessions.get("train").state is State.STOPPED
-    assert copy in engine.containers
-
-
-# Probes
-
-
-def probe(engine: FakeEngine, mark: str, *, recorded: bool = True) -> str:
-    name = f"mooring-probe-{mark.replace(':', '-')}"
-    if recorded:
-        (Installation.here().images / name).touch()
-    return container(
-        engine, name, **{LABEL_INSTALLATION: Installation.here().id, LABEL_PROBE: mark}
-    )
-
-
-def test_probes_of_dead_processes_are_removed(service: Mooring, engine: FakeEngine) -> None:
-    """A look into an image is cleared away once its process is gone, also if its number is back."""
-    alive = probe(engine, process_mark(os.getpid()))
-    dead = probe(engine, f"{2**22}:1")
-    another = probe(engine, f"{os.getpid()}:1")  # our number, another process's start
-    stranger = probe(engine, f"{2**22}:2", recorded=False)
-    repairs = service.sessions.reconcile()[1]
-    assert set(repairs.probes) == {dead, another}
-    assert set(engine.containers) == {alive, stranger}
-    assert [path.name for path in Installation.here().images.glob("mooring-probe-*")] == [
-        f"mooring-probe-{process_mark(os.getpid()).replace(':', '-')}"
-    ]
-
-
-def test_records_of_looks_that_were_cut_off_are_swept(service: Mooring) -> None:
-    """A record of a look whose container never was goes after a while."""
-    for name, age in (("mooring-probe-old", 61), ("mooring-probe-new", 0)):
-        path = Installation.here().images / name
-        path.touch()
-        os.utime(path, (time.time() - age, time.time() - age))
-    service.sessions.list()
-    assert [path.name for path in Installation.here().images.iterdir()] == ["mooring-probe-new"]
-
-
 # Anybody, at any time
 
 
@@ -555,13 +194,3 @@ def test_a_torn_record_is_no_session(service: Mooring, engine: FakeEngine, decla
     assert set(seen.values()) <= {State.LOST}
     assert kept in engine.containers
     assert other.container in engine.containers
-
-
-def test_the_lock_follows_the_folder() -> None:
-    """A folder that is in the making is held from its first moment until it is let go."""
-    folder = make_folder("0123456789ab")
-    assert folder.in_creation()
-    with open(folder.path / "lock") as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    folder.release()
-    assert not folder.in_creation()

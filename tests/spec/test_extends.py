@@ -172,9 +172,7 @@ VALUES = {
 FILES = st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=1, max_size=5)
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FILES, st.booleans())
 def test_any_files_merge_key_by_key(files: list[dict[str, Any]], chained: bool) -> None:
     """A chain, and a list, of any files is what laying their keys over each other gives."""

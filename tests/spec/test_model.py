@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -340,7 +340,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(SessionSpec.model_fields)), JSON, max_size=4))
 def test_any_value_is_judged(keys: dict[str, Any]) -> None:
     """Any JSON under any key is a spec or a ValidationError; a spec's label can be read back."""

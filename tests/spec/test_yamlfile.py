@@ -233,9 +233,7 @@ def judge(content: bytes) -> None:
     assert refused.isprintable()  # so it is one line
 
 
-FUZZ = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ
