@@ -11,7 +11,8 @@ from playwright.sync_api import expect
 from mooring.client import Mooring
 from tests.browser.conftest import Picture
 from tests.browser.lab import Lab
-from tests.support.kernel_clients import eventually, host_pids
+from tests.support.kernel_clients import host_pids
+from tests.support.waiting import eventually
 
 NOTEBOOK = Path(__file__).parent / "everything.ipynb"
 ASK, SHOW, UPDATE, WIDGET, COMPLETE, CHILD, DEBUG = range(1, 8)

@@ -13,7 +13,7 @@ from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import _requests_taken, nvml, real_engine, taken
-from tests.support.kernel_clients import eventually
+from tests.support.waiting import eventually
 
 __all__ = ["_requests_taken", "nvml", "real_engine", "taken"]
 

@@ -14,8 +14,9 @@ from mooring.client import Mooring
 from tests.browser.conftest import LAB, Picture, install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.conftest import Cli
-from tests.support.kernel_clients import Server, eventually, only_session
+from tests.support.kernel_clients import Server, only_session
 from tests.support.registry import SlowRegistry
+from tests.support.waiting import eventually
 
 
 def test_a_session_from_the_launcher_to_its_end(

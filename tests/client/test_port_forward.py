@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,13 +88,6 @@ def forwarder(
     made = Forwarder(ctx, service.get("s1"), [(0, PORT)], warnings.append)
     yield made
     made.close()
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_same_port_unless_another_is_given() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 from mooring.engines.base import STDERR, STDOUT, Container, Engine, Stream
 from mooring.engines.docker import DockerEngine
 from mooring.engines.fake import FakeProcess
+from tests.support.waiting import eventually
 
 DEADLINE_S = 30.0
 SIGTERMED, SIGKILLED = 143, 137
@@ -37,8 +37,7 @@ def play(process: FakeProcess) -> int:
         return SIGTERMED
     if script == DEAF:
         process.write(b"deaf\n")
-        while process.exit_code is None:
-            time.sleep(0.01)
+        eventually(lambda: process.exit_code is not None, DEADLINE_S)
     if script == EXIT_3:
         process.write(b"out\n")
         process.write(b"err\n", stderr=True)
@@ -76,10 +75,9 @@ def first_byte(stream: Stream) -> bytes:
 
 def code_of(ask: Callable[[], int | None]) -> int:
     """The exit code of a process, as soon as the engine knows it."""
-    deadline = time.monotonic() + DEADLINE_S
-    while (code := ask()) is None:
-        assert time.monotonic() < deadline, "the process has not ended"
-        time.sleep(0.01)
+    eventually(lambda: ask() is not None, DEADLINE_S, "the process has not ended")
+    code = ask()
+    assert code is not None
     return code
 
 
@@ -93,10 +91,7 @@ def logged(engine: Engine, container: str, tail: int | None = None) -> bytes:
 
 def await_output(engine: Engine, container: str) -> None:
     """Waits until the main process prints something: then it heeds signals, too."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not logged(engine, container):
-        assert time.monotonic() < deadline, "it prints nothing"
-        time.sleep(0.01)
+    eventually(lambda: logged(engine, container), DEADLINE_S, "it prints nothing")
 
 
 def root_tar(text: bytes) -> bytes:

@@ -21,9 +21,9 @@ from mooring.engines.base import Engine
 from mooring.sessions.model import State
 from mooring_cli.selection import apply, select
 from tests.conftest import Cli
-from tests.support.kernel_clients import eventually
 from tests.support.pace import in_time
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.waiting import eventually
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine

@@ -17,8 +17,8 @@ import pytest
 from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
-from tests.support.kernel_clients import eventually
 from tests.support.sessions import home_of_a_run
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

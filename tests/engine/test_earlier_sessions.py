@@ -14,9 +14,9 @@ from mooring.guest import bundle
 from mooring.guest.channel import Guest
 from mooring.sessions.model import Session, State
 from mooring.spec.resolve import resolve
-from tests.support.kernel_clients import eventually
 from tests.support.sessions import session_folder
 from tests.support.streams import read_all
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,6 @@ import pytest
 
 from mooring.client import Mooring
 from tests.support.kernel_clients import (
-    eventually,
     finish,
     install,
     jupyter,
@@ -18,6 +17,7 @@ from tests.support.kernel_clients import (
     own_kernelspec,
     run,
 )
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

@@ -12,7 +12,6 @@ from tornado.web import HTTPError
 from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.support.kernel_clients import (
-    eventually,
     finish,
     host_pids,
     install,
@@ -24,6 +23,7 @@ from tests.support.kernel_clients import (
     run,
 )
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

@@ -17,7 +17,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.support.kernel_clients import eventually
+from tests.support.waiting import eventually
 from tests.support.wheel_env import InstalledWheel
 from tests.users.people import ONE_CELL, Person, foreign_files, person
 

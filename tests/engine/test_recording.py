@@ -19,7 +19,6 @@ from mooring.sessions.model import Session
 from tests.conftest import Cli
 from tests.engine.test_kernel_kinds import ECHO
 from tests.support.kernel_clients import (
-    eventually,
     install,
     jupyter,
     kernel,
@@ -30,6 +29,7 @@ from tests.support.kernel_clients import (
     run,
 )
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

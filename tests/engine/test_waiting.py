@@ -14,8 +14,9 @@ from mooring.client import Mooring
 from mooring.engines.base import Engine
 from mooring.sessions.model import State
 from tests.conftest import Cli
-from tests.support.kernel_clients import Server, eventually, install, jupyter, only_session
+from tests.support.kernel_clients import Server, install, jupyter, only_session
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine

@@ -14,7 +14,8 @@ from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
 from tests.gpus.conftest import _requests_taken, nvml, real_engine
-from tests.support.kernel_clients import eventually, install, jupyter, kernel, run
+from tests.support.kernel_clients import install, jupyter, kernel, run
+from tests.support.waiting import eventually
 
 __all__ = ["_requests_taken", "jupyter", "nvml", "real_engine"]
 pytestmark = pytest.mark.engine

@@ -13,8 +13,9 @@ from mooring.client import Mooring
 from mooring.engines.docker import DockerEngine
 from tests.conftest import Cli
 from tests.support import vscode
-from tests.support.kernel_clients import eventually, install, jupyter, kernel, only_session, run
+from tests.support.kernel_clients import install, jupyter, kernel, only_session, run
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine

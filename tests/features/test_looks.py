@@ -10,8 +10,9 @@ import pytest
 
 from mooring.client import Mooring
 from tests.conftest import Background, Cli
-from tests.support.kernel_clients import eventually, install, jupyter, kernel
+from tests.support.kernel_clients import install, jupyter, kernel
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

@@ -17,8 +17,8 @@ from mooring.engines.docker import DockerEngine
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.features.conftest import Open
-from tests.support.kernel_clients import eventually
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.waiting import eventually
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine

@@ -17,9 +17,9 @@ from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.features.conftest import Open
-from tests.support.kernel_clients import eventually
 from tests.support.registry import SlowRegistry, slow_registry
 from tests.support.sessions import home_of_a_run
+from tests.support.waiting import eventually
 
 __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine

@@ -17,8 +17,8 @@ from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
-from tests.support.kernel_clients import eventually
 from tests.support.pace import in_time
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 

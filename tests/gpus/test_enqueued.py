@@ -27,7 +27,7 @@ from tests.fakes.gpus import HOOK, FakeGpus
 from tests.faults.conftest import PrivateEngine
 from tests.gpus.observer import Holding, Observer
 from tests.support.invariants import leaks
-from tests.support.kernel_clients import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.gpus,

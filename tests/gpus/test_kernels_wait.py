@@ -12,7 +12,8 @@ from mooring.client import Mooring
 from mooring.errors import SessionTimeout
 from mooring.sessions.model import State
 from mooring_provisioner.session import KernelspecConfig, open_session
-from tests.support.kernel_clients import eventually, install, jupyter
+from tests.support.kernel_clients import install, jupyter
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 

@@ -22,6 +22,7 @@ from tests.support.guest_scripts import (
     script_names,
     shell_named,
 )
+from tests.support.waiting import eventually
 
 # Every name that the scripts use holds something that none of them could go on with
 SPOILT = dict.fromkeys(script_names(), "spoilt *\n'") | HOSTILE
@@ -57,10 +58,7 @@ def clock_beside_a_command(run: Path, shell: list[str]) -> Iterator[int]:
     words = [*caged(), *shell, run / "init.sh", "command", "--", *command]
     with subprocess.Popen(words, env=SPOILT, stdin=subprocess.DEVNULL) as session:
         try:
-            deadline = time.monotonic() + 20
-            while "complete" not in lines_of(run / "status"):
-                assert time.monotonic() < deadline, "the clock took no sample"
-                time.sleep(0.01)
+            eventually(lambda: "complete" in lines_of(run / "status"), 20, "no sample was taken")
             yield clock_of(run)
         finally:
             session.send_signal(signal.SIGKILL)
@@ -101,10 +99,11 @@ def test_no_variable_changes_what_the_clock_does(
     with clock_beside_a_command(run, shell):
         status = lines_of(run / "status")
         first = float(status["sampled"])
-        deadline = time.monotonic() + 20
-        while float(lines_of(run / "status").get("sampled", first)) == first:
-            assert time.monotonic() < deadline, "the clock took no second sample"
-            time.sleep(0.01)
+        eventually(
+            lambda: float(lines_of(run / "status").get("sampled", first)) != first,
+            timeout=20,
+            message="no second sample was taken",
+        )
         second = lines_of(run / "status")
     assert float(second["sampled"]) - first > 0.4
     assert float(status["idle_at"]) == pytest.approx(float(status["started"]) + 100, abs=0.02)

@@ -27,8 +27,9 @@ from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.kernelhost import HostState, host_lives, host_state
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.history import History
-from tests.support.kernel_clients import alive, eventually, run
+from tests.support.kernel_clients import alive, run
 from tests.support.sessions import make_folder
+from tests.support.waiting import eventually
 
 SCRIPT = resources.files("mooring") / "guest" / "kernelhost.py"
 PROCESS = resources.files("mooring") / "guest" / "kernelprocess.py"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mooring.host import processes
+from tests.support.waiting import eventually
 
 GONE = 2**22 + 1  # above the largest process id there can be, see proc_sys_kernel(5)
 
@@ -22,10 +22,7 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     program = tmp_path / "a) S (b"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60"]) as child:
-        deadline = time.monotonic() + 10
-        while processes.living_name(child.pid) != program.name:  # until it has executed
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        eventually(lambda: processes.living_name(child.pid) == program.name)  # it has executed
         yield child
         child.kill()
 

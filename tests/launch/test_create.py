@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from mooring.errors import (
     SessionExists,
     SessionStateError,
 )
-from mooring.sessions.model import State
+from mooring.sessions.model import Session, State
 from tests.support.sessions import leftovers, session_folder
+from tests.support.waiting import eventually
 
 IMAGE = "python:3.12"
 
@@ -283,10 +283,13 @@ def test_a_session_that_waits_is_seen_and_can_be_cancelled(state: Path, declare,
 
     creating = threading.Thread(target=create)
     creating.start()
-    deadline = time.monotonic() + 10
-    while not (found := other.sessions.list()) or "41%" not in found[0].waiting:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    found: list[Session] = []
+
+    def is_pulling() -> bool:
+        found[:] = other.sessions.list()
+        return bool(found) and "41%" in found[0].waiting
+
+    eventually(is_pulling, timeout=10)
     assert (found[0].state, found[0].notebook) == (State.STARTING, "/p/a.ipynb")
     assert found[0].to_dict()["waiting"] == f"pulling {IMAGE}: 41% of 100 bytes"
     with pytest.raises(SessionStateError, match="big is starting"):

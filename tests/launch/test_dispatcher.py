@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from mooring.sessions.queue import tickets
 from mooring.spec.model import SessionSpec
 from mooring.spec.resolve import ResolvedSpec
 from tests.support.sessions import make_folder
+from tests.support.waiting import eventually
 
 
 def left(number: int, how: str, ticket_queue: TicketQueue) -> SessionFolder:
@@ -151,10 +152,17 @@ def test_whoever_leaves_one_to_wait_is_not_missed_by_a_dispatcher_that_goes(
     """What is left to wait while the queue is locked becomes visible when the lock is free."""
     ticket_queue, folder = tickets(ctx), make_folder("1" * 12, "s", created_at=1.0)
     launch = launch_of(ctx, folder)
+    locked, at_the_lock = TicketQueue.locked, threading.Event()
+
+    def lock(queue: TicketQueue) -> AbstractContextManager[None]:
+        at_the_lock.set()
+        return locked(queue)
+
     with ticket_queue.locked():
+        monkeypatch.setattr(TicketQueue, "locked", lock)
         thread = threading.Thread(target=launch.enqueue)
         thread.start()
-        time.sleep(0.1)
+        assert at_the_lock.wait(10)
         assert dispatcher.waiting(ctx, set()) == []
     thread.join(10)
     assert [one.id for one in dispatcher.waiting(ctx, set())] == [folder.id]
@@ -215,10 +223,7 @@ def test_one_waits_while_the_policy_cannot_be_read(
     folder = left(1, waiting(1, str(project), command="x"), tickets(ctx))
     thread = threading.Thread(target=dispatcher.start, args=(ctx, folder))
     thread.start()
-    deadline = time.monotonic() + 10
-    while "policy.yml" not in folder.waiting() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert "policy.yml" in folder.waiting()
+    eventually(lambda: "policy.yml" in folder.waiting(), timeout=10)
     assert folder.launchable
     limits.POLICY_FILE.unlink()
     thread.join(10)

@@ -19,13 +19,13 @@ import pytest
 from mooring.client import Mooring
 from tests.support.kernel_clients import (
     Server,
-    eventually,
     install,
     jupyter,
     kernel_processes,
     only_session,
 )
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = [pytest.mark.engine, pytest.mark.timed, pytest.mark.slow]

@@ -26,7 +26,6 @@ from tests.conftest import Cli
 from tests.support import vscode
 from tests.support.kernel_clients import (
     alive,
-    eventually,
     finish,
     install,
     jupyter,
@@ -35,6 +34,7 @@ from tests.support.kernel_clients import (
     run,
 )
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

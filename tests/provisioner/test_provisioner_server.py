@@ -14,7 +14,6 @@ from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.support.kernel_clients import (
     Server,
-    eventually,
     host_pids,
     install,
     jupyter,
@@ -23,6 +22,7 @@ from tests.support.kernel_clients import (
     only_session,
 )
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine

@@ -9,7 +9,6 @@ import os
 import resource
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,13 @@ import pytest
 from mooring_provisioner.relay import CHUNK_BYTES, WAITING_BYTES, Relay, listen
 
 MIB = 1 << 20
+
+
+async def others_end() -> None:
+    """Wait until the event loop has nothing else to do."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
 
 
 @pytest.fixture
@@ -43,9 +49,7 @@ def relayed(tmp_path: Path) -> Iterator[tuple[Callable[[], socket.socket], socke
 
     async def end() -> None:
         relay.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+        await others_end()
 
     asyncio.run_coroutine_threadsafe(end(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
@@ -187,7 +191,7 @@ def test_what_connects_before_the_relay_begins_waits_for_it(tmp_path: Path) -> N
             with kernel:
                 reply = await asyncio.get_running_loop().sock_recv(kernel, 10)
             relay.close()
-            await asyncio.sleep(0.05)
+            await others_end()
             return reply
 
         assert asyncio.run(begin()) == b"early"
@@ -209,16 +213,12 @@ def test_a_closed_relay_frees_its_ports(relayed: Relayed, tmp_path: Path) -> Non
         relay = Relay([port], [str(tmp_path / "s")])
         await relay.start()
         _, writer = await asyncio.open_connection(*address)
-        await asyncio.sleep(0.05)
+        kernel, _ = await asyncio.to_thread(relayed[1].accept)
         relay.close()
         writer.close()
-        await asyncio.sleep(0.05)
+        kernel.close()
+        await others_end()
 
     asyncio.run(serve())
     port.close()
-    deadline = time.monotonic() + 5
-    while True:
-        with contextlib.suppress(OSError):
-            listen(*address).close()
-            return
-        assert time.monotonic() < deadline, "the port is still taken"
+    listen(*address).close()

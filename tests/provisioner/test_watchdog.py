@@ -17,8 +17,8 @@ from mooring.sessions import lease
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session
-from tests.support.kernel_clients import eventually
 from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 # Reports about a session and is killed at once
 PROGRAM = """

@@ -18,8 +18,9 @@ import websocket
 
 from mooring.client import Mooring
 from tests.server.inprocess import API, check
-from tests.support.kernel_clients import Server, alive, eventually, host_pids, install, jupyter
+from tests.support.kernel_clients import Server, alive, host_pids, install, jupyter
 from tests.support.pace import in_time
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 

@@ -14,7 +14,7 @@ from tests.gpus.conftest import nvml
 from tests.server.conftest import Serve
 from tests.server.inprocess import InProcess
 from tests.server.test_metrics import scrape
-from tests.support.kernel_clients import eventually
+from tests.support.waiting import eventually
 
 __all__ = ["nvml"]
 

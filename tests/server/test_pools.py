@@ -14,8 +14,8 @@ import pytest
 from mooring import Sessions
 from mooring_server_extension.pools import SIZES, Pools
 from tests.server.inprocess import InProcess
-from tests.support.kernel_clients import eventually
 from tests.support.pace import in_time
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -68,13 +68,15 @@ def test_no_more_run_at_once_than_there_may(pools: Pools, gate: threading.Event)
     def call(number: int) -> int:
         running.append(number)
         most.append(len(running))
-        time.sleep(0.01)
+        assert gate.wait(30)
         running.remove(number)
         return number
 
     asked: list[Future[int]] = [
         pools.submit("recording", lambda n=number: call(n)) for number in range(10)
     ]
+    assert busy("mooring-recording") == 1
+    gate.set()
     assert [one.result(10) for one in asked] == list(range(10))
     assert max(most) == 1
     failing = pools.submit("quick", lambda: 1 / 0)
@@ -95,12 +97,19 @@ def test_closed_threads_take_no_more(pools: Pools, gate: threading.Event) -> Non
 
 
 PROGRAM = """
-import sys, time
+import sys, threading, time
 from mooring_server_extension.pools import Pools
-pools = Pools()
+pools, begun = Pools(), threading.Semaphore(0)
+
+def call(pool):
+    begun.release()
+    time.sleep(float(sys.argv[1]))
+    print(pool, flush=True)
+
 for pool in sys.argv[2:]:
-    pools.submit(pool, lambda: (time.sleep(float(sys.argv[1])), print(pool, flush=True)))
-time.sleep(0.3)
+    pools.submit(pool, lambda pool=pool: call(pool))
+for _ in sys.argv[2:]:
+    begun.acquire()
 pools.close()
 """
 

@@ -16,8 +16,8 @@ from mooring.engines.base import PullProgress
 from mooring_server_extension.pools import SIZES
 from tests.server.conftest import Serve
 from tests.server.inprocess import InProcess
-from tests.support.kernel_clients import eventually
 from tests.support.pace import in_time
+from tests.support.waiting import eventually
 
 IMAGE = "slow:1"
 

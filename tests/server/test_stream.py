@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import queue
@@ -9,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +23,8 @@ from mooring_server_extension import engine_probe, stream, watcher
 from mooring_server_extension.pools import SIZES
 from tests.server.conftest import Serve
 from tests.server.inprocess import API, InProcess
-from tests.support.kernel_clients import eventually
 from tests.support.pace import in_time
+from tests.support.waiting import eventually
 
 FAST = {"MooringExtension": {"refresh_s": 0.1}}
 
@@ -79,6 +81,34 @@ def listening(server: InProcess, **options: Any) -> Iterator[Stream]:
         client.leave()
 
 
+class Turns:
+    """The watcher's pauses between two looks, each of which ends when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting = 0
+        self._turns = asyncio.Semaphore(0)
+        paced = SimpleNamespace(**vars(asyncio) | {"sleep": self._pause})
+        monkeypatch.setattr(watcher, "asyncio", paced)
+
+    def give(self, server: InProcess) -> None:
+        """Let the watcher look once more, and wait until it has."""
+        eventually(lambda: self.waiting == 1)
+        server.on_loop(self._give)
+        eventually(lambda: self.waiting == 1)
+
+    def _give(self) -> None:
+        self._turns.release()
+        self.waiting = 0
+
+    async def _pause(self, seconds: float) -> None:
+        self.waiting += 1
+        try:
+            await self._turns.acquire()
+        except asyncio.CancelledError:
+            self.waiting -= 1
+            raise
+
+
 def test_a_listener_is_told_at_once_and_of_every_change(serve: Serve) -> None:
     """First the sessions as they are, then each change, with its line of the history."""
     server = serve(**FAST)
@@ -118,23 +148,30 @@ def test_an_earlier_history_is_not_told_as_news(serve: Serve) -> None:
         assert client.next("history")["kind"] == "held"
 
 
-def test_many_listeners_cost_one_look_and_nobody_none(serve: Serve, fake: FakeEngine) -> None:
+def test_many_listeners_cost_one_look_and_nobody_none(
+    serve: Serve, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many listen, the sessions are looked at once; when all are gone, not at all."""
-    server = serve(MooringExtension={"refresh_s": 0.5})
+    turns = Turns(monkeypatch)
+    server = serve()
     watching = server.context.watcher
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(listening(server)) for _ in range(8)]
         for client in clients:
             client.next("sessions")
-        fake.calls.clear()
-        time.sleep(1.6)
-        assert 1 <= fake.calls.count("list") <= 4
+        for _ in range(3):
+            fake.calls.clear()
+            turns.give(server)
+            assert fake.calls.count("list") == 1
         server.ask("POST", "/sessions", {"name": "aa"})
+        turns.give(server)
         for client in clients:
             assert client.next("history")["name"] == "aa"
     eventually(lambda: not watching.active, timeout=10)
+    eventually(lambda: turns.waiting == 0, timeout=10, message="it would look again")
     fake.calls.clear()
-    time.sleep(1.2)
+    server.on_loop(lambda: None)  # after all that was to run on the loop
+    assert turns.waiting == 0
     assert "list" not in fake.calls
 
 
@@ -197,9 +234,15 @@ def test_a_look_that_fails_oddly_does_not_end_the_stream(
     server = serve(**FAST)
     with listening(server) as client:
         client.next("sessions")
+        failures: list[Any] = []
+
+        def fail(*arguments: Any) -> None:
+            failures.append(arguments)
+            raise ZeroDivisionError
+
         with monkeypatch.context() as patch:
-            patch.setattr(History, "after", lambda *_: 1 / 0)
-            time.sleep(0.5)
+            patch.setattr(History, "after", fail)
+            eventually(lambda: len(failures) >= 2)
         server.ask("POST", "/sessions", {"name": "aa"})
         assert client.next("history")["name"] == "aa"
 

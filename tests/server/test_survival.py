@@ -16,9 +16,10 @@ from mooring.client import Mooring
 from mooring.host.paths import Installation
 from mooring.sessions import kernel_owners
 from mooring.sessions.model import State
-from tests.support.kernel_clients import Server, eventually, install, jupyter, only_session
+from tests.support.kernel_clients import Server, install, jupyter, only_session
 from tests.support.pace import in_time
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine

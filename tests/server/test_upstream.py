@@ -111,7 +111,7 @@ class SlowKernelManager(AsyncKernelManager):
 
     async def start_kernel(self, **_: Any) -> None:
         SlowKernelManager.begun.set()
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
 
 def test_a_launch_in_progress_is_a_pending_kernel_of_its_manager() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mooring.client import Mooring
 from mooring.kernels import kernelspecs
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import Session
+from tests.support.waiting import eventually
 
 READY_S = 60.0
 
@@ -128,17 +129,6 @@ def only_session(mooring: Mooring) -> Session:
     """The one session that there is."""
     (found,) = mooring.sessions.list()
     return found
-
-
-def eventually(what: Callable[[], Any], timeout: float = 30, message: str = "") -> Any:
-    """Wait until ``what`` returns something true, and return that."""
-    deadline = time.monotonic() + timeout
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, message or f"not within {timeout} s"
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:

@@ -16,8 +16,8 @@ from mooring.engines.labels import LABEL_INSTALLATION
 from mooring.host.paths import Installation
 from mooring.spec.resolve import resolve
 from tests.support.invariants import leaks, suite_leaks
-from tests.support.kernel_clients import eventually
 from tests.support.sessions import make_folder
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

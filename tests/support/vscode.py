@@ -22,7 +22,8 @@ from typing import Any
 
 from jupyter_client.blocking import BlockingKernelClient
 
-from tests.support.kernel_clients import Outcome, eventually, host_pids, run
+from tests.support.kernel_clients import Outcome, host_pids, run
+from tests.support.waiting import eventually
 
 TIMEOUT_S = 60.0  # jupyter.jupyterLaunchTimeout
 USED_POLL_S = 0.2

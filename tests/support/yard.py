@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mooring.guest import bundle
 from mooring.guest.shared import SharedGuest
+from tests.support.waiting import eventually
 
 UID = os.getuid() or 1000
 SHELLS = ("dash", "bash", "busybox")
@@ -38,10 +39,7 @@ def docker(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[st
 
 
 def wait_for(what: str, probe: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not probe():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(0.05)
+    eventually(probe, timeout_s, f"waited {timeout_s} s for {what}")
 
 
 def uptime() -> float:

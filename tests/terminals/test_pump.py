@@ -11,7 +11,6 @@ import socket
 import struct
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 from mooring.engines.streams import SocketStream
 from mooring.terminals.pump import connect, exit_code, key_codes, raw, terminal_size
+from tests.support.waiting import eventually
 
 DEADLINE_S = 30.0
 MIB = 1 << 20
@@ -358,9 +358,7 @@ def test_raw_while_joined_and_as_before_afterwards(
 
     def process() -> None:
         assert terminal.resized.acquire(timeout=DEADLINE_S)
-        deadline = time.monotonic() + DEADLINE_S
-        while termios.tcgetattr(program)[3] & termios.ICANON and time.monotonic() < deadline:
-            time.sleep(0.001)
+        eventually(lambda: not termios.tcgetattr(program)[3] & termios.ICANON, DEADLINE_S)
         os.write(user[0], b"\x03")
         assert terminal.far.recv(1) == b"\x03"  # Ctrl-C is a byte like any other
         during.append(termios.tcgetattr(program)[3] & (termios.ECHO | termios.ISIG))
