@@ -15,47 +15,16 @@ from pathlib import Path
 import pytest
 
 from mooring_provisioner.relay import CHUNK_BYTES, WAITING_BYTES, Relay, listen
+from tests.support.relays import others_end, relay_to
 
 MIB = 1 << 20
-
-
-async def others_end() -> None:
-    """Wait until the event loop has nothing else to do."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
 
 
 @pytest.fixture
 def relayed(tmp_path: Path) -> Iterator[tuple[Callable[[], socket.socket], socket.socket]]:
     """A relay in a thread: a function that connects to its port, and the Unix socket behind."""
-    behind = socket.socket(socket.AF_UNIX)
-    behind.bind(str(tmp_path / "s"))
-    behind.listen()
-    behind.settimeout(10)
-    port = listen("127.0.0.1", 0)
-    address = port.getsockname()
-    loop = asyncio.new_event_loop()
-
-    async def begin() -> Relay:
-        relay = Relay([port], [str(tmp_path / "s")])
-        await relay.start()
-        return relay
-
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    relay = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
-    yield lambda: socket.create_connection(address, timeout=30), behind
-
-    async def end() -> None:
-        relay.close()
-        await others_end()
-
-    asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-    behind.close()
+    with relay_to(tmp_path / "s") as (address, behind):
+        yield lambda: socket.create_connection(address, timeout=30), behind
 
 
 Relayed = tuple[Callable[[], socket.socket], socket.socket]
