@@ -22,6 +22,7 @@ from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import EngineUnavailable
 from mooring.host.paths import Installation
+from tests.support.docker import sweep
 from tests.support.images import busybox_image
 from tests.support.invariants import leaks, suite_leaks
 
@@ -97,6 +98,8 @@ def real_engine() -> Engine:
         if os.environ.get("CI"):
             pytest.fail(f"CI needs an engine: {error}")
         pytest.skip(f"no engine: {error}")
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        sweep()
     return engine
 
 
@@ -194,8 +197,8 @@ def background(mooring: Mooring, project: Path) -> Background:
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # it has to outlive the sessions that are made of it
 def bare_image(real_engine: Engine) -> Iterator[str]:
     """An image with busybox's shell: no Python, no bash, no tmux."""
-    with busybox_image(real_engine) as reference:
+    with busybox_image() as reference:
         yield reference

@@ -12,10 +12,10 @@ from mooring.sessions.model import State
 from tests.browser.conftest import install
 from tests.browser.lab import Lab, Notebook, hook, write_notebook
 from tests.fakes.gpus import FakeGpus
-from tests.gpus.conftest import _requests_taken, nvml, real_engine, taken
+from tests.gpus.conftest import nvml, real_engine, refusal_of_requests, taken
 from tests.support.waiting import eventually
 
-__all__ = ["_requests_taken", "nvml", "real_engine", "taken"]
+__all__ = ["nvml", "real_engine", "refusal_of_requests", "taken"]
 
 WAITS = re.compile(r"1st in the queue for 1 GPU; held by big")
 

@@ -19,6 +19,7 @@ from mooring.engines.base import ContainerConfig, Engine
 from mooring.engines.fake import MemoryEngine, MinimumEngine
 from mooring.images.host_image import host_image
 from tests.contract.support import SLEEP, Make, play
+from tests.support.docker import RUN, this_run
 
 ENGINES = ["fake", pytest.param("docker", marks=pytest.mark.engine)]
 
@@ -47,6 +48,7 @@ def make(engine: Engine) -> Iterator[Make]:
     """Creates containers out of the host image and removes them after the test."""
     facts = host_image(engine)
     mark = f"contract-{secrets.token_hex(4)}"
+    labels = {"mooring.contract": mark, RUN: this_run()}
 
     def create(script: str = SLEEP, *, start: bool = True, **options: Any) -> str:
         config = ContainerConfig(
@@ -55,14 +57,11 @@ def make(engine: Engine) -> Iterator[Make]:
             argv=("/bin/sh", "-c", script),
             user=f"{os.getuid()}:{os.getgid()}",
             env=dict(facts.env),
-            labels={"mooring.contract": mark},
             binds=facts.binds,
             network=False,
         )
         config = dataclasses.replace(config, **options)
-        container = engine.create(
-            dataclasses.replace(config, labels={"mooring.contract": mark, **config.labels})
-        )
+        container = engine.create(dataclasses.replace(config, labels=labels | config.labels))
         if start:
             engine.start(container)
         return container

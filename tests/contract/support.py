@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable
-from typing import Any
 
 from mooring.engines.base import STDERR, STDOUT, Container, Engine, Stream
-from mooring.engines.docker import DockerEngine
 from mooring.engines.fake import FakeProcess
 from tests.support.waiting import eventually
 
@@ -102,11 +100,3 @@ def root_tar(text: bytes) -> bytes:
         entry.size = len(text)
         tar.addfile(entry, io.BytesIO(text))
     return data.getvalue()
-
-
-def docker_api(engine: Any) -> Any:
-    """The SDK's own client of a real engine: for what only it can show."""
-    from docker.api.client import APIClient
-
-    assert isinstance(engine, DockerEngine)
-    return APIClient(base_url=engine.address, version="1.41")

@@ -15,7 +15,8 @@ from mooring.engines.docker import DockerEngine
 from mooring.engines.fake import MemoryEngine
 from mooring.errors import EngineError
 from mooring.images.host_image import host_image
-from tests.contract.support import DEADLINE_S, Make, docker_api, logged
+from tests.contract.support import DEADLINE_S, Make, logged
+from tests.support.docker import RUN, docker_api, this_run
 
 SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
 SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
@@ -100,6 +101,7 @@ def test_remade_with_its_volumes(real_engine: DockerEngine) -> None:
         argv=("/bin/sh", "-c", "cat /data/kept || echo first >/data/kept"),
         user="0:0",
         env=dict(facts.env),
+        labels={RUN: this_run()},
         binds=facts.binds,
         network=False,
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.yard import LABEL, SHELLS, Yard, docker
+from tests.support.docker import RUN, docker
+from tests.support.yard import SHELLS, Yard
 
 
 @pytest.fixture(scope="module", params=SHELLS)
@@ -24,5 +25,5 @@ def yard(
     yard = Yard(shell, tmp_path_factory.mktemp(shell))
     yield yard
     yard.close()
-    left = docker("ps", "-aq", "--no-trunc", "--filter", f"label={LABEL}").stdout.split()
+    left = docker("ps", "-aq", "--no-trunc", "--filter", f"label={RUN}").stdout.split()
     assert not set(left) & set(yard.ids)

@@ -8,7 +8,12 @@ import time
 import pytest
 
 from mooring.guest import bundle
-from tests.support.yard import Yard, docker, uptime, wait_for
+from tests.support.docker import docker
+from tests.support.yard import (
+    Yard,
+    uptime,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support.docker import docker
 from tests.support.pace import in_time
 from tests.support.yard import (
     BACKSTOP,
@@ -14,7 +15,6 @@ from tests.support.yard import (
     Session,
     Yard,
     assert_idle_after,
-    docker,
     measured,
     play,
     uptime,

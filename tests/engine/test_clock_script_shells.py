@@ -16,6 +16,7 @@ import time
 import pytest
 
 from mooring.guest import bundle
+from tests.support.docker import docker
 from tests.support.pace import in_time
 from tests.support.yard import (
     BACKSTOP,
@@ -23,7 +24,6 @@ from tests.support.yard import (
     Session,
     Yard,
     assert_idle_after,
-    docker,
     measured,
     play,
     uptime,

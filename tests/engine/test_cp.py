@@ -42,7 +42,7 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def busybox(real_engine: Engine) -> Iterator[str]:
-    with busybox_image(real_engine) as reference:
+    with busybox_image() as reference:
         yield reference
 
 
@@ -242,7 +242,7 @@ def test_an_image_without_tar_is_told(
 ) -> None:
     """One line says that cp needs tar, in every direction, and the hint what to install."""
     (away / "f").write_text("x")
-    with image_maker(real_engine) as make:
+    with image_maker() as make:
         image = make("mv", name="no-tar")
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
         for words in (

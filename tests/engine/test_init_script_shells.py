@@ -9,8 +9,13 @@ import time
 import pytest
 
 from mooring.guest import bundle
+from tests.support.docker import docker
 from tests.support.guest_scripts import HOSTILE, script_names
-from tests.support.yard import Session, Yard, docker, wait_for
+from tests.support.yard import (
+    Session,
+    Yard,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
 

@@ -162,7 +162,7 @@ def test_any_image_will_do(
     real_engine: Engine, cli: Cli, project: Path, forward: Start, tool: str
 ) -> None:
     """An image without Python needs socat or busybox, and nothing else."""
-    with image_maker(real_engine) as make:
+    with image_maker() as make:
         # busybox serves in all of them, under a name by which nothing looks for it
         image = make(tool, name=f"pf-{tool}", also={"busybox": "serving/busybox"})
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
@@ -186,7 +186,7 @@ def test_an_image_with_nothing_says_so(
     real_engine: Engine, cli: Cli, project: Path, forward: Start
 ) -> None:
     """One line names what could have carried a connection, and the connection is closed."""
-    with image_maker(real_engine) as make:
+    with image_maker() as make:
         image = make(name="pf-nothing", also={"busybox": "serving/busybox"})
         cli("create", "-d", "--name", "small", "--image", image, "--pull", "never", check=0)
         run = "/serving/busybox nc -ll -p 7001 -e /serving/busybox cat >/dev/null 2>&1 &"

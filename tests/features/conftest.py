@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pexpect
 import pytest
 
 from mooring.client import Mooring
+from tests.support.docker import imported
 
 DETACH = "\x10\x11"  # ctrl-p,ctrl-q
 APPLETS = "sh cat ls id whoami sleep stat tail date rm mv mkdir touch env pwd stty grep kill seq"
@@ -102,10 +102,5 @@ def image() -> Iterator[str]:
         entry = tarfile.TarInfo("etc/passwd")
         entry.size, entry.mode = len(users), 0o644
         tar.addfile(entry, io.BytesIO(users))
-    reference = f"mooring-test/features-{os.getpid()}:1"
-    subprocess.run(
-        ["docker", "import", "-", reference],
-        input=written.getvalue(), check=True, capture_output=True,
-    )  # fmt: skip
-    yield reference
-    subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
+    with imported(written.getvalue(), "features") as reference:
+        yield reference

@@ -13,11 +13,11 @@ from mooring.client import Mooring
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.fakes.gpus import FakeGpus
-from tests.gpus.conftest import _requests_taken, nvml, real_engine
+from tests.gpus.conftest import nvml, real_engine, refusal_of_requests
 from tests.support.kernel_clients import install, jupyter, kernel, run
 from tests.support.waiting import eventually
 
-__all__ = ["_requests_taken", "jupyter", "nvml", "real_engine"]
+__all__ = ["jupyter", "nvml", "real_engine", "refusal_of_requests"]
 pytestmark = pytest.mark.engine
 
 SEEN = ["--", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES"]

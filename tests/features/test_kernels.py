@@ -10,9 +10,9 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from mooring.client import Mooring
-from mooring.engines.docker import DockerEngine
 from tests.conftest import Cli
 from tests.support import vscode
+from tests.support.docker import inspect
 from tests.support.kernel_clients import install, jupyter, kernel, only_session, run
 from tests.support.registry import SlowRegistry, slow_registry
 from tests.support.waiting import eventually
@@ -48,7 +48,6 @@ def test_private_kernels_and_their_last_words(
     cli: Cli,
     mooring: Mooring,
     jupyter: Path,
-    real_engine: DockerEngine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the client's environment nothing is inside, no port is open, and what a kernel printed
@@ -59,7 +58,7 @@ def test_private_kernels_and_their_last_words(
         said = run(client, "import os; print(*os.environ, *os.environ.values())").text
         assert "CLOUD" not in said
         assert "hunter" not in said
-        ports = real_engine._api.inspect_container(only_session(mooring).container)
+        ports = inspect(only_session(mooring).container)
         assert not ports["NetworkSettings"]["Ports"]
         run(client, "print('my last words')")
         client.execute("import ctypes; ctypes.string_at(0)")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from mooring.client import Mooring
-from mooring.engines.docker import DockerEngine
 from mooring.sessions.model import State
 from tests.conftest import Background, Cli
 from tests.features.conftest import Open
+from tests.support.docker import inspect
 from tests.support.registry import SlowRegistry, slow_registry
 from tests.support.waiting import eventually
 
@@ -158,33 +158,31 @@ def in_background(cli: Cli, name: str, script: str, idle: str, longest: str) -> 
     cli("create", "-d", "--name", name, *flags, "--", "sh", "-c", script, check=0)
 
 
-def runs(engine: DockerEngine, container: str) -> bool:
+def runs(container: str) -> bool:
     """By the engine's own account."""
-    return bool(engine._api.inspect_container(container)["State"]["Running"])
+    return bool(inspect(container)["State"]["Running"])
 
 
-def test_lifetime_really_ends_it(
-    cli: Cli, project: Path, mooring: Mooring, real_engine: DockerEngine
-) -> None:
+def test_lifetime_really_ends_it(cli: Cli, project: Path, mooring: Mooring) -> None:
     """At its maximum the container has ended, whatever works in it, and it is said why."""
     in_background(cli, "long", BUSY, idle="off", longest="3s")
     container = mooring.sessions.get("long").container
-    eventually(lambda: not runs(real_engine, container), 40)
+    eventually(lambda: not runs(container), 40)
     assert mooring.sessions.get("long").state is State.STOPPED
     assert "maximum duration" in cli("why", "long", check=0).stdout
 
 
 def test_training_is_work_and_a_stalled_run_is_none(
-    cli: Cli, project: Path, mooring: Mooring, real_engine: DockerEngine
+    cli: Cli, project: Path, mooring: Mooring
 ) -> None:
     """Nobody is attached to either: the one that uses CPU stays, the other really ends."""
     in_background(cli, "training", BUSY, idle="4s", longest="off")
     in_background(cli, "stalled", QUIET, idle="4s", longest="off")
     containers = {one.name: one.container for one in mooring.sessions.list()}
-    eventually(lambda: not runs(real_engine, containers["stalled"]), 60)
+    eventually(lambda: not runs(containers["stalled"]), 60)
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        assert runs(real_engine, containers["training"])
+        assert runs(containers["training"])
         time.sleep(0.2)
     (row,) = json.loads(cli("ps", "--json", "--filter", "name=training", check=0).stdout)
     assert "cpu" in row["active_signals"]

@@ -48,7 +48,7 @@ def nvml(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpus]:
 
 
 @pytest.fixture(scope="session")
-def _requests_taken() -> str:
+def refusal_of_requests() -> str:
     try:
         return why_no_requests()
     except DockerException as error:
@@ -57,7 +57,7 @@ def _requests_taken() -> str:
 
 @pytest.fixture
 def real_engine(
-    nvml: FakeGpus, monkeypatch: pytest.MonkeyPatch, _requests_taken: str
+    nvml: FakeGpus, monkeypatch: pytest.MonkeyPatch, refusal_of_requests: str
 ) -> Iterator[Engine]:
     """This machine's engine, which takes requests for the fake GPUs.
 
@@ -65,11 +65,11 @@ def real_engine(
     that tests do not stand in each other's queues, each has another name for that socket; root
     can give it one.
     """
-    if _requests_taken and os.environ.get("CI"):
-        pytest.fail(f"CI needs an engine that takes requests for GPUs: {_requests_taken}")
-    if _requests_taken:
+    if refusal_of_requests and os.environ.get("CI"):
+        pytest.fail(f"CI needs an engine that takes requests for GPUs: {refusal_of_requests}")
+    if refusal_of_requests:
         pytest.skip(
-            f"the engine takes no requests for GPUs ({_requests_taken}); start dockerd with "
+            f"the engine takes no requests for GPUs ({refusal_of_requests}); start dockerd with "
             f"{HOOK} on its PATH, as tools/ensure-engine does"
         )
     with own_socket() as address:

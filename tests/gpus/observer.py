@@ -24,6 +24,7 @@ from docker.types import DeviceRequest
 
 from mooring.engines import local_address
 from mooring.gpus.tickets import open_ticket_queue
+from tests.support.docker import run_label
 
 LABEL_GPUS = "mooring.gpus"
 WHOLE = 1000  # shares are added up in thousandths
@@ -43,7 +44,8 @@ def why_no_requests() -> str:
         # a name of its own: workers of the suite ask at the same time
         repository, tag = "mooring-test/nothing", secrets.token_hex(4)
         image = f"{repository}:{tag}"
-        api.import_image_from_data(bytes(10240), repository=repository, tag=tag)
+        changes = [run_label()]
+        api.import_image_from_data(bytes(10240), repository=repository, tag=tag, changes=changes)
         request = DeviceRequest(device_ids=["GPU-none"], capabilities=[["gpu"]])
         host = api.create_host_config(device_requests=[request], network_mode="none")
         container = api.create_container(image, command=["/nothing"], host_config=host)["Id"]

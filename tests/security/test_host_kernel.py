@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,19 +18,10 @@ from mooring.host.users import User, caller
 from mooring.launch.container import ROOT_CAPABILITIES
 from mooring.spec.resolve import resolve
 from tests.conftest import Cli
+from tests.support.docker import imported, inspect
 from tests.support.streams import output_of
 
 pytestmark = pytest.mark.engine
-
-SETUID_IMAGE = "mooring-test/setuid:1"
-
-
-def inspect(container: str) -> dict[str, Any]:
-    done = subprocess.run(
-        ["docker", "inspect", container], capture_output=True, text=True, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)[0]
-    return found
 
 
 def status_of(container: str) -> dict[str, str]:
@@ -82,9 +72,8 @@ def setuid_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.copy(busybox, root / "suid" / "busybox")
     os.chmod(root / "suid" / "busybox", 0o4755)
     tar = subprocess.run(["tar", "-C", root, "-c", "."], capture_output=True, check=True).stdout
-    subprocess.run(["docker", "import", "-", SETUID_IMAGE], input=tar, check=True)
-    yield SETUID_IMAGE
-    subprocess.run(["docker", "rmi", "-f", SETUID_IMAGE], check=True, capture_output=True)
+    with imported(tar, "setuid") as reference:
+        yield reference
 
 
 @pytest.mark.parametrize(

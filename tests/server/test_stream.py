@@ -54,7 +54,7 @@ class Stream:
     def leave(self) -> None:
         """As a browser's tab that is closed; ``close`` would wait for the reading thread."""
         with contextlib.suppress(OSError, AttributeError):
-            self.answer.raw._connection.sock.shutdown(socket.SHUT_RDWR)
+            self.answer.raw.connection.sock.shutdown(socket.SHUT_RDWR)
         assert self.ended.wait(10)
         self.answer.close()
 

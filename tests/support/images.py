@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.engines.base import Engine
+from tests.support.docker import imported
 
 # What every image of a session has, whatever else it lacks
 SHELL = ("dash", "cat", "stat", "sleep", "rm", "mkdir", "ls")
@@ -24,12 +23,12 @@ NOTHING: Mapping[str, str] = {}
 
 
 @contextlib.contextmanager
-def image_maker(engine: Engine) -> Iterator[Make]:
+def image_maker() -> Iterator[Make]:
     """Makes images of programs of this machine, and what they need; removes them at the end.
 
     ``make("socat", name="relay")``; ``also`` puts programs that need no library elsewhere.
     """
-    made: list[str] = []
+    made = contextlib.ExitStack()
 
     def make(
         *programs: str,
@@ -39,20 +38,14 @@ def image_maker(engine: Engine) -> Iterator[Make]:
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as tar:
             _add(tar, [*SHELL, *programs], also)
-        reference = f"mooring-test/{name}:1"
-        engine.import_image(data.getvalue(), reference)
-        made.append(reference)
-        return reference
+        return made.enter_context(imported(data.getvalue(), name))
 
-    try:
+    with made:
         yield make
-    finally:
-        for reference in made:
-            subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
 
 
 @contextlib.contextmanager
-def busybox_image(engine: Engine) -> Iterator[str]:
+def busybox_image() -> Iterator[str]:
     """An image with busybox's shell and few of its programs; removed at the end."""
     busybox = shutil.which("busybox")
     if busybox is None:
@@ -68,12 +61,8 @@ def busybox_image(engine: Engine) -> Iterator[str]:
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(entry)
-    reference = f"mooring-test/busybox-{os.getpid()}:1"
-    engine.import_image(data.getvalue(), reference)
-    try:
+    with imported(data.getvalue(), "busybox") as reference:
         yield reference
-    finally:
-        subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
 
 
 def _add(tar: tarfile.TarFile, programs: Sequence[str], also: Mapping[str, str]) -> None:

@@ -5,9 +5,9 @@ What is judged is the uptimes that the clock itself wrote, so that a slow engine
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -20,22 +20,15 @@ from pathlib import Path
 
 from mooring.guest import bundle
 from mooring.guest.shared import SharedGuest
+from tests.support.docker import RUN, docker, imported, this_run
 from tests.support.waiting import eventually
 
 UID = os.getuid() or 1000
 SHELLS = ("dash", "bash", "busybox")
-LABEL = "mooring.test=clock"
-IMAGE = "mooring-test-clock"
 BUSYBOX_TOOLS = ("sleep", "cat", "rm", "mkdir", "stat", "ls", "date", "stty", "pkill")
 # Settings of a session that ends soon, and of one that ends before its test gives up
 IDLE = {"idle_timeout_s": 3, "sample_s": 1, "grace_s": 2}
 BACKSTOP = {"max_duration_s": 40}
-
-
-def docker(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", *words], capture_output=True, text=True, timeout=timeout_s, check=False
-    )
 
 
 def wait_for(what: str, probe: Callable[[], object], timeout_s: float = 30) -> None:
@@ -112,8 +105,8 @@ class Yard:
 
     def __init__(self, shell: str, root: Path) -> None:
         self.shell, self.root, self.ids = shell, root, list[str]()
-        self.image = f"{IMAGE}:{shell}-{secrets.token_hex(3)}"
-        make_image(self.image, shell)
+        self._closing = contextlib.ExitStack()
+        self.image = self._closing.enter_context(imported(root_with(shell), f"clock-{shell}"))
         # All at once would leave too little of the processor for those that are to be busy
         self.starting = threading.Semaphore(4)
 
@@ -135,8 +128,8 @@ class Yard:
             for path in (session.run_dir, *session.run_dir.rglob("*")):
                 os.chown(path, UID, UID)
         made = docker(
-            "create", "--init", "--label", LABEL, "--network", "none", "--cap-drop", "ALL",
-            "--security-opt", "no-new-privileges", "-u", f"{UID}:{UID}",
+            "create", "--init", "--label", f"{RUN}={this_run()}", "--network", "none",
+            "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "-u", f"{UID}:{UID}",
             "-v", f"{session.run_dir}:/run/mooring",
             *(("-v", "/usr:/usr:ro") if self.shell != "busybox" else ()),
             *flags, self.image, *bundle.main_argv(command or None, size),
@@ -158,11 +151,11 @@ class Yard:
     def close(self) -> None:
         if self.ids:
             docker("rm", "-f", *self.ids)
-        docker("rmi", "-f", self.image)
+        self._closing.close()
 
 
-def make_image(tag: str, shell: str) -> None:
-    """An almost empty image with that /bin/sh: the machine's /usr goes over it, or busybox in."""
+def root_with(shell: str) -> bytes:
+    """An almost empty root with that /bin/sh: the machine's /usr goes over it, or busybox in."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
 
@@ -182,10 +175,7 @@ def make_image(tag: str, shell: str) -> None:
             add("bin/sh", tarfile.SYMTYPE, f"/usr/bin/{shell}")
             for name in ("lib", "lib64", "lib32"):
                 add(name, tarfile.SYMTYPE, f"usr/{name}")
-    imported = subprocess.run(
-        ["docker", "import", "-", tag], input=tar.getvalue(), capture_output=True, check=False
-    )
-    assert imported.returncode == 0, imported.stderr
+    return tar.getvalue()
 
 
 def play(yard: Yard, scenes: Iterable[Callable[[Yard], Session]]) -> dict[str, Session]:

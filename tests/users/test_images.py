@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.support.docker import imported
 from tests.users.people import ONE_CELL, Person
 
 pytestmark = pytest.mark.engine
@@ -34,7 +36,7 @@ def make_image() -> Iterator[Make]:
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox-static is not installed here: apt-get install busybox-static")
-    made: list[str] = []
+    made = contextlib.ExitStack()
 
     def make(name: str, files: dict[str, str], *changes: str, applets: str = APPLETS) -> str:
         data = io.BytesIO()
@@ -52,20 +54,10 @@ def make_image() -> Iterator[Make]:
                 entry = tarfile.TarInfo(path)
                 entry.size, entry.mode = len(text.encode()), 0o755
                 tar.addfile(entry, io.BytesIO(text.encode()))
-        reference = f"mooring-test/{name}:1"
-        changed = [word for change in changes for word in ("--change", change)]
-        subprocess.run(
-            ["docker", "import", *changed, "-", reference],
-            input=data.getvalue(),
-            check=True,
-            capture_output=True,
-        )
-        made.append(reference)
-        return reference
+        return made.enter_context(imported(data.getvalue(), name, *changes))
 
-    yield make
-    for reference in made:
-        subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
+    with made:
+        yield make
 
 
 def create(user: Person, image: str, *words: str, check: int = 0, cwd: Path | None = None) -> str:
@@ -170,12 +162,8 @@ def test_an_image_without_stat_and_ls_is_refused(alice: Person, make_image: Make
             shutil.copy(path, target)
         os.symlink("dash", f"{build}/bin/sh")
         tar = subprocess.run(["tar", "-C", build, "-c", "."], capture_output=True, check=True)
-    reference = "mooring-test/blind:1"
-    subprocess.run(["docker", "import", "-", reference], input=tar.stdout, check=True)
-    try:
+    with imported(tar.stdout, "blind") as reference:
         said = create(alice, reference, "-d", "--", "/bin/cat", check=1)
-    finally:
-        subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
     assert "the image has neither stat nor ls to look at its mounts with" in said
     assert alice.sessions() == []
 
@@ -216,7 +204,6 @@ def debian_image() -> Iterator[str]:
     """Debian's own Python and its own ipykernel, older than ours: made of its packages."""
     if shutil.which("mmdebstrap") is None:
         pytest.skip("mmdebstrap is not installed here: apt-get install mmdebstrap")
-    reference = "mooring-test/debian-ipykernel:1"
     packages = "python3-ipykernel,dash,bash,coreutils,base-files"
     with tempfile.TemporaryDirectory(prefix="mt-", dir="/var/tmp") as folder:
         tar = f"{folder}/root.tar"
@@ -228,9 +215,9 @@ def debian_image() -> Iterator[str]:
         )
         if built.returncode != 0:
             pytest.skip(f"no Debian packages can be reached: {built.stderr.splitlines()[-1]}")
-        subprocess.run(["docker", "import", tar, reference], check=True, capture_output=True)
-    yield reference
-    subprocess.run(["docker", "rmi", "-f", reference], check=True, capture_output=True)
+        root = Path(tar).read_bytes()
+    with imported(root, "debian-ipykernel") as reference:
+        yield reference
 
 
 @pytest.mark.timeout(300)

@@ -13,8 +13,9 @@ from mooring.engines.base import ContainerConfig, DeviceRequest
 from mooring.engines.docker import DockerEngine
 from mooring.errors import EngineError
 from mooring.images.host_image import host_image
-from tests.contract.support import DEADLINE_S, docker_api, logged
+from tests.contract.support import DEADLINE_S, logged
 from tests.engines.conftest import Server
+from tests.support.docker import RUN, docker_api, this_run
 
 SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
 SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
@@ -110,6 +111,7 @@ def test_an_entrypoint_gives_way(real_engine: DockerEngine) -> None:
         image=facts.reference,
         argv=("/bin/sh", "-c", "echo ours"),
         user="0:0",
+        labels={RUN: this_run()},
         binds=facts.binds,
         network=False,
     )
