@@ -7,7 +7,6 @@ the capability.
 from __future__ import annotations
 
 import dataclasses
-import os
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +14,10 @@ from typing import Any
 import pytest
 
 from mooring import FakeEngine
-from mooring.engines.base import ContainerConfig, Engine
+from mooring.engines.base import Engine
 from mooring.engines.fake import MemoryEngine, MinimumEngine
 from mooring.images.host_image import host_image
-from tests.contract.support import SLEEP, Make, play
-from tests.support.docker import RUN, this_run
+from tests.contract.support import SLEEP, Make, declare, play
 
 ENGINES = ["fake", pytest.param("docker", marks=pytest.mark.engine)]
 
@@ -48,20 +46,11 @@ def make(engine: Engine) -> Iterator[Make]:
     """Creates containers out of the host image and removes them after the test."""
     facts = host_image(engine)
     mark = f"contract-{secrets.token_hex(4)}"
-    labels = {"mooring.contract": mark, RUN: this_run()}
 
     def create(script: str = SLEEP, *, start: bool = True, **options: Any) -> str:
-        config = ContainerConfig(
-            name=f"{mark}-{secrets.token_hex(2)}",
-            image=facts.reference,
-            argv=("/bin/sh", "-c", script),
-            user=f"{os.getuid()}:{os.getgid()}",
-            env=dict(facts.env),
-            binds=facts.binds,
-            network=False,
-        )
-        config = dataclasses.replace(config, **options)
-        container = engine.create(dataclasses.replace(config, labels=labels | config.labels))
+        plain = declare(f"{mark}-{secrets.token_hex(2)}", script, facts)
+        labels = {"mooring.contract": mark, **plain.labels, **options.pop("labels", {})}
+        container = engine.create(dataclasses.replace(plain, labels=labels, **options))
         if start:
             engine.start(container)
         return container

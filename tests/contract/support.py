@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 
-from mooring.engines.base import STDERR, STDOUT, Container, Engine, Stream
+from mooring.engines.base import STDERR, STDOUT, Container, ContainerConfig, Engine, Stream
 from mooring.engines.fake import FakeProcess
+from mooring.images.images import ImageFacts
+from tests.support.docker import RUN, this_run
 from tests.support.waiting import eventually
 
 DEADLINE_S = 30.0
@@ -25,6 +28,20 @@ SAY_WHERE = 'echo "$GREETING"; pwd'
 LINES = "for n in 1 2 3 4 5; do echo line $n; done"
 
 Make = Callable[..., str]
+
+
+def declare(name: str, script: str, facts: ImageFacts) -> ContainerConfig:
+    """A container of the host image, which runs a script of this module."""
+    return ContainerConfig(
+        name=name,
+        image=facts.reference,
+        argv=("/bin/sh", "-c", script),
+        user=f"{os.getuid()}:{os.getgid()}",
+        env=dict(facts.env),
+        labels={RUN: this_run()},
+        binds=facts.binds,
+        network=False,
+    )
 
 
 def play(process: FakeProcess) -> int:

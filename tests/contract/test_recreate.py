@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.base import Bind, ContainerConfig
+from mooring.engines.base import Bind
 from mooring.engines.capabilities import SupportsRecreate
 from mooring.engines.docker import DockerEngine
 from mooring.engines.fake import MemoryEngine
 from mooring.errors import EngineError
 from mooring.images.host_image import host_image
-from tests.contract.support import DEADLINE_S, Make, logged
-from tests.support.docker import RUN, docker_api, this_run
+from tests.contract.support import DEADLINE_S, Make, declare, logged
+from tests.support.docker import docker_api
 
 SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
 SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
@@ -95,16 +95,7 @@ def test_remade_with_its_volumes(real_engine: DockerEngine) -> None:
     """What was written where the image declares a volume is a file of the container's too."""
     facts, api = host_image(real_engine), docker_api(real_engine)
     mark = f"contract-{secrets.token_hex(4)}"
-    config = ContainerConfig(
-        name=mark,
-        image=facts.reference,
-        argv=("/bin/sh", "-c", "cat /data/kept || echo first >/data/kept"),
-        user="0:0",
-        env=dict(facts.env),
-        labels={RUN: this_run()},
-        binds=facts.binds,
-        network=False,
-    )
+    config = declare(mark, "cat /data/kept || echo first >/data/kept", facts)
     made = [real_engine.create(config)]
     tags = [f"{mark}:1", f"{mark}:2", f"{mark}:3"]
     try:

@@ -10,22 +10,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
 import pytest
 
 from mooring.client import Mooring
-from mooring.engines.base import Engine
 from mooring.sessions.model import State
 from mooring_cli.selection import apply, select
 from tests.conftest import Cli
 from tests.support.pace import in_time
-from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.registry import slow_image as image
+from tests.support.registry import slow_registry
 from tests.support.waiting import eventually
 
-__all__ = ["slow_registry"]
+__all__ = ["image", "slow_registry"]
 pytestmark = pytest.mark.engine
 
 Create = Callable[..., None]
@@ -40,14 +40,6 @@ def create(cli: Cli, project: Path) -> Create:
             cli("create", "-d", "--name", name, check=0)
 
     return make
-
-
-@pytest.fixture
-def image(slow_registry: SlowRegistry, real_engine: Engine) -> Iterator[str]:
-    """An image that takes half a minute to pull, and is deleted afterwards if it came."""
-    slow_registry.seconds = 30
-    yield slow_registry.image
-    subprocess.run(["docker", "rmi", "-f", slow_registry.image], capture_output=True, check=False)
 
 
 def states(mooring: Mooring) -> dict[str, str]:

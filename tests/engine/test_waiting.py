@@ -5,29 +5,20 @@ from __future__ import annotations
 import concurrent.futures
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mooring.client import Mooring
-from mooring.engines.base import Engine
 from mooring.sessions.model import State
 from tests.conftest import Cli
 from tests.support.kernel_clients import Server, install, jupyter, only_session
 from tests.support.registry import SlowRegistry, slow_registry
+from tests.support.registry import slow_image as image
 from tests.support.waiting import eventually
 
-__all__ = ["jupyter", "slow_registry"]
+__all__ = ["image", "jupyter", "slow_registry"]
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def image(slow_registry: SlowRegistry, real_engine: Engine) -> Iterator[str]:
-    """An image that takes half a minute to pull, and is deleted afterwards if it came."""
-    slow_registry.seconds = 30
-    yield slow_registry.image
-    subprocess.run(["docker", "rmi", "-f", slow_registry.image], capture_output=True, check=False)
 
 
 def is_pulling(mooring: Mooring) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,33 +22,25 @@ __all__ = ["slow_registry"]
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture
-def remote(slow_registry: SlowRegistry) -> Iterator[SlowRegistry]:
-    """A registry with an image that takes half a minute to come."""
-    slow_registry.seconds = 30
-    yield slow_registry
-    subprocess.run(["docker", "rmi", "-f", slow_registry.image], capture_output=True, check=False)
-
-
 def test_waiting_for_a_pull_is_told(
-    cli: Cli, mooring: Mooring, remote: SlowRegistry, background: Background
+    cli: Cli, mooring: Mooring, slow_registry: SlowRegistry, background: Background
 ) -> None:
     """The image is named, here and in ps, with how far it is; stop elsewhere cancels it."""
-    with background("create", "--name", "one", "--image", remote.image) as waiting:
+    with background("create", "--name", "one", "--image", slow_registry.image) as waiting:
         assert waiting.stderr
-        assert waiting.stderr.readline() == f"pulling {remote.image}\n"
+        assert waiting.stderr.readline() == f"pulling {slow_registry.image}\n"
         eventually(lambda: "% of" in mooring.sessions.get("one").waiting)
-        assert f"pulling {remote.image}" in cli("why", "one", check=0).stdout
+        assert f"pulling {slow_registry.image}" in cli("why", "one", check=0).stdout
         assert cli("stop", "one", check=0).stdout == "one\n"
         assert waiting.wait(20) == 1
     assert mooring.sessions.list() == []
 
 
 def test_ctrl_c_while_it_waits(
-    mooring: Mooring, remote: SlowRegistry, terminal: Open, state: Path
+    mooring: Mooring, slow_registry: SlowRegistry, terminal: Open, state: Path
 ) -> None:
     """An interrupted pull leaves no session, no folder, and its name is free."""
-    child = terminal("create", "--name", "one", "--image", remote.image)
+    child = terminal("create", "--name", "one", "--image", slow_registry.image)
     child.expect(r"pulling [^ ]+: \d+% of")
     child.sendintr()
     assert child.code() == 130
@@ -89,14 +79,14 @@ def test_leaving_ends_nothing_but_the_main_process(
     assert mooring.sessions.get("one").exit_code == 4
 
 
-def test_exit_codes_are_faithful(cli: Cli, project: Path, remote: SlowRegistry) -> None:
+def test_exit_codes_are_faithful(cli: Cli, project: Path, slow_registry: SlowRegistry) -> None:
     """The command's own for create, run and exec, also of a signal; 3 when a wait ran out."""
     cli("create", "--rm", "--", "sh", "-c", "exit 42", check=42)
     cli("run", "--rm", "--exec", "kill -KILL $$", "host", check=137)
     cli("create", "-d", "--name", "one", check=0)
     for code in (3, 125):
         cli("exec", "one", "--", "sh", "-c", f"exit {code}", check=code)
-    cli("create", "--max-wait", "1s", "--image", remote.image, check=3)
+    cli("create", "--max-wait", "1s", "--image", slow_registry.image, check=3)
     cli("create", "--no-such-flag", check=2)
     assert cli("ps", "-q", check=0).stdout == "one\n"
 

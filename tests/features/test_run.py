@@ -6,9 +6,7 @@ import json
 import os
 import pwd
 import re
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,17 +70,9 @@ def test_image_run_enqueued(cli: Cli, project: Path, mooring: Mooring) -> None:
     assert mooring.sessions.get("later").state is State.RUNNING
 
 
-@pytest.fixture
-def remote(slow_registry: SlowRegistry) -> Iterator[SlowRegistry]:
-    """A registry with one image, which is removed from the engine if it came."""
-    yield slow_registry
-    subprocess.run(["docker", "rmi", "-f", slow_registry.image], capture_output=True, check=False)
-
-
-def test_image_run_gives_up_a_pull(cli: Cli, project: Path, remote: SlowRegistry) -> None:
+def test_image_run_gives_up_a_pull(cli: Cli, project: Path, slow_registry: SlowRegistry) -> None:
     """--max-wait that runs out is exit code 3, and nothing is left."""
-    remote.seconds = 30
-    done = cli("run", "--max-wait", "1s", "--rm", remote.image, check=3)
+    done = cli("run", "--max-wait", "1s", "--rm", slow_registry.image, check=3)
     assert "error: the session did not start within 1 s: pulling " in done.stderr
     assert cli("ps", "-q", check=0).stdout == ""
 
@@ -96,11 +86,11 @@ def test_pull_never_and_absent(cli: Cli, project: Path, mooring: Mooring) -> Non
     assert mooring.sessions.list() == []
 
 
-def test_pull_shows_its_progress(terminal: Open, cli: Cli, remote: SlowRegistry) -> None:
+def test_pull_shows_its_progress(terminal: Open, cli: Cli, slow_registry: SlowRegistry) -> None:
     """missing pulls once, and tells how far it is; always asks again; never takes what is there.
     docker:// may stand before the name."""
-    remote.seconds = 2
-    flags = ["--rm", "--image", f"docker://{remote.image}"]
+    slow_registry.seconds = 2
+    flags = ["--rm", "--image", f"docker://{slow_registry.image}"]
     busybox = ["--", "/bin/busybox", "echo", "there"]
     child = terminal("create", "--pull", "missing", *flags, *busybox)
     child.expect(r"pulling [^ ]+: \d+% of")
@@ -109,7 +99,7 @@ def test_pull_shows_its_progress(terminal: Open, cli: Cli, remote: SlowRegistry)
     for pull in ("never", "always"):
         done = cli("create", "--pull", pull, *flags, *busybox, check=0)
         assert done.stdout == "there\n"
-    remote.close()
+    slow_registry.close()
     done = cli("create", "--pull", "always", *flags, *busybox, check=1)
     assert done.stderr.startswith("error: ")
     cli("create", "--pull", "missing", *flags, *busybox, check=0)

@@ -31,6 +31,15 @@ PANEL = f"{DATA}/share/jupyter/labextensions/mooring"
 BUILT = PACKAGES["mooring_server_extension"] / "labextension"
 
 
+def run(
+    words: list[str | Path], cwd: Path, env: dict[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a program outside of the clone."""
+    return subprocess.run(
+        words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def names(built_wheel: Path) -> set[str]:
     with zipfile.ZipFile(built_wheel) as archive:
@@ -142,15 +151,8 @@ def test_the_command_runs_from_a_clean_environment(
     installed_wheel: InstalledWheel, tmp_path: Path
 ) -> None:
     """The installed command needs neither the clone nor the tests' packages."""
-    done = subprocess.run(
-        [installed_wheel.mooring, "--version"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = run([installed_wheel.mooring, "--version"], tmp_path, env=clean)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         f"mooring {mooring.__version__}\n",
@@ -173,14 +175,8 @@ def test_every_module_imports_from_a_clean_environment(
         if "guest" not in path.parts and path.name != "__main__.py"
     )
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
-    done = subprocess.run(
-        [installed_wheel.python, "-W", "error::ImportWarning", "-c", code, *modules],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    words = [installed_wheel.python, "-W", "error::ImportWarning", "-c", code, *modules]
+    done = run(words, tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -188,14 +184,9 @@ def test_every_module_imports_from_a_clean_environment(
 @pytest.mark.timeout(300)
 def test_the_server_loads_the_extension(installed_wheel: InstalledWheel, tmp_path: Path) -> None:
     """A server of the environment has the extension, without anybody enabling it."""
-    done = subprocess.run(
-        [installed_wheel.bin / "jupyter", "server", "extension", "list"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = run(
+        [installed_wheel.bin / "jupyter", "server", "extension", "list"], tmp_path, env=clean
     )
     said = done.stdout + done.stderr
     assert "mooring_server_extension" in said
@@ -213,14 +204,7 @@ def test_jupyter_finds_the_provisioner(installed_wheel: InstalledWheel, tmp_path
         "from jupyter_client.provisioning import KernelProvisionerBase\n"
         "assert issubclass(found.load(), KernelProvisionerBase)\n"
     )
-    done = subprocess.run(
-        [installed_wheel.python, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run([installed_wheel.python, "-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
 
 

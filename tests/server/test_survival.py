@@ -286,7 +286,6 @@ def test_a_server_ends_while_a_kernel_waits_for_its_image(
     servers: list[Server], mooring: Mooring, slow_registry: SlowRegistry
 ) -> None:
     """A pull holds up nobody's end, and the session that waited is gone."""
-    slow_registry.seconds = 30
     install(flags={"image": slow_registry.image, "kernel": "python3"})
     server = another(servers)
     asking = threading.Thread(target=lambda: _ask_in_vain(server))

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.docker import docker
+
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CHUNK = 65536
 
@@ -125,14 +127,25 @@ class SlowRegistry:
 
 @pytest.fixture
 def slow_registry() -> Iterator[SlowRegistry]:
-    """A registry with an image that has busybox's shell, and 8 MiB beside it."""
+    """A registry with an image that has busybox's shell, and 8 MiB beside it.
+
+    A pull takes half a minute; what came of it is removed from the engine at the end.
+    """
     busybox = shutil.which("busybox")
     if busybox is None:
         missing = "the image of the slow registry is made of busybox-static, which is not here"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     registry = SlowRegistry({"bin/busybox": Path(busybox).read_bytes()}, 8 << 20)
+    registry.seconds = 30
     yield registry
+    docker("rmi", "--force", registry.image)
     registry.close()
+
+
+@pytest.fixture
+def slow_image(slow_registry: SlowRegistry) -> str:
+    """The image of ``slow_registry``."""
+    return slow_registry.image
 
 
 def _layer(files: dict[str, bytes]) -> bytes:

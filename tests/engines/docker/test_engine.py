@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.base import ContainerConfig, DeviceRequest
+from mooring.engines.base import DeviceRequest
 from mooring.engines.docker import DockerEngine
 from mooring.errors import EngineError
 from mooring.images.host_image import host_image
-from tests.contract.support import DEADLINE_S, logged
+from tests.contract.support import DEADLINE_S, declare, logged
 from tests.engines.conftest import Server
-from tests.support.docker import RUN, docker_api, this_run
+from tests.support.docker import docker_api
 
 SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
 SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
@@ -106,15 +106,7 @@ def test_an_entrypoint_gives_way(real_engine: DockerEngine) -> None:
     """An image's own entrypoint is not in the way of the main process that was asked for."""
     facts, api = host_image(real_engine), docker_api(real_engine)
     mark = f"contract-{secrets.token_hex(4)}"
-    config = ContainerConfig(
-        name=mark,
-        image=facts.reference,
-        argv=("/bin/sh", "-c", "echo ours"),
-        user="0:0",
-        labels={RUN: this_run()},
-        binds=facts.binds,
-        network=False,
-    )
+    config = declare(mark, "echo ours", facts)
     made = [real_engine.create(config)]
     try:
         changes = 'ENTRYPOINT ["/bin/echo", "entrypoint"]\nCMD ["nothing"]'
