@@ -87,7 +87,8 @@ def test_a_command_runs_in_a_session_of_an_earlier_version(
         done
     """
     assert cli("exec", "earlier", "--", "sh", "-c", look, check=0).stdout == "counted\n"
-    stream = mooring.terminals.open(session, ["stty", "size"], size=(33, 97))
+    argv = bundle.terminal_argv(session_folder(session.id).guest, (33, 97), ["stty", "size"])
+    stream = mooring.engine.exec(session.container, argv, tty=True, stdin=True)
     assert read_all(stream) == b"33 97\r\n"
     stream.close()
 

@@ -14,7 +14,7 @@ from mooring.host.paths import Installation
 from mooring.sessions import kernel_owners
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord
-from tests.support.sessions import ID
+from tests.support.sessions import ID, make_folder
 
 KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"
 RECORD = KernelRecord(
