@@ -72,7 +72,7 @@ def cli_page() -> str:
     commands = list(_commands(group, ("mooring",)))
     lines = [NOTE, "# The command line", "", group.help, ""]
     lines += [f"- [`{' '.join(path)}`](#{_anchor(path)}): {_first(c)}" for path, c in commands]
-    lines += ["", "Options of `mooring` itself stand before the command:", ""]
+    lines += ["", "Options of `mooring` itself come before the command:", ""]
     lines += _table(["option", "meaning"], _options(group))
     for path, found in commands:
         lines += ["", f"## {' '.join(path)}", "", _usage(path, found), ""]
@@ -152,15 +152,15 @@ def spec_page() -> str:
         "# The spec",
         "",
         (
-            "A session is declared in a YAML file, usually `session.yml`. Every key may be left "
-            "out; a key that does not exist is an error that names the nearest one. "
+            "A session is declared in a YAML file, usually `session.yml`. Every key is "
+            "optional; an unknown key is an error that names the nearest valid one. "
             "`mooring config schema` prints the JSON Schema; in the repository it is "
             "[`core/mooring/spec/session.schema.json`](../../core/mooring/spec/session.schema.json)."
         ),
         "",
         (
-            "Put this on the first line, with the path that leads there, and editors with YAML "
-            "support complete and check as you type:"
+            "With this first line, and the correct path in it, editors with YAML support complete "
+            "and check as you type:"
         ),
         "",
         "```yaml",
@@ -177,7 +177,7 @@ def spec_page() -> str:
         default = spec.SessionSpec.model_fields[key].get_default(call_default_factory=True)
         rows.append([f"`{key}`", _kind(said), _default(key, default), said["description"]])
     lines += _table(["key", "value", "default", "meaning"], rows)
-    lines += ["", f"`environment` is another word for `image`, as Azure ML has it: {_aliases()}"]
+    lines += ["", f"`environment` is an alias of `image`, as in Azure ML: {_aliases()}"]
     for title, key in (
         ("A mount", "Mount"),
         ("A secret", "SecretSource"),
@@ -195,38 +195,39 @@ def spec_page() -> str:
     lines += [
         "",
         (
-            "A mount may be written as its path alone, several as `a,b`. `name=path` is the form "
-            "on the command line."
+            "A mount may be written as a path only, several mounts as `a,b`. On the command line, "
+            "the form is `name=path`."
         ),
         "",
-        "## What is not there yet",
+        "## What is not supported yet",
         "",
-        "These are read, checked, and refused by name, never ignored:",
+        "These are checked, and rejected with an error; they are never ignored:",
         "",
     ]
-    lines += _table(["in the spec", "the error"], list(_refusals()))
+    lines += _table(["in the spec", "error"], list(_refusals()))
     lines += [
         "",
         "## Where values come from",
         "",
         (
-            "`flags > environment > file > profile > user config > default`. A higher one replaces "
-            "a lower one; `env` and `secrets` merge by name; `image` and `build` replace each "
-            "other; in a file, a key without a value (`memory:` or `memory: null`) has its "
-            "default again. `mooring config show` prints each value and its origin."
+            "`flags > environment > file > profile > user config > default`. A higher one "
+            "overrides a lower one; `env` and `secrets` merge by name; `image` and `build` "
+            "replace each other; in a file, a key without a value (`memory:` or "
+            "`memory: null`) is reset to its default. `mooring config show` prints each value "
+            "and its origin."
         ),
         "",
         (
-            f"`{spec.EXTENDS}` is a key of the file alone. "
+            f"`{spec.EXTENDS}` is a key of files only. "
             f"{schema['properties'][spec.EXTENDS]['description']} "
-            "[Profiles and files to build on](../how-to/profiles.md) has the rules. An "
-            "administrator may limit all of it by a [policy](../how-to/policy.md)."
+            "For the rules, see [profiles and extended files](../how-to/profiles.md). An "
+            "administrator may set limits in a [policy](../how-to/policy.md)."
         ),
         "",
         "No spec file is read unless `-f` names it. The user's own configuration is "
         "`~/.config/mooring/config.yml` (the XDG config folder), a spec without "
         + _list([f"`{key}`" for key in sorted(config.NOT_IN_USER_CONFIG)])
-        + ", which belong to one session.",
+        + ", which are specific to one session.",
         "",
         "Variables, read as an unquoted YAML value; an empty one counts as absent:",
         "",
@@ -234,7 +235,7 @@ def spec_page() -> str:
     lines += _table(
         ["variable", "key"], [[f"`{name}`", f"`{key}`"] for name, key in config.ENVIRONMENT.items()]
     )
-    lines += ["", f"`{config.PROFILE_VARIABLE}` is the name of a profile, as `--profile` gives it."]
+    lines += ["", f"`{config.PROFILE_VARIABLE}` is the name of a profile, as for `--profile`."]
     return "\n".join(lines)
 
 
@@ -355,7 +356,7 @@ def settings_page() -> str:
         json.dumps(_kernelspec(), indent=1),
         "```",
         "",
-        "What may stand under `config`:",
+        "The keys under `config`:",
         "",
     ]
     heads = ["trait", "value", "default", "meaning"]
@@ -378,7 +379,7 @@ def settings_page() -> str:
     lines += _table(heads, list(_traits(MooringExtension)))
     lines += ["", "## Exit codes", ""]
     lines += _table(["code", "when"], list(_exit_codes()))
-    lines += ["", "## Errors", "", "Programs find the name as `code`; it is stable.", ""]
+    lines += ["", "## Errors", "", "For programs, `code` has the name, which is stable.", ""]
     rows = [[f"`{kind.__name__}`", _first_line(kind), str(kind.exit_code)] for kind in _errors()]
     lines += _table(["error", "meaning", "exit code"], rows)
     lines += ["", "## States of a session", ""]
@@ -390,15 +391,15 @@ def settings_page() -> str:
         "## Fields of `ps --json`",
         "",
         (
-            "`describe --json` and `why --json` have these and more. Times to come are in seconds, "
-            "`null` for never."
+            "`describe --json` and `why --json` have these and more. Remaining times are in "
+            "seconds; `null` means never."
         ),
         "",
         ", ".join(f"`{field}`" for field in session.FIELDS) + ".",
         "",
         "## Labels of a container",
         "",
-        "All that must be known of a session is on its container:",
+        "A session's container has all that mooring must know of it:",
         "",
     ]
     lines += _table(
@@ -426,26 +427,26 @@ GUEST_SCRIPTS = {
     "clock.sh": "The clock (`clock.sh`)",
 }
 STATES = {
-    session.State.PENDING: "It waits for its GPUs, or for its turn.",
+    session.State.PENDING: "It waits for its GPUs, or for its turn in the queue.",
     session.State.STARTING: "Being created.",
     session.State.RUNNING: "Its container runs.",
     session.State.PAUSED: "Its container was paused outside mooring (`docker pause`).",
-    session.State.STOPPED: "Ended; its files are kept, and `mooring start` goes on with them.",
-    session.State.LOST: "Ended without a word of its clock: the machine was restarted, or the "
-    "container removed outside mooring. What its folder holds is kept.",
-    session.State.GONE: "Removed; the history remembers it.",
+    session.State.STOPPED: "Ended; its files are kept, and `mooring start` continues with them.",
+    session.State.LOST: "Ended without a record by its clock: the machine was restarted, or the "
+    "container was removed outside mooring. The contents of its folder are kept.",
+    session.State.GONE: "Removed; it is in the history only.",
     session.State.UNKNOWN: "The engine does not answer. It is neither idle nor gone, and nothing "
     "is done to it.",
 }
 LABELS = {
-    "LABEL_GPUS": "The GPUs that it holds: their ids, each with its share if that is not all.",
+    "LABEL_GPUS": "The GPUs that it holds: their ids, each with its share if that is less than 1.",
     "LABEL_ID": "The session's id, twelve hexadecimal digits.",
     "LABEL_NAME": "Its name.",
-    "LABEL_OWNER": "The user who made it.",
-    "LABEL_INSTALLATION": "The installation that made it; nothing without this id is touched.",
-    "LABEL_VERSION": "The version of mooring that made it.",
-    "LABEL_SPEC": "What differs from the defaults, as JSON; of secrets only the names.",
-    "LABEL_PROBE": "On the short-lived container that looks into an image: who made it.",
+    "LABEL_OWNER": "The user who created it.",
+    "LABEL_INSTALLATION": "The installation that created it; nothing without this id is touched.",
+    "LABEL_VERSION": "The version of mooring that created it.",
+    "LABEL_SPEC": "The values that differ from the defaults, as JSON; secrets as names only.",
+    "LABEL_PROBE": "On the short-lived container that inspects an image: the user who created it.",
 }
 
 
@@ -484,14 +485,14 @@ def _exit_codes() -> Iterator[list[str]]:
         by_code.setdefault(kind.exit_code, []).append(f"`{kind.__name__}`")
     texts = {
         1: "Failed",
-        2: "Usage: a wrong option or a wrong spec",
+        2: "Usage: an invalid option or spec",
         3: "Waited too long",
-        127: "The session's command is not there; 126: it cannot be run",
+        127: "The session's command does not exist; 126: it cannot be run",
     }
     for code in sorted(by_code):
         text = texts[code]
         yield [str(code), f"{text}: {', '.join(by_code[code])}."]
-    yield ["the command's", "An attached `create`, `exec` and `attach`: 128 and N after signal N."]
+    yield ["the command's", "An attached `create`, `exec` and `attach`: 128 + N after signal N."]
     yield ["125", "`exec` and `attach`: mooring itself failed."]
     yield ["130", "Ctrl-C."]
 

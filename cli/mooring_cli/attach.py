@@ -25,7 +25,8 @@ def attach(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A session. Default: the only one that runs.", autocompletion=opt.complete_names
+            help="A session's name, or the start of its id. Default: the only running one.",
+            autocompletion=opt.complete_names,
         ),
     ] = None,
     terminal: Annotated[
@@ -39,11 +40,13 @@ def attach(
     ] = False,
     replay: Annotated[
         str | None,
-        typer.Option(metavar="all|none|SIZE", help="How much earlier output to show again."),
+        typer.Option(
+            metavar="all|none|SIZE", help="How much earlier output to show. Default: 256KiB."
+        ),
     ] = None,
     since: Annotated[
         int | None,
-        typer.Option(min=0, metavar="OFFSET", help="Show the output from this byte on."),
+        typer.Option(min=0, metavar="OFFSET", help="Show the output from this byte offset on."),
     ] = None,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
     rank: Rank = None,
@@ -253,8 +256,10 @@ def _replay(text: str | None, since: int | None) -> Replay:
         return Replay(last_bytes=0 if text == "none" else None)
     try:
         return Replay(last_bytes=parse_size(text))
-    except ValueError as error:
-        raise SpecError(f"flag --replay: {text!r} {error}", "use all, none or 1MiB") from None
+    except ValueError:
+        raise SpecError(
+            f"flag --replay: {text!r} is not a size", "use all, none, or a size such as 1MiB"
+        ) from None
 
 
 def _only_running(mooring: Mooring) -> str:

@@ -17,7 +17,11 @@ from mooring_cli.output import note
 def code(
     name: opt.Name,
     folder: Annotated[
-        str | None, typer.Option("--folder", help="The folder to open, a path in the session.")
+        str | None,
+        typer.Option(
+            "--folder",
+            help="The folder to open, a path in the session. Default: the project's folder.",
+        ),
     ] = None,
     only_print: Annotated[
         bool, typer.Option("--print", help="Print the address without opening it.")
@@ -35,7 +39,7 @@ def code(
     session = mooring.sessions.get_running(name)
     path = mooring.records.project_folder(session) if folder is None else folder
     if not posixpath.isabs(path):
-        raise typer.BadParameter(f"--folder {path}: a path in the session begins with /")
+        raise typer.BadParameter(f"--folder {path}: must be an absolute path in the session")
     address = attach_address(session, path, engine=mooring.engine_address)
     print(address, flush=True)
     if only_print:
@@ -49,7 +53,7 @@ def code(
     if done.returncode:
         raise MooringError(
             f"{program} failed with exit code {done.returncode}",
-            "is the Dev Containers extension installed in VS Code?",
+            "check that the Dev Containers extension is installed in VS Code",
         )
 
 

@@ -91,7 +91,9 @@ def _copy(copier: Copier | StoppedCopier, source: Place, target: Place, follow: 
 
     if source.is_stream:
         if sys.stdin.isatty():
-            raise CopyError("standard input is a terminal, not a tar stream", "pipe one in")
+            raise CopyError(
+                "standard input is a terminal, not a tar stream", "pipe a tar stream in"
+            )
         copier.send_tar(sys.stdin.buffer, target.path)
         return True
     if target.is_stream:

@@ -13,7 +13,7 @@ MARKS = {"ok": "✓", "warning": "!", "problem": "✗", "info": "·"}
 
 
 def doctor(json_: opt.Json = False) -> None:
-    """Check this machine, and say what to do.
+    """Check this machine, and suggest remedies.
 
     It checks the engine, known vulnerabilities of its version, GPUs and paths. The exit code is 1
     if there is a problem.

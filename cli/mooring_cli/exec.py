@@ -41,7 +41,7 @@ def exec_(
     tty: opt.Tty = None,
     interactive: Interactive = False,
     no_stdin: Annotated[
-        bool, typer.Option("--no-stdin", "-n", help="Do not pass standard input on.")
+        bool, typer.Option("--no-stdin", "-n", help="Do not forward standard input.")
     ] = False,
     again: Again = "",
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
@@ -49,12 +49,12 @@ def exec_(
 ) -> None:
     """Run a command or a new shell in a session.
 
-    Options come before NAME. Standard input, its end and Ctrl-C are passed on; the exit code is
-    the command's. Ending or detaching leaves the session running. At a terminal, the command gets
-    a terminal of the session, which outlives this one: see mooring terminals, mooring attach.
+    Options come before NAME. Standard input, its end and Ctrl-C are forwarded; the exit code is the
+    command's. The session keeps running after the command. At a terminal, the command gets a
+    terminal of the session, which outlives this one: see mooring terminals, mooring attach.
     """
     if command and command[0].startswith("-") and command[0] != "--":
-        raise typer.BadParameter(f"{command[0]} comes after NAME; options come before it")
+        raise typer.BadParameter(f"option {command[0]} must come before NAME")
     argv = opt.after_dashes(command)
     try:
         from mooring import Mooring, is_interactive

@@ -65,7 +65,7 @@ def gpus(json_: opt.Json = False) -> None:
         return
     if not uses:
         print("no GPUs on this machine")
-        note("if there should be: mooring doctor")
+        note("if this machine has GPUs, see: mooring doctor")
         return
     for line in map(one_line, [summary(uses), *queue_lines(waiting)]):
         wrap = sys.stdout.isatty() and width_of(line) > terminal_width()

@@ -29,7 +29,7 @@ def hold(
     everything: opt.Everything = False,
     yes: opt.Yes = False,
 ) -> None:
-    """Keep sessions from idling out for a while.
+    """Keep sessions from stopping as idle for a while.
 
     The maximum duration still applies; a note says so if it ends a session before the hold does.
     """

@@ -22,7 +22,7 @@ from mooring_cli.spec_flags import (
 )
 
 app = typer.Typer(
-    help="Manage kernelspecs, to open sessions in Jupyter clients.", no_args_is_help=True
+    help="Manage kernelspecs that start sessions from Jupyter clients.", no_args_is_help=True
 )
 
 
@@ -34,14 +34,16 @@ def install(
         str | None,
         typer.Option(help="The kernelspec's name. Default: the spec's or session's."),
     ] = None,
-    display_name: Annotated[str | None, typer.Option(help="The name that clients show.")] = None,
+    display_name: Annotated[
+        str | None, typer.Option(help="The name shown by clients. Default: NAME (mooring).")
+    ] = None,
     session: Annotated[
         str | None,
-        typer.Option(help="One session of this name for all notebooks. Default: a session each."),
+        typer.Option(help="Share one session of this name. Default: one per notebook."),
     ] = None,
     prefix: Annotated[
         Path | None,
-        typer.Option(help="Install into this environment. Default: your own folder."),
+        typer.Option(help="Install into this environment. Default: your user folder."),
     ] = None,
     sys_prefix: Annotated[
         bool, typer.Option("--sys-prefix", help="Install into the environment that runs mooring.")

@@ -47,7 +47,7 @@ def print_kernels(mooring: Mooring, session_id: str, prefix: str, *, follow: boo
         time.sleep(POLL_S)
     for printer in printers.values():
         if printer.reader.lost_bytes:
-            note(f"{printer.reader.lost_bytes} bytes of {printer.reader.id} were discarded")
+            note(f"{printer.reader.lost_bytes} bytes of kernel {printer.reader.id} were discarded")
 
 
 def _select(kernels: list[str], prefix: str) -> list[str]:
@@ -55,7 +55,7 @@ def _select(kernels: list[str], prefix: str) -> list[str]:
     if prefix and not selected:
         raise SessionNotFound(
             f"the session has no kernel {prefix}",
-            f"its kernels: {', '.join(kernels)}" if kernels else "it has had no kernel yet",
+            f"its kernels: {', '.join(kernels)}" if kernels else "it has had no kernels yet",
         )
     return selected
 

@@ -19,7 +19,9 @@ def logs(
     kernel: Annotated[
         bool,
         typer.Option(
-            "--kernel", "-k", help="Print the output of its kernels, seen by a client or not."
+            "--kernel",
+            "-k",
+            help="Print the output of its kernels, whether a client has seen it or not.",
         ),
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new output.")] = False,
@@ -29,9 +31,9 @@ def logs(
     from mooring import Mooring, SessionStateError
 
     if kernel_id and not kernel:
-        raise typer.BadParameter("a kernel's id needs --kernel")
+        raise typer.BadParameter("a kernel's id requires --kernel")
     if kernel and tail:
-        raise typer.BadParameter("--tail works for the main process, not with --kernel")
+        raise typer.BadParameter("--tail and --kernel cannot be combined")
     mooring = Mooring()
     session = mooring.sessions.get(name)
     if kernel:

@@ -10,7 +10,7 @@ _MOUNTS = (
     "--input PATH mounts a path read-only under /mnt/inputs, --output PATH writable under "
     "/mnt/outputs"
 )
-_WORKDIR = "it is the current folder; to use another one: mooring exec -w PATH"
+_WORKDIR = "the working directory is the current folder; for another one: mooring exec -w PATH"
 _TERMINAL = "omit it: standard input is always passed on, and at a terminal you get a terminal"
 # By command, then by option; "" applies to all commands, after the command's own entry
 _POINTERS = {
@@ -33,7 +33,9 @@ _RUN = "see: mooring run --help; the command to run is one argument: --exec 'COM
 # For `exec` and `run`, which always forward standard input; a parameter of this type is ignored
 Interactive = Annotated[
     bool,
-    typer.Option("-i", "--interactive", hidden=True, help="Ignored; accepted as docker has it."),
+    typer.Option(
+        "-i", "--interactive", hidden=True, help="Ignored; accepted for compatibility with docker."
+    ),
 ]
 
 

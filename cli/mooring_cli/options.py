@@ -58,8 +58,11 @@ SomeNames = Annotated[
         autocompletion=complete_names,
     ),
 ]
-Everything = Annotated[bool, typer.Option("--all", "-a", help="All of them; asks first.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Everything = Annotated[
+    bool,
+    typer.Option("--all", "-a", help="Select every session it applies to; asks for confirmation."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", help="The spec: session.yml, or an Azure ML job.yml.")
@@ -75,7 +78,11 @@ Detach = Annotated[
 Remove = Annotated[bool, typer.Option("--rm", help="Remove the session when its command ends.")]
 Tty = Annotated[
     bool | None,
-    typer.Option("--tty/--no-tty", "-t/-T", help="Allocate a terminal. Default: if this is one."),
+    typer.Option(
+        "--tty/--no-tty",
+        "-t/-T",
+        help="Allocate a terminal. Default: if stdin and stdout are terminals.",
+    ),
 ]
 Enqueue = Annotated[
     bool,
@@ -89,8 +96,8 @@ MaxWait = Annotated[
     str | None,
     typer.Option(
         metavar="DURATION",
-        help="Give up with exit code 3 if it does not run by then: 60s, 10m; a number without a "
-        "unit is seconds.",
+        help="Give up with exit code 3 if the session does not run after this long: 60s, 10m; a "
+        "number without a unit is seconds.",
     ),
 ]
 DetachKeys = Annotated[str, typer.Option(help="Key sequence for detaching.")]
@@ -103,7 +110,7 @@ IdleTimeout = Annotated[
 ]
 MaxDuration = Annotated[
     str | None,
-    typer.Option(help="Stop after this long in any case: 8h, 90m; the unit is required."),
+    typer.Option(help="Stop after this long, active or not: 8h, 90m; the unit is required."),
 ]
 
 

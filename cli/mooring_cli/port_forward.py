@@ -13,14 +13,17 @@ from mooring_cli.output import note
 def port_forward(
     name: opt.Name,
     ports: Annotated[
-        list[str], typer.Argument(metavar="[LOCAL:]REMOTE...", help="6006, 8080:80, or 0:80.")
+        list[str],
+        typer.Argument(
+            metavar="[LOCAL:]REMOTE...", help="6006, 8080:80, or 0:80 for any free local port."
+        ),
     ],
 ) -> None:
     """Open ports of a session on this machine, until Ctrl-C.
 
-    They are open on 127.0.0.1. LOCAL defaults to REMOTE; 0 means any free port. Only you can
-    connect; other users of this machine are refused. The session needs no network. Forwarding does
-    not count as activity: an idle session still stops, and this command ends with it.
+    They listen on 127.0.0.1. LOCAL defaults to REMOTE; 0 means any free port. Only you can connect;
+    other users of this machine are refused. The session needs no network. Forwarding does not count
+    as activity: an idle session still stops, and this command ends with it.
     """
     from mooring import Mooring, parse_port
 

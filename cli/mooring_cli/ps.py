@@ -45,8 +45,8 @@ Filters = Annotated[
     list[str] | None,
     typer.Option(
         "--filter",
-        help="KEY=VALUE: a field of --json and a value or pattern; repeatable. Several values of "
-        "one key: any of them; several keys: all of them.",
+        help="KEY=VALUE: a field of --json, and a value or pattern; repeatable. A session must "
+        "match every KEY, with any of its VALUEs.",
     ),
 ]
 
@@ -68,7 +68,7 @@ def ps(
     format_: Annotated[
         str | None, typer.Option("--format", help=f"Columns: {','.join(COLUMNS)}.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only names.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only names.")] = False,
     json_: opt.Json = False,
 ) -> None:
     """List sessions, most recently changed first.

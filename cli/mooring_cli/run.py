@@ -49,7 +49,7 @@ def run(
         ),
     ] = None,
     code: Annotated[
-        str | None, typer.Option("--code", "-c", help="Python code to run, as python3 -c does.")
+        str | None, typer.Option("--code", "-c", help="Python code to run, as with python3 -c.")
     ] = None,
     command: Annotated[
         str | None, typer.Option("--exec", metavar="COMMAND", help="A shell command to run.")
@@ -66,9 +66,10 @@ def run(
 ) -> None:
     """Run code or a command in a new session of an image.
 
-    Without -c and --exec it is a shell. The working directory is a private home: the current folder
-    is not mounted, and FILES are copied. The exit code is the command's, or 125 when mooring itself
-    fails. Without --rm the session stays, stopped, with its files: see mooring logs, mooring start.
+    Without -c and --exec it runs a shell. The working directory is a private home: the current
+    folder is not mounted, and FILES are copied. The exit code is the command's, or 125 when mooring
+    itself fails. Without --rm the session stays, stopped, with its files: see mooring logs, mooring
+    start.
     """
     try:
         opt.check_keys(detach_keys)
@@ -144,7 +145,7 @@ def _paths_to_send(file: Path, image: str) -> list[Path]:
     if len(file.parts) == 1 and not os.path.lexists(file):
         raise SpecError(
             f"there is no {file} here, and arguments after IMAGE are files to send",
-            f"correct it; or, to run a command: mooring run {image} --exec '{file} …'",
+            f"correct the path; or, to run a command: mooring run {image} --exec '{file} …'",
         )
     return sorted(Path.cwd().iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 

@@ -179,7 +179,7 @@ def _select_all(
         return sessions
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise SpecError(
-            f"{COMMANDS.get(verb, verb)} --all asks first, and there is no terminal to ask at",
+            f"{COMMANDS.get(verb, verb)} --all asks for confirmation, and there is no terminal",
             "use --all --yes",
         )
     names = ", ".join(clean(session.name) for session in sessions[:MOST_NAMED])

@@ -42,13 +42,13 @@ Image = Annotated[
     str | None, typer.Option(help="host (this machine), or [docker://]repository/name:tag.")
 ]
 Environment = Annotated[str | None, typer.Option(hidden=True, help="The same as --image.")]
-Pull = Annotated[str | None, typer.Option(help="always, missing or never.")]
+Pull = Annotated[str | None, typer.Option(help="When to pull the image: always, missing or never.")]
 Kernel = Annotated[str | None, typer.Option(help="A Jupyter kernel of the image, such as python3.")]
 Gpus = Annotated[
     str | None,
-    typer.Option(help="2, a share such as 0.5, or count=1,memory=40GiB,model=A100."),
+    typer.Option(help="GPUs: 2, a share such as 0.5, or count=1,memory=40GiB,model=A100."),
 ]
-Cpus = Annotated[str | None, typer.Option(help="CPU cores; may be a fraction.")]
+Cpus = Annotated[str | None, typer.Option(help="CPU limit, in cores; may be a fraction.")]
 Memory = Annotated[str | None, typer.Option(help="Memory limit: 16GiB, 512m.")]
 Shm = Annotated[str | None, typer.Option(help="Size of /dev/shm: 8GiB.")]
 Inputs = Annotated[
@@ -76,11 +76,11 @@ Ports = Annotated[
 Home = Annotated[bool | None, typer.Option("--home/--no-home", help="Mount your home, writable.")]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(help="NAME[=VARIABLE], a file /run/secrets/NAME in the session; repeatable."),
+    typer.Option(help="NAME[=VARIABLE]: your variable as the file /run/secrets/NAME; repeatable."),
 ]
 Priority = Annotated[
     int | None,
-    typer.Option(help="Priority in the queue for GPUs: -100 to 100, higher first."),
+    typer.Option(help="Priority in the GPU queue: -100 to 100; higher goes first."),
 ]
 Resources = Annotated[
     list[str] | None,
@@ -88,13 +88,14 @@ Resources = Annotated[
         "--resource",
         "-r",
         metavar="NAME=VALUE",
-        help="cpu=4, mem=8g, cuda.device=1 or cuda.shares=0.5; repeatable.",
+        help="A Backend.ai resource: cpu=4, mem=8g, cuda.device=1 or cuda.shares=0.5; repeatable.",
         autocompletion=complete_resources,
     ),
 ]
 Target = Annotated[str | None, typer.Option(help="Where it runs: local.")]
 Encrypt = Annotated[
-    str | None, typer.Option(help="always: encrypt kernel sockets on this machine too.")
+    str | None,
+    typer.Option(help="auto or always; always encrypts kernel sockets on this machine too."),
 ]
 Record = Annotated[
     str | None, typer.Option(help="How much output of each kernel to keep: 16MiB; off for none.")

@@ -60,8 +60,8 @@ def top(
 ) -> None:
     """Show what sessions use, updated continuously.
 
-    CPU, memory, GPUs, and when they stop. CPU is of one core: 800% is eight cores. q or Ctrl-C
-    exits. Without a terminal it prints once, as with --once and --json.
+    It shows CPU, memory and GPUs, and when sessions stop. 100% CPU is one core. q or Ctrl-C exits.
+    Without a terminal it prints once, as with --once and --json.
     """
     from mooring import Mooring
 

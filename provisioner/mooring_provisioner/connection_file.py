@@ -17,7 +17,7 @@ from mooring_provisioner.relay import listen
 if TYPE_CHECKING:
     from mooring_provisioner.session import KernelspecConfig
 
-USAGE = "Jupyter clients run this: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE"
+USAGE = "usage, by Jupyter clients: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE"
 # Variables of the client's environment that kernels get, beside those of the kernelspec
 KERNEL_ENV = ("PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING",)
 # Jupyter Server sets this to the notebook that a kernel is for; other clients may
@@ -50,7 +50,7 @@ class Ports:
             content = json.loads(Path(file).read_bytes())
             numbers = tuple(int(content[name]) for name in CHANNELS)
             if not all(0 < number < 1 << 16 for number in numbers):
-                raise ValueError(f"no such ports: {numbers}")
+                raise ValueError(f"invalid ports: {numbers}")
             ip, transport = str(content["ip"]), content.get("transport", "tcp")
             scheme, key = content.get("signature_scheme", "hmac-sha256"), str(content["key"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -58,13 +58,13 @@ class Ports:
             raise KernelError(f"{file} is not a connection file ({what})", USAGE) from error
         if transport != "tcp" or ip not in ("127.0.0.1", "localhost"):
             raise NotSupported(
-                f"the client wants its kernel at {transport}://{ip}",
-                "mooring's kernels listen on 127.0.0.1 only",
+                f"the client requests a kernel at {transport}://{ip}",
+                "set the client's transport to tcp and its ip to 127.0.0.1",
             )
         if scheme != "hmac-sha256" or not key or content.get("curve_publickey"):
             raise NotSupported(
-                "the client's connection file asks for messages without a key, or encrypted",
-                "connect the client to a Jupyter server, and pick the kernel there",
+                "the client's connection file requests messages that are unsigned or encrypted",
+                "connect the client to a Jupyter server, and select the kernel there",
             )
         return cls("127.0.0.1", numbers, key.encode())
 
@@ -118,8 +118,8 @@ def read_kernelspec(folder: str) -> tuple[KernelspecConfig, dict[str, str]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise KernelError(
-            f"{folder} is not a kernelspec of mooring's ({what})",
-            "install it again: mooring kernel install; mooring kernel list shows what is installed",
+            f"{folder} is not a mooring kernelspec ({what})",
+            "install it again: mooring kernel install; to list kernelspecs: mooring kernel list",
         ) from error
     return config, env | {name: os.environ[name] for name in KERNEL_ENV if name in os.environ}
 

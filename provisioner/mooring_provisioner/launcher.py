@@ -49,7 +49,7 @@ def main() -> int:
     try:
         if len(sys.argv) == 2:
             raise KernelError(
-                "this kernelspec was made by an older mooring",
+                "this kernelspec was installed by an older version of mooring",
                 "install it again: mooring kernel install",
             )
         if len(sys.argv) != 3:
@@ -134,7 +134,7 @@ class Launcher:
         if session is None:
             session = self._new_session(mooring, config, resolved)
         if session.declared.get("encrypt") == "always":
-            raise _no_encryption(f"session {session.name} was made with encrypt: always")
+            raise _no_encryption(f"session {session.name} was created with encrypt: always")
         return session, resolved.spec.kernel or "python3"
 
     def _last_session(self, mooring: Mooring, config: KernelspecConfig) -> Session | None:
@@ -267,7 +267,7 @@ def _not_pulled(mooring: Mooring, image: str, error: ImageError) -> ImageError:
 def _no_encryption(why: str) -> NotSupported:
     return NotSupported(
         f"this client cannot encrypt its messages to a kernel, and {why}",
-        "connect it to a Jupyter server (jupyter server), and pick the kernel there",
+        "connect it to a Jupyter server (jupyter server), and select the kernel there",
     )
 
 

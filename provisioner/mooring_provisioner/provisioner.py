@@ -72,15 +72,18 @@ class MooringProvisioner(KernelProvisionerBase):
     spec = Unicode("", help="Path of the session's spec file; empty for the defaults.").tag(
         config=True
     )
-    flags = Dict(help="Values of the spec that win over the file.").tag(config=True)
+    flags = Dict(help="Spec keys and their values, which override the file.").tag(config=True)
     session = Unicode(
-        "", help="Name of a session to share; found or created. Empty: a new one for each kernel."
+        "",
+        help="Name of a session to share, created if it does not exist; empty for a new session "
+        "per kernel.",
     ).tag(config=True)
     profile = Unicode(
-        "", help="Name of a profile of the user's, under the spec file; empty for none."
+        "", help="Name of the user's profile that the spec file overrides; empty for none."
     ).tag(config=True)
     start_timeout_s = Float(
-        60.0, help="Seconds a kernel's process may take to open its sockets; pulls not included."
+        60.0,
+        help="Timeout for a kernel process to open its sockets, in seconds, without image pulls.",
     ).tag(config=True)
 
     _session: Session | None = None
@@ -267,7 +270,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 connection = self._prepare(mooring, cwd, cancelled)
             session, handle = self._session, self._handle
             if session is None or handle is None or connection is None:
-                raise KernelError("the kernel's session is gone", "start a new kernel")
+                raise KernelError("the kernel's session no longer exists", "start a new kernel")
             self._write_record(mooring, session, cwd)
             mooring.kernels.start(
                 session,

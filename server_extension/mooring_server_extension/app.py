@@ -29,17 +29,17 @@ class MooringExtension(ExtensionApp):
     on_shutdown = Enum(
         ("detach", "stop"),
         default_value="detach",
-        help="What happens to running kernels when the server is shut down: detach leaves them"
+        help="What happens to running kernels when the server shuts down: detach leaves them"
         " for the next server to adopt, stop ends them.",
     ).tag(config=True)
     adopt = Bool(
-        True, help="Adopt the kernels that an earlier server has left, when this one starts."
+        True, help="Whether to adopt, at startup, the kernels that an earlier server has detached."
     ).tag(config=True)
     refresh_s = Float(
         2.0,
         min=0.1,
-        help="Seconds between two queries of the sessions while a client listens to the stream;"
-        " without listeners there are none.",
+        help="Interval between queries of the sessions, in seconds; there are none while no client"
+        " listens to the stream.",
     ).tag(config=True)
 
     context: ServerContext

@@ -66,7 +66,7 @@ class MooringHandler(APIHandler):
                 raise
             raise Forbidden(
                 "the request comes from a page of another origin",
-                "c.ServerApp.allow_origin names the permitted origins",
+                "to permit it, set c.ServerApp.allow_origin",
             ) from error
 
     @property
@@ -152,7 +152,7 @@ class MooringHandler(APIHandler):
         raw = self.request.body
         if len(raw) > MAX_BODY_BYTES:
             raise BadRequest(
-                f"the body has {len(raw)} bytes", f"at most {MAX_BODY_BYTES} bytes are accepted"
+                f"the body has {len(raw)} bytes", f"send at most {MAX_BODY_BYTES} bytes"
             )
         try:
             return json.loads(raw) if raw.strip() else {}

@@ -48,7 +48,7 @@ class KernelsHandler(MooringHandler):
             except NoSuchKernel as error:
                 raise NotSupported(
                     f"this Jupyter server has no kernelspec {kernelspec}",
-                    "install mooring in the server's environment: the kernelspec comes with it",
+                    "install mooring in the server's environment, which includes the kernelspec",
                 ) from error
             manager: Any = self.kernel_manager
             kernel_id = await manager.start_kernel(
@@ -93,7 +93,9 @@ def recording(mooring: Mooring, kernel_id: str) -> dict[str, Any]:
     if _KERNEL_ID.fullmatch(kernel_id):
         session_id = mooring.kernels.owners.session_of(kernel_id)
     if not session_id:
-        raise NotFound("no session has that kernel", "GET /mooring/api/sessions lists the kernels")
+        raise NotFound(
+            "no session has that kernel", "to list the kernels: GET /mooring/api/sessions"
+        )
     content = mooring.kernels.recorded(session_id, short_id(kernel_id))
     executions = [execution.to_dict() for execution in content.executions]
     return {"executions": executions, "lost_bytes": content.lost_bytes}

@@ -70,7 +70,7 @@ def read(model: type[B], body: Any) -> B:
             key the hint lists the valid keys.
     """
     if not isinstance(body, dict):
-        raise BadRequest("the body is not a JSON object", f"its keys are: {_keys(model)}")
+        raise BadRequest("the body is not a JSON object", f"valid keys: {_keys(model)}")
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -79,7 +79,7 @@ def read(model: type[B], body: Any) -> B:
         key = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
             raise BadRequest(
-                f"unknown key {_printable(key)} in the body", f"its keys are: {_keys(model)}"
+                f"unknown key {_printable(key)} in the body", f"valid keys: {_keys(model)}"
             ) from None
         raise BadRequest(f"{_printable(key)}: {problem['msg']}", "") from None
 

@@ -45,7 +45,7 @@ class FallbackHandler(MooringHandler):
         await super().prepare()
         if not self.current_user:
             raise Forbidden("not signed in", "send the server's token")
-        raise NotFound("no such path", "GET /mooring/api/openapi.json lists the paths")
+        raise NotFound("no such path", "to list the paths: GET /mooring/api/openapi.json")
 
 
 @lru_cache(maxsize=1)

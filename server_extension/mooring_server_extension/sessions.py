@@ -48,7 +48,8 @@ def named(mooring: Mooring, name: str) -> Session:
     """
     if not name.replace("-", "").isalnum():
         raise SessionNotFound(
-            f"no session named {ascii(name)[1:-1][:60]}", "that is not a valid name of a session"
+            f"no session named {ascii(name)[1:-1][:60]}",
+            "use a valid session name: letters, digits and dashes",
         )
     return mooring.sessions.get(name)
 

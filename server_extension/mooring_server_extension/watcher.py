@@ -222,7 +222,8 @@ class Watcher:
         except asyncio.TimeoutError:
             self._stuck.add_done_callback(_forget)
             error = EngineUnavailable(
-                f"the engine has not answered for {PATIENCE_S:g} s", "is it busy, or stopped?"
+                f"the engine has not answered for {PATIENCE_S:g} s",
+                "check whether it is busy or stopped: mooring doctor",
             )
             view = await self._pools.run("look", lambda: self._unknown(jupyter, began, error))
         if number == self._number and view.newest is not None:

@@ -80,7 +80,7 @@ def test_a_session_from_the_launcher_to_its_end(
     wait_until_dead(page)
     sessions.do("start")
     expect(sessions.session(name, "running")).to_be_visible()
-    expect(notebook.banner("idle")).to_contain_text(f"{name} runs again")
+    expect(notebook.banner("idle")).to_contain_text(f"{name} is running again")
     picture("started")
     notebook.banner("idle").locator(hook("banner-action")).click()
     expect(notebook.banner("idle")).to_have_count(0)
@@ -170,7 +170,7 @@ def test_a_new_session_by_the_form(
     picture("new-session", 560)
     form.get_by_label("Name").fill("no name at all")
     form.locator(hook("create")).click()
-    expect(form.locator(hook("form-problem"))).to_contain_text("must be lower case")
+    expect(form.locator(hook("form-problem"))).to_contain_text("must be at most 40 lowercase")
     assert mooring.sessions.list() == []
 
     form.get_by_label("Name").fill("bert")

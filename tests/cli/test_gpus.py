@@ -28,7 +28,7 @@ def test_a_machine_without_gpus(stage: Any, monkeypatch: pytest.MonkeyPatch) -> 
     """One line, and where to look."""
     monkeypatch.delenv("MOORING_FAKE_NVML")
     said = stage.said("mooring gpus", 80, terminal=False)
-    assert said == "no GPUs on this machine\nif there should be: mooring doctor\n"
+    assert said == "no GPUs on this machine\nif this machine has GPUs, see: mooring doctor\n"
 
 
 def test_numbers_of_gpus_and_their_parts() -> None:

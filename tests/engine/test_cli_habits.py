@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engine
 def test_a_folder_that_is_not_mounted_is_told_once(cli: Cli, state: Path, mooring: Mooring) -> None:
     """In a folder of the system `create` says on stderr what is not there and where one is."""
     home = caller().home
-    said = f"/tmp is not mounted; the working directory is {home}, a home of its own\n"
+    said = f"/tmp is not mounted; the working directory is {home}, a private one\n"
     done = cli("create", "-d", "--name", "astray", cwd="/tmp", check=0)
     assert done.stdout == "astray\n"
     assert done.stderr.count("is not mounted") == 1

@@ -55,11 +55,11 @@ def test_several_at_once(cli: Cli, create: Create, mooring: Mooring) -> None:
     assert sorted(done.stdout.splitlines()) == [f"{n} held for 45m" for n in ("a-1", "a-2", "b-1")]
     done = cli("update", "a-1", "nosuch", "b-1", "--max-duration", "3h", check=1)
     assert sorted(done.stdout.split()) == ["a-1", "b-1"]
-    assert done.stderr.startswith("error: no session named nosuch\nhint: there is: ")
+    assert done.stderr.startswith("error: no session named nosuch\nhint: choose from: ")
     cli("stop", "a-2", check=0)
     done = cli("update", "a-*", "--max-duration", "4h", check=1)
     assert done.stdout == "a-1\n"
-    assert "error: session a-2 is stopped: it has no clock to change" in done.stderr
+    assert "error: session a-2 is stopped and cannot be updated" in done.stderr
     done = cli("update", "a-1", "b-1", "--max-duration", "0.1s", check=2)
     assert done.stderr.count("has run for") == done.stderr.count("to end it now: mooring stop") == 2
     done = cli("stop", "nosuch", "[ab]-1", check=1)
@@ -90,7 +90,7 @@ def test_a_pattern_for_nothing_is_an_error(cli: Cli, create: Create) -> None:
     create("there")
     for command in (["stop"], ["start"], ["rm"], ["hold"], ["update", "--max-duration", "1h"]):
         done = cli(*command, "zz-*", check=1)
-        assert done.stderr == "error: no session named zz-*\nhint: there is: there\n"
+        assert done.stderr == "error: no session named zz-*\nhint: choose from: there\n"
         assert done.stdout == ""
 
 
@@ -124,7 +124,7 @@ def test_all_without_a_terminal(cli: Cli, create: Create, mooring: Mooring) -> N
     create("one", "two")
     done = cli("stop", "--all", check=2)
     assert done.stderr == (
-        "error: stop --all asks first, and there is no terminal to ask at\nhint: use --all --yes\n"
+        "error: stop --all asks for confirmation, and there is no terminal\nhint: use --all --yes\n"
     )
     assert "names and --all cannot be combined" in cli("stop", "--all", "one", "-y", check=2).stderr
     assert "needs the name of a session" in cli("stop", check=2).stderr

@@ -151,7 +151,7 @@ def test_gpus_that_nobody_tells_of_do_not_pause_the_clock(
     assert session.end["reason"] == "idle"
     assert session.age < 5.5
     assert session.status()["gpu"] == "absent"
-    assert session.end["detail"].endswith("; the use of its GPUs cannot be told")
+    assert session.end["detail"].endswith("; the use of its GPUs is unavailable")
     assert "gpu=absent cpu=" in session.end["signals"]
 
 

@@ -139,7 +139,7 @@ def test_docker_cps_rules_hold_going_in(cli: Cli, name: str, away: Path) -> None
     no = cli("cp", str(away / "d" / "f"), f"{name}:/tmp/missing/", check=1)
     assert "not a folder" in no.stderr
     no = cli("cp", str(away / "d" / "f"), f"{name}:/tmp/missing/f", check=1)
-    assert "is not there" in no.stderr
+    assert "does not exist in the session" in no.stderr
     no = cli("cp", str(away / "d"), f"{name}:/tmp/file", check=1)
     assert "is a file" in no.stderr
     cli("exec", name, "--", "mkdir", "/tmp/new/x", check=0)
@@ -234,7 +234,7 @@ def test_streams(box: str, cli: Cli, away: Path) -> None:
         [*MOORING, "cp", "-", f"{box}:/tmp/two"], input=b"no tar", capture_output=True, check=False
     )
     assert bad.returncode == 1
-    assert bad.stderr.startswith(b"error: the session did not take it")
+    assert bad.stderr.startswith(b"error: cannot write in the session")
 
 
 def test_an_image_without_tar_is_told(
@@ -252,7 +252,7 @@ def test_an_image_without_tar_is_told(
             ("-", "small:/tmp"),
         ):
             assert cli("cp", *words, check=1).stderr == (
-                "error: the image of session small has no tar, and cp needs it\n"
+                "error: the image of session small has no tar, which cp requires\n"
                 "hint: install tar or busybox in the image\n"
             )
         cli("rm", "-f", "small", check=0)

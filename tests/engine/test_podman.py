@@ -253,7 +253,7 @@ def test_limits_that_podman_would_ignore_are_refused(pat: Person) -> None:
     ]
     if version == "v1":
         done = pat.mooring(*words, check=2)
-        assert "memory and cpus: rootless Podman cannot limit anything on cgroup v1" in done.stderr
+        assert "memory and cpus: rootless Podman cannot enforce limits on cgroup v1" in done.stderr
         assert pat.sessions() == []
         return
     pat.mooring(*words)

@@ -75,9 +75,9 @@ def test_every_door_obeys(cli: Cli, in_force: Plant, mooring: Mooring, jupyter: 
     assert mooring.sessions.list() == []
     name = cli("create", "-d", check=0).stdout.strip()
     limits.POLICY_FILE.chmod(0o666)
-    assert "may be written to by other users" in cli("create", "-d", check=1).stderr
+    assert "is writable by other users" in cli("create", "-d", check=1).stderr
     cli("stop", name, check=0)
-    assert "may be written to by other users" in cli("start", name, check=1).stderr
+    assert "is writable by other users" in cli("start", name, check=1).stderr
     cli("rm", name, check=0)
 
 
@@ -101,7 +101,7 @@ def test_a_running_session_stays_within_it(
     mooring.sessions.update(session, max_duration_s=7200)
     mooring.sessions.stop(session)
     file.write_text("max_duration: 90m\n")
-    with pytest.raises(PolicyError, match="max_duration is 2h, and the longest allowed is 90m"):
+    with pytest.raises(PolicyError, match="max_duration is 2h, and the maximum is 90m"):
         mooring.sessions.start(mooring.sessions.get(name))
     assert mooring.sessions.get(name).state == "stopped"
     file.write_text("host_paths: [/nonexistent]\n")

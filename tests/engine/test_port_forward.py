@@ -353,7 +353,7 @@ def test_ports_are_checked(cli: Cli, box: str, forward: Start) -> None:
     taken = cli("port-forward", box, f"{there.ports[0]}:7001", check=1).stderr
     assert f"port {there.ports[0]} of 127.0.0.1 is taken by process {there.process.pid}" in taken
     assert "0:7001 for any free one" in taken
-    assert "leave the first number out" not in taken  # here that means the same number
+    assert "omit the first number" not in taken  # here that means the same number
     for wrong in ("x", "0", "70000", "1:2:3", "-1", "80:", "99999:1"):
         assert "is not a port" in cli("port-forward", box, "--", wrong, check=2).stderr
     assert "no session named" in cli("port-forward", "nobody", "80", check=1).stderr

@@ -107,4 +107,4 @@ def test_a_kernels_session_has_its_ports_too(mooring: Mooring, cli: Cli, project
 def test_other_addresses_are_refused_by_name(cli: Cli, project: Path) -> None:
     """Nothing is published beyond this machine, whoever asks."""
     done = cli("create", "-d", "-p", "0.0.0.0:7001:7001", check=2)
-    assert "0.0.0.0: ports are published on 127.0.0.1 alone" in done.stderr
+    assert "must be on 127.0.0.1, not on 0.0.0.0" in done.stderr

@@ -125,7 +125,7 @@ def test_a_command_that_closes_its_output_is_waited_for(cli, name) -> None:
 def test_moorings_own_failure_is_125(cli, name) -> None:
     """A failure that is not the command's has an exit code of its own, with error and hint."""
     done = cli("exec", "nosuch", "--", "true", check=125)
-    assert done.stderr == "error: no session named nosuch\nhint: there is: pipe\n"
+    assert done.stderr == "error: no session named nosuch\nhint: choose from: pipe\n"
     cli("exec", "--env", "SURELY_NOT_SET", name, "--", "true", check=125)
     cli("stop", name, check=0)
     done = cli("exec", name, "--", "true", check=125)
@@ -158,7 +158,7 @@ def test_a_session_that_has_just_stopped_is_told(cli, mooring, name) -> None:
 def test_options_after_the_name_are_not_run(cli, name) -> None:
     """An option that stands where the command begins is a usage error, not a program."""
     done = cli("exec", name, "--workdir", "/", "ls", check=2)
-    assert "--workdir comes after NAME" in done.stderr
+    assert "option --workdir must come before NAME" in done.stderr
 
 
 def test_workdir_and_environment(cli, name) -> None:

@@ -425,7 +425,7 @@ def test_how_much_is_shown_again(cli, project) -> None:
     }
     assert shown == {"none": 0}
     done = cli("attach", "--replay", "some", "much", check=125)
-    assert "hint: use all, none or 1MiB" in done.stderr
+    assert "hint: use all, none, or a size such as 1MiB" in done.stderr
     done = cli("attach", "--replay", "all", "--since", "3", "much", check=125)
     assert "cannot be combined" in done.stderr
 

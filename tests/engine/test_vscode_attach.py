@@ -59,7 +59,7 @@ def test_another_folder_and_only_printed(cli: Cli, mooring: Mooring, editor: Pat
     assert said(address)[1] == "/tmp/a%20b%23%C3%BC"
     assert not editor.exists()
     refused = cli("code", "box", "--folder", "here", check=2)
-    assert "begins with /" in refused.stderr
+    assert "must be an absolute path" in refused.stderr
 
 
 def test_an_engine_elsewhere_is_named(

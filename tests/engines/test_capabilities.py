@@ -70,7 +70,7 @@ def test_a_network_comes_first_where_none_can_come_later() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "what"),
-    [({"ports": ["80"]}, "publish ports"), ({"gpus": 1}, "give a session GPUs"), ({}, "image")],
+    [({"ports": ["80"]}, "publish ports"), ({"gpus": 1}, "provide GPUs"), ({}, "image")],
     ids=["ports", "gpus", "image"],
 )
 def test_a_session_is_refused_by_name(state: Path, project: Path, flags: dict, what: str) -> None:

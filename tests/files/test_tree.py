@@ -64,7 +64,7 @@ def test_moorings_own_cannot_be_had(tree: Tree, tmp_path: Path, own: Path, path:
     (tmp_path / "home" / "link").symlink_to(own)
     if path.startswith("moved"):
         own.rename(tmp_path / "home" / "moved")
-    with pytest.raises(CopyError, match="box does not run"):
+    with pytest.raises(CopyError, match="box is not running"):
         text(tree, path)
 
 
@@ -85,7 +85,7 @@ def test_moorings_own_does_not_come_along(tree: Tree, tmp_path: Path, own: Path)
         data = b"".join(chunks)
     assert b"mine" in data
     assert b"secret" not in data
-    assert warnings == ["left out: .state is mooring's own"]
+    assert warnings == ["left out: .state is mooring's own folder"]
 
 
 def test_a_mount_that_became_a_link_is_not_followed(tree: Tree, tmp_path: Path) -> None:

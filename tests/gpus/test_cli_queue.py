@@ -106,7 +106,7 @@ def test_free_gpus_that_are_kept_for_others_are_told(
     cli("create", "--enqueue-only", "--name", "g8", "--gpus", "8", check=0)
     done = cli("create", "--gpus", "1", "--max-wait", "1", check=3)
     assert "2nd in the queue for 1 GPU; behind g8 (8 GPUs)\n" in done.stderr
-    assert "ask for less" not in done.stderr
+    assert "request fewer GPUs" not in done.stderr
     said = cli("gpus", check=0).stdout
     assert "free: 5, reserved for a queued session" in said
     assert "waiting: g8 (" in said
@@ -196,7 +196,7 @@ def test_start_waits_for_its_gpus_again(
     cli("stop", "old", check=0)
     cli("create", "-d", "--name", "new", "--gpus", "8", check=0)
     done = cli("start", "old", "--max-wait", "1s", check=3)
-    assert "no turn within 1 s: 1st in the queue" in done.stderr
+    assert "still queued after 1 s: 1st in the queue" in done.stderr
     assert mooring.sessions.get("old").state is State.STOPPED
     with background("start", "old") as waiting:
         assert "1st in the queue for " in told(waiting)

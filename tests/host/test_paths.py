@@ -17,7 +17,7 @@ def test_a_state_folder_of_somebody_else(state: Path, monkeypatch: pytest.Monkey
     os.chmod(state, 0o755)
     assert paths.state_dir().stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    with pytest.raises(MooringError, match="belongs to somebody else"):
+    with pytest.raises(MooringError, match="belongs to another user"):
         paths.state_dir()
 
 
@@ -25,7 +25,7 @@ def test_a_state_folder_that_cannot_be(state: Path, monkeypatch: pytest.MonkeyPa
     """A state folder that cannot be made is told with its path and what to set."""
     (state / "file").touch()
     monkeypatch.setenv("MOORING_STATE_DIR", str(state / "file" / "below"))
-    with pytest.raises(MooringError, match="cannot make") as caught:
+    with pytest.raises(MooringError, match="cannot create") as caught:
         paths.state_dir()
     assert "MOORING_STATE_DIR" in caught.value.hint
 

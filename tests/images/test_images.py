@@ -125,7 +125,7 @@ def test_an_image_without_a_kernel(output: bytes, problem: str) -> None:
 def test_an_image_without_a_shell(with_python: FakeEngine) -> None:
     """An image that cannot start /bin/sh is an ImageError that says what mooring needs."""
     with_python.fail("start", EngineError("exec: /bin/sh: no such file or directory"))
-    with pytest.raises(ImageError, match="has no /bin/sh") as caught:
+    with pytest.raises(ImageError, match="has no working /bin/sh") as caught:
         facts(with_python)
     assert "shell" in caught.value.hint
     assert with_python.containers == {}
@@ -133,7 +133,7 @@ def test_an_image_without_a_shell(with_python: FakeEngine) -> None:
 
 def test_an_image_whose_shell_says_nothing() -> None:
     """An image that starts something other than a shell is the same ImageError."""
-    with pytest.raises(ImageError, match="has no /bin/sh"):
+    with pytest.raises(ImageError, match="has no working /bin/sh"):
         facts(FakeEngine(images=[IMAGE], main=saying(b"exec format error\n")))
 
 

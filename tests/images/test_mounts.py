@@ -118,7 +118,7 @@ def note_of(folder: Path, home: Path, *, asked: bool = False) -> str:
 def test_a_folder_that_is_not_mounted_is_noted(state: Path, tmp_path: Path, folder: str) -> None:
     """A note says that a folder of the system is not mounted, and what the working directory is."""
     told = f"{folder} is not mounted; the working directory is {tmp_path}, "
-    assert note_of(Path(folder), tmp_path) == f"{told}a home of its own"
+    assert note_of(Path(folder), tmp_path) == f"{told}a private one"
     assert note_of(Path(folder), tmp_path, asked=True) == f"{told}your home"
 
 
@@ -126,7 +126,7 @@ def test_a_home_that_is_mounted_unasked_is_noted(state: Path, tmp_path: Path) ->
     """A note says that the current folder mounts the home, unless the home was requested."""
     home = tmp_path / "me"
     (home / "work").mkdir(parents=True)
-    assert note_of(home, home).startswith(f"your home, {home}, is mounted, writable")
+    assert note_of(home, home).startswith(f"your home, {home}, is mounted writable")
     assert note_of(tmp_path, home).startswith(f"your home, {home}, lies in {tmp_path} and so is")
     assert note_of(home, home, asked=True) == ""
     assert note_of(home / "work", home) == ""

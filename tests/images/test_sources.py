@@ -70,7 +70,7 @@ def test_moorings_own_folder_is_refused(
     if through_a_link:
         source = outside / "link"
         source.symlink_to(state)
-    with pytest.raises(PolicyError, match="mooring's own"):
+    with pytest.raises(PolicyError, match="belongs to mooring itself"):
         lay(inputs=[{"name": "x", "source": str(source / below)}])
 
 

@@ -154,7 +154,7 @@ def test_what_the_lock_has_taken_is_not_waited_for_again(
 
     def create(ctx: object, plan: object, options: object, wait: Wait) -> None:
         given.append(wait.max_wait_s)
-        raise SessionTimeout("no turn")
+        raise SessionTimeout("still queued")
 
     monkeypatch.setattr(start, "locks", SimpleNamespace(locked=slowly))
     monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=clock, time=clock))

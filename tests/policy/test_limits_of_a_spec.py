@@ -46,12 +46,12 @@ def test_duration(plant: Plant) -> None:
     """No session may last longer; never is longer than any."""
     assert checked("max_duration: 12h", plant, max_duration="12h") == ""
     message = checked("max_duration: 12h", plant, max_duration="13h")
-    assert "max_duration is 13h, and the longest allowed is 12h" in message
+    assert "max_duration is 13h, and the maximum is 12h" in message
     assert "max_duration is never" in checked("max_duration: 12h", plant)
     assert "is 43201s" in checked("max_duration: 12h", plant, max_duration=43201)
-    assert "longest allowed is 25h" in checked("max_duration: 25h", plant)
-    assert "longest allowed is 90m" in checked("max_duration: 1h30m", plant)
-    assert "longest allowed is 90s" in checked("max_duration: 90", plant)
+    assert "maximum is 25h" in checked("max_duration: 25h", plant)
+    assert "maximum is 90m" in checked("max_duration: 1h30m", plant)
+    assert "maximum is 90s" in checked("max_duration: 90", plant)
     assert "max_duration is never" in checked("require_max_duration: true", plant)
     assert checked("require_max_duration: true", plant, max_duration="100d") == ""
     assert checked("require_max_duration: false", plant) == ""
@@ -60,7 +60,7 @@ def test_duration(plant: Plant) -> None:
 def test_priority(plant: Plant) -> None:
     """Nobody gets before the others beyond the highest priority."""
     assert checked("max_priority: 0", plant, priority=0) == ""
-    assert "priority is 1, and the highest" in checked("max_priority: 0", plant, priority=1)
+    assert "priority is 1, and the maximum" in checked("max_priority: 0", plant, priority=1)
     assert checked("max_priority: -5", plant)
 
 

@@ -93,7 +93,7 @@ def test_update_and_start_ask_it(
     session = service.sessions.create(declare(max_duration="1h")).session
     for seconds in (0.0, 3 * 3600.0):
         assert (
-            "longest allowed is 2h"
+            "maximum is 2h"
             in refusal(
                 lambda: service.sessions.update(session, max_duration_s=seconds)  # noqa: B023
             ).message

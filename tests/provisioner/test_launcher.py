@@ -12,9 +12,9 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        ([], "two arguments are needed", "Jupyter clients run this"),
-        (["file"], "made by an older mooring", "mooring kernel install"),
-        (["folder", "nothing.json"], "is not a connection file", "Jupyter clients run this"),
+        ([], "two arguments are needed", "usage, by Jupyter clients"),
+        (["file"], "installed by an older version", "mooring kernel install"),
+        (["folder", "nothing.json"], "is not a connection file", "usage, by Jupyter clients"),
     ],
 )
 def test_a_wrong_call_is_explained(

@@ -542,8 +542,8 @@ GOOD = {
         ("", "is not a connection file"),
         ("[]", "is not a connection file"),
         (json.dumps(GOOD | {"shell_port": "x"}), "is not a connection file"),
-        (json.dumps({**GOOD, "key": ""}), "without a key"),
-        (json.dumps({**GOOD, "signature_scheme": "hmac-md5"}), "without a key, or encrypted"),
+        (json.dumps({**GOOD, "key": ""}), "unsigned"),
+        (json.dumps({**GOOD, "signature_scheme": "hmac-md5"}), "unsigned or encrypted"),
         (json.dumps({**GOOD, "curve_publickey": "x"}), "encrypted"),
         (json.dumps({**GOOD, "ip": "0.0.0.0"}), "tcp://0.0.0.0"),  # noqa: S104
         (json.dumps({**GOOD, "transport": "ipc"}), "ipc://127.0.0.1"),
@@ -584,7 +584,7 @@ def test_kernelspecs_that_are_not_ours(
         [_argv(book)[0], str(tmp_path), str(file)], capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 1
-    assert "is not a kernelspec of mooring's" in done.stderr
+    assert "is not a mooring kernelspec" in done.stderr
     assert "Traceback" not in done.stderr
 
 

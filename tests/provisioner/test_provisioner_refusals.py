@@ -61,7 +61,7 @@ def test_what_a_server_says_when_a_kernel_cannot_start(
             "ended while starting (exit code 1)",
             "the plant is broken",
         ),
-        install("bad-name", session="../up"): ("../up", "lower case letters"),
+        install("bad-name", session="../up"): ("../up", "lowercase letters"),
         install("no-kernel", kernel="cobol"): ("no kernel 'cobol' in this image", "python3"),
     }
     for name, parts in cases.items():

@@ -66,7 +66,7 @@ def test_a_restart_that_gets_no_gpu_leaves_the_session_to_the_last_keeper(
         assert wait.max_wait_s == 40.0
         seen.append(lease.holder_of(folder))
         assert Lease.take(folder) is None, "nobody else gets it meanwhile"
-        raise SessionTimeout("no turn within 40 s")
+        raise SessionTimeout("still queued after 40 s")
 
     kept = keeping(ended)
     with monkeypatch.context() as patch:

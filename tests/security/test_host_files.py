@@ -87,8 +87,8 @@ def test_a_link_swapped_in_after_the_check_grants_nothing(
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     with pytest.raises(PolicyError) as caught:
         attacked.sessions.create(resolve(flags={kind: ["data"]} | seen("sleep 60")))
-    assert caught.value.message == f"the mount at /mnt/{kind}/data is not what was checked"
-    assert "exchanged" in caught.value.hint
+    assert caught.value.message == f"the mount at /mnt/{kind}/data has changed since it was checked"
+    assert "replaced" in caught.value.hint
     assert engine.created
     assert not (project / "ran").exists()
     nothing_is_left(real_engine, state)
@@ -115,7 +115,9 @@ def test_a_working_directory_swapped_after_the_check_grants_nothing(
     engine = Swapping(real_engine, swap(project, loot))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     try:
-        with pytest.raises(PolicyError, match=f"the mount at {project} is not what was checked"):
+        with pytest.raises(
+            PolicyError, match=f"the mount at {project} has changed since it was checked"
+        ):
             attacked.sessions.create(resolve(flags={"kernel": "python3"}))
         nothing_is_left(real_engine, state)
         assert sorted(path.name for path in loot.iterdir()) == ["file"]
@@ -207,7 +209,9 @@ def test_a_link_swapped_in_during_a_start_grants_nothing(
             self._engine.start(container)
 
     attacked = Mooring(Late(real_engine, swap(project / "data", loot)))  # type: ignore[arg-type]
-    with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data is not what was checked"):
+    with pytest.raises(
+        PolicyError, match="the mount at /mnt/inputs/data has changed since it was checked"
+    ):
         attacked.sessions.start(session)
     found = mooring.sessions.get(session.name)
     assert (found.state, found.reason) == (State.STOPPED, "refused")
@@ -313,7 +317,7 @@ def test_the_comparison_is_as_strict_as_the_machine_allows(
     if code:
         end = (run / "end").read_text()
         assert end.startswith("reason refused\n")
-        assert "neither stat nor ls" in end or f"the mount at {target} is not" in end
+        assert "neither stat nor ls" in end or f"the mount at {target} has changed" in end
 
 
 def wrong_mounts(run: Path, target: Path) -> None:
@@ -344,7 +348,9 @@ def test_the_environment_cannot_answer_for_the_mounts(tmp_path: Path, shell: lis
         check=False,
     )
     assert done.returncode == 125
-    assert done.stderr == f"mooring: refused: the mount at {target} is not what was checked\n"
+    assert (
+        done.stderr == f"mooring: refused: the mount at {target} has changed since it was checked\n"
+    )
     assert [path.name for path in other.iterdir()] == ["mounts"]
 
 
@@ -572,7 +578,7 @@ def test_moorings_own_folder_is_no_mount(mooring: Mooring, state: Path, project:
     """Neither the state folder nor one inside it may be an input or a working directory."""
     (state / "sessions").mkdir()
     for source in (state, state / "sessions"):
-        with pytest.raises(PolicyError, match="mooring's own"):
+        with pytest.raises(PolicyError, match="belongs to mooring itself"):
             mooring.sessions.create(
                 resolve(flags={"inputs": [{"name": "x", "source": str(source)}]})
             )

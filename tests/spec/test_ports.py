@@ -34,7 +34,7 @@ def test_a_port_is_written_as_for_docker(given: object, meant: str) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.0.1", "[::]", "[::1]", "localhost", "::"])  # noqa: S104
 def test_another_address_is_named(address: str) -> None:
     """The error says which address it was."""
-    with pytest.raises(ValueError, match=r"published on 127\.0\.0\.1 alone") as caught:
+    with pytest.raises(ValueError, match=r"must be on 127\.0\.0\.1") as caught:
         canonical(f"{address}:80:80")
     assert address.strip("[]") in str(caught.value)
 
@@ -65,7 +65,7 @@ def test_a_port_alone_is_not_any_free_one(given: object, meant: tuple[int | None
 
 def test_udp_is_refused_by_name() -> None:
     """The error says that the protocol is the reason."""
-    with pytest.raises(ValueError, match="only TCP"):
+    with pytest.raises(ValueError, match="must be a TCP port"):
         canonical("53:53/udp")
 
 
@@ -82,5 +82,5 @@ def test_a_file_keeps_what_yaml_would_count_to_base_60(tmp_path: Any) -> None:
 def test_one_port_twice_is_refused(tmp_path: Any) -> None:
     """Two free ports for one service are fine, one port here for two are not."""
     assert SessionSpec(ports=("80", "80")).ports == ("0:80", "0:80")
-    with pytest.raises(SpecError, match="has 80 of this machine twice"):
+    with pytest.raises(SpecError, match="has port 80 of this machine twice"):
         resolve(flags={"ports": ["80:80", "80:81"]}, file=None, environ={})

@@ -203,13 +203,16 @@ def test_empty_variables_are_absent() -> None:
         ({"flags": {"ports": ["80", "99999"]}}, "flag --port: 99999 must be a port such as 8080"),
         ({"flags": {"ports": ["80:80:80"]}}, "flag --port: 80:80:80 must be a port such as 8080"),
         ({"flags": {"inputs": ["/"]}}, "flag --input: / would expose the host"),
-        ({"flags": {"inputs": [".."]}}, "flag --input: .. has no name of its own: write NAME="),
+        ({"flags": {"inputs": [".."]}}, "flag --input: .. has no name of its own; write NAME="),
         (
             {"flags": {"outputs": [{"name": "a/b", "source": "x"}]}},
             "flag --output: name must be a plain name",
         ),
         ({"flags": {"inputs": "a,.."}}, "flag --input: has no name of its own"),
-        ({"flags": {"gpus": "0.0001"}}, "flag --gpus: gpus must be a share in thousandths"),
+        (
+            {"flags": {"gpus": "0.0001"}},
+            "flag --gpus: gpus must be a share with at most three decimals",
+        ),
         ({"file": "gpus: 0\nhome: 5"}, "session.yml:2:1: home must be"),
         ({"user": "gpus: 0\nhome: 5"}, "config.yml:2:1: home must be"),
         ({"user": "- a"}, "config.yml:1:1: not a mapping"),
@@ -231,7 +234,7 @@ def test_lower_sources_are_judged_too() -> None:
 def test_user_config_is_for_all_sessions(key: str) -> None:
     """What belongs to one session is refused in the user's configuration."""
     message = refusal(user=f"image: a\n{key}:")
-    assert message == f"config.yml:2:1: {key} belongs to one session, not to all"
+    assert message == f"config.yml:2:1: {key} is specific to one session"
 
 
 def test_empty_user_config() -> None:
@@ -254,7 +257,7 @@ def test_user_config_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_folder_is_gone(tmp_path: Path) -> None:
     """A current folder that was deleted is an explained error."""
     (tmp_path / "project").rmdir()
-    with pytest.raises(SpecError, match="current folder is gone"):
+    with pytest.raises(SpecError, match="current folder no longer exists"):
         resolve(flags={}, environ={}, user_config=tmp_path / "none")
 
 

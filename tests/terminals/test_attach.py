@@ -165,5 +165,5 @@ def test_a_terminal_that_is_not_there_is_refused(engine: Any, session_dir: Path)
     """The keeper's own words are in the error."""
     KeeperClient.start(session_dir).connect().close()
     terminal = PersistentTerminal(engine, "c1", session_dir, "t9", "e9")
-    with pytest.raises(SessionStateError, match="terminal t9: there is no such terminal"):
+    with pytest.raises(SessionStateError, match="terminal t9: no such terminal"):
         Running(terminal, stdin=None).result()

@@ -125,7 +125,7 @@ def test_anothers_state_folder_is_refused(alice: Person, bob: Person, open_folde
     os.chown(theirs, alice.uid, alice.gid)
     theirs.chmod(0o777)
     done = bob.mooring("ps", env={"MOORING_STATE_DIR": str(theirs)}, check=1)
-    assert "belongs to somebody else" in done.stderr
+    assert "belongs to another user" in done.stderr
 
 
 def test_who_may_not_use_the_engine_is_told(carol: Person) -> None:

@@ -197,11 +197,11 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsImport: ("run image: host", "name an image from a registry"),
     SupportsAttach: ("attach to a session's main process", "use mooring exec"),
     SupportsDetachedExec: ("run processes in the background of a session", _LOCAL),
-    SupportsLateNetwork: ("give a running container a network", "start it with one"),
+    SupportsLateNetwork: ("connect a running container to a network", "start it with one"),
     SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
-    SupportsGpus: ("give a session GPUs", "leave gpus out, or use another engine"),
-    SupportsRecreate: ("give a stopped session other GPUs", "wait until its own are free"),
-    SupportsOomEvents: ("say whether memory ran out", ""),
+    SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
+    SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
+    SupportsOomEvents: ("report when a container runs out of memory", ""),
 }
 
 Capability = TypeVar("Capability")

@@ -39,7 +39,7 @@ class PodmanEngine(DockerEngine):
         with self._mapped("asking the engine for its cgroups"):
             if limits and str(self._api.info().get("CgroupVersion")) == "1":
                 raise NotSupported(
-                    f"{' and '.join(limits)}: rootless Podman cannot limit anything on cgroup v1",
+                    f"{' and '.join(limits)}: rootless Podman cannot enforce limits on cgroup v1",
                     "leave it out, use Docker, or boot this machine with cgroup v2",
                 )
 
@@ -57,7 +57,7 @@ class PodmanEngine(DockerEngine):
     def _device_request(self, uuids: Sequence[str], cdi_devices: Sequence[str]) -> dict[str, Any]:
         if int(self.info().version.partition(".")[0] or 0) < 5:
             raise NotSupported(
-                "Podman before version 5 gives no GPUs through its Docker-compatible socket",
+                "Podman before version 5 provides no GPUs through its Docker-compatible socket",
                 "use Docker, or a newer Podman",
             )
         return super()._device_request(uuids, cdi_devices)

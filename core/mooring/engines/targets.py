@@ -64,7 +64,7 @@ def local_address(environ: Mapping[str, str]) -> str:
     if host:
         if not host.startswith("unix://"):
             raise NotSupported(
-                f"DOCKER_HOST is {host}: this version has no engines on other machines",
+                f"DOCKER_HOST is {host}: this version supports no engines on other machines",
                 "unset DOCKER_HOST, or set it to unix:///path/to/docker.sock",
             )
         return host

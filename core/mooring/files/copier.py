@@ -119,7 +119,7 @@ class Copier:
             with draft_folder(above) as draft:
                 self._fetch_draft(draft, path, is_folder, follow, warn)
                 if not exists(draft, "x"):
-                    raise CopyError(f"{shown(path.text)}: the session sent nothing to copy")
+                    raise CopyError(f"{shown(path.text)}: the session sent no data")
                 place(draft, "x", above, name)
             return not warn.any
 
@@ -181,7 +181,7 @@ class Copier:
         """
         warn = _Warnings(self._warn)
         with (
-            as_copy_error(source, "is it still there, and may you read it?"),
+            as_copy_error(source, "check that it still exists and that you may read it"),
             open_source(source, follow) as (above, name, is_folder, base, contents),
         ):
             path = SessionPath.of(target, self._home)
@@ -214,9 +214,9 @@ class Copier:
             if pipe.finish():
                 # a merge may be partly done
                 raise CopyError(
-                    f"the session did not take it: {last_line(pipe.complaint)}",
-                    ("" if merges else "nothing was left half; ")
-                    + "is there space, and may you write there?",
+                    f"cannot write in the session: {last_line(pipe.complaint)}",
+                    ("" if merges else "no file is incomplete; ")
+                    + "check free space and permissions",
                 )
 
     def send_tar(self, source: BinaryIO, target: str) -> None:
@@ -231,7 +231,7 @@ class Copier:
         """
         path = SessionPath.of(target, self._home)
         if self._look(path.text).target != "folder":
-            raise CopyError(f"{shown(target)} is not a folder of the session", "make it first")
+            raise CopyError(f"{shown(target)} is not a folder in the session", "create it first")
         with (
             as_copy_error("standard input", "pipe a tar stream in"),
             self._run("take", path.text) as pipe,
@@ -239,15 +239,15 @@ class Copier:
             while (data := source.read(CHUNK)) and pipe.write(data):
                 self._progress(len(data))
             if pipe.finish():
-                raise CopyError(f"the session did not take it: {last_line(pipe.complaint)}")
+                raise CopyError(f"cannot write in the session: {last_line(pipe.complaint)}")
 
     def _run(self, *words: str) -> Pipe:
         """Run guest/copy.sh in the session with these arguments."""
         for word in words:
             if not is_text(word):
                 raise CopyError(
-                    f"{shown(word)} is not UTF-8: the engine takes no such name",
-                    "copy the folder that it is in",
+                    f"{shown(word)} is not UTF-8, which the engine requires",
+                    "copy the folder that contains it",
                 )
         argv = ["/bin/sh", "-c", self._script, "copy", *words]
         return Pipe(exec_in(self._ctx, self._session, argv, stdin=True))
@@ -256,11 +256,11 @@ class Copier:
         with self._run("look", path) as pipe:
             words = pipe.exactly(CHUNK).decode(errors="replace").split()
             if pipe.finish() or len(words) != 4:
-                raise CopyError(f"cannot look into the session: {last_line(pipe.complaint)}")
+                raise CopyError(f"cannot inspect the session's files: {last_line(pipe.complaint)}")
         kind, target, parent, tar = words
         if tar != "tar":
             raise CopyError(
-                f"the image of session {self._session.name} has no tar, and cp needs it",
+                f"the image of session {self._session.name} has no tar, which cp requires",
                 "install tar or busybox in the image",
             )
         return PathInfo(kind, target, parent == "folder")

@@ -66,15 +66,15 @@ def _walk(draft: int, entry: str, folder: int, name: str, do: Callable[..., None
         if entry_kind != "folder" or kind == "missing":
             if kind == "folder":
                 raise MooringError(
-                    f"{shown(name)} is a folder here, and what came is not",
-                    "remove it, or name another target",
+                    f"{shown(name)} is a folder here, and the source is not",
+                    "remove it, or use another target",
                 )
             do(draft, entry, folder, name, entry_kind)
             return
         if kind != "folder":
             raise MooringError(
-                f"{shown(name)} is a {kind} here, and what came is a folder",
-                "remove it, or name another target",
+                f"{shown(name)} is a {kind} here, and the source is a folder",
+                "remove it, or use another target",
             )
         there = os.open(name, FOLDER, dir_fd=folder)
     try:

@@ -54,11 +54,13 @@ class Place:
         remote = _REMOTE.fullmatch(text)
         if remote is None:
             if not text or "\0" in text:
-                raise CopyError("an empty path names nothing", "name a file or a folder")
+                raise CopyError("the path is empty", "name a file or a folder")
             return cls("", text)
         name, path = remote.groups()
         if not name:
-            raise CopyError(f"{shown(text)}: no session before the colon", f"write ./{text}")
+            raise CopyError(
+                f"{shown(text)}: no session before the colon", f"for a local file write ./{text}"
+            )
         return cls(name, path or ".")
 
     @property
@@ -92,7 +94,7 @@ class SessionPath:
             CopyError: it contains a NUL.
         """
         if "\0" in text:
-            raise CopyError("a path holds no NUL")
+            raise CopyError("a path cannot contain NUL")
         if home and (text == "~" or text.startswith("~/")):
             text = home + text[1:]
         bare = text.rstrip("/") or "/"
@@ -135,9 +137,9 @@ def require_source(
             "relative paths start at its working directory",
         )
     if kind == "special":
-        raise CopyError(f"{shown(source)} is a device, a pipe or a socket of the session")
+        raise CopyError(f"{shown(source)} is a device, a pipe or a socket in the session")
     if path.slash and not is_folder:
-        raise CopyError(f"{shown(source)} is not a folder of session {session}")
+        raise CopyError(f"{shown(source)} is not a folder in session {session}")
 
 
 def require_target(
@@ -165,15 +167,18 @@ def require_target(
         CopyError: it cannot be copied there.
     """
     if path.slash:
-        raise CopyError(f"{shown(target)} is not a folder of the session", f"make it first: {how}")
+        raise CopyError(
+            f"{shown(target)} is not a folder in the session", f"create it first: {how}"
+        )
     if is_folder and exists:
         raise CopyError(
-            f"{shown(target)} is a file there, and {shown(source)} is a folder",
+            f"{shown(target)} is a file in the session, and {shown(source)} is a folder",
             "copy it into a folder",
         )
     if not has_parent:
         raise CopyError(
-            f"the folder of {shown(target)} is not there in the session", f"make it first: {how}"
+            f"the parent folder of {shown(target)} does not exist in the session",
+            f"create it first: {how}",
         )
 
 
@@ -197,8 +202,8 @@ def open_target(
             body raised OSError.
     """
     if not os.path.isdir(target) and target.endswith("/"):
-        raise CopyError(f"{shown(target)} is not a folder", "make it first")
-    with as_copy_error(target, "is there space, and may you read and write there?"):
+        raise CopyError(f"{shown(target)} is not a folder", "create it first")
+    with as_copy_error(target, "check free space and permissions"):
         if os.path.isdir(target):
             above, name = _open_folder(target), "." if path.contents else path.name
         elif is_folder and os.path.lexists(target):
@@ -235,7 +240,7 @@ def open_source(source: str, follow: bool) -> Iterator[tuple[int, str, bool, str
     with contextlib.ExitStack() as stack:
         try:
             if source.endswith("/") and not os.path.isdir(source):
-                raise CopyError(f"{shown(source)} is not a folder", "leave the slash out")
+                raise CopyError(f"{shown(source)} is not a folder", "omit the slash at the end")
             above, name = (_open_folder(path), ".") if contents else pack.opened(path)
             stack.callback(os.close, above)
             mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
@@ -283,7 +288,9 @@ def draft_folder(above: int) -> Iterator[int]:
     try:
         os.mkdir(name, 0o700, dir_fd=above)
     except OSError as error:
-        raise CopyError(f"cannot write there: {error.strerror}", "name another target") from None
+        raise CopyError(
+            f"cannot write to the target: {error.strerror}", "use another target"
+        ) from None
     try:
         draft = os.open(name, FOLDER, dir_fd=above)
         try:
@@ -326,7 +333,7 @@ def _open_parent(target: str) -> tuple[int, str]:
         return pack.opened(os.path.realpath(target))
     except OSError as error:
         raise CopyError(
-            f"the folder of {shown(target)}: {error.strerror}", "make it first"
+            f"the parent folder of {shown(target)}: {error.strerror}", "create it first"
         ) from None
 
 
@@ -350,4 +357,4 @@ def is_text(word: str) -> bool:
 def last_line(text: str) -> str:
     """The last line of a program's error output, for an error message."""
     lines = text.strip().splitlines()
-    return shown(lines[-1]) if lines else "it did not say why"
+    return shown(lines[-1]) if lines else "no reason given"

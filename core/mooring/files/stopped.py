@@ -46,8 +46,8 @@ class StoppedCopier:
         layout = folder.record().plan.layout
         if layout is None:
             raise paths.CopyError(
-                f"session {session.name} was made by an earlier version, which did not record "
-                "where its files are",
+                f"session {session.name} was created by an earlier version, which did not "
+                "record where its files are",
                 f"start it first: mooring start {session.name}",
             )
         self._name, self._home = session.name, caller().home
@@ -73,7 +73,7 @@ class StoppedCopier:
             ):
                 self._unpack(draft, entry.above, entry.name, self._tree.left_out(there))
                 if not paths.exists(draft, "x"):
-                    raise paths.CopyError(f"{shown(source)}: there is nothing to copy")
+                    raise paths.CopyError(f"{shown(source)}: nothing to copy")
                 place(draft, "x", above, name)
         return self._clean
 
@@ -91,7 +91,9 @@ class StoppedCopier:
         """As `Copier.send`."""
         path = paths.SessionPath.of(target, self._home)
         with (
-            paths.as_copy_error(source, "may you read it, and is there space where it goes?"),
+            paths.as_copy_error(
+                source, "check that you may read it, and that the target has free space"
+            ),
             paths.open_source(source, follow) as (above, name, is_folder, base, contents),
         ):
             there = self._tree.find(path.text, follow=True)
@@ -106,7 +108,7 @@ class StoppedCopier:
                         *(source, is_folder, target, path),
                         exists=entry.kind != "missing",
                         has_parent=True,
-                        how="make it here, and copy it there, with what is in it",
+                        how="copy a local folder that contains it",
                     )
                 *_, final = there
                 there = there[:-1]
@@ -114,7 +116,7 @@ class StoppedCopier:
                 if entry.read_only:
                     raise paths.CopyError(
                         f"{shown(target)} is mounted read-only in session {self._name}",
-                        "it is an input: change it where it comes from",
+                        "an input cannot be changed in a session; change its source",
                     )
                 into = os.open(entry.name, FOLDER, dir_fd=entry.above)
             try:
@@ -130,7 +132,7 @@ class StoppedCopier:
     def send_tar(self, source: BinaryIO, target: str) -> None:
         """Raise CopyError, because only a running session can unpack a foreign tar stream."""
         raise paths.CopyError(
-            f"session {self._name} does not run, and takes no tar stream",
+            f"session {self._name} is not running and cannot unpack a tar stream",
             f"copy from a path, or start it: mooring start {self._name}",
         )
 
@@ -139,7 +141,7 @@ class StoppedCopier:
         self, source: str, follow: bool
     ) -> Iterator[tuple[paths.SessionPath, Names, Entry]]:
         path = paths.SessionPath.of(source, self._home)
-        with paths.as_copy_error(source, "is it still there, and may you read it?"):
+        with paths.as_copy_error(source, "check that it still exists and that you may read it"):
             there = self._tree.find(path.text, follow=follow or path.slash)
             with self._tree.opened(there) as entry:
                 paths.require_source(self._name, source, entry.kind, path, entry.kind == "folder")
@@ -180,5 +182,5 @@ class StoppedCopier:
             if below(draft, ("x", *way)) if way else final != ".":
                 raise paths.CopyError(
                     f"{shown('/' + '/'.join((*path, *way)))} is a mount of session {self._name}",
-                    "copy what goes there by that path",
+                    "use that path as the target for the files in it",
                 )

@@ -111,7 +111,7 @@ class Tree:
             if kind == "link" and (pending or follow):
                 links += 1
                 if links > MAX_LINKS:
-                    raise CopyError(f"{shown(path)}: its links go round in circles")
+                    raise CopyError(f"{shown(path)}: too many levels of symbolic links")
                 pending += _names(link, keep_up=True)[::-1]
                 here = () if link.startswith("/") else here
                 continue
@@ -170,8 +170,8 @@ class Tree:
                     stack.callback(os.close, here)
                     name = each
                 info = os.stat(name, dir_fd=here, follow_symlinks=False)
-                out[(info.st_dev, info.st_ino)] = "mounted there: copy it by its own path"
-        out[self._own] = "mooring's own"
+                out[(info.st_dev, info.st_ino)] = "a mount: copy it by its own path"
+        out[self._own] = "mooring's own folder"
         return out
 
     def missing(self, path: str) -> CopyError:
@@ -186,9 +186,9 @@ class Tree:
         first = sorted(self._mounts, key=lambda one: one.source != self._home)
         open_here = ["/" + "/".join(one.target) for one in first if one.source]
         return CopyError(
-            f"session {self._name} does not run, and {shown('/' + '/'.join(there))} is in none of "
-            f"its folders here: {', '.join(map(shown, open_here[:6]))}",
-            f"for the rest it must run: mooring start {self._name} (which runs its command again)",
+            f"session {self._name} is not running, and {shown('/' + '/'.join(there))} is not in "
+            f"its home or mounts: {', '.join(map(shown, open_here[:6]))}",
+            f"for other paths start it: mooring start {self._name} (runs its command again)",
         )
 
     def _is_above(self, there: Names) -> bool:

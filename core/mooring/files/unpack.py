@@ -35,14 +35,16 @@ _SPECIAL = {
 
 Read = Callable[[int], bytes]
 Path = tuple[str, ...]
-CUT_OFF = "what came out of the session was cut off"
+CUT_OFF = "the session sent a truncated tar stream"
 
 
 class HostileArchive(MooringError):
     """A session sent a tar stream that is invalid or unsafe to unpack."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, "nothing was copied; look at what is there: mooring exec")
+        super().__init__(
+            message, "nothing was copied; check the files in the session: mooring exec"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ def members(read: Read) -> Iterator[Member]:
         try:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            raise HostileArchive("what came out of the session is not a tar stream") from None
+            raise HostileArchive("the session did not send a tar stream") from None
         if entry.size < 0 or (entry.type == tarfile.GNUTYPE_SPARSE):
             raise HostileArchive(f"{shown(entry.name)}: sparse files cannot be copied")
         if entry.type in _EXTRA:
             extra_headers += 1
             if entry.size > MAX_HEADER_BYTES or extra_headers > MAX_EXTRA_HEADERS:
-                raise HostileArchive("the session's stream has a header without end")
+                raise HostileArchive("the session sent a tar header that is too large")
             extra.update(_EXTRA[entry.type](_content(read, entry.size)))
             continue
         yield _member(entry, extra)
@@ -114,9 +116,9 @@ def _member(entry: tarfile.TarInfo, extra: dict[str, str]) -> Member:
         seconds = float(extra.get("mtime", entry.mtime))
         mtime_ns = min(max(int(seconds * 10**9), 0), 2**62)
     except (ValueError, OverflowError):
-        raise HostileArchive(f"{shown(name)}: its header has no numbers") from None
+        raise HostileArchive(f"{shown(name)}: its tar header is invalid") from None
     if size < 0:
-        raise HostileArchive(f"{shown(name)}: its header has no numbers")
+        raise HostileArchive(f"{shown(name)}: its tar header is invalid")
     return Member(
         path=plain_path(name),
         kind=kind,
@@ -135,9 +137,9 @@ def plain_path(name: str) -> Path:
     """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise HostileArchive(f"the session sent a name that leads elsewhere: {shown(name)}")
+        raise HostileArchive(f"the session sent a path outside the copied folder: {shown(name)}")
     if len(parts) > MAX_DEPTH:
-        raise HostileArchive(f"the session sent folders {len(parts)} deep")
+        raise HostileArchive(f"the session sent a path that is {len(parts)} folders deep")
     return parts
 
 
@@ -207,7 +209,7 @@ class Unpacker:
                 os.close(descriptor)
         elif member.kind == tarfile.SYMTYPE:
             if not member.link or "\0" in member.link:
-                raise HostileArchive(f"{shown(name)}: a link to nothing")
+                raise HostileArchive(f"{shown(name)}: a symbolic link without a target")
             _clear(folder, name)
             os.symlink(member.link, name, dir_fd=folder)
             times = (member.mtime_ns, member.mtime_ns)
@@ -231,7 +233,7 @@ class Unpacker:
                     f"{shown(name)}: a hard link to a file that was not sent: {shown(member.link)}"
                 ) from None
             if not stat.S_ISREG(info.st_mode):
-                raise HostileArchive(f"{shown(name)}: a hard link to what is not a file")
+                raise HostileArchive(f"{shown(name)}: a hard link to something other than a file")
             _clear(folder, name)
             os.link(target, name, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
 
@@ -283,7 +285,7 @@ def _opened(folder: int, name: str, make: bool = False) -> int:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         raise HostileArchive(
-            f"the session sent a name that leads through a link or a file: {shown(name)}"
+            f"the session sent a path below a link or a file: {shown(name)}"
         ) from None
 
 

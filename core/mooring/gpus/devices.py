@@ -117,13 +117,13 @@ def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> L
         environ: environment in which ``CUDA_MPS_PIPE_DIRECTORY`` names the MPS daemon's folder.
     """
     if gpu.parent:
-        return Limits("a MIG instance, separated by the hardware")
+        return Limits("a MIG instance, isolated by the hardware")
     if claim.share >= 1:
         return Limits("")
     pipes = Path(environ.get("CUDA_MPS_PIPE_DIRECTORY") or PIPES)
     if gpu.kind != NVIDIA or not _listens(pipes / "control"):
         return Limits(
-            f"{claim.share:g} of it by agreement: nothing limits the session to that "
+            f"{claim.share:g} of it by agreement: nothing enforces the limit "
             "(no MPS daemon answers, and the GPU has no MIG instances)"
         )
     env = {

@@ -164,7 +164,7 @@ def _cdi() -> Iterator[Gpu]:
     # a device may be listed both by its UUID and by its number
     known = [name for name in names if name.startswith(("GPU-", "MIG-"))] or names
     for index, name in enumerate(known):
-        yield Gpu(name, index, NVIDIA, "NVIDIA GPU (known by CDI alone)", 0, "")
+        yield Gpu(name, index, NVIDIA, "NVIDIA GPU (known only from CDI)", 0, "")
 
 
 def cdi_names() -> set[str]:

@@ -253,10 +253,10 @@ def _stays(ticket: Ticket, error: BaseException) -> bool:
 
 
 def _timeout(decision: Decision, max_wait_s: float) -> SessionTimeout:
-    less = "" if decision.behind else ", ask for less"
+    fewer = "" if decision.behind else ", request fewer GPUs"
     return SessionTimeout(
-        f"no turn within {round(max_wait_s, 1):g} s: {decision.reason}",
-        f"wait longer (--max-wait){less}, or see: mooring gpus",
+        f"still queued after {round(max_wait_s, 1):g} s: {decision.reason}",
+        f"use a longer --max-wait{fewer}, or see: mooring gpus",
     )
 
 
@@ -376,7 +376,7 @@ def _held(ticket: Ticket, uses: Sequence[GpuUse]) -> str:
             user = f" ({holder.user})" if holder.user else ""
             ends.setdefault(f"{holder.session or holder.what}{user}", holder.ends_at)
         if use.state == "draining":
-            ends.setdefault(f"processes that are ending on GPU {use.gpu.index}", None)
+            ends.setdefault(f"processes exiting on GPU {use.gpu.index}", None)
     text = f"; held by {_first(list(ends))}" if ends else ""
     known = [end for end in ends.values() if end is not None]
     if known:

@@ -154,7 +154,7 @@ class TicketQueue:
         except OSError as error:
             raise EngineUnavailable(
                 f"cannot use the GPU queue at {self.folder}: {error.strerror or error}",
-                "try again; the folder is created anew if it does not exist",
+                "try again; the folder is recreated if it does not exist",
             ) from error
 
     def tickets(self) -> list[Ticket]:
@@ -316,12 +316,12 @@ def open_ticket_queue(address: str) -> TicketQueue:
     except OSError as error:
         raise EngineError(
             f"cannot create the GPU queue: {error}",
-            "you must be in the group of the engine's socket, and the disk must not be full",
+            "check that you are in the group of the engine's socket, and that the disk is not full",
         ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_gid != group or status.st_mode & 0o007:
         raise EngineError(
             f"{folder} is not the GPU queue of the engine at {socket}",
-            "another user created it: have it removed",
+            "another user created it; ask them to remove it",
         )
     return TicketQueue(folder)
 

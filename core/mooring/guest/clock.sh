@@ -1,13 +1,13 @@
 #!/bin/sh
-# The session's clock: it ends the container when it is idle or has had its time. Always a
-# process of its own, started by init.sh; it never becomes a command of the user's.
+# The session's clock: it ends the container when it is idle or its maximum duration is reached.
+# It is always a process of its own, started by init.sh, and never becomes the user's command.
 #
 #   sh clock.sh                          sample until the session ends
 #   sh clock.sh end REASON [DETAIL…]     end the session now
-#   sh clock.sh record REASON DETAIL     write why it did not start
+#   sh clock.sh record REASON DETAIL     record why the session did not start
 #
-# POSIX sh (dash, bash, busybox ash) with sleep, cat and rm beside it; stat or ls and date are
-# used where found. It needs an init as PID 1, and is started by its path.
+# POSIX sh (dash, bash, busybox ash) with sleep, cat and rm; stat or ls, and date, are used if
+# found. It needs an init as PID 1, and must be started by its path.
 #
 # Read from /run/mooring, the folder that this file lies in:
 #   settings     lines KEY VALUE: idle_timeout_s, max_duration_s (0: never), sample_s,
@@ -16,20 +16,20 @@
 #   hold         held until this uptime, in seconds
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
-#   exec         another text for every exec that is begun, however short it is
+#   exec         a different text for each exec, however short it is
 # Written to it:
 #   status       at every sample; complete if its last line is `complete`, else read again
 #   gpu          what the GPUs last reported
 #   end          why the session ended, once a run; complete once it has a `signals` line
 #
-# The session ends as idle when no kernel, terminal, exec or hold was seen for the idle
-# timeout, none of its GPUs at 5 % or more, and its cgroup used less than 5 % of one core over
-# that window, the clock's own use not counted. A probe that fails pauses the idle clock; a gap
-# between samples restarts it. A builtin that may fork runs in `command eval`, because a failed
-# fork ends dash otherwise.
+# The session ends as idle if, for the idle timeout, no kernel, terminal, exec or hold was seen,
+# none of its GPUs was at 5 % or more, and its cgroup used less than 5 % of one core on average,
+# without the clock's own use. A probe that fails pauses the idle clock; a gap between samples
+# restarts it. A builtin that may fork runs in `command eval`, because otherwise dash exits if the
+# fork fails.
 #
-# Its environment is PATH and LD_LIBRARY_PATH where init.sh starts it, and the session's in an
-# `end`; every variable is assigned before it is read, so no name in it has a meaning here.
+# Its environment is PATH and LD_LIBRARY_PATH if init.sh starts it, and the session's for `end`;
+# every variable is assigned before it is read, so variables of the environment have no effect.
 #
 # shellcheck disable=SC2034 # NAME_at and NAME_warned are used through eval
 # shellcheck disable=SC2016 # single quotes: expanded by eval
@@ -37,8 +37,8 @@
 set -u +C +e +f # whatever SHELLOPTS says
 
 folder=${0%/*}
-# The image's own tools first: sleep and stat must not be the session's by accident. The tool
-# that asks for the use of GPUs may need the session's libraries.
+# The image's own tools come first, so that a sleep or stat on the session's PATH is not used. The
+# tool that queries the use of GPUs may need the session's libraries.
 gpu_libraries=${LD_LIBRARY_PATH-}
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}
 unset LD_PRELOAD LD_LIBRARY_PATH
@@ -57,13 +57,13 @@ gpus=0 gpu_node=/dev/nvidiactl gpu_state='' gpu_percent='' gpu_pid='' gpu_asked=
 # shellcheck source=end.sh
 . "$folder/end.sh"
 
-# Wait, open to signals; in whole seconds where sleep knows no fractions.
+# Sleep, interruptible by signals; in whole seconds if sleep does not support fractions.
 nap() {
     format_seconds "$1"
     [ -n "$fractions" ] || TEXT=$((($1 + 99) / 100))
     code=0
     command eval 'sleep "$TEXT" & wait $!' 2>/dev/null || code=$?
-    # Above 128 a signal cut it short.
+    # Above 128: interrupted by a signal.
     if [ "$code" != 0 ] && [ "$code" -le 128 ] && [ -n "$fractions" ]; then
         fractions=''
         nap "$1"
@@ -84,12 +84,12 @@ read_settings() {
             gpus) is_count "$value" && gpus=$value ;;
             gpu_node) gpu_node=$value ;;
             esac
-            key='' # a read that fails leaves it
+            key='' # a failed read leaves it unchanged
         done <"$folder/settings"
     } 2>/dev/null
     SIGNALS='kernel terminal exec hold'
     [ "$gpus" = 0 ] || SIGNALS="$SIGNALS gpu"
-    # Readings a twelfth of the old window apart say too little of a shorter one.
+    # Readings a twelfth of the old window apart are too coarse for a shorter one.
     [ "$idle" -ge "$old_idle" ] || ring=$previous_reading
     step=$sample
     [ "$idle" = 0 ] || [ $((idle / 4)) -ge "$step" ] || step=$((idle / 4))
@@ -140,7 +140,7 @@ take_sample() {
     [ "$idle" != 0 ] || return 0
     idle_at=$((last + idle))
     [ "$hold_until" -le "$last" ] || idle_at=$((hold_until + idle))
-    # Kept by CPU alone: idle once the window has passed without, at the latest.
+    # Kept by CPU alone: idle at the latest when a whole window without CPU use has passed.
     [ -z "$cpu_busy" ] || [ "$idle_at" -ge $((now + idle)) ] || idle_at=$((now + idle))
 }
 
@@ -170,13 +170,13 @@ end_if_due() {
         reason='no kernel, terminal, exec, hold'
         [ "$gpus" = 0 ] || [ "$gpu_state" = absent ] || reason="$reason, gpu"
         reason="$reason for $TEXT; cpu ${cpu_window:-?}% of one core over the window"
-        [ "$gpu_state" != absent ] || reason="$reason; the use of its GPUs cannot be told"
+        [ "$gpu_state" != absent ] || reason="$reason; the use of its GPUs is unavailable"
         end_session idle "$reason"
     fi
 }
 
-# approach NAME TIMEOUT END PAUSED ADVICE: shorten the nap to meet this end, and warn of it
-# once in the last warn_s (or third of the timeout).
+# approach NAME TIMEOUT END PAUSED ADVICE: shorten the nap so that it does not pass this end,
+# and warn once in the last warn_s (or third of the timeout).
 approach() {
     left=$(($2 + 1)) margin=$(($2 / 3))
     [ -z "$3" ] || [ -n "$4" ] || left=$(($3 - now))
@@ -191,7 +191,7 @@ approach() {
     command eval 'tell "$1" </dev/null >/dev/null 2>&1 &' 2>/dev/null
 }
 
-# A write to a stopped terminal blocks: children write, for 2 s at most.
+# A write to a stopped terminal blocks, so children write, for at most 2 s.
 tell() {
     writers=''
     for file in /dev/pts/[0-9]*; do
@@ -208,8 +208,8 @@ mode=${1:-sample}
 [ $# = 0 ] || shift
 case $mode in
 sample)
-    # Beside a command, init.sh has all of these ignored, and a shell cannot trap what was
-    # ignored when it began.
+    # Beside a command, init.sh ignores all of these, and a shell cannot trap a signal that was
+    # ignored when the shell started.
     trap '' HUP INT QUIT TSTP TTIN TTOU USR2 ALRM PIPE
     trap '[ -e "$folder/end" ] || end_session stopped "asked to stop"' TERM
     trap 'exit 0' USR1

@@ -1,5 +1,5 @@
-# Sourced by init.sh and exec.sh: what becomes a command of the user's, and so assigns no
-# variable but in a subshell (see init.sh).
+# Sourced by init.sh and exec.sh, which become the user's command and therefore assign variables
+# in subshells only (see init.sh).
 # shellcheck shell=sh
 # shellcheck disable=SC2034 # the sourcing script reads code
 
@@ -10,8 +10,8 @@ become() {
     exec sh
 }
 
-# Whether a command can be run, as a shell finds out; if not, the problem and the exit code.
-# Asked before `exec`, whose own message names our script and a line of it.
+# Whether a command can be run, by a shell's rules; if not, sets the problem and the exit code.
+# Checked before `exec`, whose own message would name this script and a line of it.
 find_command() {
     file=$1 problem='' code=126
     case $1 in
@@ -24,7 +24,7 @@ find_command() {
             file=$candidate
             ! [ -x "$file" ] || break
         done
-        # busybox has commands that no file shows
+        # busybox has commands without a file
         ! { [ -z "$file" ] && command -v -- "$1" >/dev/null 2>&1; } || return 0 ;;
     esac
     if ! [ -e "$file" ]; then problem='not found' code=127
@@ -34,7 +34,7 @@ find_command() {
     [ -z "$problem" ]
 }
 
-# Size this terminal, where the image has stty. The engine's own resize comes after the start.
+# Size this terminal, if the image has stty. The engine's own resize comes after the start.
 size_terminal() {
     case $1$2 in *[!0-9]*) return 0 ;; esac
     ! command -v stty >/dev/null 2>&1 || stty rows "$1" cols "$2" 2>/dev/null

@@ -3,8 +3,8 @@
 #   look PATH                  prints KIND TARGET PARENT TAR: what PATH is, what it leads to, whether
 #                              its folder exists (folder or none), whether the image has tar
 #                              (tar or none)
-#   pack FOLDER NAME           writes a tar stream of NAME in FOLDER; NAME "." is FOLDER's content
-#   follow FOLDER NAME         writes a tar stream of what the link NAME leads to
+#   pack FOLDER NAME           writes a tar stream of NAME in FOLDER; NAME "." means FOLDER's contents
+#   follow FOLDER NAME         writes a tar stream of the target of the link NAME
 #   unpack FOLDER DRAFT NAME   reads a tar stream that holds x and then done, which proves that it
 #                              is complete: x becomes NAME in FOLDER; NAME "." merges it into FOLDER
 #   take FOLDER                reads a tar stream and unpacks it as it is
@@ -56,15 +56,15 @@ agree() {
     if [ -h "$2" ] || ! [ -e "$2" ]; then return 0; fi
     if is_folder "$1"; then
         [ -d "$2" ] && return 0
-        printf '%s is not a folder, and a folder was to replace it\n' "$2" >&2
+        printf '%s is not a folder and cannot be replaced by one\n' "$2" >&2
         return 1
     fi
     [ -d "$2" ] || return 0
-    printf '%s is a folder, and a file was to replace it\n' "$2" >&2
+    printf '%s is a folder and cannot be replaced by a file\n' "$2" >&2
     return 1
 }
 
-# Whether all entries agree: checked before the first one is put in place
+# Whether all entries agree; checked before the first one is put in place
 fits() {
     agree "$1" "$2" || return 1
     if is_folder "$1" && is_folder "$2"; then each fits "$1" "$2"; fi
@@ -102,7 +102,7 @@ drop() {
 unpack() {
     begin "$@" || return 1
     code=1
-    # shellcheck disable=SC2086 # a program, and perhaps its applet
+    # shellcheck disable=SC2086 # a program, possibly with an applet
     if $TAR -xpf - -C "$1/$2" && [ -e "$1/$2/done" ]; then
         place "$@"
         code=$?

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2016 # single quotes: expanded by eval
 # shellcheck disable=SC2153,SC2154 # clock.sh assigns settings and times, proc.sh its results
 
-# write_end REASON DETAIL. The first one is right: -C fails where the file exists.
+# write_end REASON DETAIL. The first call wins: with -C the write fails if the file exists.
 write_end() {
     signals='' detail=$2 epoch=''
     for signal in $SIGNALS; do
@@ -26,14 +26,14 @@ write_end() {
     set +C
 }
 
-# end_session REASON DETAIL: TERM for all, HUP for what ignores TERM (interactive shells) once
-# the others are gone, as shells pass a HUP on; KILL after the grace. Linux spares PID 1 and the
-# caller; when the session's command is gone the init ends the container.
+# end_session REASON DETAIL: send TERM to all processes; HUP to those that ignore TERM (interactive
+# shells) once the others have exited, because shells pass HUP on; KILL after the grace period.
+# Linux spares PID 1 and the caller; when the session's command has exited, so does the init.
 end_session() {
     trap '' HUP INT QUIT TERM USR1
     write_end "$1" "$2"
     deadline=$((now + grace)) hung_up=''
-    # CONT, because a stopped job takes its TERM only when it runs again.
+    # CONT, because a stopped job receives its TERM only when it continues.
     for signal in TERM CONT; do { kill -$signal -1; } 2>/dev/null; done
     while others_live && [ "$now" -lt "$deadline" ]; do
         if [ -z "$hung_up$listening" ] || [ "$now" -gt $((deadline - grace / 4)) ]; then
@@ -43,7 +43,7 @@ end_session() {
         nap 10
         read_uptime
     done
-    # A clock that is the session exits with 0 if nothing had to be killed.
+    # A clock that is the main process exits with 0 if no process had to be killed.
     if [ -n "$clock_pid" ] && [ "$clock_pid" != "$$" ] && ! others_live; then
         { kill -USR1 "$clock_pid"; } 2>/dev/null
         nap 100
@@ -52,8 +52,8 @@ end_session() {
     exit 0
 }
 
-# Whether a process lives that is neither the init, this one, the clock, nor a child of the
-# last two; `listening` is set if one of them does not ignore TERM.
+# Whether any process lives other than the init, this one, the clock, and children of the last two;
+# `listening` is set if one of them does not ignore TERM.
 others_live() {
     live='' listening=''
     for entry in /proc/[0-9]*; do
@@ -66,7 +66,7 @@ others_live() {
     [ -n "$live" ]
 }
 
-# The mask is in hexadecimal, TERM is its bit 14.
+# The mask is hexadecimal; TERM is bit 14.
 ignores_term() {
     mask=''
     {
@@ -77,7 +77,7 @@ ignores_term() {
     case $mask in *[4567cdef]???) ;; *) return 1 ;; esac
 }
 
-# What the clock knew, for an `end` that runs beside it.
+# Read what the clock knew, for an `end` that runs beside it.
 read_status() {
     {
         while read -r key value; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The program that `mooring exec` runs in a session: it becomes a command of the user's.
+# The program that `mooring exec` runs in a session: it becomes the user's command.
 #
 #   sh exec.sh counted ID -- CMD ARG…             counted as activity while it lives
 #   sh exec.sh terminal ROWS COLS [-- CMD ARG…]   size the terminal first; without CMD, become
@@ -8,8 +8,8 @@
 # Written to /run/mooring, the folder that this file lies in:
 #   x/ID         "PID STARTTIME" of the command, for the clock
 #
-# As init.sh, it assigns variables and sets options in subshells only: the command gets the
-# session's own.
+# Like init.sh, it assigns variables and sets options in subshells only, so that the command gets
+# the session's environment unchanged.
 # shellcheck source-path=SCRIPTDIR
 
 # shellcheck source=command.sh
@@ -34,7 +34,7 @@ prepare() {
     [ "$mode" = counted ] || return 0
     # shellcheck source=proc.sh
     . "${0%/*}/proc.sh"
-    # A full disk does not keep the command from running.
+    # The command runs even if the disk is full.
     { read_stat "$$" && printf '%s\n' "$$ $START" >"${0%/*}/x/$mark"; } 2>/dev/null || :
 }
 

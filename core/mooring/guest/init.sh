@@ -1,29 +1,28 @@
 #!/bin/sh
-# The program that the container's engine runs: it checks what the session was given, starts
-# the session's clock and the parent of its kernels, and becomes the session's command.
+# The program that the container's engine runs: it checks the session's mounts, starts its clock
+# and the parent of its kernels, and becomes its command.
 #
 #   sh init.sh clock                         become the clock: the session has no command
 #   sh init.sh command -- CMD ARG…           start the clock and become CMD
 #   sh init.sh terminal ROWS COLS [-- CMD ARG…]   size the terminal first; without CMD, become
 #                                            a shell
 #
-# POSIX sh (dash, bash, busybox ash) with rm and mkdir beside it, and stat or ls; env and
-# stty are used where found. It needs an init as PID 1, and is started by its path.
+# POSIX sh (dash, bash, busybox ash) with rm and mkdir, and stat or ls; env and stty are used if
+# found. It needs an init as PID 1, and must be started by its path.
 #
 # Read from /run/mooring, the folder that this file lies in:
 #   mounts       "DEVICE:INODE PATH" of that folder, then of each mount, as they were granted;
-#                empty where they cannot be determined; without the file nothing starts
+#                empty if they cannot be determined; without the file nothing starts
 #   kernelhost   first line: the python that runs kernelhost.py (output: kernelhost.log)
 # Written to it:
-#   checked      the mounts are what was granted, and the command can be run; until then
-#                nothing of the user's runs
+#   checked      the mounts are those that were granted, and the command can be run; before that
+#                no program of the user's runs
 #   end          why the session did not start; by clock.sh
 #   k/*/exit     "lost", for kernels left over from an earlier run
 #
-# The environment is the spec's, whatever its names. A shell exports what it assigns to a
-# variable that it found exported, and bash the options that it has set; so this one assigns
-# and sets none, and neither does any other that becomes a program of the user's. Whatever needs
-# variables runs in a subshell and ends there.
+# The command gets the spec's environment unchanged, whatever its names. A shell exports the values
+# that it assigns to exported variables, and bash the options that it sets. So this script, like any
+# other that becomes a program of the user's, assigns variables and sets options in subshells only.
 # shellcheck source-path=SCRIPTDIR
 # shellcheck disable=SC2015 # "A && B || continue" is meant as (A && B) || continue
 
@@ -32,28 +31,28 @@ usage() {
     exit 125
 }
 
-# The check, and what the session needs beside its command. In a subshell, so that the init
-# becomes the parent of what is started, and the command has no child that it did not start.
+# Run the check, and start what the session needs beside its command. Runs in a subshell, so that
+# the init becomes the parent of these processes, and the command has only children of its own.
 prepare() {
     set -- "$(check "$@")" "$@"
     case $1 in
     :*) ;;
     *) exit "${1:-125}" ;;
     esac
-    # On the way to the first kernel: nothing is started before the kernels' parent.
+    # First, because the first kernel waits for it.
     if [ "$1" != : ]; then
         "${1#:}" "${0%/*}/kernelhost.py" </dev/null >>"${0%/*}/kernelhost.log" 2>&1 &
     fi
     [ "$2" != clock ] || return 0
-    # Deaf to all that a terminal or a `pkill sh` sends
+    # Ignore all signals that a terminal or `pkill sh` sends
     trap '' HUP INT QUIT TERM TSTP TTIN TTOU USR1 USR2 ALRM PIPE
     become_clock </dev/null >/dev/null 2>&1 &
     [ "$2" != terminal ] || (size_terminal "$3" "$4")
 }
 
-# The mounts, then the command. Prints ":" and the python that runs the kernels' parent, if there
-# is to be one; or else the exit code of the session. The tools are the image's own: the spec's
-# PATH is for the command alone.
+# Check the mounts, then the command. Prints ":" and the python that runs the kernels' parent, if
+# there is to be one; on failure, prints the session's exit code. The tools are the image's own: the
+# spec's PATH is for the command only.
 check() {
     set -u +C +e +f # bash may have options from the environment
     folder=${0%/*} problem=''
@@ -78,7 +77,7 @@ check() {
     printf %s ":$python"
 }
 
-# refuse REASON DETAIL MESSAGE CODE: nothing of the user's runs.
+# refuse REASON DETAIL MESSAGE CODE: end before a program of the user's runs.
 refuse() {
     (become_clock record "$1" "$2")
     printf '%s\n' "$3" >&2
@@ -102,9 +101,9 @@ forget_last_run() {
     [ -d "$folder/x" ] || mkdir "$folder/x"
 } 2>/dev/null
 
-# A link that replaced a mount's source after its check shows another file here. The folder,
-# which nobody else can exchange, shows how far the machine's numbers hold in this container:
-# not their devices where a virtual machine has its own (or there is no stat), or none at all.
+# If a link replaced a mount's source after its check, the mount shows a different file here. The
+# folder, which nobody else can replace, shows which of the machine's numbers are valid in this
+# container: not the devices if a virtual machine has its own (or there is no stat), or none.
 check_mounts() {
     granted=''
     set --
@@ -113,25 +112,25 @@ check_mounts() {
             granted="$granted${line%% *} "
             set -- "$@" "${line#* }"
         done <"$folder/mounts"
-    } 2>/dev/null || refuse_mounts 'the list of what was granted is missing'
+    } 2>/dev/null || refuse_mounts 'the list of granted mounts is missing'
     [ $# != 0 ] || return 0
     identify "$@"
     strictness=''
     for actual in $identities; do
         expected=${granted%% *} granted=${granted#* }
         case ${strictness:-first}:$actual in
-        first:-) refuse_mounts 'the image has neither stat nor ls to look at its mounts with' ;;
+        first:-) refuse_mounts 'the image has neither stat nor ls to check its mounts' ;;
         first:"$expected") strictness=all ;;
         first:*:"${expected#*:}") strictness=inode ;;
         first:*) break ;;
         all:"$expected" | inode:*:"${expected#*:}") ;;
-        *) refuse_mounts "the mount at $1 is not what was checked" ;;
+        *) refuse_mounts "the mount at $1 has changed since it was checked" ;;
         esac
         shift
     done
 }
 
-# Into identities, a word for each path: DEVICE:INODE, -:INODE where only ls is, - for nothing.
+# Set identities to a word for each path: DEVICE:INODE; -:INODE if only ls is found; - if neither.
 identify() {
     identities=''
     identities=$(stat -Lc %d:%i "$@" 2>/dev/null) && return
@@ -146,9 +145,9 @@ identify() {
     done
 }
 
-# Become clock.sh, without the spec's environment but for two paths: where the image's tools
-# may be, and where the tool that asks for the use of GPUs may find its libraries. An image
-# without env(1) leaves the rest in; the clock assigns every variable before it reads it.
+# Become clock.sh, with only two variables of the spec's environment: the PATH of the image's tools,
+# and the library path for the tool that queries the use of GPUs. In an image without env(1) the
+# other variables remain; the clock assigns every variable before it reads it.
 become_clock() {
     set -- "PATH=${PATH-}" "LD_LIBRARY_PATH=${LD_LIBRARY_PATH-}" /bin/sh "${0%/*}/clock.sh" "$@"
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}

@@ -1,12 +1,12 @@
-# Sourced by clock.sh: what counts as activity, one probe a signal. Each says `seen SIGNAL` or,
-# where it cannot be determined, `unsure SIGNAL`.
+# Sourced by clock.sh: what counts as activity, one probe per signal. Each calls `seen SIGNAL`, or
+# `unsure SIGNAL` if it cannot be determined.
 # shellcheck shell=sh
 # shellcheck disable=SC2015 # "A && B || continue" is meant as (A && B) || continue
 # shellcheck disable=SC2016 # single quotes: expanded by eval
 # shellcheck disable=SC2034 # clock.sh and end.sh read the results, NAME_at through eval
 # shellcheck disable=SC2153,SC2154 # clock.sh assigns settings and times, proc.sh its results
 
-# seen SIGNAL: now. unsure PROBE: it failed.
+# seen SIGNAL: it is active now. unsure PROBE: it failed.
 seen() {
     case "$active " in *" $1 "*) ;; *) active="$active $1" ;; esac
     last=$now last_name=$1
@@ -24,7 +24,7 @@ probe_hold() {
     fi
 }
 
-# kernels: the last sample's "FILE:CONTENT", a line each; another count of requests is activity.
+# kernels: "FILE:CONTENT" lines of the last sample; a changed count of requests is activity.
 probe_kernels() {
     states=$NL
     for file in "$folder"/k/*/busy; do
@@ -62,8 +62,8 @@ probe_execs() {
     done
 }
 
-# Reading a terminal sets its atime (in steps of 8 s), writing to it does not. lister: the tool
-# that shows atimes here, once it is known.
+# Reading from a terminal sets its atime (in steps of 8 s); writing to it does not. lister: the tool
+# that shows atimes here, once known.
 probe_terminals() {
     set -- /dev/pts/[0-9]*
     [ -c "$1" ] || { terminals=$NL; return 0; }
@@ -76,7 +76,7 @@ probe_terminals() {
         none) return 0 ;;
         esac
         [ -z "$listing" ] || break
-        # Closed since the glob: the tool may work all the same.
+        # The terminal was closed after the glob; the tool may work.
         [ -c "$1" ] || { lister=$known; return 0; }
     done
     if [ -z "$listing" ]; then unsure terminal; return 0; fi
@@ -88,8 +88,8 @@ probe_terminals() {
     terminals=$NL$listing$NL
 }
 
-# ring: readings "TIME:USAGE", oldest first, a twelfth of the window apart. The first is
-# the newest that is as old as the window, or the first of all.
+# ring: "TIME:USAGE" readings, oldest first, a twelfth of the window apart. The first one is the
+# newest that is as old as the window, or the oldest of all.
 probe_cpu() {
     cpu_busy='' cpu_last=-
     [ -n "$cpu_file" ] || return 0
@@ -109,7 +109,7 @@ probe_cpu() {
     [ "$SHARE" -lt 50 ] || { cpu_busy=yes; active="$active cpu"; }
 }
 
-# share TIME:USAGE: use of one core since that reading, as SHARE (thousandths) and PERCENT.
+# share TIME:USAGE: set SHARE (thousandths) and PERCENT to the use of one core since that reading.
 share() {
     SHARE=$((now - ${1%:*}))
     [ "$SHARE" = 0 ] || SHARE=$(((USAGE - ${1#*:}) * 1000 / SHARE))
@@ -117,9 +117,9 @@ share() {
     PERCENT=$((SHARE / 10)).$((SHARE % 10))
 }
 
-# A driver may block whatever asks it, for good: a child asks, the next sample reads its answer,
-# and no second child asks while it lives. gpu_state: ok, absent (nothing to ask), lost (the
-# devices cannot be opened any more), failed; empty before the first answer.
+# A driver may block its callers forever, so a child queries it, the next sample reads the child's
+# answer, and there is no second child while the first one lives. gpu_state: ok, absent (nothing to
+# query), lost (the devices cannot be opened any more), failed; empty before the first answer.
 probe_gpu() {
     [ "$gpus" != 0 ] || return 0
     others=$active
@@ -129,7 +129,7 @@ probe_gpu() {
     ok) [ "$gpu_percent" -lt 5 ] || case "$active " in *' gpu '*) ;; *) active="$active gpu" ;; esac ;;
     esac
     [ -z "$gpu_pid" ] || return 0
-    # Asking costs CPU time: often only while the answer decides
+    # Queries cost CPU time: query often only while the answer decides
     interval=3000
     [ "$idle" = 0 ] || [ -n "$others" ] || [ $((idle / 60)) -ge "$interval" ] || interval=$((idle / 60))
     [ -n "$gpu_asked" ] && [ $((now - gpu_asked)) -lt "$interval" ] && return 0
@@ -138,11 +138,11 @@ probe_gpu() {
     if read_stat "$gpu_pid"; then gpu_start=$START; fi
 }
 
-# The answer of the child that was asked, if it has ended; the end of a child that takes too long.
+# Read the answer of the querying child if it has exited; kill a child that takes too long.
 collect_gpu() {
     [ -n "$gpu_pid" ] || return 0
     if read_stat "$gpu_pid" && [ "$START" = "$gpu_start" ] && [ "$STATE" != Z ]; then
-        # What a slow driver needs; less where the window is short
+        # As long as a slow driver needs; less if the window is short
         patience=1000
         [ "$idle" = 0 ] || [ $((idle / 2)) -gt "$patience" ] || patience=$((idle / 2))
         [ $((now - gpu_asked)) -ge "$patience" ] || return 0
@@ -157,13 +157,13 @@ collect_gpu() {
     [ "$gpu_state" != ok ] || [ "$gpu_percent" -lt 5 ] || seen gpu
 }
 
-# In a child, whose process it becomes: the use of each GPU in percent, a line each. Each
-# number is of the last second at most.
+# Runs in a child and becomes the tool: prints the use of each GPU in percent, one per line, over at
+# most the last second.
 ask_gpu() {
     if [ -n "$gpu_had_node" ] && ! true <"$gpu_node"; then echo lost; exit; fi
     answered=''
     for file in /sys/class/drm/card*/device/gpu_busy_percent; do
-        # All of the machine's are there; those with a node are this container's
+        # The machine's GPUs are all listed; those with a device node are this container's
         for node in "${file%/*}"/drm/*; do
             [ -e "/dev/dri/${node##*/}" ] && [ -r "$file" ] || continue
             cat "$file" && answered=yes
@@ -176,8 +176,8 @@ ask_gpu() {
     exec nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits
 }
 
-# The answer of a child that ended with $code, into gpu_state and gpu_percent. No number from
-# any, as where a GPU is split, is not a failure.
+# Set gpu_state and gpu_percent from the answer of a child that exited with $code. An answer without
+# numbers, as for a split GPU, is not a failure.
 read_gpu() {
     gpu_state=failed gpu_percent=''
     [ "$code" = 0 ] || return 0
@@ -194,8 +194,8 @@ read_gpu() {
     } 2>/dev/null
 }
 
-# Memory in use, into memory: without the page cache that the kernel can reclaim, as `docker
-# stats` shows it; nothing where it cannot be determined.
+# Set memory to the memory in use, without the page cache that the kernel can reclaim, as in `docker
+# stats`; empty if it cannot be determined.
 probe_memory() {
     memory='' value='' name=inactive_file
     case $memory_file in

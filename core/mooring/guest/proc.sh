@@ -1,10 +1,10 @@
-# Sourced by clock.sh and exec.sh: numbers without a float, and what /proc and the cgroup say.
+# Sourced by clock.sh and exec.sh: fixed-point numbers, and data from /proc and the cgroup.
 # Times are uptimes in centiseconds, because dash has integers only.
 # shellcheck shell=sh
 # shellcheck disable=SC2015 # "A && B || continue" is meant as (A && B) || continue
 # shellcheck disable=SC2034 # the results are variables that the sourcing script reads
 
-# Decimal seconds into CS, rounded up; fails on any other text, at which dash would exit.
+# Convert decimal seconds to CS, rounded up; fails on other texts, for which dash would exit.
 to_cs() {
     case $1 in '' | . | *[!0-9.]* | *.*.*) return 1 ;; esac
     whole=${1%%.*} part=''
@@ -19,7 +19,7 @@ to_cs() {
 
 is_count() { case $1 in '' | *[!0-9]* | 0?*) return 1 ;; esac }
 
-# Centiseconds as seconds into TEXT; "never" for an empty argument.
+# Format centiseconds as seconds in TEXT; "never" for an empty argument.
 format_seconds() {
     if [ -z "$1" ]; then TEXT=never; return; fi
     TEXT=$(($1 % 100))
@@ -27,7 +27,7 @@ format_seconds() {
     TEXT=$(($1 / 100)).$TEXT
 }
 
-# Centiseconds as people write them, into TEXT: 2h, 30m, 45s.
+# Format centiseconds as a duration in TEXT: 2h, 30m, 45s.
 format_duration() {
     TEXT=$((($1 + 99) / 100))
     if [ "$TEXT" -gt 0 ] && [ $((TEXT % 3600)) = 0 ]; then TEXT=$((TEXT / 3600))h
@@ -36,24 +36,24 @@ format_duration() {
     fi
 }
 
-# Into now. Uptime goes on through a suspend and knows no change of the wall clock.
+# Set now to the uptime, which continues while suspended and ignores changes of the wall clock.
 read_uptime() {
     line=''
     { read -r line _ </proc/uptime; } 2>/dev/null
     if to_cs "$line"; then now=$CS; fi
 }
 
-# /proc/$1/stat into ID, STATE, PARENT, START and USED (ticks of 10 ms, with those of dead
-# children); `self` is this shell.
+# Read /proc/$1/stat into ID, STATE, PARENT, START and USED (ticks of 10 ms, including those of
+# exited children); `self` is this shell.
 read_stat() {
     stat='' line=''
-    # Empty again each time: a read that fails, as of a process that has just ended, leaves it.
+    # Emptied each time, because a failed read, as for a process that has just exited, leaves it.
     {
         while read -r line || [ -n "$line" ]; do
             stat="$stat $line" line=''
         done </proc/"$1"/stat
     } 2>/dev/null
-    # A command's name may hold spaces, newlines and parentheses: go by the last one.
+    # A command's name may contain spaces, newlines and parentheses: use the last parenthesis.
     case $stat in *') '*) ;; *) return 1 ;; esac
     # shellcheck disable=SC2086 # numbers and one letter, to be split
     set -- ${stat%%(*} ${stat##*) }
@@ -61,8 +61,8 @@ read_stat() {
     ID=$1 STATE=$2 PARENT=$3 USED=$((${13} + ${14} + ${15} + ${16})) START=${21}
 }
 
-# CPU time of the cgroup less the clock's own, in centiseconds, into USAGE. Without a cgroup,
-# the time of all processes and of the children that they have waited for.
+# Set USAGE to the CPU time of the cgroup without the clock's own, in centiseconds. Without a cgroup
+# it is the time of all processes and of the children that they have waited for.
 read_usage() {
     key=usage_usec value='' unit=10000
     case $cpu_file in
@@ -82,10 +82,10 @@ read_usage() {
     read_stat self && USAGE=$((total - USED))
 }
 
-# The files with the cgroup's CPU time and memory, into cpu_file and memory_file. The path in
-# /proc/self/cgroup exists under the mount only where the host's whole tree is mounted. The
-# root of a v1 tree, which alone has a release_agent, counts the whole machine; rootless
-# engines have no other.
+# Set cpu_file and memory_file to the files with the cgroup's CPU time and memory. The path in
+# /proc/self/cgroup exists under the mount only if the host's whole tree is mounted. The root of a
+# v1 tree, which alone has a release_agent, counts the whole machine, and is the only one that
+# rootless engines have.
 find_cgroup() {
     v1='' v2='' v1_memory='' top=/sys/fs/cgroup
     {

@@ -118,7 +118,10 @@ def locked(
         while not lock(descriptor, wait=False):
             left_s = deadline - time.monotonic()
             if left_s <= 0 or cancelled():
-                raise SessionTimeout(f"{path} is locked by another process", f"fuser -v {path}")
+                raise SessionTimeout(
+                    f"{path} is locked by another process",
+                    f"see which process holds it: fuser -v {path}",
+                )
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
         yield

@@ -95,11 +95,12 @@ def state_dir() -> Path:
         found = path.stat()
     except OSError as error:
         raise MooringError(
-            f"cannot make {path}: {error.strerror}", "set MOORING_STATE_DIR to a folder of yours"
+            f"cannot create {path}: {error.strerror}",
+            "set MOORING_STATE_DIR to a folder of your own",
         ) from error
     if found.st_uid != os.getuid():
         raise MooringError(
-            f"{path} belongs to somebody else", "set MOORING_STATE_DIR to a folder of yours"
+            f"{path} belongs to another user", "set MOORING_STATE_DIR to a folder of your own"
         )
     if found.st_mode & 0o077:
         path.chmod(0o700)

@@ -75,7 +75,7 @@ def listener(port: int) -> str:
 def taken(
     port: int,
     holder: str,
-    hint: str = "use another port, or leave the first number out for any free one",
+    hint: str = "use another port, or omit the first number for any free port",
 ) -> PortTaken:
     """The error for a port that is in use.
 
@@ -103,7 +103,7 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
             return None
         if error.errno == errno.EACCES:
             raise MooringError(
-                f"port {port}: only root may listen below 1024", "use a higher one, as in 8080:80"
+                f"port {port}: only root may listen below 1024", "use a higher port, as in 8080:80"
             ) from None
         raise
     return listening

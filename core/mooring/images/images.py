@@ -84,7 +84,7 @@ def ensure_image(
     if policy == "never" and image_id is None:
         raise ImageError(
             f"No such image: {reference}",
-            f"pull: never forbids fetching it; run docker pull {reference}, or use pull: missing",
+            f"pull: never forbids pulling it; run docker pull {reference}, or use pull: missing",
         )
     if policy == "always" or image_id is None:
         _pull(engine, reference, progress)
@@ -221,6 +221,6 @@ def _remember(store: Path, facts: ImageFacts) -> None:
 
 def _no_shell(reference: str, why: str) -> ImageError:
     return ImageError(
-        f"image {reference} has no /bin/sh that works: {why}",
-        "mooring needs a shell in the image; use an image that has one",
+        f"image {reference} has no working /bin/sh: {why}",
+        "use an image that has a shell",
     )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 INPUTS = "/mnt/inputs"
 OUTPUTS = "/mnt/outputs"
 SECRETS = "/run/secrets"
-EXCHANGED_HINT = "it was exchanged after the check: see who can write to the folders above it"
+EXCHANGED_HINT = "it was replaced; check who can write to its parent folders"
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ class _Layout:
         """
         project, home = self.project, self.user.home
         if not is_mountable(project):
-            whose = "your home" if self.spec.home else "a home of its own"
+            whose = "your home" if self.spec.home else "a private one"
             return home, f"{project} is not mounted; the working directory is {home}, {whose}"
         note = ""
         real_home = resolved(self.home, "home")
         if not self.spec.home and is_below(real_home, project):
             self.grants.append(Grant(WORKING_DIRECTORY, f"your home, {home}, writable"))
             inside = "" if project == real_home else f"lies in {project} and so "
-            note = f"your home, {home}, {inside}is mounted, writable: keys, tokens and all"
+            note = f"your home, {home}, {inside}is mounted writable, with its keys and tokens"
         if not (self.spec.home and str(project) == home):
             self.requests.append(_Request(WORKING_DIRECTORY, project, str(project), False))
         return str(cwd if is_below(cwd, project) else project), note
@@ -277,15 +277,16 @@ def _identity(source: Path, target: str) -> str:
         descriptor = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise PolicyError(
-            f"{source}: {error.strerror}, and it is mounted at {target}",
-            "put it back, or remove the session and create it again",
+            f"{source}, mounted at {target}: {error.strerror}",
+            "restore it, or remove the session and create it again",
         ) from error
     try:
         status = os.fstat(descriptor)
         real = os.readlink(f"/proc/self/fd/{descriptor}")
         if real != str(source) or stat.S_ISLNK(status.st_mode):
             raise PolicyError(
-                f"{source}, to be mounted at {target}, is not what was checked", EXCHANGED_HINT
+                f"{source}, to be mounted at {target}, has changed since it was checked",
+                EXCHANGED_HINT,
             )
     finally:
         os.close(descriptor)
@@ -305,7 +306,7 @@ def create_outputs(spec: SessionSpec, project: Path) -> None:
         except OSError as error:
             raise SpecError(
                 f"outputs: {mount.name}: cannot create {path}: {error.strerror}",
-                "name a folder that you can write to",
+                "use a folder that you can write to",
             ) from error
 
 

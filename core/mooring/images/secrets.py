@@ -40,8 +40,8 @@ def read_secrets(spec: SessionSpec, project: Path, environ: Mapping[str, str]) -
         if secret.env:
             if secret.env not in environ:
                 raise SpecError(
-                    f"secrets: {name}: the environment has no {secret.env}",
-                    f"export {secret.env}=… first",
+                    f"secrets: {name}: {secret.env} is not set in the environment",
+                    f"set it first: export {secret.env}=…",
                 )
             values[name] = environ[secret.env]
         elif secret.file:
@@ -76,10 +76,10 @@ def _read(path: Path, key: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SpecError(f"{key}: {path} is not a regular file", "secrets are small files")
+                raise SpecError(f"{key}: {path} is not a regular file", "use a small text file")
             content = file.read(SECRET_BYTES_MAX + 1)
         if len(content) > SECRET_BYTES_MAX:
-            raise SpecError(f"{key}: {path} is larger than 512 KiB", "secrets are small files")
+            raise SpecError(f"{key}: {path} is larger than 512 KiB", "use a small text file")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"

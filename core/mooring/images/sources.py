@@ -43,7 +43,7 @@ def absolute(path: Path, project: Path) -> Path:
     try:
         return project / path.expanduser()
     except RuntimeError:  # ~somebody
-        raise SpecError(f"{path}: there is no such user", "write the whole path") from None
+        raise SpecError(f"{path}: no such user", "write the full path") from None
 
 
 def resolved(path: Path, key: str) -> Path:
@@ -94,10 +94,10 @@ def resolved_source(path: Path, key: str, project: Path, *, may_be_missing: bool
         ) from None
     except OSError as error:
         raise SpecError(
-            f"{key}: {_shown(source)}: {error.strerror}", "name a path that you can reach"
+            f"{key}: {_shown(source)}: {error.strerror}", "use a path that you can access"
         ) from None
     if key.startswith("outputs") and not stat.S_ISDIR(status.st_mode):
-        raise SpecError(f"{key}: {source} is not a folder", "outputs are folders")
+        raise SpecError(f"{key}: {source} is not a folder", "an output must be a folder")
     return real
 
 
@@ -139,7 +139,7 @@ def refuse_host(source: Path, key: str, sockets: Iterable[Path]) -> None:
             "mount the folder that holds your data, not the system's",
         )
     if is_below(source, Path(os.path.realpath(paths.state_dir()))):
-        raise PolicyError(f"{key}: {source} is mooring's own", "mount something else")
+        raise PolicyError(f"{key}: {source} belongs to mooring itself", "use another path")
 
 
 def is_sensitive(source: Path, home: Path) -> bool:

@@ -96,7 +96,7 @@ def check_socket_path(guest: Guest, kernel_id: str) -> None:
     if length > SOCKET_PATH_MAX:
         raise KernelError(
             f"{path} is too long for a socket ({length} of {SOCKET_PATH_MAX} bytes)",
-            "set MOORING_STATE_DIR to a shorter path, /var/tmp/mooring-$USER say",
+            "set MOORING_STATE_DIR to a shorter path, such as /var/tmp/mooring-$USER",
         )
 
 

@@ -38,7 +38,7 @@ class HostState(enum.Enum):
     #: It listens but does not answer before the timeout: it is busy, paused or stopped.
     SILENT = "does not answer in time"
     #: No process listens, or the process that listens is not a kernel host.
-    GONE = "nobody listens"
+    GONE = "no process listens"
 
 
 class HostLink:
@@ -94,7 +94,7 @@ class HostLink:
                 if deadline is None or now > deadline or broken or session_over(guest):
                     raise KernelError(
                         "the session's kernel host does not answer" + indented(log),
-                        "mooring describe shows the session's state",
+                        "see the session's state: mooring describe",
                     ) from error
             time.sleep(POLL_S)
 

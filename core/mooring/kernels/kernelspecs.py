@@ -79,19 +79,19 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
 
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise SpecError(
-            f"kernel name {name!r} is not one that Jupyter takes",
+            f"{name!r} is not a valid name for a kernelspec",
             "use letters, digits, dashes, dots and underscores",
         )
     if name.lower() == PACKAGED:
         raise SpecError(
-            f"kernelspec {name} comes with mooring, and would hide this one",
+            f"the name {name} is reserved for the kernelspec that comes with mooring",
             "choose another --name",
         )
     manager = KernelSpecManager()
     found = manager.find_kernel_specs().get(name.lower())
     if found and not _ours(Path(found)):
         raise MooringError(
-            f"a kernelspec named {name} exists and is not mooring's", "choose another with --name"
+            f"a kernelspec named {name} exists and is not mooring's", "choose another --name"
         )
     with tempfile.TemporaryDirectory() as draft:
         (Path(draft) / "kernel.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -102,7 +102,8 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
             )
         except OSError as error:
             raise MooringError(
-                f"cannot install the kernelspec: {error}", "try --user, or --prefix with a folder"
+                f"cannot install the kernelspec: {error}",
+                "use --prefix with a folder that you can write to",
             ) from error
 
 
@@ -138,14 +139,15 @@ def remove(name: str) -> Path:
         if spec.name == name.lower():
             if spec.name == PACKAGED:
                 raise MooringError(
-                    f"kernelspec {name} came with mooring and goes with it",
-                    "pip uninstall mooring takes both away",
+                    f"kernelspec {name} is part of mooring itself",
+                    "to remove both: pip uninstall mooring",
                 )
             try:
                 shutil.rmtree(spec.path)
             except OSError as error:
                 raise MooringError(
-                    f"cannot delete the kernelspec: {error}", "delete it as the one who made it"
+                    f"cannot delete the kernelspec: {error}",
+                    "delete it as the user who installed it",
                 ) from error
             return Path(spec.path)
     names = ", ".join(spec.name for spec in installed()) or "none"

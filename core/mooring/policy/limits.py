@@ -55,7 +55,7 @@ def _limit(value: Any) -> float:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(map(_is_text, value)):
-        raise ValueError("must be a list of texts; [] allows nothing")
+        raise ValueError("must be a list of strings; [] allows nothing")
     return tuple(value)
 
 
@@ -65,7 +65,7 @@ def _is_text(value: object) -> bool:
 
 def _prefixes(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and None in value:
-        raise ValueError("has an item without a value: YAML reads ~ alone so, write ~/")
+        raise ValueError("has an empty item; YAML reads a lone ~ as null, so write ~/")
     texts = _texts(value)
     if not all(text.startswith(("/", "~/")) or text == "~" for text in texts):
         raise ValueError("must be absolute paths, or ~/ for each user's home")
@@ -169,7 +169,7 @@ class Policy:
             limit = _shown("max_duration", longest)
             raise self._error(
                 "max_duration",
-                f"max_duration is {asked}{origin}, and the longest allowed is {limit}",
+                f"max_duration is {asked}{origin}, and the maximum is {limit}",
                 f"use --max-duration {limit} or less, or set it in your configuration; for more "
                 + _ASK,
             )
@@ -234,7 +234,7 @@ class Policy:
         if most is not None and asked > most:
             raise self._error(
                 "max_priority",
-                f"priority is {asked}{origin}, and the highest allowed is {most}",
+                f"priority is {asked}{origin}, and the maximum is {most}",
                 f"use --priority {most} or less; for more {_ASK}",
             )
 
@@ -363,11 +363,11 @@ def _check_owner(path: Path, info: os.stat_result) -> None:
     if info.st_uid != OWNER:
         flaw = "is not owned by root"
     elif info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        flaw = "may be written to by other users"
+        flaw = "is writable by other users"
     else:
         return
     raise PolicyError(
-        f"{path}: {flaw}, so it is not a valid policy",
+        f"{path} {flaw}, so it is not a valid policy",
         f"no session starts until this is fixed: chown root {path}; chmod go-w {path}",
     )
 

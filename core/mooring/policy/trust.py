@@ -55,7 +55,7 @@ def refusal(resolved: ResolvedSpec, untrusted: Sequence[Grant]) -> TrustRequired
     what = "; ".join(map(str, untrusted))
     more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
     return TrustRequired(
-        f"{resolved.path} reaches beyond its folder: {what}",
+        f"{resolved.path} uses paths outside its folder: {what}",
         f"read it{more}, then trust it: mooring trust {resolved.path}",
     )
 

@@ -96,7 +96,7 @@ def get(ctx: Context, name: str) -> Session:
     matches = find(ctx, [name])
     if len(matches) > 1:
         names = ", ".join(session.name for session in matches)
-        raise SessionNotFound(f"{name} stands for several sessions: {names}", "name one")
+        raise SessionNotFound(f"{name} matches several sessions: {names}", "name one of them")
     return matches[0]
 
 
@@ -136,7 +136,7 @@ def get_running(ctx: Context, name: str) -> Session:
             State.LOST: f"remove what is left: mooring rm {session.name}",
             State.STARTING: "wait until it runs: mooring ps",
             State.PENDING: f"see what it waits for: mooring why {session.name}",
-        }.get(session.state, "mooring ps shows its state")
+        }.get(session.state, "see its state: mooring ps")
         if session.reason == REBOOTED:
             hint = f"start it again: mooring start {session.name}"
         raise SessionStateError(f"session {session.name} is {session.state}{why}", hint)
@@ -158,7 +158,8 @@ def get_created(ctx: Context, session_id: str, name: str) -> Session:
     rows = ctx.containers(id=session_id)
     if not rows:
         raise SessionNotFound(
-            f"session {name} ended and was removed at once", f"mooring events {name} tells more"
+            f"session {name} ended and was removed at once",
+            f"see what happened: mooring events {name}",
         )
     return from_container(rows[0], ctx.folder(session_id), boot_id())
 
@@ -245,8 +246,8 @@ def _not_found(ctx: Context, pattern: str, sessions: list[Session]) -> SessionNo
     if past is not None:
         why = past.reason or "removed"
         return SessionNotFound(
-            f"session {pattern} is gone ({why})", f"mooring events {pattern} tells its history"
+            f"session {pattern} is gone ({why})", f"see what happened: mooring events {pattern}"
         )
     return SessionNotFound(
-        f"no session named {pattern}", f"there is: {names}" if names else "there is none now"
+        f"no session named {pattern}", f"choose from: {names}" if names else "there are no sessions"
     )

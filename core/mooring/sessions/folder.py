@@ -277,4 +277,6 @@ class SessionFolder:
             self.path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
         if gone.exists():
-            raise MooringError(f"cannot delete {gone}", "look at what is inside, then delete it")
+            raise MooringError(
+                f"cannot delete {gone}", "check what is in it, then delete it yourself"
+            )

@@ -34,7 +34,7 @@ def disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise MooringError(
-            f"cannot write a file of mooring's: {error}", "is the disk full?"
+            f"cannot write mooring's state: {error}", "check that the disk is not full"
         ) from error
 
 
@@ -44,7 +44,7 @@ def stop(ctx: Context, session: Session, *, grace_s: float = GRACE_S, force: boo
         if not force:
             raise PolicyError(
                 f"session {session.name} belongs to {session.owner}",
-                "ask them; to stop it all the same: mooring stop --force",
+                f"ask them; to stop it anyway: mooring stop --force {session.name}",
             )
         _end_inside(ctx, session, grace_s)
         ctx.engine.stop(session.container, grace_s=1.0)
@@ -110,7 +110,7 @@ def hold(ctx: Context, session: Session, seconds: float) -> None:
 
     if session.state is not State.RUNNING:
         raise SessionStateError(
-            f"session {session.name} is {session.state}: there is nothing to hold",
+            f"session {session.name} is {session.state} and cannot be held",
             f"start it first: mooring start {session.name}",
         )
     ctx.folder(session.id).clock.hold(seconds)
@@ -139,7 +139,7 @@ def update(
 
     if session.state is not State.RUNNING:
         raise SessionStateError(
-            f"session {session.name} is {session.state}: it has no clock to change",
+            f"session {session.name} is {session.state} and cannot be updated",
             f"start it first: mooring start {session.name}",
         )
     if max_duration_s is not None:
@@ -193,8 +193,8 @@ def _cancel(ctx: Context, session: Session) -> bool:
             folder.request_cancel()
         if time.monotonic() > deadline:
             raise SessionTimeout(
-                f"the process that creates session {session.name} does not give up",
-                "end that process; what is left goes with the next mooring ps",
+                f"the process that creates session {session.name} does not end",
+                "end that process; the next mooring ps removes what is left",
             )
         time.sleep(0.05)
     if folder.enqueued and not folder.ready and folder.acquire():  # no process is launching it

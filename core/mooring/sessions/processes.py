@@ -32,7 +32,7 @@ if ! CDPATH= cd -- "$0" 2>/dev/null; then
     elif [ -e "$0" ]; then printf 'error: %s is not a folder in the session\\n' "$0"
     else printf 'error: there is no folder %s in the session\\n' "$0"
     fi >&2
-    echo 'hint: make it there first, or choose another --workdir' >&2
+    echo 'hint: create it first, or use another --workdir' >&2
     exit 125
 fi
 exec "$@"

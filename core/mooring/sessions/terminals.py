@@ -101,7 +101,9 @@ def attach(
         if terminal not in known:
             raise SessionStateError(
                 f"session {session.name} has no terminal {terminal}",
-                f"it has: {', '.join(known)}" if known else f"mooring exec {session.name}",
+                f"it has: {', '.join(known)}"
+                if known
+                else f"open one: mooring exec {session.name}",
             )
         exec_id = exec_id_of(folder.path, terminal)
         return PersistentTerminal(ctx.engine, session.container, folder.path, terminal, exec_id)

@@ -25,8 +25,8 @@ def wait_until_started(
             raise SessionTimeout(
                 f"session {session.name} did not start within {max_wait_s:g} s; "
                 "it stays in the queue",
-                f"come back with: mooring attach {session.name}; "
-                f"cancel it: mooring stop {session.name}",
+                f"to attach to it: mooring attach {session.name}; "
+                f"to cancel it: mooring stop {session.name}",
             )
         time.sleep(POLL_S)
         try:
@@ -36,7 +36,7 @@ def wait_until_started(
             reason = past.reason if past is not None and past.reason else "reason unknown"
             raise SessionStateError(
                 f"session {session.name} did not start: {reason}",
-                f"mooring events {session.name}",
+                f"see what happened: mooring events {session.name}",
             ) from None
     return session
 

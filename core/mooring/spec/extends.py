@@ -112,16 +112,16 @@ def profile_file(name: str, profiles: Path, label: str) -> Path:
     if not _PROFILE.fullmatch(name):
         raise SpecError(
             f"{label}: {one_line(name, 100)!r} is not the name of a profile",
-            "a profile's name is letters, digits, - and _; for a file use -f FILE",
+            "use letters, digits, - and _; for a file use -f FILE",
         )
     path = profiles / f"{name}.yml"
     if os.path.lexists(path):
         return path
     known = profile_names(profiles)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"write it to {path}"
+    hint = f"to create it, write a spec to {path}"
     if known:
-        hint = f"did you mean {close[0]}?" if close else f"the profiles are {', '.join(known)}"
+        hint = f"did you mean {close[0]}?" if close else f"choose from: {', '.join(known)}"
     raise SpecError(f"{label}: there is no profile {name}", hint)
 
 
@@ -160,7 +160,7 @@ class _Walk:
         except SpecError as error:
             if not place:
                 raise
-            hint = "correct the path: it is relative to the folder of the file that names it"
+            hint = "correct the path, which is relative to the folder of the file that extends it"
             raise SpecError(f"{place}: {EXTENDS} {error.message}", hint) from None
         try:
             document = parse(base.path, content, allow_empty=self.own or bool(base.profile))
@@ -182,18 +182,16 @@ class _Walk:
         real = [os.path.realpath(path) for path in way]
         names = " → ".join(one_line(str(path), 60) for path in way)
         if real[-1] in real[:-1]:
-            raise SpecError(
-                f"{place}: {EXTENDS} goes round in circles: {names}", "take one of them out"
-            )
+            raise SpecError(f"{place}: {EXTENDS} is circular: {names}", "remove one of them")
         if len(way) > MAX_DEPTH:
             raise SpecError(
-                f"{place}: {EXTENDS} goes deeper than {MAX_DEPTH} files: {names}",
-                "put what they share into fewer files",
+                f"{place}: {EXTENDS} is nested deeper than {MAX_DEPTH} files: {names}",
+                "combine some of the files",
             )
         if self.count > MAX_FILES:
             raise SpecError(
-                f"{place}: {EXTENDS} leads to more than {MAX_FILES} files",
-                "put what they share into fewer files",
+                f"{place}: {EXTENDS} reads more than {MAX_FILES} files",
+                "combine some of the files",
             )
 
     def _bases(self, document: SpecDocument, base: _Base) -> Iterator[tuple[_Base, str]]:
@@ -222,18 +220,20 @@ class _Walk:
                 beside = document.path.parent / text
                 if not os.path.lexists(beside):
                     raise
-                raise SpecError(error.message, f"for the file beside it write ./{text}") from None
+                raise SpecError(
+                    error.message, f"for the file of that name in this folder, write ./{text}"
+                ) from None
             return _Base(path, base.profile or text, False)
         if scheme_of(text):
             raise SpecError(
-                f"{place}: {EXTENDS} reads files, not URLs", "keep a copy beside this file"
+                f"{place}: {EXTENDS} reads files, not URLs", "save a copy beside this file"
             )
         path = _tidy(os.path.join(document.path.parent, os.path.expanduser(text)))
         real = Path(os.path.realpath(path))
         if any(top == real or top in real.parents for top in _KERNELS_OWN):
             raise SpecError(
-                f"{place}: {EXTENDS} {one_line(text)}: not a file to build on",
-                "a spec is a file on a disk",
+                f"{place}: {EXTENDS} {one_line(text)}: not a regular file",
+                "use a file on disk",
             )
         project = Path(os.path.realpath(self.project))
         inside = self.own or bool(base.profile) or project in real.parents
@@ -251,8 +251,8 @@ def _without_text(path: Path, error: SpecError, place: str) -> SpecError:
     name = one_line(str(path))
     position = re.match(re.escape(name) + r"(:\d+:\d+)", error.message)
     return SpecError(
-        f"{name}{position.group(1) if position else ''}: not a spec, and {place} extends it; its "
-        "text is not shown, because it is outside the project's folder",
+        f"{name}{position.group(1) if position else ''}: not a valid spec, and {place} extends it; "
+        "details are omitted because it is outside the project's folder",
         f"to see the error: mooring config show -f {path}",
     )
 
@@ -284,7 +284,7 @@ def refuse_keys(document: SpecDocument, keys: frozenset[str]) -> None:
     if misplaced:
         key = misplaced[0]
         raise SpecError(
-            f"{document.where((key,))}: {key} belongs to one session, not to all",
+            f"{document.where((key,))}: {key} is specific to one session",
             f"move {', '.join(misplaced)} to a session.yml",
         )
 

@@ -158,7 +158,7 @@ _COUNT_SCHEMA = _schema({"type": "number", "minimum": 0, "maximum": 1024})
 
 SessionName = Annotated[
     str,
-    BeforeValidator(_text(_NAME, "must be lower case letters, digits and dashes, at most 40")),
+    BeforeValidator(_text(_NAME, "must be at most 40 lowercase letters, digits and dashes")),
     _schema({**_TEXT, "pattern": f"^{_NAME.pattern}$"}),
 ]
 KernelName = Annotated[
@@ -192,7 +192,7 @@ EnvName = Annotated[
     BeforeValidator(
         _text(
             ENV_NAME,
-            "is not a variable's name: letters, digits and _, not starting with a digit",
+            "must be a variable name: letters, digits and _, not starting with a digit",
             200,
         )
     ),

@@ -57,8 +57,8 @@ class Mount(_Strict):
     """A folder or file of the user, mounted in the session under a name."""
 
     name: MountName = Field(
-        description="Its name under /mnt/inputs or /mnt/outputs: one path component, at most "
-        "100 characters. Default: the last component of the source."
+        description="Name under /mnt/inputs or /mnt/outputs: one path component, at most 100 "
+        "characters. Default: the last component of the source."
     )
     source: PathText = Field(description="A path, relative to the project's folder, or a URL.")
 
@@ -75,7 +75,7 @@ class Mount(_Strict):
                 name = source.rstrip("/").rpartition("/")[2]
                 if name in ("", ".", "..", "~"):
                     raise ValueError(
-                        "has no name of its own: write NAME=PATH, or {name: …, source: …}"
+                        "has no name of its own; write NAME=PATH, or {name: …, source: …}"
                     )
                 value = {**value, "name": name}
         return value
@@ -91,10 +91,10 @@ class GpuRequest(_Strict):
         default=1, description="The number of GPUs, or a share of one such as 0.5."
     )
     memory: SmallMemory | None = Field(
-        default=None, description="The least memory of each, as bytes or 40GiB."
+        default=None, description="Minimum memory of each GPU, in bytes or as 40GiB."
     )
     model: GpuModel | None = Field(
-        default=None, description="Text that the model's name contains, such as A100."
+        default=None, description="Part of the model's name, such as A100."
     )
 
 
@@ -105,7 +105,7 @@ class BuildSpec(_Strict):
         default="Dockerfile", description="The Dockerfile, relative to the context."
     )
     context: PathText = Field(
-        default=".", description="The build's folder, relative to the project's folder."
+        default=".", description="The build context, a folder relative to the project's folder."
     )
 
     @model_validator(mode="before")
@@ -118,9 +118,9 @@ class SecretSource(_Strict):
     """Where a secret comes from; both fields are None if only its name is known."""
 
     env: EnvName | None = Field(
-        default=None, description="Your environment variable with the value."
+        default=None, description="Your environment variable that holds the value."
     )
-    file: PathText | None = Field(default=None, description="Your file with the value.")
+    file: PathText | None = Field(default=None, description="Your file that holds the value.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SecretSource:
@@ -141,11 +141,11 @@ Gpus = Annotated[
 
 
 class SessionSpec(_Strict):
-    """A session, declared."""
+    """The declaration of a session."""
 
     name: SessionName | None = Field(
         default=None,
-        description="The session's name: lower case letters, digits and dashes, at most 40. "
+        description="The session's name: at most 40 lowercase letters, digits and dashes. "
         "Default: a generated name.",
     )
     image: Image = Field(
@@ -166,23 +166,23 @@ class SessionSpec(_Strict):
     )
     command: Command | None = Field(
         default=None,
-        description="The main process: a line for /bin/sh, or a list of arguments. The session "
-        "ends when it exits.",
+        description="The main process: a command line for /bin/sh, or a list of arguments. The "
+        "session ends when it exits.",
     )
     gpus: Gpus = Field(
         default=0,
-        description="GPUs: a count, a share such as 0.5 of one, or {count, memory, model}.",
+        description="GPUs: a count, a share of one such as 0.5, or {count, memory, model}.",
     )
     cpus: Cpus | None = Field(
-        default=None, description="The most CPU cores; 0.5 is half of one. Default: no limit."
+        default=None, description="CPU limit, in cores; 0.5 is half a core. Default: no limit."
     )
     memory: Memory | None = Field(
         default=None,
-        description="The most memory, as bytes or 16GiB (512m is 512 MiB). Default: no limit.",
+        description="Memory limit, in bytes or as 16GiB (512m is 512 MiB). Default: no limit.",
     )
     shm: SmallMemory | None = Field(
         default=None,
-        description="The size of /dev/shm, as bytes or 8GiB. Default: the engine's.",
+        description="Size of /dev/shm, in bytes or as 8GiB. Default: the engine's.",
     )
     inputs: Mounts = Field(
         default=(), description="Read-only folders and files, under /mnt/inputs/NAME."
@@ -201,22 +201,23 @@ class SessionSpec(_Strict):
     )
     secrets: dict[EnvName, SecretSource] = Field(
         default_factory=dict,
-        description="Secrets by name, each {env: NAME} or {file: PATH} of yours; values are never "
+        description="Secrets by name, each from {env: NAME} or {file: PATH}; values are never "
         "stored.",
     )
     idle_timeout: Duration = Field(
         default=3600.0,
-        description="Stop after this time without activity: seconds or 30m; 0 or off: never.",
+        description="Stop after this long without activity: seconds or 30m; 0 or off for never.",
     )
     max_duration: Duration = Field(
-        default=0.0, description="Stop after this time in any case: seconds or 8h; 0 or off: never."
+        default=0.0,
+        description="Stop after this long, active or not: seconds or 8h; 0 or off for never.",
     )
     priority: Priority = Field(
         default=0,
-        description="Its priority in the queue for GPUs, -100 to 100; higher goes first.",
+        description="Priority in the GPU queue, -100 to 100; higher goes first.",
     )
     target: Target = Field(
-        default="local", description="Where it runs; local is this machine's engine."
+        default="local", description="Where the session runs; local is this machine's engine."
     )
     encrypt: Literal["auto", "always"] = Field(
         default="auto",
@@ -224,8 +225,8 @@ class SessionSpec(_Strict):
     )
     record: Record = Field(
         default=16 * MIB,
-        description="How much of each kernel's output is kept for clients that reconnect, as bytes "
-        "or 16MiB, at most 64MiB; the oldest is dropped first; 0 or off: nothing.",
+        description="How much output of each kernel to keep for clients that reconnect, in bytes "
+        "or as 16MiB, at most 64MiB; the oldest is dropped first; 0 or off for none.",
     )
     distribution: dict[str, Any] | None = Field(
         default=None, description="Azure ML's key for a session on several nodes."
@@ -254,7 +255,7 @@ class SessionSpec(_Strict):
         seen: set[str] = set()
         for mount in mounts:
             if mount.name in seen:
-                raise ValueError(f"has {mount.name} twice; give one of them another name")
+                raise ValueError(f"has the name {mount.name} twice; rename one of them")
             seen.add(mount.name)
         return mounts
 
@@ -264,14 +265,14 @@ class SessionSpec(_Strict):
         numbers = [port.partition(":")[0] for port in ports]
         for number in numbers:
             if number != "0" and numbers.count(number) > 1:
-                raise ValueError(f"has {number} of this machine twice; use another one")
+                raise ValueError(f"has port {number} of this machine twice; use another one")
         return ports
 
     @field_validator("command")
     @classmethod
     def _not_empty(cls, value: str | list[str] | None) -> str | list[str] | None:
         if value is not None and not (value[0] if isinstance(value, list) and value else value):
-            raise ValueError("must not be empty; leave it out for the default")
+            raise ValueError("must not be empty; omit it for the default")
         return value
 
     @model_validator(mode="after")
@@ -280,7 +281,7 @@ class SessionSpec(_Strict):
             raise ValueError("image and build are both given; keep one")
         reserved = sorted(RESERVED_VARIABLES & (self.env.keys() | self.secrets.keys()))
         if reserved:
-            raise ValueError(f"env: {reserved[0]} is set by mooring; gpus says what is visible")
+            raise ValueError(f"env: {reserved[0]} is reserved; use gpus to select devices")
         both = sorted(self.env.keys() & self.secrets.keys())
         if both:
             raise ValueError(f"{both[0]} is both in env and in secrets; keep one")
@@ -358,7 +359,7 @@ def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(data)
     if "environment" in result:
         if "image" in result:
-            raise ValueError("image and environment are both given; they mean the same, keep one")
+            raise ValueError("image and environment mean the same; keep one")
         if isinstance(result["environment"], Mapping):
             raise ValueError("environment is the name of an image; variables belong under env")
         result["image"] = result.pop("environment")
@@ -382,7 +383,7 @@ def refuse_unsupported(spec: SessionSpec) -> None:
     if spec.build is not None:
         raise NotSupported(
             "build is not supported by this version",
-            "build the image with docker build, and name it under image",
+            "build the image with docker build, then name it under image",
         )
     if scheme:
         raise NotSupported(
@@ -403,5 +404,5 @@ def refuse_unsupported(spec: SessionSpec) -> None:
             if scheme:
                 raise NotSupported(
                     f"{key}: {mount.name}: {scheme} sources are not supported by this version",
-                    "copy the data to a folder, and give that folder's path",
+                    "copy the data to a folder, and use that folder's path",
                 )

@@ -66,13 +66,13 @@ def _without_address(text: str) -> str:
     if re.fullmatch("[0-9]+", address):  # a third number
         raise ValueError(_FORM)
     if address != LOOPBACK:
-        raise ValueError(f"{address}: ports are published on {LOOPBACK} alone; leave it out")
+        raise ValueError(f"must be on {LOOPBACK}, not on {address}; omit the address")
     return str(port)
 
 
 def _number(text: str, lowest: int) -> int:
     if text.lower().endswith(("/udp", "/sctp")):
-        raise ValueError(f"{text}: only TCP ports can be published")
+        raise ValueError("must be a TCP port; others cannot be published")
     text = text.lower().removesuffix("/tcp")
     if not re.fullmatch("[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
         raise ValueError(_FORM)

@@ -161,7 +161,7 @@ def _absolute(path: Path) -> Path:
     try:
         return Path(os.path.abspath(path))
     except OSError:
-        raise SpecError("the current folder is gone", "change to a folder that exists") from None
+        raise SpecError("the current folder no longer exists", "change to another folder") from None
 
 
 def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[_Source]:

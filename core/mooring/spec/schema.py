@@ -45,8 +45,8 @@ def json_schema() -> dict[str, Any]:
         _let_be_null(described)
     properties[EXTENDS] = {
         "anyOf": [TEXT, {"type": "array", "items": TEXT}],
-        "description": "What this file builds on: another file, relative to this one's folder, "
-        "the name of one of your profiles, or a list of them, in which later ones win.",
+        "description": "What this file extends: another file, relative to this one's folder, the "
+        "name of one of your profiles, or a list of these; later ones override earlier ones.",
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -140,11 +140,11 @@ def parse_gpu_count(value: object) -> int | float:
     if count is not None and 0 <= count <= 1024:
         if 0 < count < 1:
             if abs(count * 1000 - round(count * 1000)) > 1e-6:
-                raise ValueError("must be a share in thousandths at the finest, such as 0.333")
+                raise ValueError("must be a share with at most three decimals, such as 0.333")
             return float(count)
         if count == int(count):
             return int(count)
-    raise ValueError("must be a whole number of GPUs, or a share such as 0.5 of one; at most 1024")
+    raise ValueError("must be a whole number of GPUs, at most 1024, or a share of one such as 0.5")
 
 
 def parse_cpus(value: object) -> float:

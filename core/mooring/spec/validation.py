@@ -118,7 +118,7 @@ def _item(data: Mapping[str, Any], key: KeyPath) -> KeyPath:
 def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> tuple[str, str]:
     kind = problem["type"]
     if kind == "extra_forbidden" and model is SessionSpec and key == (EXTENDS,):
-        return "belongs in a file", "give the file itself, or a profile"
+        return "is only allowed in a file", "use that file, or a profile"
     if kind == "extra_forbidden":
         return f"is not a key of a {what}", _nearest(model, key)
     context = problem.get("ctx", {})
@@ -128,8 +128,8 @@ def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> t
         return one_line(str(context["error"])), ""
     if kind == "tuple_type" and key == ("ports",):
         return "must be a list", "as in: [8080, 6006:6006]"
-    hint = "a line for each, NAME: VALUE" if kind == "dict_type" else ""
-    return _WORDS.get(kind, "has a value that is not accepted"), hint
+    hint = "write one NAME: VALUE per line" if kind == "dict_type" else ""
+    return _WORDS.get(kind, "has an invalid value"), hint
 
 
 def _nearest(model: type[BaseModel], key: KeyPath) -> str:
@@ -137,7 +137,7 @@ def _nearest(model: type[BaseModel], key: KeyPath) -> str:
         return _POINTERS[key[0]]
     valid = _keys_beside(model, key)
     close = difflib.get_close_matches(str(key[-1])[:100].lower(), valid, n=1)
-    return f"did you mean {close[0]}?" if close else f"the keys are {', '.join(valid)}"
+    return f"did you mean {close[0]}?" if close else f"choose from: {', '.join(valid)}"
 
 
 def _keys_beside(model: type[BaseModel], key: KeyPath) -> list[str]:

@@ -166,7 +166,7 @@ def read(
         raise _error(
             path,
             f"larger than {MAX_BYTES // 1024} KiB",
-            "a spec is a short text; is this the right file?",
+            "a spec is a short text file; check the path",
         )
     return content
 
@@ -303,7 +303,7 @@ class _Reader:
             place = (*path, name)
             if name in result:
                 first = f"first on line {self._positions[place][0]}"
-                raise self._refuse(key, f"{name} is here twice, {first}", "keep one of them")
+                raise self._refuse(key, f"duplicate key {name}, {first}", "keep one of them")
             self._positions[place] = (key.start_mark.line + 1, key.start_mark.column + 1)
             result[name] = self._value(loader, value, place)
         return result

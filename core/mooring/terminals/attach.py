@@ -232,13 +232,13 @@ class Attachment:
             assert self._offset is not None  # noqa: S101
             count = _number(message["bytes"])
             self._offset += count
-            self._warn(f"{count} bytes of the output are gone: they were too many to keep")
+            self._warn(f"{count} bytes of earlier output were discarded")
         elif op == "exit":
             self._on_exit(message)
         elif op == "refused":
             raise SessionStateError(
                 f"terminal {self._terminal.name}: {message.get('why')}",
-                "mooring terminals lists them",
+                "to list terminals: mooring terminals",
             )
 
     def _on_hello(self, message: dict[str, object]) -> None:
@@ -349,7 +349,9 @@ class Attachment:
                 self._code, self._over = code, True
             elif not keeper_serves(terminal.session_dir):
                 if not session_exists(terminal.session_dir):
-                    raise SessionStateError("the session was removed", "mooring ps -a")
+                    raise SessionStateError(
+                        "the session was removed", "to list sessions: mooring ps -a"
+                    )
                 if not terminal.reconnect():
                     self._on_exit({"lost": True})
                 self._warn(REPLACED)

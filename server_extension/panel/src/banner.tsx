@@ -204,7 +204,7 @@ export class NotebookBanner extends ReactWidget {
     if (notebook.empty) {
       rows.push({
         kind: 'idle',
-        text: `Session ${session.name} runs again; this notebook's kernel has to be started`,
+        text: `Session ${session.name} is running again; start this notebook's kernel`,
         button: 'Start kernel',
         act: revive
       });

@@ -80,12 +80,12 @@ function Facts({ session, elapsedS }: { session: ISession; elapsedS: number }): 
     const names = heldGpus(session).map(({ gpu, share }) =>
       share < 1 ? `${share} of ${gpu}` : gpu
     );
-    const title = names.length > 0 ? `Its GPUs: ${names.join(', ')}` : 'GPUs that it asks for';
+    const title = names.length > 0 ? `Its GPUs: ${names.join(', ')}` : 'Requested GPUs';
     facts.push([counted(gpus, 'GPU'), title]);
   }
   const unused = gpusUnusedS(session, elapsedS);
   if (unused !== null) {
-    facts.push([`unused for ${duration(unused)}`, 'It has GPUs, and no program in it uses them']);
+    facts.push([`unused for ${duration(unused)}`, 'It holds GPUs that no program in it uses']);
   }
   const cpu = cpuFact(session);
   if (cpu) {
@@ -157,7 +157,7 @@ function timeParts(session: ISession, elapsedS: number): ITimePart[] {
     return [plain(session.waiting || session.state)];
   }
   if (session.state === 'unknown') {
-    return [plain('Docker does not answer: its state is unknown')];
+    return [plain('state unknown: Docker does not answer')];
   }
   if (session.state !== 'running') {
     const { reason } = session;

@@ -84,7 +84,7 @@ def test_podman_in_dockers_place_is_refused(server: Server) -> None:
     """What answers at an engine's address is asked once what it is, and never taken for another."""
     server.components = ("Podman Engine",)
     engine = DockerEngine(f"unix://{server.server_address}")
-    with pytest.raises(EngineError, match="podman answers"):
+    with pytest.raises(EngineError, match="is now podman, not docker"):
         engine.list({})
 
 

@@ -87,8 +87,8 @@ class DockerEngine:
             client.close()
             path = self.address.removeprefix("unix://")
             raise EngineError(
-                f"{kind} answers at {path}, and not {self.kind} as before",
-                "start this program again",
+                f"the engine at {path} is now {kind}, not {self.kind}",
+                "restart this program",
             )
 
     def close(self) -> None:
@@ -176,8 +176,8 @@ class DockerEngine:
         """Raise NotSupported for a config that the engine would ignore or apply incorrectly."""
         if self.info().rootless:
             raise NotSupported(
-                "rootless Docker maps users in a way that this version does not know",
-                "use Docker itself, or rootless Podman",
+                "rootless Docker is not supported: its user mapping is unknown to this version",
+                "use Docker with root, or rootless Podman",
             )
 
     def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
@@ -268,7 +268,7 @@ class DockerEngine:
             raise PortTaken(f"port {port} of this machine is taken", port=port) from error
 
     def attach_network(self, container: str) -> None:
-        with self._mapped("giving the container its network"):
+        with self._mapped("connecting the container to its network"):
             self._api.disconnect_container_from_network(container, "none")
             self._api.connect_container_to_network(container, "bridge")
 
@@ -292,7 +292,7 @@ class DockerEngine:
     def wait(self, container: str, timeout_s: float | None = None) -> int:
         import requests
 
-        with self._mapped("waiting for the container to end"):
+        with self._mapped("waiting for the container to exit"):
             try:
                 # The SDK treats None as its default timeout, so "no limit" must be a number; the
                 # transport does not accept a timeout of zero
@@ -332,7 +332,7 @@ class DockerEngine:
         return REMOVED_CODE if detail is None else detail.exit_code
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
-        with self._mapped("reading the output"):
+        with self._mapped("reading the container's output"):
             # the SDK's own request happens with the log's connection open, leaked if it fails
             self._api.inspect_container(container)
             for chunk in self._api.logs(
@@ -381,7 +381,7 @@ class DockerEngine:
     def exec_exit_code(self, exec_id: str) -> int | None:
         from docker.errors import NotFound
 
-        with self._mapped("asking how a process ended"):
+        with self._mapped("asking for the exit code of a process"):
             try:
                 state = self._api.exec_inspect(exec_id)
             except NotFound:  # the container was removed, with its processes
@@ -402,7 +402,7 @@ class DockerEngine:
     def image_id(self, reference: str) -> str | None:
         from docker.errors import NotFound
 
-        with self._mapped("looking for the image"):
+        with self._mapped("inspecting the image"):
             try:
                 return str(self._api.inspect_image(reference)["Id"])
             except NotFound:

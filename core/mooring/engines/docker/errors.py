@@ -74,7 +74,7 @@ def _unavailable(error: Exception, path: str, timeout_s: float) -> EngineUnavail
     if "timed out" in text.lower():
         return EngineUnavailable(
             f"the engine at {path} did not answer within {timeout_s:g} s",
-            "its sessions go on; try again, or look at the engine's own log",
+            "its sessions continue; try again, or check the engine's log",
         )
     return EngineUnavailable(
         f"the engine at {path} does not answer",
@@ -86,12 +86,10 @@ def _refusal(doing: str, why: str) -> EngineError:
     """The error for a refused request, with a hint if the cause is known."""
     if limit := _TOO_MANY_CPUS.search(why):
         most = f"{float(limit.group(1)):g}"
-        return EngineError(
-            f"more CPUs than there are: the engine's machine has {most}", f"ask for {most} at most"
-        )
+        return EngineError(f"the engine's machine has only {most} CPUs", f"request at most {most}")
     hint = ""
     if "could not select device driver" in why:
-        hint = "it gives no GPUs: install the NVIDIA container toolkit, then restart the engine"
+        hint = "for GPUs, install the NVIDIA Container Toolkit, then restart the engine"
     return EngineError(f"{doing}: {why}", hint)
 
 

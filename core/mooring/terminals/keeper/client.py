@@ -94,7 +94,7 @@ class KeeperClient:
                         error = OSError(log.strip().rpartition("\n")[2] or error)
                     raise SessionStateError(
                         f"the keeper of the session's terminals does not start: {error}",
-                        "mooring describe shows the session's state",
+                        "see the session's state: mooring describe",
                     ) from error
             else:
                 self.wait()

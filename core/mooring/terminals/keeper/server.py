@@ -304,7 +304,7 @@ class Keeper:
         if "terminal" in message:
             terminal = self.terminals.get(str(message["terminal"]))
         if terminal is None:
-            client.queue("refused", why="there is no such terminal", unknown=True)
+            client.queue("refused", why="no such terminal", unknown=True)
         elif op == "attach":
             self._attach(client, terminal, message, now)
         elif op == "size":
