@@ -42,7 +42,7 @@ def test_numbers_of_gpus_and_their_parts() -> None:
 def test_gpus_of_which_little_is_known() -> None:
     """Without memory, use or driver there are dashes, and no error."""
     gpu = Gpu("nvidia0", 0, "nvidia", "GPU", 0, "")
-    holder = Holder("", "", "", "", "container \033[2Jweb", 0.0, 1.0, None)
+    holder = Holder("", "", "", "", "container \033[2Jweb", 0.0, 1.0, None, False)
     use = GpuUse(gpu, "outside", 0.0, (holder,))
     assert gpus.summary([use]) == "1 x GPU; free: none"
     (row,) = gpus.rows_of(use, [gpu])

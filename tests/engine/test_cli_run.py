@@ -61,7 +61,7 @@ def test_run_sends_a_whole_folder(cli: Cli, project: Path) -> None:
     done = cli("run", "--rm", "host", ".", check=2)
     assert re.fullmatch(r"error: .*/sub/pipe.* cannot be sent: [^\n]+\nhint: .*\n", done.stderr)
     done = cli("run", "--rm", "host", "/", check=2)
-    assert "holds mooring's own folders" in done.stderr
+    assert "contains mooring's own folders" in done.stderr
 
 
 def test_run_takes_inputs_from_where_it_was_called(cli: Cli, project: Path) -> None:

@@ -25,7 +25,7 @@ def use(gpu: Gpu, *holders: Holder) -> GpuUse:
 
 
 def held(user: str = "eve", ends_at: float | None = None) -> Holder:
-    return Holder(user, "big", "b" * 12, "c", "", 0.0, 1.0, ends_at)
+    return Holder(user, "big", "b" * 12, "c", "", 0.0, 1.0, ends_at, True)
 
 
 def places(tickets: list[Ticket], uses: list[GpuUse], most: float | None = None) -> list[object]:

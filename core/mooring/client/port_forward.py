@@ -63,7 +63,8 @@ def parse(text: str) -> tuple[int, int]:
     try:
         here, there = spec_ports.parse(text)
     except ValueError as error:
-        message = f"{text!r} is not a port: {error}"
+        known = str(error) != spec_ports.FORM  # the form is the hint's
+        message = f"port {text!r} {error}" if known else f"{text!r} is not a port"
         raise SpecError(message, "as in 6006, 8080:6006, or 0:6006") from None
     return (there if here is None else here), there
 

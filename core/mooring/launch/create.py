@@ -409,20 +409,25 @@ def copy_into_home(file: Path, home: Path) -> None:
     """
     if Path(os.path.realpath(file)) in Path(os.path.realpath(home)).parents:
         raise SpecError(
-            f"{file} holds mooring's own folders, and cannot be sent", "send what you need of it"
+            f"{file} contains mooring's own folders and cannot be sent",
+            "send the folders in it that you need",
         )
     target = home / file.absolute().name
     if target.exists() or target.is_symlink():
-        raise SpecError(f"{file}: two files have that name", "give one of them another name")
+        raise SpecError(f"two files to send are named {target.name}", "rename one of them")
     try:
         if file.is_dir():
             shutil.copytree(file, target, symlinks=True)
         elif file.is_file():
             shutil.copy2(file, target)
         else:
-            raise SpecError(f"{file} is not there, or no file or folder", "correct the path")
+            raise SpecError(
+                f"{file} does not exist, or is not a file or folder", "correct the path"
+            )
     except shutil.Error as error:  # lists the files of a folder that could not be copied
         source, _, why = error.args[0][0]
         raise SpecError(f"{source} cannot be sent: {why}", "send the folder without it") from error
     except OSError as error:
-        raise SpecError(f"{file} cannot be sent: {error.strerror}", "can you read it?") from error
+        raise SpecError(
+            f"{file} cannot be sent: {error.strerror}", "check that you can read it"
+        ) from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from mooring.host.ports import LOOPBACK
 
-_FORM = "must be a port such as 8080, or HERE:THERE such as 6006:6006"
+FORM = "must be a port such as 8080, or HERE:THERE such as 6006:6006"
 _ADDRESS = re.compile(r"(?:\[([^\]]*)\]|(.*)):([^:]*)")
 
 
@@ -31,7 +31,7 @@ def parse(value: Any) -> tuple[int | None, int]:
             predicate for the key's name.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(_FORM)
+        raise ValueError(FORM)
     before, colon, there = str(value).strip().rpartition(":")
     here = _without_address(before)
     number = _number(here or "0", lowest=0)
@@ -64,7 +64,7 @@ def _without_address(text: str) -> str:
     bracketed, plain, port = match.groups()
     address = bracketed if bracketed is not None else plain
     if re.fullmatch("[0-9]+", address):  # a third number
-        raise ValueError(_FORM)
+        raise ValueError(FORM)
     if address != LOOPBACK:
         raise ValueError(f"must be on {LOOPBACK}, not on {address}; omit the address")
     return str(port)
@@ -75,5 +75,5 @@ def _number(text: str, lowest: int) -> int:
         raise ValueError("must be a TCP port; others cannot be published")
     text = text.lower().removesuffix("/tcp")
     if not re.fullmatch("[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
-        raise ValueError(_FORM)
+        raise ValueError(FORM)
     return int(text)
