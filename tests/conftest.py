@@ -26,7 +26,7 @@ from tests.support.docker import sweep
 from tests.support.images import busybox_image
 from tests.support.invariants import leaks, suite_leaks
 
-pytest_plugins = ["tests.support.wheel_env"]
+pytest_plugins = ["tests.support.wheel_env", "tests.support.launchers"]
 
 # What is measured is what a person has, whose Python keeps what it has compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -47,10 +47,9 @@ _DEFINED_IN = {
     "mooring.gpus.usage": "GpuUse Holder",
     "mooring.guest.clock": "ClockStatus StopReason",
     "mooring.guest.fake_engine": "FakeEngine",
-    "mooring.host.boot": "uptime",
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
-    "mooring.host.processes": "alive process_mark stat_fields",
+    "mooring.host.processes": "process_mark stat_fields",
     "mooring.host.users": "User caller",
     "mooring.images.mounts": "Grant MountPlan",
     "mooring.kernels.kernel": "CHANNELS Connection KernelHandle",
@@ -72,7 +71,7 @@ _DEFINED_IN = {
     "mooring.sessions.lease": "Lease",
     "mooring.sessions.model": "FIELDS LAUNCHING Session State from_history",
     "mooring.sessions.reconcile": "Repairs",
-    "mooring.sessions.takeover": "RestartTimes Successor",
+    "mooring.launch.takeover": "RestartTimes Successor",
     "mooring.spec.extends": "profile_names",
     "mooring.spec.model": "EXTENDS SessionSpec",
     "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir resolve",
@@ -196,7 +195,6 @@ __all__ = [
     "Wait",
     "Waiting",
     "__version__",
-    "alive",
     "caller",
     "connect",
     "container_name",
@@ -230,7 +228,6 @@ __all__ = [
     "stat_fields",
     "terminal_size",
     "unattached",
-    "uptime",
 ]
 
 if TYPE_CHECKING:
@@ -300,10 +297,9 @@ if TYPE_CHECKING:
     from mooring.gpus.usage import GpuUse, Holder
     from mooring.guest.clock import ClockStatus, StopReason
     from mooring.guest.fake_engine import FakeEngine
-    from mooring.host.boot import uptime
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own
-    from mooring.host.processes import alive, process_mark, stat_fields
+    from mooring.host.processes import process_mark, stat_fields
     from mooring.host.users import User, caller
     from mooring.images.mounts import Grant, MountPlan
     from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle
@@ -319,6 +315,7 @@ if TYPE_CHECKING:
     from mooring.launch.create import Created
     from mooring.launch.options import LaunchOptions
     from mooring.launch.plan import LaunchPlan
+    from mooring.launch.takeover import RestartTimes, Successor
     from mooring.launch.wait import Wait
     from mooring.policy.limits import POLICY_FILE, Policy
     from mooring.policy.limits import load as load_policy
@@ -328,7 +325,6 @@ if TYPE_CHECKING:
     from mooring.sessions.lease import Lease
     from mooring.sessions.model import FIELDS, LAUNCHING, Session, State, from_history
     from mooring.sessions.reconcile import Repairs
-    from mooring.sessions.takeover import RestartTimes, Successor
     from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve

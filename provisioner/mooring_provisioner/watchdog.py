@@ -124,6 +124,6 @@ def _clean_up(mooring: Mooring, facts: Facts) -> None:
     if facts.kernel:
         mooring.kernels.end(facts.session, facts.kernel)
     if facts.own:
-        mooring.leases.remove_left(
+        mooring.leases.remove_abandoned(
             facts.session, facts.holder, client=facts.client, patience_s=facts.patience_s
         )

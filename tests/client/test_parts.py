@@ -11,6 +11,8 @@ import pytest
 import mooring
 from mooring import FakeEngine, Mooring
 from mooring.errors import EngineUnavailable
+from mooring.sessions.lease import holder_of
+from tests.support.sessions import session_folder
 
 PARTS = (
     "sessions",
@@ -73,7 +75,7 @@ def test_parts_share_what_the_client_was_given(declare, engine: FakeEngine) -> N
     assert client.installation.path.joinpath("sessions", session.id).is_dir()
     assert [event.actor for event in client.history.events(session.id)] == ["ada"] * 2
     lease = client.leases.make(session.id, key={}, holder="1:2")
-    assert client.leases.holder(session.id) == "1:2"
+    assert holder_of(session_folder(session.id)) == "1:2"
     lease.release()
 
 

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from pathlib import Path
 
 from mooring.files.pack import opened, pack
+from mooring.files.unpack import Unpacker
+
+
+def stream_of(root: Path) -> bytes:
+    """A folder's stream, to its end."""
+    above, name = opened(str(root))
+    try:
+        packed = pack(above, name, "x", warn=print, progress=lambda count: None)
+        return b"".join((*packed, bytes(1024)))
+    finally:
+        os.close(above)
 
 
 def entries(root: Path) -> list[tuple[str, int]]:
     """The names and modes of a folder's stream, in order."""
-    above, name = opened(str(root))
-    try:
-        data = b"".join(pack(above, name, "x", warn=print, progress=lambda done: None))
-    finally:
-        os.close(above)
-    with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(stream_of(root))) as tar:
         return [(entry.name, entry.mode) for entry in tar]
+
+
+def unpack_into(folder: Path, data: bytes) -> None:
+    """Unpack a stream as a copy from a session, or to one that is stopped, does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    unpacker = Unpacker(
+        descriptor, place=lambda path: path, warn=print, progress=lambda count: None
+    )
+    try:
+        unpacker.unpack(io.BytesIO(data).read)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_read_only_folder_is_closed_after_what_it_holds(tmp_path: Path) -> None:
@@ -34,3 +53,18 @@ def test_a_read_only_folder_is_closed_after_what_it_holds(tmp_path: Path) -> Non
         ("x/locked/file", 0o440),
         ("x/locked", 0o550),
     ]
+
+
+def test_a_folders_mode_survives_our_own_unpacking(tmp_path: Path) -> None:
+    """Of the two entries of a read-only folder the last is what it becomes, in a deep one too."""
+    folder = tmp_path / "new"
+    (folder / "locked" / "inner").mkdir(parents=True)
+    (folder / "locked" / "inner" / "file").write_text("kept")
+    for path, mode in ((folder / "locked" / "inner", 0o500), (folder / "locked", 0o550)):
+        path.chmod(mode)
+    there = tmp_path / "there"
+    there.mkdir()
+    unpack_into(there, stream_of(folder))
+    assert (there / "x" / "locked" / "inner" / "file").read_text() == "kept"
+    assert stat.S_IMODE((there / "x" / "locked").stat().st_mode) == 0o550
+    assert stat.S_IMODE((there / "x" / "locked" / "inner").stat().st_mode) == 0o500

@@ -47,7 +47,7 @@ def test_amd_devices_are_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_share_without_anything_to_limit_it_says_so(tmp_path: Path) -> None:
     """If neither MPS nor an instance limits a session to its share, that is stated."""
     share = devices.limits(Claim("GPU-a", 0.5), A100, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
-    assert share.statement.startswith("0.5 of it by agreement: nothing enforces the limit")
+    assert share.statement.startswith("0.5 of it by agreement, because nothing enforces the limit")
     assert (share.env, share.binds) == ({}, ())
     assert "by agreement" in devices.devices_of([Claim("GPU-a", 0.5)]).sharing["GPU-a"]
 

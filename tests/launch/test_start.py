@@ -14,13 +14,15 @@ import pytest
 from mooring import FakeEngine, LaunchOptions, Wait
 from mooring.client import Mooring
 from mooring.errors import (
+    Cancelled,
     EngineError,
+    SessionNotFound,
     SessionStateError,
     SessionTimeout,
 )
 from mooring.host import locks, paths
-from mooring.launch import start
-from mooring.sessions.model import State
+from mooring.launch import start, verified
+from mooring.sessions.model import Session, State
 from tests.support.fake import FakeClock
 from tests.support.sessions import session_folder
 
@@ -70,23 +72,70 @@ def test_one_that_does_not_come_up_in_time_is_stopped(
 def test_one_is_started_by_one_process_at_a_time(
     service: Mooring, engine: FakeEngine, declare
 ) -> None:
-    """A second start, with a session as it was before the first, starts nothing."""
+    """A second start waits for the first, and then has nothing to do."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     service.sessions.stop(session)
     stopped = service.sessions.get("train")
-    other = session_folder(session.id)
-    assert other.acquire()
-    with pytest.raises(SessionStateError, match="being started already"):
-        service.sessions.start(stopped)
-    other.release()
-    service.sessions.start(stopped)
-    assert other.acquire()  # as if a third process were at it
-    starts = engine.calls.count("start")
-    assert service.sessions.start(stopped).state is State.RUNNING
-    other.release()
-    assert service.sessions.start(stopped).state is State.RUNNING
-    assert engine.calls.count("start") == starts
-    assert session_folder(session.id).guest.exists("checked")
+    folder = session_folder(session.id)
+    assert folder.acquire()
+    with pytest.raises(SessionTimeout, match="by another process already"):
+        service.sessions.start(stopped, wait=Wait(max_wait_s=0))
+    told: list[str] = []
+
+    def complete(text: str) -> None:
+        """The other process starts it while this one waits."""
+        if not told:
+            folder.release()
+            service.sessions.start(stopped)
+        told.append(text)
+
+    assert service.sessions.start(stopped, wait=Wait(progress=complete)).state is State.RUNNING
+    assert told == ["another process is starting it"]
+    assert engine.calls.count("start") == 2  # with that of its creation
+    assert folder.guest.exists("checked")
+
+
+@pytest.mark.parametrize("how", ["by the caller", "by stop"])
+def test_a_start_that_waits_for_another_can_be_cancelled(
+    service: Mooring, engine: FakeEngine, declare, how: str
+) -> None:
+    """The caller stops waiting; and who stops the session means every start of it."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    folder = session_folder(session.id)
+    assert folder.acquire()
+    if how == "by stop":
+        folder.request_cancel()
+    with pytest.raises(Cancelled, match="start of session train"):
+        service.sessions.start(session, wait=Wait(cancelled=lambda: how == "by the caller"))
+    folder.release()
+
+
+def test_stop_cancels_a_start_that_does_not_come_up(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for several times a second, also while the container starts."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    folder = session_folder(session.id)
+    monkeypatch.setattr(verified, "TICK_S", 0.0)
+    monkeypatch.setattr(type(folder.guest), "exists", lambda guest, name: folder.request_cancel())
+    with pytest.raises(Cancelled):
+        service.sessions.start(session)
+    monkeypatch.undo()
+    assert service.sessions.get("train").state is State.STOPPED
+
+
+def test_what_became_of_it_meanwhile_counts(service: Mooring, engine: FakeEngine, declare) -> None:
+    """A session that the caller has is not what it was: its end is told, its removal an error."""
+    running = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    engine.finish(running.container, 3)
+    assert service.sessions.start(running).state is State.RUNNING
+    kinds = [event.kind for event in service.sessions.events(running.id)]
+    assert kinds == ["requested", "started", "ended", "started"]
+    service.sessions.remove(running, force=True)
+    with pytest.raises(SessionNotFound, match="is gone"):
+        service.sessions.start(running)
 
 
 def test_a_lost_session_is_not_started(service: Mooring, engine: FakeEngine, declare) -> None:
@@ -188,3 +237,40 @@ def test_who_looks_during_a_start_does_not_see_an_end(
     engine.stop(session.container, grace_s=1.0)  # by none of mooring's doors
     service.sessions.list()
     assert [event.kind for event in service.sessions.events(session.id)].count("ended") == 1
+
+
+@pytest.fixture
+def session(service: Mooring, declare) -> Session:
+    return service.sessions.create(declare(command="x"), LaunchOptions(name="lab")).session
+
+
+def test_a_restart_asks_no_engine_while_the_kernel_host_lives(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session runs then; it is the answer of the session's own folder."""
+    monkeypatch.setattr(start, "host_lives", lambda guest: True)
+    monkeypatch.setattr(engine, "list", None)
+    assert service.kernels.session_for_restart(session, start=False, wait=Wait()) is session
+
+
+def test_a_restart_without_a_kernel_host_is_in_the_running_session(
+    service: Mooring, session: Session
+) -> None:
+    """The kernel's start brings another host."""
+    current = service.kernels.session_for_restart(session, start=False, wait=Wait())
+    assert (current.id, current.state) == (session.id, State.RUNNING)
+
+
+def test_only_the_users_restart_starts_a_stopped_session(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its kernel host is still about to end; any other restart is refused with why."""
+    service.sessions.stop(session)
+    monkeypatch.setattr(start, "host_lives", lambda guest: True)
+    with pytest.raises(
+        SessionStateError, match=r"^session lab is stopped \(by tester\)"
+    ) as refused:
+        service.kernels.session_for_restart(session, start=False, wait=Wait())
+    assert refused.value.hint == "restart the kernel, or run: mooring start lab"
+    again = service.kernels.session_for_restart(session, start=True, wait=Wait())
+    assert (again.id, again.state) == (session.id, State.RUNNING)

@@ -62,7 +62,7 @@ def test_a_restart_that_gets_no_gpu_leaves_the_session_to_the_last_keeper(
     """The keeper goes when it sees a new holder: there is none before the session runs."""
     folder, seen = session_folder(ended.id), []
 
-    def start(ctx: Context, name: str, wait: Wait) -> Session:
+    def start(ctx: Context, session: Session, wait: Wait) -> Session:
         assert wait.max_wait_s == 40.0
         seen.append(lease.holder_of(folder))
         assert Lease.take(folder) is None, "nobody else gets it meanwhile"
@@ -70,7 +70,7 @@ def test_a_restart_that_gets_no_gpu_leaves_the_session_to_the_last_keeper(
 
     kept = keeping(ended)
     with monkeypatch.context() as patch:
-        patch.setattr("mooring.launch.start.start", start)
+        patch.setattr("mooring.launch.takeover.start", start)
         with pytest.raises(SessionTimeout):
             restart()
     assert seen == [PREDECESSOR]

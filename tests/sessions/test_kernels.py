@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mooring import FakeEngine, LaunchOptions, Wait
+from mooring import LaunchOptions
 from mooring.client import Mooring
-from mooring.errors import EngineError, KernelError, SessionStateError
+from mooring.errors import EngineError, KernelError
 from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.sessions import kernels
 from mooring.sessions.context import Context
@@ -105,38 +105,6 @@ def test_an_ended_kernel_is_recorded_and_then_forgotten(
     monkeypatch.setattr(Context, "kernel_handle", lambda ctx, session_id, kernel_id: handle)
     service.kernels.end("a" * 12, handle.id)
     assert handle.calls == ["SIGKILL", "record_exit", "forget"]
-
-
-def test_a_restart_asks_no_engine_while_the_kernel_host_lives(
-    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The session runs then; it is the answer of the session's own folder."""
-    monkeypatch.setattr(kernels, "host_lives", lambda guest: True)
-    monkeypatch.setattr(engine, "list", None)
-    assert service.kernels.session_for_restart(session, start=False, wait=Wait()) is session
-
-
-def test_a_restart_without_a_kernel_host_is_in_the_running_session(
-    service: Mooring, session: Session
-) -> None:
-    """The kernel's start brings another host."""
-    current = service.kernels.session_for_restart(session, start=False, wait=Wait())
-    assert (current.id, current.state) == (session.id, State.RUNNING)
-
-
-def test_only_the_users_restart_starts_a_stopped_session(
-    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where its kernel host is still about to end; any other restart is refused with why."""
-    service.sessions.stop(session)
-    monkeypatch.setattr(kernels, "host_lives", lambda guest: True)
-    with pytest.raises(
-        SessionStateError, match=r"^session lab is stopped \(by tester\)"
-    ) as refused:
-        service.kernels.session_for_restart(session, start=False, wait=Wait())
-    assert refused.value.hint == "restart the kernel, or run: mooring start lab"
-    again = service.kernels.session_for_restart(session, start=True, wait=Wait())
-    assert (again.id, again.state) == (session.id, State.RUNNING)
 
 
 KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"

@@ -10,8 +10,10 @@ from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import EngineUnavailable
 from mooring.sessions.context import Context
+from mooring.sessions.lease import holder_of
 from mooring.sessions.model import Session
 from mooring.sessions.usage import remove_unless_used
+from tests.support.sessions import session_folder
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_session_in_use_stays_and_is_nobodys(
     """Its lease is dissolved, and its history says why."""
     monkeypatch.setattr("mooring.sessions.usage.used_for", lambda *_: use)
     assert settle(service, session, keep=keep) == (False, ["kept", use or keep])
-    assert service.leases.holder(session.id) == ""
+    assert holder_of(session_folder(session.id)) == ""
     assert service.sessions.get("lab").id == session.id
 
 
@@ -67,4 +69,4 @@ def test_where_the_engine_does_not_answer_nothing_is_done(
     monkeypatch.setattr("mooring.sessions.usage.used_for", unknown)
     with pytest.raises(EngineUnavailable):
         settle(service, session)
-    assert service.leases.holder(session.id) == "1:2"
+    assert holder_of(session_folder(session.id)) == "1:2"

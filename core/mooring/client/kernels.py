@@ -134,7 +134,8 @@ class Kernels:
             record: a kernel that no process owns.
 
         Returns:
-            False if the kernel's process was started: the kernel can be adopted.
+            False if the kernel's process was started: the kernel can be adopted. True otherwise,
+            also if nothing was removed.
 
         Raises:
             EngineError: the session was not removed, see ``end_session_with``.
@@ -155,13 +156,10 @@ class Kernels:
             SessionStateError: it does not run, and ``start`` is not set.
             MooringError: as ``Sessions.get`` and ``Sessions.start``.
         """
-        from mooring.launch.start import start as start_session
+        from mooring.launch.start import start_for_kernel
 
-        def start_again(stopped: Session) -> Session:
-            with lifecycle.disk_errors():
-                return start_session(self._ctx, stopped, wait)
-
-        return kernels.session_for_restart(self._ctx, session, start_again if start else None)
+        with lifecycle.disk_errors():
+            return start_for_kernel(self._ctx, session, wait if start else None)
 
     def end(self, session_id: str, kernel_id: str) -> None:
         """Kill a kernel, record its exit in the history and remove its folder. Idempotent.
@@ -175,7 +173,9 @@ class Kernels:
     def shut_down(
         self, session: Session, handle: KernelHandle, ownership: Ownership | None = None
     ) -> None:
-        """Kill a kernel and remove its folder and record; its session as ``end_session_with``.
+        """Kill a kernel, and remove its folder and record.
+
+        The session is treated as in ``end_session_with``.
 
         Args:
             session: the kernel's session.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mooring.launch.wait import Wait
-from mooring.sessions import lease, lifecycle, takeover
+from mooring.sessions import abandoned, lease, lifecycle
 from mooring.sessions.context import Context
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session
-from mooring.sessions.takeover import RestartTimes, Successor
+
+if TYPE_CHECKING:
+    from mooring.launch.takeover import RestartTimes, Successor
 
 
 class Leases:
@@ -46,21 +48,16 @@ class Leases:
             wait: how to wait for the GPUs of a stopped session.
 
         Returns:
-            The running session and its lease; None if there is no such session.
+            The running session and its lease; None if there is no such session, or if it is stopped
+            and the key is not unique.
 
         Raises:
             MooringError: the stopped session cannot be started; its files are kept.
         """
-        from mooring.launch.start import start
+        from mooring.launch.takeover import take_over
 
         with lifecycle.disk_errors():
-            return takeover.take_over(
-                self._ctx, successor, times, lambda session: start(self._ctx, session, wait)
-            )
-
-    def holder(self, session_id: str) -> str:
-        """Return the current or last holder of a session's lease; empty without a lease."""
-        return lease.holder_of(self._ctx.folder(session_id))
+            return take_over(self._ctx, successor, times, wait)
 
     def keep(self, session_id: str) -> None:
         """Make this process, a launcher's watchdog, responsible for a session until it exits.
@@ -77,9 +74,11 @@ class Leases:
             session_id: the session's id.
             holder: the launcher; no effect if another process has held the lease since.
         """
-        takeover.announce_exit(self._ctx, session_id, holder)
+        abandoned.announce_exit(self._ctx, session_id, holder)
 
-    def remove_left(self, session_id: str, holder: str, *, client: str, patience_s: float) -> None:
+    def remove_abandoned(
+        self, session_id: str, holder: str, *, client: str, patience_s: float
+    ) -> None:
         """Remove the session of a launcher that has exited, unless a successor takes it over.
 
         Waits for the successor; a stopped session is kept for as long as it stays stopped and the
@@ -94,4 +93,6 @@ class Leases:
         Raises:
             EngineError: the session was not removed.
         """
-        takeover.remove_left(self._ctx, session_id, holder, client=client, patience_s=patience_s)
+        abandoned.remove_abandoned(
+            self._ctx, session_id, holder, client=client, patience_s=patience_s
+        )

@@ -194,11 +194,12 @@ class Sessions:
         different ones its container is recreated from a snapshot.
 
         Args:
-            wait: how to wait for GPUs.
+            session: the session; what it is now counts, not what it was when it was listed.
+            wait: how to wait for GPUs, and for another process that is starting it.
 
         Raises:
             SessionNotFound, EngineError
-            SessionStateError: it cannot be started, or is being started already.
+            SessionStateError: it cannot be started.
             NoCapacity: the GPU request can no longer be served on this machine.
             SessionTimeout: no GPUs within ``wait.max_wait_s``, or the container did not start.
             Cancelled: by ``wait``, or by ``stop`` or ``remove`` in any process.

@@ -193,6 +193,8 @@ class Unpacker:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=folder)
             os.close(_opened(folder, name))
+            if self._entered and self._entered[-1].path == member.path:
+                self._entered.pop()  # of the entries of one folder the last counts
             self._entered.append(member)
         elif member.kind == tarfile.REGTYPE:
             _clear(folder, name)

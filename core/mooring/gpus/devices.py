@@ -123,7 +123,7 @@ def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> L
     pipes = Path(environ.get("CUDA_MPS_PIPE_DIRECTORY") or PIPES)
     if gpu.kind != NVIDIA or not _listens(pipes / "control"):
         return Limits(
-            f"{claim.share:g} of it by agreement: nothing enforces the limit "
+            f"{claim.share:g} of it by agreement, because nothing enforces the limit "
             "(no MPS daemon answers, and the GPU has no MIG instances)"
         )
     env = {

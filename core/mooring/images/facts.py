@@ -1,4 +1,4 @@
-"""What a launch has to know of an image, whichever it is."""
+"""Facts about an image: this machine as an image, or one of the engine's."""
 
 from __future__ import annotations
 

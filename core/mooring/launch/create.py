@@ -268,7 +268,9 @@ class Launch:
         if folder.enqueued:  # the machine may have been restarted since the folder was created
             folder.update_state(boot_id=boot_id())
         start_container(ctx, container)
-        wait_until_verified(ctx.engine, folder, container)
+        wait_until_verified(
+            ctx.engine, folder, container, lambda: self._progress("starting the container")
+        )
         if not config.network:
             require(ctx.engine, SupportsLateNetwork).attach_network(container)
         folder.update_state(container=container, changed_at=time.time())

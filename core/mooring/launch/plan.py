@@ -1,4 +1,4 @@
-"""From a spec to a launch plan: its mounts, and what policy and trust say of them."""
+"""From a spec to a launch plan: its mounts, checked against the policy and the user's trust."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LaunchPlan:
         return _grants(self.resolved, self.mounts)
 
     def require_trust(self) -> None:
-        """Check that the user trusts the spec file with everything that it uses.
+        """Check that nothing needed trust when the plan was made, or that it was given since.
 
         Raises:
             TrustRequired: names everything that the user has not trusted the file with.

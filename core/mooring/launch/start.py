@@ -1,12 +1,11 @@
-"""Starting a stopped session, and finding or creating a shared one."""
+"""Starting a stopped session, also for a kernel, and finding or creating a shared one."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from mooring.host import locks
 from mooring.host.boot import boot_id
 from mooring.host.users import caller
 from mooring.images import mounts
+from mooring.kernels.kernelhost import host_lives
 from mooring.launch.container import start_container
 from mooring.launch.create import create
 from mooring.launch.options import LaunchOptions
@@ -32,7 +32,7 @@ from mooring.launch.verified import wait_until_verified
 from mooring.launch.wait import Wait
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
-from mooring.sessions.find import get_created, list_sessions, main_process, queue_of
+from mooring.sessions.find import get, get_created, list_sessions, main_process, queue_of
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
@@ -41,45 +41,97 @@ from mooring.terminals.terminal import MainTerminal, command_of
 if TYPE_CHECKING:
     from mooring.spec.resolve import ResolvedSpec
 
+LOCK_POLL_S = 0.05
 # Files in the run folder that belong to the previous run
 _STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
 
 
 def start(ctx: Context, session: Session, wait: Wait) -> Session:
     """Start a stopped session again; see ``Sessions.start``."""
-    if not session.container or session.state in LAUNCHING:
-        raise SessionStateError(
-            f"session {session.name} is {session.state} and cannot be started",
-            f"remove what is left: mooring rm {session.name}"
-            if session.state is State.LOST
-            else "mooring ps shows its state",
-        )
     folder = ctx.folder(session.id)
-    if not folder.exists:
-        raise SessionStateError(
-            f"session {session.name} has lost its folder and cannot be started",
-            f"remove what is left: mooring rm {session.name}",
-        )
-    held = folder.acquire()
-    try:
-        current = get_created(ctx, session.id, session.name)
+    with contextlib.ExitStack() as stack:
+        if folder.ready:
+            wait = stack.enter_context(_start_lock(folder, session.name, wait))
+        current = get(ctx, session.id)
         if current.state is State.RUNNING:
             return current
-        if not held:
+        if not current.container or current.state in LAUNCHING:
             raise SessionStateError(
-                f"session {session.name} is being started already", "mooring ps shows its state"
+                f"session {current.name} is {current.state} and cannot be started",
+                f"remove what is left: mooring rm {current.name}"
+                if current.state is State.LOST
+                else "mooring ps shows its state",
             )
-        folder.clear_cancel()
+        if not folder.exists:
+            raise SessionStateError(
+                f"session {current.name} has lost its folder and cannot be started",
+                f"remove what is left: mooring rm {current.name}",
+            )
         return _start(ctx, current, folder, wait)
+
+
+def start_for_kernel(ctx: Context, session: Session, wait: Wait | None) -> Session:
+    """Return the running session that a kernel is restarted in, starting it if it is stopped.
+
+    Args:
+        ctx: the client's context.
+        session: the kernel's session.
+        wait: how to wait; None to refuse a stopped session.
+    """
+    folder = ctx.folder(session.id)
+    if not folder.has_ended and host_lives(folder.guest):
+        return session  # the engine is not needed
+    if wait is not None:
+        return start(ctx, session, wait)
+    current = get(ctx, session.id)
+    if current.state is State.RUNNING:
+        return current
+    raise SessionStateError(
+        f"session {current.name} is {current.state} ({current.reason})",
+        f"restart the kernel, or run: mooring start {current.name}",
+    )
+
+
+@contextlib.contextmanager
+def _start_lock(folder: SessionFolder, name: str, wait: Wait) -> Iterator[Wait]:
+    """Hold the lock of a session's folder, which the processes that start it acquire in turn.
+
+    Yields:
+        How to wait for what follows, within the same time.
+
+    Raises:
+        Cancelled: by ``wait``, or by ``stop`` or ``remove``.
+        SessionTimeout: another process was still starting it after ``wait.max_wait_s``.
+    """
+    began = time.monotonic()
+    while not folder.acquire():
+        if not folder.exists:
+            break
+        if wait.cancelled() or folder.cancel_requested():
+            raise Cancelled(f"the start of session {name} was cancelled")
+        if wait.max_wait_s is not None and time.monotonic() - began >= wait.max_wait_s:
+            raise SessionTimeout(
+                f"session {name} is being started by another process already",
+                f"see what it waits for: mooring why {name}",
+            )
+        wait.progress("another process is starting it")
+        time.sleep(LOCK_POLL_S)
+    try:
+        folder.clear_cancel()
+        folder.unmark_queued()  # by a process that was killed
+        yield wait.after(time.monotonic() - began)
     finally:
-        if held:
-            folder.clear_cancel()
-            folder.release()
+        folder.clear_cancel()
+        folder.release()
 
 
 def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) -> Session:
     """Start a stopped session whose folder is locked by this process."""
     from mooring.policy import limits
+
+    def refuse_cancelled() -> None:
+        if wait.cancelled() or folder.cancel_requested():
+            raise Cancelled(f"the start of session {session.name} was cancelled")
 
     # check the paths as they are now; ``identities`` refuses one that leads through a new link
     granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
@@ -88,7 +140,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
         folder.clock.deadlines().get("max_duration"),
     )
-    with _claimed_again(ctx, session, folder, wait) as claims:
+    with _claimed_again(ctx, session, folder, wait, refuse_cancelled) as claims:
         container = session.container
         others = set(claims) != set(session.claims)
         if others or recreate.limits_changed(ctx, session, claims):
@@ -103,8 +155,8 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
             MainTerminal(ctx.engine, folder.path, command).keep(container, None)
         start_container(ctx, container)
         try:
-            wait_until_verified(ctx.engine, folder, container)
-        except (PolicyError, CommandError, SessionTimeout) as error:
+            wait_until_verified(ctx.engine, folder, container, refuse_cancelled)
+        except (Cancelled, PolicyError, CommandError, SessionTimeout) as error:
             ctx.engine.stop(container, grace_s=1.0)
             if claims:
                 tickets(ctx).discard(session.id)
@@ -125,12 +177,10 @@ def find_or_create(
     name = options.name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     lock = ctx.installation.path / f"shared-{digest}.lock"
-    deadline = None if wait.max_wait_s is None else time.monotonic() + wait.max_wait_s
+    began = time.monotonic()
     with _locked_by_name(lock, name, wait):
         matches = [session for session in list_sessions(ctx) if session.name == name]
-        if deadline is not None:  # in tenths of a second, because messages show it
-            left_s = max(0.0, round(deadline - time.monotonic(), 1))
-            wait = replace(wait, max_wait_s=left_s)
+        wait = wait.after(time.monotonic() - began)
         if not matches:
             return create(ctx, plan_launch(resolved, cwd), options, wait).session
         if matches[0].state is State.RUNNING:
@@ -168,9 +218,17 @@ def _locked_by_name(lock: Path, name: str, wait: Wait) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _claimed_again(
-    ctx: Context, session: Session, folder: SessionFolder, wait: Wait
+    ctx: Context,
+    session: Session,
+    folder: SessionFolder,
+    wait: Wait,
+    refuse_cancelled: Callable[[], None],
 ) -> Iterator[tuple[Claim, ...]]:
     """Acquire GPUs for a stopped session that had some, while the block starts its container.
+
+    Args:
+        ctx, session, folder, wait: as for ``_start``.
+        refuse_cancelled: called several times a second; raises Cancelled.
 
     Raises:
         Cancelled, NoCapacity, SessionTimeout, EngineUnavailable: as ``GpuQueue.claim``.
@@ -183,8 +241,7 @@ def _claimed_again(
 
     def show(reason: str) -> None:
         nonlocal last
-        if wait.cancelled() or folder.cancel_requested():
-            raise Cancelled(f"the start of session {session.name} was cancelled")
+        refuse_cancelled()
         if reason and reason != last and wait.max_wait_s != 0:
             if not last:
                 ctx.add_event(session.id, "queued", reason)

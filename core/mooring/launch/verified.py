@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mooring.engines.base import Engine
 from mooring.errors import CommandError, EngineError, PolicyError, SessionTimeout
@@ -10,15 +11,19 @@ from mooring.images.mounts import EXCHANGED_HINT
 from mooring.sessions.folder import SessionFolder
 
 START_TIMEOUT_S = 60.0
+TICK_S = 0.2
 
 
-def wait_until_verified(engine: Engine, folder: SessionFolder, container: str) -> None:
+def wait_until_verified(
+    engine: Engine, folder: SessionFolder, container: str, tick: Callable[[], None]
+) -> None:
     """Wait until a container has verified that its mounts are the granted ones, and its command.
 
     Args:
         engine: the engine that runs the container.
         folder: the session's folder.
         container: the container's id.
+        tick: called several times a second; what it raises ends the wait.
 
     Raises:
         PolicyError: a mount is not the granted one; the user's command was not run.
@@ -27,7 +32,7 @@ def wait_until_verified(engine: Engine, folder: SessionFolder, container: str) -
         SessionTimeout: the container did not do so within ``START_TIMEOUT_S``.
     """
     began = time.monotonic()
-    asked = began
+    asked = ticked = began
     while not folder.guest.exists("checked"):
         end = folder.clock.end()
         if end is not None and end.reason == "refused":
@@ -39,6 +44,9 @@ def wait_until_verified(engine: Engine, folder: SessionFolder, container: str) -
                 found=end.reason == "unrunnable",
             )
         now = time.monotonic()
+        if now - ticked > TICK_S:
+            ticked = now
+            tick()
         if now - asked > 1.0:
             asked = now
             detail = engine.inspect(container)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def _ignore(text: str) -> None:
@@ -34,3 +34,9 @@ class Wait:
     progress: Callable[[str], None] = _ignore
     cancelled: Callable[[], bool] = _never
     max_wait_s: float | None = None
+
+    def after(self, seconds: float) -> Wait:
+        """Return how to wait when that many seconds have passed; in tenths, as messages show it."""
+        if self.max_wait_s is None:
+            return self
+        return replace(self, max_wait_s=max(0.0, round(self.max_wait_s - seconds, 1)))

@@ -6,17 +6,16 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mooring.engines.capabilities import SupportsDetachedExec, require
-from mooring.errors import EngineError, ImageError, KernelError, SessionStateError
+from mooring.errors import EngineError, ImageError, KernelError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.processes import process_mark
 from mooring.kernels.kernel import Connection, KernelHandle, others_live
 from mooring.kernels.kernelhost import host_lives
 from mooring.sessions.context import Context
-from mooring.sessions.find import get
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
 from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import Session, State, from_record
@@ -86,30 +85,6 @@ def start_kernel(
     ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
 
 
-def session_for_restart(
-    ctx: Context, session: Session, start: Callable[[Session], Session] | None
-) -> Session:
-    """Return the session that a kernel is restarted in; see ``Kernels.session_for_restart``.
-
-    Args:
-        ctx: the client's context.
-        session: the kernel's session.
-        start: starts a stopped session; None to refuse one.
-    """
-    folder = ctx.folder(session.id)
-    if not folder.has_ended and host_lives(folder.guest):
-        return session  # the engine is not needed
-    current = get(ctx, session.id)
-    if current.state is State.RUNNING:
-        return current
-    if start is None:
-        raise SessionStateError(
-            f"session {current.name} is {current.state} ({current.reason})",
-            f"restart the kernel, or run: mooring start {current.name}",
-        )
-    return start(current)
-
-
 def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:
     """Take ownership of a kernel that an earlier client has left; see ``Kernels.adopt``."""
     with contextlib.ExitStack() as undo:
@@ -168,8 +143,8 @@ def shut_down(
     ctx: Context, session: Session, handle: KernelHandle, ownership: Ownership | None
 ) -> None:
     """Kill a kernel and remove everything of it; see ``Kernels.shut_down``."""
+    kill_kernel(handle)
     try:
-        kill_kernel(handle)
         end_with_kernel(ctx, session, handle.id)
     finally:
         handle.forget()

@@ -193,8 +193,8 @@ def _cancel(ctx: Context, session: Session) -> bool:
             folder.request_cancel()
         if time.monotonic() > deadline:
             raise SessionTimeout(
-                f"the process that creates session {session.name} does not end",
-                "end that process; the next mooring ps removes what is left",
+                f"the process that starts session {session.name} does not end",
+                "end that process, and try again",
             )
         time.sleep(0.05)
     if folder.enqueued and not folder.ready and folder.acquire():  # no process is launching it

@@ -1,30 +1,25 @@
-"""The session of a launcher that has exited: the next launcher takes it over, or it is removed.
+"""A launcher takes over the session of an earlier one.
 
 Clients that ignore provisioners restart a kernel by ending one launcher and starting another.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mooring.errors import SessionNotFound
 from mooring.host.boot import uptime
-from mooring.host.processes import alive
+from mooring.launch.start import start
+from mooring.launch.wait import Wait
 from mooring.sessions import lease as leases
 from mooring.sessions.context import Context
 from mooring.sessions.find import get
-from mooring.sessions.folder import SessionFolder
 from mooring.sessions.lease import Lease
-from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import Session, State
-from mooring.sessions.usage import remove_unless_used
 
 TAKE_POLL_S = 0.02
-REMOVE_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class RestartTimes:
 
 
 def take_over(
-    ctx: Context, successor: Successor, times: RestartTimes, start: Callable[[Session], Session]
+    ctx: Context, successor: Successor, times: RestartTimes, wait: Wait
 ) -> tuple[Session, Lease] | None:
     """Take over the session of an earlier launcher; see ``Leases.take_over``.
 
@@ -74,7 +69,7 @@ def take_over(
         ctx: the client's context.
         successor: the launcher that takes it over.
         times: how fast the client replaces launchers.
-        start: starts a stopped session.
+        wait: how to wait for the GPUs of a stopped session.
     """
     lease = _take(ctx, successor, times)
     if lease is None:
@@ -85,7 +80,7 @@ def take_over(
             lease.release()
             return None
         if session.state is not State.RUNNING:
-            session = _start_again(ctx, session, lease, start)
+            session = _start_again(ctx, session, lease, wait)
         # Not earlier: until the session runs, the earlier launcher's watchdog keeps its files
         lease.hand_to(successor.holder, successor.kernel)
     except SessionNotFound:
@@ -95,38 +90,6 @@ def take_over(
         lease.release()
         raise
     return session, lease
-
-
-def announce_exit(ctx: Context, session_id: str, holder: str) -> None:
-    """Record the exit of a launcher that was killed; see ``Leases.announce_exit``."""
-    folder = ctx.folder(session_id)
-    with _left_by(folder, holder) as lease:
-        if lease is not None and leases.left_at(folder) is None:
-            lease.announce()
-
-
-def remove_left(
-    ctx: Context, session_id: str, holder: str, *, client: str, patience_s: float
-) -> None:
-    """Wait for a launcher's successor, and remove its session; see ``Leases.remove_left``."""
-    folder = ctx.folder(session_id)
-    was_stopped = _await_successor(folder, holder, client, patience_s)
-    if was_stopped is None:
-        return
-    with _left_by(folder, holder) as lease:
-        if lease is None:
-            return
-        session = get(ctx, session_id)
-        # The engine may not run it yet: a start first removes what the clock wrote at the end
-        again = was_stopped and (folder.in_creation() or not folder.has_ended)
-        remove_unless_used(
-            ctx,
-            session,
-            lease,
-            lambda: remove(ctx, session, force=True),
-            actor=ctx.actor,
-            keep="it was started again" if again else "",
-        )
 
 
 def _take(ctx: Context, successor: Successor, times: RestartTimes) -> Lease | None:
@@ -165,61 +128,23 @@ def _candidates(
     unique.
     """
     folders = [folder for folder in ctx.folders() if leases.key_of(folder) == successor.key]
-    lefts = {folder.id: leases.left_at(folder) for folder in folders}
+    exits = {folder.id: leases.left_at(folder) for folder in folders}
     if successor.unique:
-        return lefts
+        return exits
     return {
         session_id: left
-        for session_id, left in lefts.items()
+        for session_id, left in exits.items()
         if not ctx.folder(session_id).has_ended and (left is None or now - left < times.restart_s)
     }
 
 
-def _start_again(
-    ctx: Context, session: Session, lease: Lease, start: Callable[[Session], Session]
-) -> Session:
+def _start_again(ctx: Context, session: Session, lease: Lease, wait: Wait) -> Session:
     """Start a stopped session; its files are kept if that fails."""
     try:
-        return start(session)
+        return start(ctx, session, wait)
     except BaseException:
         if not ctx.folder(session.id).has_ended:
             # The watchdog keeps stopped sessions, but this one no longer counts as stopped
             lease.dissolve()
             ctx.add_event(session.id, "kept", "it could not be started")
         raise
-
-
-def _await_successor(
-    folder: SessionFolder, holder: str, client: str, patience_s: float
-) -> bool | None:
-    """Wait until another launcher has taken over, or none can be expected any more.
-
-    A stopped session, for example after its time limit, uses no resources and its files may be
-    needed: the wait lasts for as long as the session stays stopped and the client lives.
-
-    Returns:
-        None if another launcher has taken the lease or the session was removed; otherwise whether
-        the session was stopped meanwhile.
-    """
-    until = time.monotonic() + patience_s
-    was_stopped = stopped = False
-    while time.monotonic() < until or stopped:
-        stopped = folder.exists and folder.has_ended
-        was_stopped = was_stopped or stopped
-        if leases.holder_of(folder) != holder:
-            return None
-        if not alive(client):
-            break  # the client has exited and cannot request a restart
-        time.sleep(REMOVE_POLL_S)
-    return was_stopped
-
-
-@contextlib.contextmanager
-def _left_by(folder: SessionFolder, holder: str) -> Iterator[Lease | None]:
-    """Acquire a session's lease for the block; yield None unless ``holder`` held it last."""
-    lease = Lease.take(folder)
-    try:
-        yield lease if leases.holder_of(folder) == holder else None
-    finally:
-        if lease is not None:
-            lease.release()
