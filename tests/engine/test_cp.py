@@ -21,6 +21,7 @@ import pytest
 from mooring.engines.base import Engine
 from tests.support.images import busybox_image, image_maker
 from tests.support.memory import peak_kib
+from tests.support.sessions import ways_below
 
 pytestmark = pytest.mark.engine
 
@@ -106,9 +107,10 @@ def facts(root: Path, folder_times: bool = True) -> dict[str, tuple[object, ...]
 
 
 def in_tmp(cli: Cli, name: str) -> list[str]:
-    """What lies in the session's /tmp, beside the mount of the project."""
-    said = cli("exec", name, "--", "ls", "-A", "/tmp", check=0).stdout.split()
-    return [each for each in said if not each.startswith("pytest-")]
+    """What lies in the session's /tmp, beside the mounts of the project and the environment."""
+    said = cli("exec", name, "--", "ls", "-A", "/tmp", check=0).stdout.splitlines()
+    environment = ways_below(Path("/tmp"))
+    return [name for name in said if name not in environment and not name.startswith("pytest-")]
 
 
 def test_a_folder_comes_back_as_it_was(cli: Cli, name: str, away: Path) -> None:

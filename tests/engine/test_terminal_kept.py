@@ -431,12 +431,12 @@ def test_how_much_is_shown_again(cli, project) -> None:
 
 
 FULL_SCREEN = r"""
-import os, signal, sys, time
+import os, signal, time
 def draw(*_):
-    sys.stdout.write("\x1b[H\x1b[2Jdrawn %dx%d" % tuple(reversed(os.get_terminal_size())))
-    sys.stdout.flush()
+    drawn = "\x1b[H\x1b[2Jdrawn %dx%d" % tuple(reversed(os.get_terminal_size()))
+    os.write(1, drawn.encode())  # unbuffered: the signal may come while the last one is written
 signal.signal(signal.SIGWINCH, draw)
-sys.stdout.write("\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[6n")
+os.write(1, b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[6n")
 draw()
 while True:
     time.sleep(1)

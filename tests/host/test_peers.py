@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
+from typing import IO
 
 import pytest
 
+from mooring.host import peers
 from mooring.host.peers import is_our_own, owner
 
 NOBODY = 65534
@@ -24,6 +27,25 @@ def test_the_owner_of_a_connection_is_known(family: socket.AddressFamily) -> Non
             assert owner(accepted) == os.getuid()
             assert is_our_own(accepted)
         assert owner(accepted) is None
+
+
+def test_a_line_that_the_kernel_skipped_is_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table is no snapshot: what is not in it once is in it the next time."""
+    reads: list[str] = []
+
+    def torn(path: str) -> IO[str]:
+        reads.append(path)
+        return io.StringIO("") if len(reads) < 5 else open(path)
+
+    monkeypatch.setattr(peers, "open", torn, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as port, socket.socket() as client:
+        client.connect(port.getsockname())
+        accepted, _ = port.accept()
+        with accepted:
+            assert owner(accepted) == os.getuid()
+    assert reads == ["/proc/net/tcp", "/proc/net/tcp6"] * 2 + ["/proc/net/tcp"]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")

@@ -373,8 +373,10 @@ def test_what_is_in_use_stays(
             other.start(cwd="/", env={})
             stack.callback(mooring.kernels.end, session.id, other.id)
         else:
-            argv = [] if use == "terminal" else ["sleep", "1000"]
-            stream = mooring.sessions.exec(session, argv, tty=use == "terminal", stdin=True)
+            if use == "terminal":
+                stream = mooring.terminals.open(session, [], size=(24, 80))
+            else:
+                stream = mooring.sessions.exec(session, ["sleep", "1000"], stdin=True)
             stack.callback(stream.close)
             time.sleep(1)
         if killed:

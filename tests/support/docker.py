@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from mooring.host.processes import alive, process_mark
 
 # A label of containers and images; they and what is made of them go when their run is over
 RUN = "mooring.test"
+_numbers = itertools.count()
 
 
 def this_run() -> str:
@@ -57,7 +59,7 @@ def docker_api(engine: Any) -> Any:
 
 @contextlib.contextmanager
 def imported(tar: bytes, name: str, *changes: str) -> Iterator[str]:
-    """An image of a root filesystem, and its reference, which is this process's own.
+    """An image of a root filesystem, and its reference, which is this call's own.
 
     At the end it is removed. That fails while a container is made of it: the image would stay,
     without a name.
@@ -67,7 +69,7 @@ def imported(tar: bytes, name: str, *changes: str) -> Iterator[str]:
         name: what the reference is to say.
         changes: instructions of a Dockerfile.
     """
-    reference = f"mooring-test/{name}:{os.getpid()}"
+    reference = f"mooring-test/{name}:{os.getpid()}-{next(_numbers)}"
     words = [word for change in (*changes, run_label()) for word in ("--change", change)]
     done = docker("import", *words, "-", reference, stdin=tar)
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,10 @@ def home_of_a_run(*sent: str) -> list[str]:
 
     Beside what was sent there lies the way to the Python environment, where that is below a home.
     """
-    home = Path.home()
-    ways = [Path(bind.target) for bind in host_binds()]
-    inside = {way.relative_to(home).parts[0] for way in ways if way.is_relative_to(home)}
-    return sorted({*sent, *(name for name in inside if not name.startswith("."))})
+    return sorted({*sent, *(way for way in ways_below(Path.home()) if not way.startswith("."))})
+
+
+def ways_below(folder: Path) -> set[str]:
+    """The names in a folder of a session from the host image that only lead to what is mounted."""
+    targets = [Path(bind.target) for bind in host_binds()]
+    return {one.relative_to(folder).parts[0] for one in targets if one.is_relative_to(folder)}

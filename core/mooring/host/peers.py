@@ -29,7 +29,7 @@ def owner(connected: socket.socket) -> int | None:
     tables = (
         {"tcp6": mapped} if connected.family == socket.AF_INET6 else {"tcp": "", "tcp6": mapped}
     )
-    for table, before in tables.items():
+    for table, before in _READS * tuple(tables.items()):
         wanted = f"{before}{_as_in_proc(there)} {before}{_as_in_proc(here)}"
         try:
             with open(f"/proc/net/{table}") as lines:
@@ -47,6 +47,8 @@ def is_our_own(connected: socket.socket) -> bool:
     return owner(connected) in (os.getuid(), 0)
 
 
+# The kernel gives a table in pieces, and can skip a line when sockets close between two of them
+_READS = 5
 # The inode of a socket that no process has open
 _NOBODYS = "0"
 # The prefix of an IPv4-mapped IPv6 address
