@@ -42,16 +42,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # These share what there is one of: the environment's kernelspecs, the wheel, the machine's users
 MACHINE = ("docs", "packaging", "users")
+PARTS = ("gpus", "timed", "alone")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the machine runs one by one."""
+    """What shares the machine runs one by one; a part has the files that say its mark."""
     for item in items:
-        if "installed_wheel" in getattr(item, "fixturenames", ()) or (
-            item.path.parent.name in MACHINE
-        ):
+        named = "installed_wheel" in getattr(item, "fixturenames", ())
+        if named or item.path.parent.name in MACHINE:
             item.add_marker(pytest.mark.machine)
+        words = {f"mark.{mark}" for mark in PARTS if item.get_closest_marker(mark)}
+        if named and item.path.parent.name not in MACHINE:
+            words.add("installed_wheel")
+        if words and not all(word in item.path.read_text() for word in words):
+            raise pytest.UsageError(f"{item.nodeid}: its file has to say {' and '.join(words)}")
 
 
 @pytest.fixture(scope="session", autouse=True)
