@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,27 +73,93 @@ def test_one_that_does_not_come_up_in_time_is_stopped(
 def test_one_is_started_by_one_process_at_a_time(
     service: Mooring, engine: FakeEngine, declare
 ) -> None:
-    """A second start waits for the first, and then has nothing to do."""
+    """A second start waits for the first, says so once, and then has nothing to do."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     service.sessions.stop(session)
     stopped = service.sessions.get("train")
     folder = session_folder(session.id)
     assert folder.acquire()
-    with pytest.raises(SessionTimeout, match="by another process already"):
+    with pytest.raises(SessionStateError, match="by another process already"):
         service.sessions.start(stopped, wait=Wait(max_wait_s=0))
     told: list[str] = []
+    looks = iter(range(10))
 
-    def complete(text: str) -> None:
+    def cancelled() -> bool:
         """The other process starts it while this one waits."""
-        if not told:
+        if next(looks) == 3:
             folder.release()
             service.sessions.start(stopped)
-        told.append(text)
+        return False
 
-    assert service.sessions.start(stopped, wait=Wait(progress=complete)).state is State.RUNNING
+    again = service.sessions.start(stopped, wait=Wait(progress=told.append, cancelled=cancelled))
+    assert again.state is State.RUNNING
     assert told == ["another process is starting it"]
     assert engine.calls.count("start") == 2  # with that of its creation
     assert folder.guest.exists("checked")
+
+
+def test_a_session_that_runs_needs_no_lock(service: Mooring, engine: FakeEngine, declare) -> None:
+    """Kernels are opened in it side by side, each with a start that asks the engine little."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    folder = session_folder(session.id)
+    assert folder.acquire()
+    engine.calls.clear()
+    assert service.sessions.start(session, wait=Wait(max_wait_s=0)).state is State.RUNNING
+    assert engine.calls == ["list"]
+    folder.release()
+
+
+def test_a_start_that_waits_for_gpus_is_not_waited_for(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """That may take hours; and a mark that a killed start left holds nobody up."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    folder = session_folder(session.id)
+    assert folder.acquire()
+    folder.mark_queued()
+    with pytest.raises(SessionStateError, match="already") as caught:
+        service.sessions.start(session)
+    assert caught.value.hint == "see what it waits for: mooring why train"
+    folder.release()
+    assert service.sessions.start(session).state is State.RUNNING
+    assert not folder.queued
+
+
+def test_a_lock_that_cannot_be_had_is_an_error(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps it from being locked, a start ends."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    (session_folder(session.id).path / "lock").unlink()
+    monkeypatch.setattr(start, "LOCK_PATIENCE_S", 0.1)
+    with pytest.raises(SessionStateError, match="session train is being started"):
+        service.sessions.start(session)
+
+
+def test_a_name_like_another_ones_id_confuses_nothing(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """A session is found by its id where the caller has it, whatever others are called."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    other = service.sessions.create(declare(command="x"), LaunchOptions(name=session.id)).session
+    assert service.sessions.start(session).id == session.id
+    service.sessions.stop(session)
+    service.sessions.stop(other)
+    assert service.sessions.start(session).container == session.container
+    assert service.sessions.get(other.name).state is State.STOPPED
+
+
+def test_a_paused_session_is_not_started(service: Mooring, engine: FakeEngine, declare) -> None:
+    """Its processes are all there: what the clock wrote of them stays."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    engine.containers[session.container].state = "paused"
+    with pytest.raises(SessionStateError, match="is paused") as caught:
+        service.sessions.start(session)
+    assert "docker unpause" in caught.value.hint
+    assert session_folder(session.id).guest.exists("checked")
 
 
 @pytest.mark.parametrize("how", ["by the caller", "by stop"])
@@ -103,12 +170,34 @@ def test_a_start_that_waits_for_another_can_be_cancelled(
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     service.sessions.stop(session)
     folder = session_folder(session.id)
+    folder.request_cancel()
+    os.utime(folder.path / "cancel", (1, 1))  # of an earlier start: it means this one nothing
     assert folder.acquire()
+    wait = Wait(cancelled=lambda: how == "by the caller")
     if how == "by stop":
-        folder.request_cancel()
+        wait = Wait(progress=lambda text: folder.request_cancel())
     with pytest.raises(Cancelled, match="start of session train"):
-        service.sessions.start(session, wait=Wait(cancelled=lambda: how == "by the caller"))
+        service.sessions.start(session, wait=wait)
     folder.release()
+    assert service.sessions.start(session).state is State.RUNNING
+    assert not folder.cancel_requested()
+
+
+def test_stop_ends_all_starts(service: Mooring, engine: FakeEngine, declare) -> None:
+    """The one that is at it goes, and the one that waits for its turn does not begin."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    service.sessions.stop(session)
+    folder = session_folder(session.id)
+    assert folder.acquire()
+
+    def give_way(text: str) -> None:
+        folder.request_cancel()
+        folder.release()  # the first start has seen it
+
+    with pytest.raises(Cancelled):
+        service.sessions.start(session, wait=Wait(progress=give_way))
+    assert service.sessions.get("train").state is State.STOPPED
+    assert engine.calls.count("start") == 1
 
 
 def test_stop_cancels_a_start_that_does_not_come_up(
@@ -123,7 +212,9 @@ def test_stop_cancels_a_start_that_does_not_come_up(
     with pytest.raises(Cancelled):
         service.sessions.start(session)
     monkeypatch.undo()
-    assert service.sessions.get("train").state is State.STOPPED
+    stopped = service.sessions.get("train")
+    assert (stopped.state, stopped.reason) == (State.STOPPED, "by tester")
+    assert service.sessions.events(session.id)[-1].kind == "cancelled"
 
 
 def test_what_became_of_it_meanwhile_counts(service: Mooring, engine: FakeEngine, declare) -> None:
@@ -134,7 +225,7 @@ def test_what_became_of_it_meanwhile_counts(service: Mooring, engine: FakeEngine
     kinds = [event.kind for event in service.sessions.events(running.id)]
     assert kinds == ["requested", "started", "ended", "started"]
     service.sessions.remove(running, force=True)
-    with pytest.raises(SessionNotFound, match="is gone"):
+    with pytest.raises(SessionNotFound, match="session train is gone"):
         service.sessions.start(running)
 
 

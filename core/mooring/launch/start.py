@@ -14,6 +14,7 @@ from mooring.errors import (
     Cancelled,
     CommandError,
     PolicyError,
+    SessionNotFound,
     SessionStateError,
     SessionTimeout,
 )
@@ -32,9 +33,16 @@ from mooring.launch.verified import wait_until_verified
 from mooring.launch.wait import Wait
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
-from mooring.sessions.find import get, get_created, list_sessions, main_process, queue_of
+from mooring.sessions.find import (
+    get,
+    get_created,
+    get_listed,
+    list_sessions,
+    main_process,
+    queue_of,
+)
 from mooring.sessions.folder import SessionFolder
-from mooring.sessions.model import LAUNCHING, Session, State
+from mooring.sessions.model import Session, State
 from mooring.sessions.queue import tickets
 from mooring.terminals.terminal import MainTerminal, command_of
 
@@ -42,30 +50,41 @@ if TYPE_CHECKING:
     from mooring.spec.resolve import ResolvedSpec
 
 LOCK_POLL_S = 0.05
+# Longer than a container takes to come up at most, see ``verified.START_TIMEOUT_S``
+LOCK_PATIENCE_S = 90.0
+_HINTS = {
+    State.LOST: "remove what is left: mooring rm {}",
+    State.PENDING: "see what it waits for: mooring why {}",
+    State.PAUSED: "resume its container first: docker unpause",
+}
 # Files in the run folder that belong to the previous run
 _STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
 
 
 def start(ctx: Context, session: Session, wait: Wait) -> Session:
     """Start a stopped session again; see ``Sessions.start``."""
+    with contextlib.suppress(SessionNotFound):
+        running = get_created(ctx, session.id, session.name)
+        if running.state is State.RUNNING:
+            return running
     folder = ctx.folder(session.id)
-    with contextlib.ExitStack() as stack:
-        if folder.ready:
-            wait = stack.enter_context(_start_lock(folder, session.name, wait))
-        current = get(ctx, session.id)
+    with _start_lock(folder, session.name, wait) as held:
+        current = get_listed(ctx, session)
         if current.state is State.RUNNING:
             return current
-        if not current.container or current.state in LAUNCHING:
+        if not current.container or current.state not in (State.STOPPED, State.LOST):
             raise SessionStateError(
                 f"session {current.name} is {current.state} and cannot be started",
-                f"remove what is left: mooring rm {current.name}"
-                if current.state is State.LOST
-                else "mooring ps shows its state",
+                _HINTS.get(current.state, "mooring ps shows its state").format(current.name),
             )
         if not folder.exists:
             raise SessionStateError(
                 f"session {current.name} has lost its folder and cannot be started",
                 f"remove what is left: mooring rm {current.name}",
+            )
+        if not held:
+            raise SessionStateError(
+                f"session {current.name} is being created", "mooring ps shows its state"
             )
         return _start(ctx, current, folder, wait)
 
@@ -93,36 +112,47 @@ def start_for_kernel(ctx: Context, session: Session, wait: Wait | None) -> Sessi
 
 
 @contextlib.contextmanager
-def _start_lock(folder: SessionFolder, name: str, wait: Wait) -> Iterator[Wait]:
-    """Hold the lock of a session's folder, which the processes that start it acquire in turn.
+def _start_lock(folder: SessionFolder, name: str, wait: Wait) -> Iterator[bool]:
+    """Acquire the lock of a session's folder, which the processes that start it hold in turn.
+
+    Waits while another process brings its container up, which takes a minute at most, and not
+    while that process waits for GPUs.
 
     Yields:
-        How to wait for what follows, within the same time.
+        Whether the lock was acquired; False while the session is being created.
 
     Raises:
         Cancelled: by ``wait``, or by ``stop`` or ``remove``.
-        SessionTimeout: another process was still starting it after ``wait.max_wait_s``.
+        SessionStateError: another process is starting it, and cannot be waited for.
     """
-    began = time.monotonic()
-    while not folder.acquire():
-        if not folder.exists:
-            break
-        if wait.cancelled() or folder.cancel_requested():
+    began, at = time.monotonic(), time.time()
+    asked, held = False, folder.acquire()
+    while not held and folder.ready:
+        if wait.cancelled() or folder.cancel_requested(since=at):
             raise Cancelled(f"the start of session {name} was cancelled")
-        if wait.max_wait_s is not None and time.monotonic() - began >= wait.max_wait_s:
-            raise SessionTimeout(
+        patience_s = LOCK_PATIENCE_S if wait.max_wait_s is None else wait.max_wait_s
+        if folder.queued or time.monotonic() - began >= min(patience_s, LOCK_PATIENCE_S):
+            raise SessionStateError(
                 f"session {name} is being started by another process already",
-                f"see what it waits for: mooring why {name}",
+                f"see what it waits for: mooring why {name}"
+                if folder.queued
+                else "mooring ps shows its state",
             )
-        wait.progress("another process is starting it")
+        if not asked:
+            asked = True
+            wait.progress("another process is starting it")
         time.sleep(LOCK_POLL_S)
+        held = folder.acquire()
     try:
-        folder.clear_cancel()
-        folder.unmark_queued()  # by a process that was killed
-        yield wait.after(time.monotonic() - began)
+        if held and folder.cancel_requested(since=at):  # it meant every start
+            raise Cancelled(f"the start of session {name} was cancelled")
+        if held and folder.ready:
+            folder.clear_cancel()
+            folder.unmark_queued()  # by a process that was killed
+        yield held
     finally:
-        folder.clear_cancel()
-        folder.release()
+        if held:
+            folder.release()
 
 
 def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) -> Session:
@@ -140,6 +170,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
         folder.clock.deadlines().get("max_duration"),
     )
+    refuse_cancelled()
     with _claimed_again(ctx, session, folder, wait, refuse_cancelled) as claims:
         container = session.container
         others = set(claims) != set(session.claims)
@@ -161,7 +192,11 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
             if claims:
                 tickets(ctx).discard(session.id)
             folder.update_state(changed_at=time.time())
-            ctx.add_event(session.id, "failed", error.message)
+            if isinstance(error, Cancelled):
+                folder.clock.write_end("stopped", f"by {ctx.actor}")
+                ctx.add_event(session.id, "cancelled")
+            else:
+                ctx.add_event(session.id, "failed", error.message)
             raise
         # only once it runs: until then, a listing would record its end a second time
         folder.update_state(end_recorded=False, out_of_memory=None, changed_at=time.time())

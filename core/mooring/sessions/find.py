@@ -100,6 +100,20 @@ def get(ctx: Context, name: str) -> Session:
     return matches[0]
 
 
+def get_listed(ctx: Context, session: Session) -> Session:
+    """Return what a session is now, found by its id alone.
+
+    Raises:
+        SessionNotFound: it is gone.
+        EngineUnavailable
+    """
+    sessions = list_sessions(ctx)
+    for current in sessions:
+        if current.id == session.id:
+            return current
+    raise _not_found(ctx, session.name, sessions)
+
+
 def find_foreign(ctx: Context, name: str) -> list[Session]:
     """Return the sessions of other installations with a name, or whose id begins with it.
 

@@ -176,9 +176,13 @@ class SessionFolder:
         with contextlib.suppress(FileNotFoundError):  # already cancelled and removed
             (self.path / "cancel").touch()
 
-    def cancel_requested(self) -> bool:
-        """Return whether cancellation is requested."""
-        return (self.path / "cancel").exists()
+    def cancel_requested(self, since: float = 0.0) -> bool:
+        """Return whether cancellation is requested, and was at or after a time of the epoch."""
+        try:
+            # a file's time may be some milliseconds behind the clock
+            return (self.path / "cancel").stat().st_mtime >= since - 0.05
+        except OSError:
+            return False
 
     def clear_cancel(self) -> None:
         """Withdraw an earlier ``request_cancel``."""

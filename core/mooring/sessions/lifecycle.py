@@ -189,8 +189,7 @@ def _cancel(ctx: Context, session: Session) -> bool:
     folder = ctx.folder(session.id)
     deadline = time.monotonic() + CANCEL_PATIENCE_S
     while folder.exists and folder.in_creation():
-        if not folder.cancel_requested():
-            folder.request_cancel()
+        folder.request_cancel()
         if time.monotonic() > deadline:
             raise SessionTimeout(
                 f"the process that starts session {session.name} does not end",
