@@ -22,6 +22,7 @@ from mooring.host import atomic
 from mooring.host.boot import uptime
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import State
 from tests.support.sessions import leftovers, session_folder
 
@@ -193,3 +194,27 @@ def test_remove_waits_for_a_start_that_has_its_gpus(
     folder.release()
     removing.join(30)
     assert leftovers(engine, state) == []
+
+
+@pytest.mark.parametrize("by", ["rm", "the reconciler"])
+def test_the_removal_is_told_before_the_folder_goes(
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Who follows the events of a session ends when its folder has gone, and misses none."""
+    options = LaunchOptions(name="train", remove=by == "the reconciler")
+    session = service.sessions.create(declare(command="x"), options).session
+    told: list[list[str]] = []
+    delete = SessionFolder.remove
+
+    def remove(folder: SessionFolder) -> None:
+        told.append([event.kind for event in service.sessions.events(session.id)])
+        delete(folder)
+
+    monkeypatch.setattr(SessionFolder, "remove", remove)
+    if by == "rm":
+        service.sessions.remove(session, force=True)
+    else:
+        engine.finish(session.container, 0)
+        service.sessions.list()
+    assert [kinds[-1] for kinds in told] == ["removed"]
+    assert service.sessions.list() == []

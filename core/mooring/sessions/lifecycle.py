@@ -94,13 +94,14 @@ def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
     remove_container(ctx, session.id, session.container)
     folder = ctx.folder(session.id)
     recreate.forget(ctx, folder)
-    if folder.exists:
-        folder.remove()
+    # first, because who follows the events stops when the folder has gone
     ctx.add_event(session.id, "removed")
     if not ended:
         ctx.history.session_ended(
             session.id, at=time.time(), reason=f"removed by {ctx.actor}", exit_code=None
         )
+    if folder.exists:
+        folder.remove()
 
 
 @disk_errors()

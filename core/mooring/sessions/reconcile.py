@@ -272,8 +272,8 @@ def _remove_at_end(ctx: Context, session: Session) -> None:
         with _one_repair(f"session {session.name}"):
             ctx.engine.remove(session.container)
             recreate.forget(ctx, folder)
-            folder.remove()
             ctx.history.add(session.id, "removed", "reconciler", "as its creation asked")
+            folder.remove()
 
 
 def _without_container(
