@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from mooring import Mooring
@@ -53,18 +53,16 @@ class Watchdog:
 
     def __init__(self) -> None:
         reading, self._pipe = os.pipe()
-        # An exception raised by a signal handler would be lost in Python's fork hooks
+        # An exception raised by a signal handler would be lost in Python's fork hooks, and printed
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            child = os.fork()
+            if os.fork() == 0:
+                os.close(self._pipe)
+                _detach(reading, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if child:
-            os.close(reading)
-            os.wait()
-            return
-        os.close(self._pipe)
-        _detach(reading)
+        os.close(reading)
+        os.wait()
 
     def report(self, **facts: Any) -> None:
         """Send facts to the watchdog; each replaces its earlier value.
@@ -76,12 +74,19 @@ class Watchdog:
             os.write(self._pipe, json.dumps(facts).encode() + b"\n")
 
 
-def _detach(pipe: int) -> None:
-    """Run the watchdog's process. Never returns."""
+def _detach(pipe: int, mask: set[int | signal.Signals]) -> NoReturn:
+    """Run the watchdog's process.
+
+    Args:
+        pipe: the reading end of the launcher's pipe.
+        mask: the signals to block; all are blocked until this is a process of its own, because
+            clients signal all children of the launcher.
+    """
     try:
         os.setsid()
         if os.fork():
             os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.chdir("/")
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):  # clients read these until the last process has closed them

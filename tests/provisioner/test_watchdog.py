@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,18 @@ def test_a_client_does_not_wait_for_the_watchdog(state: Path) -> None:
     )
     assert done.returncode == -9
     assert done.stderr == b""
+
+
+def test_a_signal_while_the_watchdog_is_started_is_not_lost(state: Path) -> None:
+    """Clients signal the launcher and its children: the launcher leaves, and nothing is printed."""
+    script = """if True:
+        import os, signal, sys
+        os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        sys.argv = ["mooring-kernel", "kernelspec", "connection.json"]
+        from mooring_provisioner.launcher import main
+        sys.exit(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
