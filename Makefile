@@ -21,7 +21,7 @@ help: ## list these targets
 	@printf 'mooring: containers declared once, opened as notebook kernels and as shells\n\n'
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
 		while IFS='|' read -r target what; do printf '%-14s %s\n' "$$target" "$$what"; done
-	@printf '\nThe first run makes .venv; demo, lab, test and bench also start a Docker engine if none answers.\n'
+	@printf '\nThe first run makes .venv; demo, lab, test, quick and bench also start a Docker engine if none answers.\n'
 
 demo: engine ## run the main job: a notebook in a container, and a command beside it
 	@$(PY) examples/demo/demo.py $(ARGS)

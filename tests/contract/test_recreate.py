@@ -96,6 +96,7 @@ def test_remade_with_its_volumes(real_engine: DockerEngine) -> None:
     facts, api = host_image(real_engine), docker_api(real_engine)
     mark = f"contract-{secrets.token_hex(4)}"
     config = declare(mark, "cat /data/kept || echo first >/data/kept", facts)
+    config = dataclasses.replace(config, user="0:0")  # whose folder the volume is
     made = [real_engine.create(config)]
     tags = [f"{mark}:1", f"{mark}:2", f"{mark}:3"]
     try:

@@ -200,7 +200,8 @@ def test_an_image_with_nothing_says_so(
 def test_many_connections_at_once(cli: Cli, box: str, forward: Start) -> None:
     """Forty at once, each with its own bytes, all come back right."""
     serve(cli, box, "127.0.0.1", 7001)
-    port = forward(box, "0:7001").ports[0]
+    there = forward(box, "0:7001")
+    port = there.ports[0]
     answers: dict[int, bytes] = {}
 
     def one(number: int) -> None:
@@ -212,7 +213,7 @@ def test_many_connections_at_once(cli: Cli, box: str, forward: Start) -> None:
     for thread in threads:
         thread.join()
     expected = {n: b"got %d: " % len(b"%d" % n * 1000) + b"%d" % n * 1000 for n in range(40)}
-    assert answers == expected
+    assert answers == expected, there.complaints()
 
 
 FLOOD = """

@@ -86,7 +86,10 @@ def test_folders_are_merged_and_links_give_way(shell: list[str], tmp_path: Path)
     }  # fmt: skip
     assert not (tmp_path / "old" / "link").is_symlink()
     assert (tmp_path / "old" / "a").read_text() == "new"
-    assert (tmp_path / "old" / "d" / "locked").stat().st_mode & 0o777 == 0o500
+    # busybox's tar gives a folder that exists another mode only as root
+    writable = shell[0] == "busybox" and os.getuid() != 0
+    mode = (tmp_path / "old" / "d" / "locked").stat().st_mode & 0o777
+    assert mode == (0o700 if writable else 0o500)
     assert os.listdir(tmp_path / "outside") == ["kept"]
 
 

@@ -47,8 +47,10 @@ def test_a_read_only_folder_is_closed_after_what_it_holds(tmp_path: Path) -> Non
     (folder / "locked" / "file").touch(mode=0o440)
     folder.chmod(0o755)
     (folder / "locked").chmod(0o550)
+    (folder / "empty").mkdir(mode=0o500)
     assert entries(folder) == [
         ("x", 0o755),
+        ("x/empty", 0o500),
         ("x/locked", 0o750),
         ("x/locked/file", 0o440),
         ("x/locked", 0o550),

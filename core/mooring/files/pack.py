@@ -66,12 +66,12 @@ def pack(
         here = os.open(name, FOLDER, dir_fd=above)
         try:
             info = os.fstat(here)
-            # Some tars set a folder's mode at once, so one that is read-only is sent as writable,
-            # and once more after what it holds
-            locked = ~info.st_mode & stat.S_IRWXU
-            yield header(root, tarfile.DIRTYPE, info, mode=info.st_mode | locked)
             with os.scandir(here) as entries:
                 names = sorted(entry.name for entry in entries)
+            # Some tars set a folder's mode at once, so one that is read-only is sent as writable,
+            # and once more after what it holds (busybox's leaves it writable, except as root)
+            locked = ~info.st_mode & stat.S_IRWXU if names else 0
+            yield header(root, tarfile.DIRTYPE, info, mode=info.st_mode | locked)
             for each in names:
                 yield from pack(
                     here, each, f"{root}/{each}", warn=warn, progress=progress, left_out=left_out

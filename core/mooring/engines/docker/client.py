@@ -68,6 +68,9 @@ def keep_streams_whole(client: APIClient) -> None:
                 self.fp = connected.makefile("rb", 1)
 
     adapter = client.get_adapter(client.base_url)
+    # The SDK has a pool of connections for each URL, and closes the oldest of them even if a thread
+    # is using it. One that is dropped closes its connections itself.
+    adapter.pools.dispose_func = None
     pool_of = adapter.get_connection
 
     def get_connection(*arguments: Any, **options: Any) -> Any:
