@@ -158,7 +158,7 @@ def test_a_paused_session_is_not_started(service: Mooring, engine: FakeEngine, d
     engine.containers[session.container].state = "paused"
     with pytest.raises(SessionStateError, match="is paused") as caught:
         service.sessions.start(session)
-    assert "docker unpause" in caught.value.hint
+    assert caught.value.hint.endswith(f"docker unpause {session.container[:12]}")
     assert session_folder(session.id).guest.exists("checked")
 
 

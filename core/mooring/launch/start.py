@@ -53,9 +53,9 @@ LOCK_POLL_S = 0.05
 # Longer than a container takes to come up at most, see ``verified.START_TIMEOUT_S``
 LOCK_PATIENCE_S = 90.0
 _HINTS = {
-    State.LOST: "remove what is left: mooring rm {}",
-    State.PENDING: "see what it waits for: mooring why {}",
-    State.PAUSED: "resume its container first: docker unpause",
+    State.LOST: "remove what is left: mooring rm {0.name}",
+    State.PENDING: "see what it waits for: mooring why {0.name}",
+    State.PAUSED: "resume its container first: docker unpause {0.container:.12}",
 }
 # Files in the run folder that belong to the previous run
 _STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
@@ -75,7 +75,7 @@ def start(ctx: Context, session: Session, wait: Wait) -> Session:
         if not current.container or current.state not in (State.STOPPED, State.LOST):
             raise SessionStateError(
                 f"session {current.name} is {current.state} and cannot be started",
-                _HINTS.get(current.state, "mooring ps shows its state").format(current.name),
+                _HINTS.get(current.state, "mooring ps shows its state").format(current),
             )
         if not folder.exists:
             raise SessionStateError(
