@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from mooring.guest import bundle
 from tests.support.docker import docker
 from tests.support.yard import (
+    CLOCK,
     Yard,
     uptime,
     wait_for,
@@ -35,7 +35,7 @@ def test_end_stops_an_interactive_shell(yard: Yard) -> None:
     session.write("k/one/busy", "idle 3")
     session.sampled_after(uptime())
     began = uptime()
-    session.exec("/bin/sh", bundle.CLOCK, "end", "stopped", "by ada,\nwho left")
+    session.exec("/bin/sh", CLOCK, "end", "stopped", "by ada,\nwho left")
     session.wait(20)
     assert uptime() - began < 5
     assert session.end["reason"] == "stopped"
@@ -54,7 +54,7 @@ def test_a_session_without_a_command_stops_gracefully(yard: Yard, how: str) -> N
     wait_for("it to run", lambda: script[:20] in docker("top", session.id).stdout)
     time.sleep(0.3)
     if how == "end":
-        session.exec("/bin/sh", bundle.CLOCK, "end", "stopped")
+        session.exec("/bin/sh", CLOCK, "end", "stopped")
     else:
         docker("stop", "-t", "20", session.id)
     assert session.wait(20) == 0

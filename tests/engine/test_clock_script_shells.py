@@ -15,11 +15,11 @@ import time
 
 import pytest
 
-from mooring.guest import bundle
 from tests.support.docker import docker
 from tests.support.pace import in_time
 from tests.support.yard import (
     BACKSTOP,
+    EXEC,
     IDLE,
     Session,
     Yard,
@@ -68,7 +68,7 @@ def kernel_gone(yard: Yard) -> Session:
 
 def execs(yard: Yard) -> Session:
     session = yard.sampled(**IDLE, **BACKSTOP)
-    clock = ("/bin/sh", bundle.EXEC, "counted")
+    clock = ("/bin/sh", EXEC, "counted")
     begun = uptime()
     docker("exec", "-d", session.id, *clock, "one", "--", "sleep", "6")
     session.notes["last"] = begun + 6

@@ -25,7 +25,7 @@ mkdir -p runs/7/deep; echo model >runs/7/model.bin; chmod 640 runs/7/model.bin
 touch -d @1000000000 runs/7/model.bin; ln -s model.bin runs/7/best; ln -s runs/7 latest
 ln -s /etc/passwd planted; ln -s /etc away; ln -s ../../../../../../etc/passwd climbing
 ln -s $HOME/runs absolute; ln -s round round; mkfifo runs/7/pipe
-ln -s /run/mooring/settings own; echo start >>count; echo lost >/tmp/log
+ln -s /run/mooring/status own; echo start >>count; echo lost >/tmp/log
 """
 
 
@@ -71,7 +71,7 @@ def test_no_link_leads_out(cli: Cli, r1: str, project: Path) -> None:
     (project / "mine").write_text("mine\n")
     before = Path("/etc/passwd").read_bytes()
     links = ["planted", "climbing", "away/passwd", "own"]
-    for path in [*links, "/etc/passwd", "/run/mooring/settings", "/tmp/log", "/usr/bin/env"]:
+    for path in [*links, "/etc/passwd", "/run/mooring/status", "/tmp/log", "/usr/bin/env"]:
         for words in (("-L", f"{r1}:{path}", "out"), ("mine", f"{r1}:{path}")):
             done = cli("cp", *words, check=1)
             assert f"session {r1} is not running" in done.stderr

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from mooring.guest import bundle
 from tests.support.docker import docker
 from tests.support.guest_scripts import HOSTILE, script_names
 from tests.support.yard import (
+    EXEC,
+    PROGRAMS,
     Session,
     Yard,
     wait_for,
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timed]
         (("/nosuch",), 127, "^/nosuch: not found$"),
         (("nosuch",), 127, "^nosuch: not found$"),
         (("/etc",), 126, "^/etc: is a folder$"),
-        (("/run/mooring/settings",), 126, "^/run/mooring/settings: not executable$"),
+        ((f"{PROGRAMS}/settings",), 126, f"^{PROGRAMS}/settings: not executable$"),
     ],
 )
 def test_the_exit_code_passes_at_once(
@@ -74,7 +75,7 @@ def test_the_environment_is_handed_on_as_it_was(yard: Yard) -> None:
     session = yard.start("env", flags=flags, sample_s=60)
     session.wait(20)
     waiting = yard.start("sleep", "100", flags=flags, sample_s=60)
-    program = ("/bin/sh", bundle.EXEC)
+    program = ("/bin/sh", EXEC)
     plain = lines_of(waiting.exec("/bin/sh", "-c", "exec env"))
     assert {f"{name}={value}" for name, value in theirs.items()} <= plain
     assert lines_of(docker("logs", session.id)) == plain
@@ -152,7 +153,7 @@ def test_the_kernel_host_is_started(yard: Yard, command: tuple[str, ...]) -> Non
     """The kernel host runs as the init's child, with its output in its log."""
 
     def prepare(session: Session) -> None:
-        session.write("kernelhost", "/bin/sh\nmore\n")
+        (session.programs / "kernelhost").write_text("/bin/sh\nmore\n")
         session.write(
             "kernelhost.py",
             "echo host; sleep 0.3\n"
@@ -168,7 +169,7 @@ def test_the_kernel_host_is_started(yard: Yard, command: tuple[str, ...]) -> Non
 def test_a_shell_has_the_size_of_its_client(yard: Yard) -> None:
     """`terminal ROWS COLS` sizes the terminal before the command sees it."""
     session = yard.sampled(sample_s=60)
-    sized_exec = ("/bin/sh", bundle.EXEC, "terminal", "33", "97")
+    sized_exec = ("/bin/sh", EXEC, "terminal", "33", "97")
     sized = docker("exec", "-t", session.id, *sized_exec, "--", "stty", "size")
     assert sized.stdout.strip() == "33 97"
     plain = docker("exec", session.id, *sized_exec, "--", "/bin/sh", "-c", "exit 5")

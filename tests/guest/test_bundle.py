@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 
 from mooring.guest import bundle
-from mooring.guest.shared import SharedGuest
 
 
 def test_the_script_ships_with_the_package() -> None:
@@ -22,9 +22,10 @@ def test_the_script_ships_with_the_package() -> None:
 
 def test_a_session_gets_all_that_its_programs_read(tmp_path: Path) -> None:
     """Whatever a script of a session's sources is written beside it."""
-    bundle.write_programs(SharedGuest(tmp_path))
+    bundle.write_programs(tmp_path)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == set(bundle.PROGRAMS)
+    assert written == {*bundle.PROGRAMS, "gate", bundle.FIFO, "run"}
+    assert os.readlink(tmp_path / "run") == "/run/mooring"
     for script in tmp_path.glob("*.sh"):
         lines = (line.strip() for line in script.read_text().splitlines())
         sourced = {line.split("/")[-1].strip('"') for line in lines if line.startswith(". ")}

@@ -16,7 +16,9 @@ __all__ = ["folder"]
 def test_settings_are_what_the_clock_reads(folder: SessionFolder) -> None:
     """Settings are one a line, key and value, and come back as they were."""
     folder.clock.write_settings(name="train", idle_timeout_s=30.0)
-    assert (folder.run / "settings").read_text() == "name train\nidle_timeout_s 30.0\n"
+    assert (
+        folder.path / "programs" / "settings"
+    ).read_text() == "name train\nidle_timeout_s 30.0\n"
     assert folder.clock.settings() == {"name": "train", "idle_timeout_s": "30.0"}
 
 
@@ -170,8 +172,9 @@ def test_an_end_without_a_time_has_its_files(folder: SessionFolder, stamp: str) 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e300", "x", "1_", ""])
 def test_a_setting_that_is_no_time_is_none(folder: SessionFolder, value: str) -> None:
-    """The session can write its settings too; what comes of them is JSON in any case."""
-    (folder.run / "settings").write_text(f"idle_timeout_s {value}\nmax_duration_s -5\n")
+    """Whatever an earlier version or a hand wrote there, what comes of it is JSON."""
+    settings = folder.path / "programs" / "settings"
+    settings.write_text(f"idle_timeout_s {value}\nmax_duration_s -5\n")
     assert folder.clock.setting_s("idle_timeout_s") is None
     assert folder.clock.setting_s("max_duration_s") == 0
     assert folder.clock.setting_s("other") is None

@@ -46,7 +46,7 @@ class Host:
     def start(self, **env: str) -> None:
         with open(self.folder.run / "kernelhost.log", "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(self.folder.run / "kernelhost.py")],
+                [sys.executable, str(self.folder.path / "programs" / "kernelhost.py")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -108,7 +108,8 @@ def host(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     folder = make_folder("s", "s", spec={"memory": 1 << 30})
     folder.release()
     for script in (SCRIPT, PROCESS, RECORDER):
-        shutil.copy(str(script), folder.run / script.name)
+        shutil.copy(str(script), folder.path / "programs" / script.name)
+    (folder.path / "programs" / "run").symlink_to("../run")
     folder.clock.write_settings(record_bytes=16 << 20)
     made = Host(folder)
     made.start()
@@ -146,7 +147,9 @@ def test_it_forks_from_one_thread(host: Host) -> None:
 def test_there_is_one_in_a_session(host: Host) -> None:
     """A second one leaves by itself, and the first goes on."""
     second = subprocess.run(
-        [sys.executable, str(host.folder.run / "kernelhost.py")], timeout=30, check=False
+        [sys.executable, str(host.folder.path / "programs" / "kernelhost.py")],
+        timeout=30,
+        check=False,
     )
     assert second.returncode == 0
     assert host.ask(op="ping")["problem"] == ""
@@ -156,7 +159,9 @@ def test_who_looks_at_the_lock_does_not_keep_it_from_starting(host: Host) -> Non
     """It starts although its lock is being probed all the time, as older versions of mooring do."""
     host.kill()
     assert not host_lives(host.folder.guest)
-    process = subprocess.Popen([sys.executable, str(host.folder.run / "kernelhost.py")])
+    process = subprocess.Popen(
+        [sys.executable, str(host.folder.path / "programs" / "kernelhost.py")]
+    )
     host.process = process
     deadline = time.monotonic() + 30
     while not is_held(host.folder.run / "kernelhost.lock"):

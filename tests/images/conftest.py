@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mooring.engines.base import Bind
 from mooring.host.users import User
 from mooring.images.mounts import MountPlan, SessionFolders, plan
 from mooring.spec.model import SessionSpec
@@ -28,12 +29,12 @@ def user(tmp_path: Path) -> User:
 @pytest.fixture
 def folders(tmp_path: Path) -> SessionFolders:
     """A session's own folders."""
-    made = SessionFolders(
-        *(tmp_path / "session" / name for name in ("home", "run", "secrets", "etc", "empty"))
-    )
-    for path in vars(made).values():
+    names = ("home", "run", "programs", "secrets", "etc", "empty")
+    paths = {name: tmp_path / "session" / name for name in names}
+    for path in paths.values():
         path.mkdir(parents=True)
-    return made
+    programs = Bind(str(paths.pop("programs")), "/.mooring-0")
+    return SessionFolders(**paths, programs=programs)
 
 
 @pytest.fixture

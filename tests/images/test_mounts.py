@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mooring.engines.base import Bind
-from mooring.errors import PolicyError, SpecError
+from mooring.errors import SpecError
 from mooring.host import paths
 from mooring.host.users import User, caller
 from mooring.images import mounts
@@ -272,38 +272,6 @@ def test_an_output_that_cannot_be_made(project: Path) -> None:
     spec = SessionSpec.model_validate({"outputs": ["file/below"]})
     with pytest.raises(SpecError, match="outputs: below: cannot create"):
         mounts.create_outputs(spec, project)
-
-
-# What the container compares
-
-
-def test_identities(lay, folders: SessionFolders, project: Path) -> None:
-    """Each requested mount has a line with the device and the inode that were checked."""
-    (project / "data").mkdir()
-    lines = mounts.identities(folders.run, lay(folders, inputs=["data"]).granted).splitlines()
-    found = (project / "data").stat()
-    assert lines[-1] == f"{found.st_dev}:{found.st_ino} /mnt/inputs/data"
-    assert [line.split(" ", 1)[1] for line in lines] == [
-        "/run/mooring",
-        str(project),
-        "/mnt/inputs/data",
-    ]
-
-
-@pytest.mark.parametrize("how", ["itself", "above", "gone"])
-def test_what_was_exchanged_has_no_identity(
-    lay, folders: SessionFolders, project: Path, outside: Path, how: str
-) -> None:
-    """A source that became a link, lies behind one now, or does not exist, is refused."""
-    (project / "a" / "b").mkdir(parents=True)
-    (outside / "b").mkdir()
-    granted = lay(folders, inputs=["a/b"]).granted
-    swapped = project / "a" / "b" if how != "above" else project / "a"
-    swapped.rename(project / "aside")
-    if how != "gone":
-        swapped.symlink_to(outside)
-    with pytest.raises(PolicyError):
-        mounts.identities(folders.run, granted)
 
 
 def test_mount_points_in_the_private_home_are_the_callers(

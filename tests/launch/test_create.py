@@ -100,7 +100,7 @@ def test_secrets_stand_in_files_alone(
     )
 
 
-METHODS = "info image_id import_image create attach start attach_network list".split()
+METHODS = "info image_id import_image create attach start mounted attach_network list".split()
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["refused", "answer-lost"])
@@ -240,7 +240,9 @@ def test_an_image_with_ipykernel_has_kernels(state: Path, declare) -> None:
     """In an image that has one, kernels are started by the interpreter that was found there."""
     engine = FakeEngine(images=[IMAGE], python="/opt/bin/python3")
     session = Mooring(engine).sessions.create(declare(kernel="python3", image=IMAGE)).session
-    assert (session_folder(session.id).run / "kernelhost").read_text() == "/opt/bin/python3\n"
+    assert (
+        session_folder(session.id).path / "programs" / "kernelhost"
+    ).read_text() == "/opt/bin/python3\n"
 
 
 def test_a_pull_is_told(engine: FakeEngine, service: Mooring, declare) -> None:

@@ -63,7 +63,7 @@ def test_one_that_does_not_come_up_in_time_is_stopped(
     def late(*_: object) -> None:
         raise SessionTimeout("it did not start")
 
-    monkeypatch.setattr(start, "wait_until_verified", late)
+    monkeypatch.setattr(start, "start_verified", late)
     with pytest.raises(SessionTimeout):
         service.sessions.start(service.sessions.get("train"))
     assert service.sessions.get("train").state is State.STOPPED

@@ -11,7 +11,7 @@ import pytest
 from mooring import FakeEngine, LaunchOptions, Wait
 from mooring.client import Mooring
 from mooring.errors import EngineError, SessionTimeout
-from mooring.guest.bundle import CLOCK
+from mooring.guest.bundle import end_argv
 from mooring.sessions import lease
 from mooring.sessions.context import Context
 from mooring.sessions.lease import Lease
@@ -43,7 +43,7 @@ def ended(service: Mooring, declare) -> Session:
     """A session of a launcher that is gone, which its clock has ended since."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     Lease.make(session_folder(session.id), key=KEY, holder=PREDECESSOR).release()
-    service.engine.exec_detached(session.container, ["/bin/sh", CLOCK, "end", "idle"])
+    service.engine.exec_detached(session.container, end_argv("/programs", "idle", ""))
     assert session_folder(session.id).clock.end() is not None
     return session
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from mooring.client import Mooring
-from mooring.engines.base import Engine
+from mooring.engines.base import Bind, Engine
 from mooring.engines.docker import DockerEngine
 from mooring.engines.labels import LABEL_INSTALLATION
 from mooring.errors import PolicyError, SpecError, TrustRequired
 from mooring.host.paths import Installation
 from mooring.host.users import caller
 from mooring.images.mounts import plan
-from mooring.launch import create
+from mooring.images.pinned import PinnedSources
+from mooring.launch import create, verified
 from mooring.sessions.model import State
 from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.support.guest_scripts import OWN_PATH, caged, make_run_folder
@@ -136,15 +138,13 @@ def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
 ) -> None:
     """What is written down as granted is what the path was resolved to, not what it leads to."""
     (project / "data").mkdir()
-    from mooring.images import mounts
+    original = verified.pinned
 
-    original = mounts.identities
-
-    def after_the_swap(*arguments: object) -> str:
+    def after_the_swap(binds: Iterable[Bind]) -> AbstractContextManager[PinnedSources]:
         swap(project / "data", loot)()
-        return original(*arguments)  # type: ignore[arg-type]
+        return original(binds)
 
-    monkeypatch.setattr(mounts, "identities", after_the_swap)
+    monkeypatch.setattr(verified, "pinned", after_the_swap)
     with pytest.raises(PolicyError, match="data"):
         mooring.sessions.create(resolve(flags={"inputs": ["data"]} | seen("sleep 60")))
     nothing_is_left(real_engine, state)
@@ -233,125 +233,11 @@ def test_a_folder_made_anew_while_stopped_is_the_users_own_business(
     assert run_in(mooring, name, "ls /mnt/inputs/data") == "new\n"
 
 
-def test_the_comparison_costs_little(
-    mooring: Mooring, project: Path, state: Path, tmp_path: Path
-) -> None:
-    """Comparing five mounts takes less than 3 ms of processor time at the start of a session."""
-    import resource
-
-    make_run_folder(tmp_path)
-    places = [tmp_path, Path("/usr"), Path("/etc"), project, state]
-    found = [f"{path.stat().st_dev}:{path.stat().st_ino} {path}\n" for path in places]
-
-    def once() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*caged(), "sh", tmp_path / "init.sh", "command", "--", "true"], check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    def fastest(lines: list[str]) -> float:
-        (tmp_path / "mounts").write_text("".join(lines))
-        return min(once() for _ in range(40))
-
-    without = fastest([])
-    assert not (tmp_path / "end").exists()
-    assert (tmp_path / "checked").exists()
-    cost_ms = (fastest(found) - without) * 1000
-    assert cost_ms < 3.0
-    (tmp_path / "mounts").write_text("".join(found).replace(" /etc", " /dev"))
-    command = [*caged(), "sh", tmp_path / "init.sh", "command", "--", "true"]
-    refused = subprocess.run(command, capture_output=True, check=False)
-    assert refused.returncode == 125  # the same lines do tell a wrong mount
-
-
 @pytest.fixture(params=["dash", "bash", "busybox"])
 def shell(request: pytest.FixtureRequest) -> list[str]:
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed here")
     return ["busybox", "ash"] if request.param == "busybox" else [request.param]
-
-
-@pytest.mark.parametrize(
-    ("witness", "mount", "tools", "code"),
-    [
-        ("{dev}:{ino}", "{dev}:{ino}", "stat", 0),
-        ("{dev}:{ino}", "9:{ino}", "stat", 125),  # another filesystem, the same number
-        ("{dev}:{ino}", "{dev}:9{ino}", "stat", 125),
-        ("9:{ino}", "8:{ino}", "stat", 0),  # a virtual machine's own devices
-        ("9:{ino}", "8:9{ino}", "stat", 125),
-        ("9:9{ino}", "8:9{ino}", "stat", 0),  # and its own inodes: nothing to compare
-        ("{dev}:{ino}", "9:{ino}", "ls", 0),  # ls knows no devices
-        ("{dev}:{ino}", "{dev}:9{ino}", "ls", 125),
-        ("{dev}:{ino}", "{dev}:{ino}", "", 125),  # cannot be told
-    ],
-)
-def test_the_comparison_is_as_strict_as_the_machine_allows(
-    tmp_path: Path, shell: list[str], witness: str, mount: str, tools: str, code: int
-) -> None:
-    """Device and inode are compared, or the inode alone where the run directory's device differs
-    too, on every shell, with stat or with ls; with neither the session does not start."""
-    if shell[0] == "busybox" and tools != "stat":
-        pytest.skip("busybox has its own stat, whatever the PATH")
-    run, target = tmp_path / "run", tmp_path / "a name with  spaces "
-    bin_folder = tmp_path / "bin"
-    for folder in (run, target, bin_folder):
-        folder.mkdir()
-    for name in (*tools.split(), "rm", "mv", "cat", "date", "sleep", shell[0]):
-        (bin_folder / name).symlink_to(str(shutil.which(name)))
-    lines = [
-        f"{text.format(dev=path.stat().st_dev, ino=path.stat().st_ino)} {path}\n"
-        for text, path in ((witness, run), (mount, target))
-    ]
-    (run / "mounts").write_text("".join(lines))
-    (run / "end").write_text("reason stale\n")
-    make_run_folder(run, bin_folder)
-    done = subprocess.run(
-        [*caged(), *shell, run / "init.sh", "command", "--", "/bin/sh", "-c", "exit 0"],
-        env={"PATH": str(bin_folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert (run / "checked").exists() is (code == 0)
-    if code:
-        end = (run / "end").read_text()
-        assert end.startswith("reason refused\n")
-        assert "neither stat nor ls" in end or f"the mount at {target} has changed" in end
-
-
-def wrong_mounts(run: Path, target: Path) -> None:
-    """A list whose first line holds and whose second does not."""
-    found = run.stat()
-    lines = f"{found.st_dev}:{found.st_ino} {run}\n{found.st_dev}:9{found.st_ino} {target}\n"
-    (run / "mounts").write_text(lines)
-
-
-def test_the_environment_cannot_answer_for_the_mounts(tmp_path: Path, shell: list[str]) -> None:
-    """A spec's variables move neither the list of the mounts nor the tools that look at them."""
-    run, target, bin_folder = tmp_path / "run", tmp_path / "target", tmp_path / "bin"
-    other = tmp_path / "other"
-    for folder in (run, target, bin_folder, other):
-        folder.mkdir()
-    wrong_mounts(run, target)
-    (other / "mounts").touch()
-    liar = bin_folder / "stat"
-    liar.write_text(f"#!/bin/sh\ncut -d ' ' -f 1 {run}/mounts\n")
-    liar.chmod(0o755)
-    make_run_folder(run)
-    command = [shutil.which(shell[0]), *shell[1:], run / "init.sh", "command", "--", "true"]
-    done = subprocess.run(
-        [*caged(), *command],
-        env={"PATH": f"{bin_folder}:{OWN_PATH}", "MOORING_RUN": str(other)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 125
-    assert (
-        done.stderr == f"mooring: refused: the mount at {target} has changed since it was checked\n"
-    )
-    assert [path.name for path in other.iterdir()] == ["mounts"]
 
 
 @pytest.mark.parametrize(
@@ -371,14 +257,14 @@ def test_the_command_has_the_environment_that_the_check_had_not(
     run, bin_folder = tmp_path / "run", tmp_path / "bin"
     for folder in (run, bin_folder):
         folder.mkdir()
-    (run / "mounts").write_text(f"{run.stat().st_dev}:{run.stat().st_ino} {run}\n")
-    env, stat = shutil.which("env"), shutil.which("stat")
-    asked = bin_folder / "stat"
-    asked.write_text(f'#!/bin/sh\n{env} >>{run}/asked\nexec {stat} "$@"\n')
+    env, remove = shutil.which("env"), shutil.which("rm")
+    asked = bin_folder / "rm"
+    asked.write_text(f'#!/bin/sh\n{env} >>{run}/asked\nexec {remove} "$@"\n')
     asked.chmod(0o755)
     (run / "kernelhost").write_text("/bin/sh\n")
     (run / "kernelhost.py").write_text(f"{env} >{run}/.host; mv {run}/.host {run}/host\n")
     make_run_folder(run, bin_folder)
+    (run / "end").touch()  # of an earlier run: rm is needed
     begin = [str(shutil.which(shell[0])), *shell[1:], run / "init.sh"]
     wait = f"until [ -e {run}/host ]; do sleep 0.05; done; exec {env}"
     given = {"PATH": f"/nowhere:{OWN_PATH}"} | loader
@@ -395,24 +281,9 @@ def test_the_command_has_the_environment_that_the_check_had_not(
         found = dict(line.split("=", 1) for line in told.splitlines())
         watched = {name: found[name] for name in found if name == "PATH" or name[:3] == "LD_"}
         assert watched == given
-    if shell[0] != "busybox":  # it has its own stat
+    if shell[0] != "busybox":  # it has its own rm
         assert f"PATH={bin_folder}\n" in (run / "asked").read_text()
         assert "LD_" not in (run / "asked").read_text()
-
-
-def test_no_list_of_mounts_is_no_leave(tmp_path: Path, shell: list[str]) -> None:
-    """Without the list of what was granted nothing starts; an empty one has nothing to compare."""
-    make_run_folder(tmp_path)
-    (tmp_path / "mounts").unlink()
-    command = [*caged(), *shell, tmp_path / "init.sh", "command", "--", "touch", tmp_path / "ran"]
-    refused = subprocess.run(command, capture_output=True, check=False)
-    assert refused.returncode == 125
-    assert (tmp_path / "end").read_text().startswith("reason refused\n")
-    assert not (tmp_path / "checked").exists()
-    assert not (tmp_path / "ran").exists()
-    (tmp_path / "mounts").touch()
-    subprocess.run(command, check=True)
-    assert (tmp_path / "ran").exists()
 
 
 def run_in(mooring: Mooring, name: str, command: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -77,7 +78,7 @@ def caged() -> tuple[str, ...]:
 
 
 def make_run_folder(path: Path, tools: Path | None = None, **settings: object) -> Path:
-    """A session's run folder with the scripts in it.
+    """A session's run folder, which is its folder of programs and settings as well.
 
     Args:
         tools: where the scripts look for the image's own tools; None for the usual places.
@@ -88,7 +89,8 @@ def make_run_folder(path: Path, tools: Path | None = None, **settings: object) -
         text = (GUEST / name).read_text()
         assert name != "init.sh" or text.count(f"    PATH={OWN_PATH}\n") == 1
         (path / name).write_text(text.replace(OWN_PATH, str(tools)) if tools else text)
-    (path / "mounts").touch()
+    with contextlib.suppress(FileExistsError):
+        (path / "run").symlink_to(".")
     text = "".join(f"{key} {value}\n" for key, value in settings.items())
     (path / "settings").write_text(text)
     return path

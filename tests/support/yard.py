@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.guest import bundle
-from mooring.guest.shared import SharedGuest
 from tests.support.docker import RUN, docker, imported, this_run
 from tests.support.waiting import eventually
 
 UID = os.getuid() or 1000
+PROGRAMS = "/.mooring-yard"
+EXEC, CLOCK = f"{PROGRAMS}/exec.sh", f"{PROGRAMS}/clock.sh"
+GATE = 2  # the words of the gate, which nobody opens here
 SHELLS = ("dash", "bash", "busybox")
 BUSYBOX_TOOLS = ("sleep", "cat", "rm", "mkdir", "stat", "ls", "date", "stty", "pkill")
 # Settings of a session that ends soon, and of one that ends before its test gives up
@@ -48,8 +50,14 @@ class Session:
     exit_code: int | None = None
     notes: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def programs(self) -> Path:
+        return self.run_dir.with_name(f"{self.run_dir.name}-programs")
+
     def write(self, name: str, text: str) -> None:
-        path = self.run_dir / name
+        self._replace(self.run_dir / name, text)
+
+    def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.parent / f".{path.name}.new"
         fresh.write_text(text)
@@ -57,7 +65,7 @@ class Session:
 
     def settings(self, **settings: object) -> None:
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
-        self.write("settings", text)
+        self._replace(self.programs / "settings", text)
 
     def fields(self, name: str) -> dict[str, str]:
         try:
@@ -120,19 +128,20 @@ class Yard:
     ) -> Session:
         session = Session(Path(self.root / f"{time.monotonic_ns()}"))
         session.run_dir.mkdir(parents=True)
-        bundle.write_programs(SharedGuest(session.run_dir))
+        session.programs.mkdir()
+        bundle.write_programs(session.programs)
         session.settings(**settings)
-        session.write("mounts", "")
         prepare(session)
         if os.getuid() == 0:
-            for path in (session.run_dir, *session.run_dir.rglob("*")):
-                os.chown(path, UID, UID)
+            for top in (session.run_dir, session.programs):
+                for path in (top, *top.rglob("*")):
+                    os.chown(path, UID, UID, follow_symlinks=False)
         made = docker(
             "create", "--init", "--label", f"{RUN}={this_run()}", "--network", "none",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "-u", f"{UID}:{UID}",
-            "-v", f"{session.run_dir}:/run/mooring",
+            "-v", f"{session.run_dir}:/run/mooring", "-v", f"{session.programs}:{PROGRAMS}:ro",
             *(("-v", "/usr:/usr:ro") if self.shell != "busybox" else ()),
-            *flags, self.image, *bundle.main_argv(command or None, size),
+            *flags, self.image, *bundle.main_argv(PROGRAMS, command or None, size)[GATE:],
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
         session.id = made.stdout.strip()

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 from mooring.engines.base import Bind, ContainerConfig, DeviceRequest, Engine, Stream
+from mooring.engines.mounted import Mounted
 from mooring.errors import NotSupported
 
 
@@ -29,6 +30,24 @@ class SupportsBinds(Protocol):
     @property
     def address(self) -> str:
         """The engine's socket, as ``unix:///path``; empty if it has none."""
+
+    def binds(self, container: str) -> tuple[Bind, ...]:
+        """The binds that a container was created with. Raises EngineError if it is gone."""
+
+    def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
+        """What is at paths of a running container, without running anything in it.
+
+        Args:
+            container: its id.
+            paths: absolute paths in the container.
+
+        Returns:
+            What is at each path, None for nothing; None if this machine does not see the
+            container's files, or not yet.
+
+        Raises:
+            EngineError: the container is not running.
+        """
 
 
 @runtime_checkable

@@ -1,20 +1,23 @@
-"""The programs that mooring puts into a session's /run/mooring, and their command lines.
+"""The programs that mooring puts into a session's container, and their command lines.
 
-A session keeps the programs of the version that created it, and its container their command line.
-A session of an earlier version therefore starts as before, and its programs are called with that
-version's arguments.
+They lie on a read-only mount, with the gate and the settings (see ``guest.paths``), and find the
+session's run folder by the link ``run`` beside them. A session keeps the programs of the version
+that created it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from mooring.guest.channel import Guest
+from mooring.errors import NotSupported
+from mooring.guest.gate import gate_program
 from mooring.guest.paths import GUEST_RUN
 
-INIT = f"{GUEST_RUN}/init.sh"
-EXEC = f"{GUEST_RUN}/exec.sh"
-CLOCK = f"{GUEST_RUN}/clock.sh"
 #: The file names of all programs.
 PROGRAMS = (
     "init.sh",
@@ -28,65 +31,92 @@ PROGRAMS = (
     "kernelprocess.py",
     "recorder.py",
 )
+#: The FIFO that the gate waits for a writer of.
+FIFO = "gate.fifo"
 
 
-def write_programs(guest: Guest) -> None:
-    """Write all programs to a session's run folder, before its container is created."""
+def has_gate() -> bool:
+    """Whether sessions begin behind a gate: where the engine shares this machine's kernel."""
+    return sys.platform == "linux"
+
+
+def write_programs(folder: Path) -> None:
+    """Write all programs to a session's folder of programs, before its container is created.
+
+    Idempotent.
+
+    Raises:
+        NotSupported: there is no gate for this machine's processor.
+        OSError: the folder cannot be written to.
+    """
     from importlib import resources
 
     programs = resources.files("mooring") / "guest"
     for name in PROGRAMS:
-        guest.write(name, (programs / name).read_text())
+        (folder / name).write_text((programs / name).read_text())
+    with contextlib.suppress(FileExistsError):
+        (folder / "run").symlink_to(GUEST_RUN)
+    if has_gate():
+        gate = gate_program(platform.machine())
+        if gate is None:
+            raise NotSupported(
+                f"sessions are not supported on a processor of type {platform.machine()}",
+                "use a machine with x86_64 or aarch64",
+            )
+        (folder / "gate").write_bytes(gate)
+        (folder / "gate").chmod(0o700)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(folder / FIFO, 0o600)
 
 
-def main_argv(command: Sequence[str] | None, size: tuple[int, int] | None) -> tuple[str, ...]:
+def main_argv(
+    programs: str, command: Sequence[str] | None, size: tuple[int, int] | None
+) -> tuple[str, ...]:
     """The command line of a container's main process.
 
     Args:
+        programs: the folder of the programs in the container.
         command: the session's command; empty for a shell, None for the clock only.
         size: the initial rows and columns of its terminal; None without a terminal.
     """
+    gate = (f"{programs}/gate", f"{programs}/{FIFO}") if has_gate() else ()
+    init = (*gate, "/bin/sh", f"{programs}/init.sh")
     if command is None:
-        return ("/bin/sh", INIT, "clock")
+        return (*init, "clock")
     if size is None:
-        return ("/bin/sh", INIT, "command", "--", *(command or ("/bin/sh",)))
-    return ("/bin/sh", INIT, "terminal", *map(str, size), "--", *command)
+        return (*init, "command", "--", *(command or ("/bin/sh",)))
+    return (*init, "terminal", *map(str, size), "--", *command)
 
 
-def exec_argv(guest: Guest, mark: str, command: Sequence[str]) -> list[str]:
+def exec_argv(programs: str, mark: str, command: Sequence[str]) -> list[str]:
     """The command line of a process without a terminal that counts as activity while it runs.
 
     Args:
-        guest: the session's run folder.
-        mark: a plain word that identifies it, used as a file name in ``x/`` there.
+        programs: the folder of the programs in the container.
+        mark: a plain word that identifies it, used as a file name in ``x/`` of the run folder.
         command: the command and its arguments; empty for a shell.
     """
-    program = (CLOCK, "exec") if _is_earlier(guest) else (EXEC, "counted")
-    return ["/bin/sh", *program, mark, "--", *(command or ("/bin/sh",))]
+    words = command or ("/bin/sh",)
+    return ["/bin/sh", f"{programs}/exec.sh", "counted", mark, "--", *words]
 
 
-def terminal_argv(guest: Guest, size: tuple[int, int], command: Sequence[str]) -> list[str]:
+def terminal_argv(programs: str, size: tuple[int, int], command: Sequence[str]) -> list[str]:
     """The command line of a process in a terminal.
 
     Args:
-        guest: the session's run folder.
+        programs: the folder of the programs in the container.
         size: the terminal's initial rows and columns.
         command: the command and its arguments; empty for a shell.
     """
-    program = (CLOCK, "shell") if _is_earlier(guest) else (EXEC, "terminal")
-    return ["/bin/sh", *program, *map(str, size), "--", *command]
+    return ["/bin/sh", f"{programs}/exec.sh", "terminal", *map(str, size), "--", *command]
 
 
-def end_argv(reason: str, detail: str) -> list[str]:
+def end_argv(programs: str, reason: str, detail: str) -> list[str]:
     """The command line that ends a session: SIGTERM to every process, SIGKILL after the grace.
 
     Args:
+        programs: the folder of the programs in the container.
         reason: one word, recorded as the reason.
         detail: one line, shown to users.
     """
-    return ["/bin/sh", CLOCK, "end", reason, detail]
-
-
-def _is_earlier(guest: Guest) -> bool:
-    """Whether an earlier version created it, whose clock.sh also ran the main process and execs."""
-    return not guest.exists("exec.sh")
+    return ["/bin/sh", f"{programs}/clock.sh", "end", reason, detail]

@@ -1,7 +1,7 @@
-"""A session's clock, through files in its run folder: its settings, status and end.
+"""A session's clock, through files that it shares with this machine.
 
-``guest/clock.sh`` in the container reads ``settings``, ``hold`` and ``exec``, and writes
-``status`` and ``end``; it documents their format.
+``guest/clock.sh`` in the container reads ``settings``, which the session cannot write to, ``hold``
+and ``exec``, and writes ``status`` and ``end``; it documents their format.
 """
 
 from __future__ import annotations
@@ -82,21 +82,22 @@ class Clock:
 
     Args:
         guest: the session's run folder.
+        programs: the session's folder of programs and settings.
     """
 
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
+    def __init__(self, guest: Guest, programs: Guest) -> None:
+        self._guest, self._programs = guest, programs
 
     # files that the clock reads
 
     def write_settings(self, **settings: str | float) -> None:
         """Replace the clock's settings, which it reads at its next sample. Raises OSError."""
         text = "".join(f"{key} {value}\n" for key, value in settings.items())
-        self._guest.write("settings", text)
+        self._programs.write("settings", text)
 
     def settings(self) -> dict[str, str]:
         """The settings as text, by name."""
-        lines = self._guest.text("settings").splitlines()
+        lines = self._programs.text("settings").splitlines()
         return dict(line.split(" ", 1) for line in lines if " " in line)
 
     def setting_s(self, key: str) -> float | None:
@@ -209,21 +210,30 @@ class Clock:
 
     def end(self) -> StopReason | None:
         """Why the clock ended the session; None if it did not."""
-        lines = _lines(self._guest.text("end"))
-        if "reason" not in lines:
-            return None
-        try:
-            at = _number(lines.get("time", "0"))
-        except ValueError:
-            at = 0.0
-        at = at or self._guest.modified_at("end")
-        texts = (lines.get(key, "")[:_MAX_TEXT] for key in ("reason", "detail", "signals"))
-        reason, detail, signals = texts
-        return StopReason(reason, max(0.0, min(at, time.time())), detail, signals)
+        return stop_reason(self._guest)
 
     def write_end(self, reason: str, detail: str) -> None:
         """Record an end that the clock did not record itself. Raises OSError."""
         self._guest.write("end", f"reason {reason}\ntime {time.time():.0f}\ndetail {detail}\n")
+
+
+def stop_reason(guest: Guest) -> StopReason | None:
+    """Why a session's clock ended it; None if it did not.
+
+    Args:
+        guest: the session's run folder.
+    """
+    lines = _lines(guest.text("end"))
+    if "reason" not in lines:
+        return None
+    try:
+        at = _number(lines.get("time", "0"))
+    except ValueError:
+        at = 0.0
+    at = at or guest.modified_at("end")
+    texts = (lines.get(key, "")[:_MAX_TEXT] for key in ("reason", "detail", "signals"))
+    reason, detail, signals = texts
+    return StopReason(reason, max(0.0, min(at, time.time())), detail, signals)
 
 
 def _gpu_unused_s(lines: dict[str, str], now: float, started: float) -> float:

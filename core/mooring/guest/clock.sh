@@ -9,10 +9,11 @@
 # POSIX sh (dash, bash, busybox ash) with sleep, cat and rm; stat or ls, and date, are used if
 # found. It needs an init as PID 1, and must be started by its path.
 #
-# Read from /run/mooring, the folder that this file lies in:
+# Read from the folder that this file lies in, which the session cannot write to:
 #   settings     lines KEY VALUE: idle_timeout_s, max_duration_s (0: never), sample_s,
 #                grace_s, warn_s, name, gpus (how many it holds), gpu_node (a file that it
 #                can open while it has them); read again at every sample, last good value kept
+# Read from run/, a link there to /run/mooring:
 #   hold         held until this uptime, in seconds
 #   k/*/busy     "busy N" or "idle N", N counting requests; ignored beside k/*/exit
 #   x/*          "PID STARTTIME" of a live exec; removed here once it is dead
@@ -36,7 +37,7 @@
 # shellcheck source-path=SCRIPTDIR
 set -u +C +e +f # whatever SHELLOPTS says
 
-folder=${0%/*}
+here=${0%/*} folder=${0%/*}/run
 # The image's own tools come first, so that a sleep or stat on the session's PATH is not used. The
 # tool that queries the use of GPUs may need the session's libraries.
 gpu_libraries=${LD_LIBRARY_PATH-}
@@ -51,11 +52,11 @@ now=0 clock_pid='' cpu_window='' ring='' previous_reading='' fractions=yes
 gpus=0 gpu_node=/dev/nvidiactl gpu_state='' gpu_percent='' gpu_pid='' gpu_asked='' gpu_had_node=''
 
 # shellcheck source=proc.sh
-. "$folder/proc.sh"
+. "$here/proc.sh"
 # shellcheck source=probes.sh
-. "$folder/probes.sh"
+. "$here/probes.sh"
 # shellcheck source=end.sh
-. "$folder/end.sh"
+. "$here/end.sh"
 
 # Sleep, interruptible by signals; in whole seconds if sleep does not support fractions.
 nap() {
@@ -85,7 +86,7 @@ read_settings() {
             gpu_node) gpu_node=$value ;;
             esac
             key='' # a failed read leaves it unchanged
-        done <"$folder/settings"
+        done <"$here/settings"
     } 2>/dev/null
     SIGNALS='kernel terminal exec hold'
     [ "$gpus" = 0 ] || SIGNALS="$SIGNALS gpu"

@@ -5,7 +5,7 @@
 #   sh exec.sh terminal ROWS COLS [-- CMD ARG…]   size the terminal first; without CMD, become
 #                                                 a shell
 #
-# Written to /run/mooring, the folder that this file lies in:
+# Written to run/, a link beside this file to /run/mooring:
 #   x/ID         "PID STARTTIME" of the command, for the clock
 #
 # Like init.sh, it assigns variables and sets options in subshells only, so that the command gets
@@ -35,7 +35,7 @@ prepare() {
     # shellcheck source=proc.sh
     . "${0%/*}/proc.sh"
     # The command runs even if the disk is full.
-    { read_stat "$$" && printf '%s\n' "$$ $START" >"${0%/*}/x/$mark"; } 2>/dev/null || :
+    { read_stat "$$" && printf '%s\n' "$$ $START" >"${0%/*}/run/x/$mark"; } 2>/dev/null || :
 }
 
 case ${1:-}:$#:${3:-}:${4:-} in

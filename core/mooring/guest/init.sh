@@ -1,22 +1,20 @@
 #!/bin/sh
-# The program that the container's engine runs: it checks the session's mounts, starts its clock
-# and the parent of its kernels, and becomes its command.
+# The first program of a session's image: it checks the session's command, starts its clock and the
+# parent of its kernels, and becomes the command. The gate has waited until the session's mounts
+# were checked (guest/gate.py).
 #
 #   sh init.sh clock                         become the clock: the session has no command
 #   sh init.sh command -- CMD ARG…           start the clock and become CMD
 #   sh init.sh terminal ROWS COLS [-- CMD ARG…]   size the terminal first; without CMD, become
 #                                            a shell
 #
-# POSIX sh (dash, bash, busybox ash) with rm and mkdir, and stat or ls; env and stty are used if
-# found. It needs an init as PID 1, and must be started by its path.
+# POSIX sh (dash, bash, busybox ash) with rm and mkdir; env and stty are used if found. It needs an
+# init as PID 1, and must be started by its path.
 #
-# Read from /run/mooring, the folder that this file lies in:
-#   mounts       "DEVICE:INODE PATH" of that folder, then of each mount, as they were granted;
-#                empty if they cannot be determined; without the file nothing starts
-#   kernelhost   first line: the python that runs kernelhost.py (output: kernelhost.log)
-# Written to it:
-#   checked      the mounts are those that were granted, and the command can be run; before that
-#                no program of the user's runs
+# Read from the folder that this file lies in:
+#   kernelhost   first line: the python that runs kernelhost.py (output: run/kernelhost.log)
+# Written to run/, a link there to /run/mooring:
+#   checked      the command can be run; before that no program of the user's runs
 #   end          why the session did not start; by clock.sh
 #   k/*/exit     "lost", for kernels left over from an earlier run
 #
@@ -31,8 +29,8 @@ usage() {
     exit 125
 }
 
-# Run the check, and start what the session needs beside its command. Runs in a subshell, so that
-# the init becomes the parent of these processes, and the command has only children of its own.
+# Check the command, and start what the session needs beside it. Runs in a subshell, so that the init
+# becomes the parent of these processes, and the command has only children of its own.
 prepare() {
     set -- "$(check "$@")" "$@"
     case $1 in
@@ -41,7 +39,7 @@ prepare() {
     esac
     # First, because the first kernel waits for it.
     if [ "$1" != : ]; then
-        "${1#:}" "${0%/*}/kernelhost.py" </dev/null >>"${0%/*}/kernelhost.log" 2>&1 &
+        "${1#:}" "${0%/*}/kernelhost.py" </dev/null >>"${0%/*}/run/kernelhost.log" 2>&1 &
     fi
     [ "$2" != clock ] || return 0
     # Ignore all signals that a terminal or `pkill sh` sends
@@ -50,12 +48,12 @@ prepare() {
     [ "$2" != terminal ] || (size_terminal "$3" "$4")
 }
 
-# Check the mounts, then the command. Prints ":" and the python that runs the kernels' parent, if
-# there is to be one; on failure, prints the session's exit code. The tools are the image's own: the
-# spec's PATH is for the command only.
+# Check the command. Prints ":" and the python that runs the kernels' parent, if there is to be one;
+# on failure, prints the session's exit code. The tools are the image's own: the spec's PATH is for
+# the command only.
 check() {
     set -u +C +e +f # bash may have options from the environment
-    folder=${0%/*} problem=''
+    here=${0%/*} folder=${0%/*}/run problem=''
     case $1 in
     clock) shift ;;
     command) shift 2 ;;
@@ -65,14 +63,13 @@ check() {
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     unset LD_PRELOAD LD_LIBRARY_PATH
     forget_last_run
-    check_mounts
     if [ -n "$problem" ]; then
         reason=unrunnable
         [ "$code" != 127 ] || reason=missing
         refuse "$reason" "$1: $problem" "$1: $problem" "$code"
     fi
     python=''
-    [ ! -e "$folder/kernelhost" ] || read -r python <"$folder/kernelhost"
+    [ ! -e "$here/kernelhost" ] || read -r python <"$here/kernelhost"
     { echo >"$folder/checked"; } 2>/dev/null || :
     printf %s ":$python"
 }
@@ -84,8 +81,6 @@ refuse() {
     printf %s "$4"
     exit
 }
-
-refuse_mounts() { refuse refused "$1" "mooring: refused: $1" 125; }
 
 # `mooring start` has removed most of it already, so rm is seldom needed.
 forget_last_run() {
@@ -100,50 +95,6 @@ forget_last_run() {
     done
     [ -d "$folder/x" ] || mkdir "$folder/x"
 } 2>/dev/null
-
-# If a link replaced a mount's source after its check, the mount shows a different file here. The
-# folder, which nobody else can replace, shows which of the machine's numbers are valid in this
-# container: not the devices if a virtual machine has its own (or there is no stat), or none.
-check_mounts() {
-    granted=''
-    set --
-    {
-        [ -f "$folder/mounts" ] && while IFS= read -r line; do
-            granted="$granted${line%% *} "
-            set -- "$@" "${line#* }"
-        done <"$folder/mounts"
-    } 2>/dev/null || refuse_mounts 'the list of granted mounts is missing'
-    [ $# != 0 ] || return 0
-    identify "$@"
-    strictness=''
-    for actual in $identities; do
-        expected=${granted%% *} granted=${granted#* }
-        case ${strictness:-first}:$actual in
-        first:-) refuse_mounts 'the image has neither stat nor ls to check its mounts' ;;
-        first:"$expected") strictness=all ;;
-        first:*:"${expected#*:}") strictness=inode ;;
-        first:*) break ;;
-        all:"$expected" | inode:*:"${expected#*:}") ;;
-        *) refuse_mounts "the mount at $1 has changed since it was checked" ;;
-        esac
-        shift
-    done
-}
-
-# Set identities to a word for each path: DEVICE:INODE; -:INODE if only ls is found; - if neither.
-identify() {
-    identities=''
-    identities=$(stat -Lc %d:%i "$@" 2>/dev/null) && return
-    identities=''
-    for path; do
-        identity=$({ stat -Lc %d:%i "$path" || ls -diL "$path"; } 2>/dev/null)
-        case $identity in
-        '') identity=- ;;
-        *' '*) identity=${identity#"${identity%%[0-9]*}"} identity=-:${identity%% *} ;;
-        esac
-        identities="$identities $identity"
-    done
-}
 
 # Become clock.sh, with only two variables of the spec's environment: the PATH of the image's tools,
 # and the library path for the tool that queries the use of GPUs. In an image without env(1) the

@@ -5,11 +5,11 @@ other kernels are started by the command of their kernelspec in the image. It do
 it runs on the image's Python (3.8 or newer) with the image's ipykernel, and with
 ``kernelprocess.py`` and ``recorder.py`` beside it.
 
-Files, below the folder of this script:
+It reads ``settings`` beside it (record_bytes: how much of a kernel's output is recorded). Files in
+``run``, a link there to the session's run folder:
 
     kernelhost.sock     requests and responses, one JSON object per line
     kernelhost.lock     held while it runs: there is one per session
-    settings            read here: record_bytes, how much of a kernel's output is recorded
     k/ID/c.json         the kernel's connection file (written by the caller, 0600)
     k/ID/pid            "PID START": the kernel's process and group, and its start time (proc(5))
     k/ID/log            its standard output and error; log.1 is of the previous run
@@ -37,6 +37,7 @@ import time
 import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+RUN = os.path.realpath(os.path.join(HERE, "run"))
 # Imported by a Python kernel before its first reply, beyond ipykernel.kernelapp
 FIRST_SECOND = (
     "IPython.core.completerlib",
@@ -87,7 +88,7 @@ class KernelHost:
         self.problem = ""  # why no Python kernel can start
         self.recorder = None  # the module
         self.selector = selectors.DefaultSelector()
-        path = os.path.join(HERE, "kernelhost.sock")
+        path = os.path.join(RUN, "kernelhost.sock")
         if os.path.exists(path):
             os.unlink(path)
         self.listener = socket.socket(socket.AF_UNIX)
@@ -191,7 +192,7 @@ class KernelHost:
         kernel = request["id"]
         if kernel in self.kernels:
             return {"error": "this kernel runs already"}
-        folder = os.path.join(HERE, "k", kernel)
+        folder = os.path.join(RUN, "k", kernel)
         native = request["kernel"] == "python3"
         if native and self.problem:
             return {"error": self.problem}
@@ -268,7 +269,7 @@ class KernelHost:
         kills = oom_kills()
         oom = code == -9 and kills > self.oom_seen
         self.oom_seen = kills
-        folder = os.path.join(HERE, "k", kernel)
+        folder = os.path.join(RUN, "k", kernel)
         process.write(os.path.join(folder, "exit"), json.dumps({"code": code, "oom": oom}))
 
 
@@ -315,7 +316,7 @@ def remove(path):
 
 def end_leftovers():
     """Kill the kernels of a dead kernel host, and record their exit."""
-    folder = os.path.join(HERE, "k")
+    folder = os.path.join(RUN, "k")
     for kernel in os.listdir(folder):
         path = os.path.join(folder, kernel, "exit")
         if os.path.exists(path):
@@ -339,7 +340,7 @@ def take_lock():
 
     Older versions of mooring acquire it briefly, to check whether it is held.
     """
-    lock = os.open(os.path.join(HERE, "kernelhost.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+    lock = os.open(os.path.join(RUN, "kernelhost.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
     os.set_inheritable(lock, False)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:

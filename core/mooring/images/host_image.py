@@ -133,11 +133,11 @@ def host_binds() -> list[Bind]:
     tops = [f"/{name}" for name in _TOP if name != "sbin" and os.path.isdir(f"/{name}")]
     sources = ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
     sources += [f"/etc/{name}" for name in _ETC]
-    binds = [Bind(path, path) for path in sources if os.path.exists(path)]
+    binds = [Bind(os.path.realpath(path), path) for path in sources if os.path.exists(path)]
     covered = [bind.target for bind in binds]
     for path in _python_paths():
         if not any(path == top or path.startswith(top.rstrip("/") + "/") for top in covered):
-            binds.append(Bind(path, path))
+            binds.append(Bind(os.path.realpath(path), path))
             covered.append(path)
     return binds
 

@@ -1,16 +1,13 @@
 """The mounts of a session.
 
 Each source is resolved to its real path before it is checked, and the engine is given the resolved
-path. Before the container runs any program of the user, it compares device and inode with those
-that were checked (``check_mounts`` in ``mooring/guest``), so that replacing a path by a symbolic
-link in between gains nothing.
+path. Before anything of the image runs, each mount is compared with its source (``images/pinned``),
+so that replacing a path by a symbolic link in between gains nothing.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mooring.engines import local_sockets
 from mooring.engines.base import Bind
-from mooring.errors import PolicyError, SpecError
+from mooring.errors import SpecError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host import paths
 from mooring.host.users import User
@@ -66,6 +63,7 @@ class SessionFolders:
     Attributes:
         home: the private home, mounted unless the spec has the user's home.
         run: mounted at ``GUEST_RUN``.
+        programs: mooring's programs, and where they are mounted.
         secrets: mounted at ``SECRETS``.
         etc: contains ``passwd`` and ``group``, each mounted in ``/etc``.
         empty: an empty folder, mounted over folders that the session must not see.
@@ -73,6 +71,7 @@ class SessionFolders:
 
     home: Path
     run: Path
+    programs: Bind
     secrets: Path
     etc: Path
     empty: Path
@@ -85,7 +84,7 @@ class MountPlan:
     Attributes:
         binds: in the order in which the engine must mount them.
         workdir: the working directory in the container.
-        granted: the binds that the spec requests; the container checks their identity at start.
+        granted: the binds that the spec requests.
         grants: what requires the user's trust if a spec file requests it.
         sources: pairs of key and real path, one for each requested mount.
         note: a notice for the user that the project's folder is not mounted, or that it exposes
@@ -223,7 +222,7 @@ class _Layout:
         if not any(bind.target == home for bind in binds):  # it may be the project
             binds.insert(0, Bind(str(folders.home), home, False))
         binds += self._masks(folders.empty, sockets)
-        binds.append(Bind(str(folders.run), GUEST_RUN, False))
+        binds += [Bind(str(folders.run), GUEST_RUN, False), folders.programs]
         if self.spec.secrets:
             binds.append(Bind(str(folders.secrets), SECRETS))
         binds += [Bind(str(folders.etc / name), f"/etc/{name}") for name in ("passwd", "group")]
@@ -245,52 +244,6 @@ class _Layout:
                 if request.source in hidden.parents and hidden.exists():
                     target = Path(request.target) / hidden.relative_to(request.source)
                     yield Bind(mask, str(target))
-
-
-def identities(run: Path, granted: Iterable[Bind]) -> str:
-    """The expected identities of mounts, which the container checks before it runs a program.
-
-    The first line is for the run folder, which only its owner can replace. A mismatch there means
-    that the engine presents files through another device, as a virtual machine does.
-
-    Args:
-        run: the session's run folder.
-        granted: as in ``MountPlan``.
-
-    Returns:
-        ``DEVICE:INODE TARGET`` lines; empty unless this system is Linux, because otherwise the
-        engine runs in a virtual machine.
-
-    Raises:
-        PolicyError: a source was removed or replaced since it was resolved.
-    """
-    if sys.platform != "linux":
-        return ""
-    lines = [_identity(Path(os.path.realpath(run)), GUEST_RUN)]
-    lines += [_identity(Path(bind.source), bind.target) for bind in granted]
-    return "".join(lines)
-
-
-def _identity(source: Path, target: str) -> str:
-    """The line of one mount; the source is opened, so that all checks apply to the same file."""
-    try:
-        descriptor = os.open(source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise PolicyError(
-            f"{source}, mounted at {target}: {error.strerror}",
-            "restore it, or remove the session and create it again",
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        real = os.readlink(f"/proc/self/fd/{descriptor}")
-        if real != str(source) or stat.S_ISLNK(status.st_mode):
-            raise PolicyError(
-                f"{source}, to be mounted at {target}, has changed since it was checked",
-                EXCHANGED_HINT,
-            )
-    finally:
-        os.close(descriptor)
-    return f"{status.st_dev}:{status.st_ino} {target}\n"
 
 
 def create_outputs(spec: SessionSpec, project: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from mooring.errors import KernelError, SessionTimeout
 from mooring.guest.channel import Guest
-from mooring.guest.clock import Clock
+from mooring.guest.clock import stop_reason
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.paths import SOCKET_PATH_MAX
 from mooring.kernels.kernelhost import (
@@ -315,7 +315,7 @@ class KernelHandle:
         if self._was_out_of_memory():
             limit = f" (limit {self._memory_limit})" if self._memory_limit else ""
             return f"out of memory{limit}"
-        end = Clock(self.guest).end()
+        end = stop_reason(self.guest)
         if end is not None and self._exit_text() is None:
             return f"the session ended: {end.reason}"
         if code < 0:

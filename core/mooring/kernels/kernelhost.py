@@ -17,7 +17,7 @@ from typing import Any
 
 from mooring.errors import KernelError
 from mooring.guest.channel import Guest
-from mooring.guest.clock import Clock
+from mooring.guest.clock import stop_reason
 
 SOCKET = "kernelhost.sock"
 POLL_S = 0.002
@@ -182,7 +182,7 @@ def host_lives(guest: Guest) -> bool:
 
 def session_over(guest: Guest) -> bool:
     """Return whether a session was removed or ended by its timer, according to its run folder."""
-    return guest.gone() or Clock(guest).end() is not None
+    return guest.gone() or stop_reason(guest) is not None
 
 
 def log_tail(guest: Guest, name: str) -> list[str]:

@@ -1,14 +1,14 @@
-"""A session's container: its configuration, its files, and its start."""
+"""A session's container: its configuration and its files."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooring._version import __version__
-from mooring.engines.base import ContainerConfig
+from mooring.engines.base import Bind, ContainerConfig
 from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -19,12 +19,10 @@ from mooring.engines.labels import (
     LABEL_VERSION,
     container_name,
 )
-from mooring.errors import EngineError, PortTaken
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
 from mooring.guest.paths import GUEST_RUN
-from mooring.host.ports import listener, taken
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
 from mooring.images.mounts import MountPlan
@@ -72,7 +70,6 @@ def prepare_container(
     mounts.prepare_home(folder.home, binds, user)
     name, devices = folder.record().identity.name, devices_of(claims)
     _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
-    folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
     folder.write_plan(_record(facts, final))
     folder.clock.write_settings(**_settings(spec, name, len(claims)))
     if claims:
@@ -81,7 +78,7 @@ def prepare_container(
     return ContainerConfig(
         name=container_name(name, folder.id),
         image=facts.reference,
-        argv=bundle.main_argv(command, size if tty else None),
+        argv=bundle.main_argv(folder.programs_target, command, size if tty else None),
         user=f"{user.uid}:{user.gid}",
         groups=tuple(sorted({*user.groups, *devices.groups})),
         env=_environment(spec, facts, user, devices, name, tty),
@@ -130,12 +127,14 @@ def _settings(spec: SessionSpec, name: str, gpus: int) -> dict[str, str | float]
 
 def _seen_of(folder: SessionFolder) -> mounts.SessionFolders:
     """Return the parts of a session's folder that its container sees."""
+    path = Path(os.path.realpath(folder.path))
     return mounts.SessionFolders(
-        home=folder.home,
-        run=folder.run,
-        secrets=folder.secrets,
-        etc=folder.path / "etc",
-        empty=folder.path / "empty",
+        home=path / "home",
+        run=path / "run",
+        programs=Bind(str(path / "programs"), folder.programs_target),
+        secrets=path / "secrets",
+        etc=path / "etc",
+        empty=path / "empty",
     )
 
 
@@ -143,13 +142,13 @@ def _write_guest_files(
     folder: SessionFolder, facts: images.ImageFacts, user: User, *, kernel: bool
 ) -> None:
     if kernel:
-        folder.guest.write("kernelhost", f"{facts.python}\n")
+        folder.programs.write("kernelhost", f"{facts.python}\n")
     (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
     packages = dict(facts.env).get("PYTHONPATH", "")
     if packages.startswith(GUEST_RUN):  # Python ignores path entries that are missing at its start
         (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True, exist_ok=True)
-    bundle.write_programs(folder.guest)
+    bundle.write_programs(folder.path / "programs")
 
 
 def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
@@ -183,26 +182,3 @@ def _environment(
         **spec.env,
         **devices.env,
     }
-
-
-def start_container(ctx: Context, container: str) -> None:
-    """Start a container.
-
-    Raises:
-        PortTaken: a port is in use; the message names the holder.
-        EngineError: as `engine.start`.
-    """
-    try:
-        ctx.engine.start(container)
-    except PortTaken as error:
-        raise taken(error.port, _port_holder(ctx, error.port)) from error
-
-
-def _port_holder(ctx: Context, port: int) -> str:
-    """Return the session, container or process that listens on a port of this machine."""
-    with contextlib.suppress(EngineError):
-        for row in ctx.engine.list({}):
-            if row.state == "running" and any(here == port for here, _ in row.ports):
-                name = row.labels.get(LABEL_NAME, "") if ctx.is_own(row) else ""
-                return f"session {name}" if name else f"container {row.name}"
-    return listener(port)

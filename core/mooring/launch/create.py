@@ -43,10 +43,10 @@ from mooring.images import mounts
 from mooring.images.facts import image_facts
 from mooring.images.images import ImageFacts
 from mooring.images.secrets import read_secrets, write_secrets
-from mooring.launch.container import prepare_container, start_container
+from mooring.launch.container import prepare_container
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import LaunchPlan
-from mooring.launch.verified import wait_until_verified
+from mooring.launch.verified import start_verified
 from mooring.launch.wait import Wait
 from mooring.sessions.containers import remove_container
 from mooring.sessions.context import Context
@@ -267,9 +267,8 @@ class Launch:
             )
         if folder.enqueued:  # the machine may have been restarted since the folder was created
             folder.update_state(boot_id=boot_id())
-        start_container(ctx, container)
-        wait_until_verified(
-            ctx.engine, folder, container, lambda: self._progress("starting the container")
+        start_verified(
+            ctx, folder, container, config.binds, lambda: self._progress("starting the container")
         )
         if not config.network:
             require(ctx.engine, SupportsLateNetwork).attach_network(container)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooring.engines.base import Bind
+from mooring.engines.capabilities import SupportsBinds, require
 from mooring.errors import (
     Cancelled,
     CommandError,
+    NotSupported,
     PolicyError,
     SessionNotFound,
     SessionStateError,
@@ -23,13 +25,11 @@ from mooring.gpus.tickets import Ticket
 from mooring.host import locks
 from mooring.host.boot import boot_id
 from mooring.host.users import caller
-from mooring.images import mounts
 from mooring.kernels.kernelhost import host_lives
-from mooring.launch.container import start_container
 from mooring.launch.create import create
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import plan_launch
-from mooring.launch.verified import wait_until_verified
+from mooring.launch.verified import start_verified
 from mooring.launch.wait import Wait
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
@@ -85,6 +85,12 @@ def start(ctx: Context, session: Session, wait: Wait) -> Session:
         if not held:
             raise SessionStateError(
                 f"session {current.name} is being created", "mooring ps shows its state"
+            )
+        if not folder.has_gate:
+            raise SessionStateError(
+                f"session {current.name} was created by an earlier version, which did not check "
+                "mounts as this one does",
+                f"copy what you need (mooring cp {current.name}:…), then create it again",
             )
         return _start(ctx, current, folder, wait)
 
@@ -163,7 +169,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         if wait.cancelled() or folder.cancel_requested():
             raise Cancelled(f"the start of session {session.name} was cancelled")
 
-    # check the paths as they are now; ``identities`` refuses one that leads through a new link
+    # check the paths as they are now; ``start_verified`` refuses one that leads through a new link
     granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
     limits.check_again(
         session.declared,
@@ -177,17 +183,16 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         if others or recreate.limits_changed(ctx, session, claims):
             wait.progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
             container = recreate.recreate(ctx, session, claims)
-        folder.guest.write("mounts", mounts.identities(folder.run, granted))
         for stale in _STALE:
             folder.guest.remove(stale)
         folder.update_state(boot_id=boot_id())
         if main_process(ctx, session) == "terminal":
             command = command_of(session.declared)
             MainTerminal(ctx.engine, folder.path, command).keep(container, None)
-        start_container(ctx, container)
         try:
-            wait_until_verified(ctx.engine, folder, container, refuse_cancelled)
-        except (Cancelled, PolicyError, CommandError, SessionTimeout) as error:
+            binds = require(ctx.engine, SupportsBinds).binds(container)
+            start_verified(ctx, folder, container, binds, refuse_cancelled)
+        except (Cancelled, PolicyError, CommandError, NotSupported, SessionTimeout) as error:
             ctx.engine.stop(container, grace_s=1.0)
             if claims:
                 tickets(ctx).discard(session.id)

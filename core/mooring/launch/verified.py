@@ -1,42 +1,141 @@
-"""Waiting until a started container has verified its mounts and its command."""
+"""A container's start: its mounts are checked before anything runs in it, and then its command.
+
+Its first program is the gate, which needs nothing of the image and waits (``guest/gate``), while
+this machine compares every mount with its source.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from mooring.engines.base import Engine
-from mooring.errors import CommandError, EngineError, PolicyError, SessionTimeout
-from mooring.images.mounts import EXCHANGED_HINT
+from mooring.engines.base import Bind
+from mooring.engines.capabilities import SupportsBinds, require
+from mooring.engines.labels import LABEL_NAME
+from mooring.errors import (
+    CommandError,
+    EngineError,
+    NotSupported,
+    PortTaken,
+    SessionTimeout,
+)
+from mooring.guest.bundle import FIFO, has_gate
+from mooring.host.ports import listener, taken
+from mooring.images.pinned import PinnedSources, pinned
+from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 
 START_TIMEOUT_S = 60.0
 TICK_S = 0.2
+POLL_S = 0.001
 
 
-def wait_until_verified(
-    engine: Engine, folder: SessionFolder, container: str, tick: Callable[[], None]
+def start_verified(
+    ctx: Context,
+    folder: SessionFolder,
+    container: str,
+    binds: Sequence[Bind],
+    tick: Callable[[], None],
 ) -> None:
-    """Wait until a container has verified that its mounts are the granted ones, and its command.
+    """Start a container, check its mounts, open its gate, and wait until its command is checked.
+
+    Until its mounts are checked, nothing runs in the container, and the session counts as starting.
 
     Args:
-        engine: the engine that runs the container.
-        folder: the session's folder.
-        container: the container's id.
+        ctx: the client's context.
+        folder: the session's folder, locked by this process.
+        container: the id of its container, which does not run.
+        binds: the container's binds.
         tick: called several times a second; what it raises ends the wait.
 
     Raises:
-        PolicyError: a mount is not the granted one; the user's command was not run.
+        PolicyError: a mount is not what was checked; nothing was run.
         CommandError: the session's command cannot be run.
-        EngineError: the container exited before that.
-        SessionTimeout: the container did not do so within ``START_TIMEOUT_S``.
+        PortTaken: a port is in use; the message names the holder.
+        EngineError: the container could not be started, or exited before its check.
+        NotSupported: this machine does not see the container's files.
+        SessionTimeout: the container did not begin within ``START_TIMEOUT_S``.
     """
-    began = time.monotonic()
-    asked = ticked = began
-    while not folder.guest.exists("checked"):
-        end = folder.clock.end()
-        if end is not None and end.reason == "refused":
-            raise PolicyError(end.detail, EXCHANGED_HINT)
+    wait = _Wait(ctx, folder, container, tick)
+    if not has_gate():
+        _start(ctx, container)
+    else:
+        with pinned(binds) as sources, _unverified(ctx, folder, container):
+            _start(ctx, container)
+            _compare(ctx, container, sources, wait)
+    with _open_gate(folder):
+        while not folder.guest.exists("checked"):
+            wait()
+
+
+def _start(ctx: Context, container: str) -> None:
+    try:
+        ctx.engine.start(container)
+    except PortTaken as error:
+        raise taken(error.port, _port_holder(ctx, error.port)) from error
+
+
+@contextlib.contextmanager
+def _unverified(ctx: Context, folder: SessionFolder, container: str) -> Iterator[None]:
+    """Let a session count as starting during the block; if that fails, stop its container."""
+    folder.mark_unverified()
+    try:
+        yield
+    except BaseException:
+        ctx.engine.stop(container, grace_s=0.0)  # if this fails, the reconciler does it
+        folder.unmark_unverified()
+        raise
+    folder.unmark_unverified()
+
+
+def _compare(
+    ctx: Context, container: str, sources: PinnedSources, wait: Callable[[], None]
+) -> None:
+    """Compare a container's mounts with their sources, as soon as they are visible."""
+    engine, targets = require(ctx.engine, SupportsBinds), sources.targets
+    while (found := engine.mounted(container, targets)) is None:
+        wait()
+    if not any(found):
+        raise NotSupported(
+            "the mounts of the session cannot be checked: this machine does not see its files",
+            "the engine must run on this machine, not in a virtual machine or another container",
+        )
+    sources.compare(found)
+
+
+@contextlib.contextmanager
+def _open_gate(folder: SessionFolder) -> Iterator[None]:
+    """Let the gate's program go on, and hold the gate open during the block."""
+    path = folder.path / "programs" / FIFO
+    if not has_gate():
+        yield
+        return
+    # read and write: not blocked if the gate does not wait yet, see fifo(7)
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Wait:
+    """Called again and again while a container starts: sleeps, or raises if it will not begin."""
+
+    def __init__(
+        self, ctx: Context, folder: SessionFolder, container: str, tick: Callable[[], None]
+    ) -> None:
+        self._engine, self._folder, self._container, self._tick = (
+            ctx.engine,
+            folder,
+            container,
+            tick,
+        )
+        self._began = self._ticked = self._asked = time.monotonic()
+
+    def __call__(self) -> None:
+        end = self._folder.clock.end()
         if end is not None and end.reason in ("missing", "unrunnable"):
             raise CommandError(
                 f"command {end.detail}",
@@ -44,22 +143,36 @@ def wait_until_verified(
                 found=end.reason == "unrunnable",
             )
         now = time.monotonic()
-        if now - ticked > TICK_S:
-            ticked = now
-            tick()
-        if now - asked > 1.0:
-            asked = now
-            detail = engine.inspect(container)
-            gone = detail is None or detail.state in ("exited", "dead")
-            if gone and not folder.guest.exists("checked") and folder.clock.end() is None:
-                code = detail.exit_code if detail else "unknown"
-                raise EngineError(
-                    f"the container ended while it started (exit code {code})",
-                    "does the image have a POSIX /bin/sh and stat or ls?",
-                )
-        if now - began > START_TIMEOUT_S:
+        if now - self._ticked > TICK_S:
+            self._ticked = now
+            self._tick()
+        if now - self._asked > 1.0:
+            self._asked = now
+            self._refuse_ended()
+        if now - self._began > START_TIMEOUT_S:
             raise SessionTimeout(
                 f"the container did not begin within {START_TIMEOUT_S:g} s",
                 "the machine may be overloaded; try again",
             )
-        time.sleep(0.001)
+        time.sleep(POLL_S)
+
+    def _refuse_ended(self) -> None:
+        detail = self._engine.inspect(self._container)
+        if detail is not None and detail.state not in ("exited", "dead"):
+            return
+        if not self._folder.guest.exists("checked") and self._folder.clock.end() is None:
+            code = detail.exit_code if detail else "unknown"
+            raise EngineError(
+                f"the container ended while it started (exit code {code})",
+                "does the image have a POSIX /bin/sh?",
+            )
+
+
+def _port_holder(ctx: Context, port: int) -> str:
+    """Return the session, container or process that listens on a port of this machine."""
+    with contextlib.suppress(EngineError):
+        for row in ctx.engine.list({}):
+            if row.state == "running" and any(here == port for here, _ in row.ports):
+                name = row.labels.get(LABEL_NAME, "") if ctx.is_own(row) else ""
+                return f"session {name}" if name else f"container {row.name}"
+    return listener(port)

@@ -18,6 +18,8 @@
       etc/                  passwd and group with the caller added
       empty/                always empty: mounted read-only over paths hidden from the container
       run/                  /run/mooring in the container; its files: see guest/*.sh and guest/*.py
+      programs/             mooring's programs and settings, read-only in the container; the gate
+      unverified            its container has been started, and its mounts are not checked yet
       term/                 terminal keeper and recorded output, see terminals/keeper/server.py
 """
 
@@ -34,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from mooring._version import __version__
 from mooring.errors import MooringError
 from mooring.guest.clock import Clock
+from mooring.guest.paths import GUEST_RUN, programs_folder
 from mooring.guest.shared import SharedGuest
 from mooring.host import atomic, locks
 from mooring.host.paths import Installation
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from mooring.sessions.record import StateChanges
 
 _ID = re.compile("[0-9a-f]{12}")
-_SUBFOLDERS = ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty")
+_SUBFOLDERS = ("", "run", "run/k", "run/x", "programs", "home", "secrets", "etc", "empty")
 
 
 def is_session_id(text: str) -> bool:
@@ -59,7 +62,8 @@ class SessionFolder:
 
     Attributes:
         guest: its run folder, which the container can write to.
-        clock: its clock, which is read and controlled through the run folder.
+        programs: the folder of its programs and settings, which the container can only read.
+        clock: its clock, which is read and controlled through these folders.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +72,10 @@ class SessionFolder:
         self.home = path / "home"
         self.secrets = path / "secrets"
         self.guest = SharedGuest(self.run)
-        self.clock = Clock(self.guest)
+        programs = path / "programs"
+        # an earlier version wrote them to the run folder
+        self.programs = SharedGuest(programs if programs.is_dir() else self.run)
+        self.clock = Clock(self.guest, self.programs)
         self._lock: int | None = None
 
     @property
@@ -187,6 +194,29 @@ class SessionFolder:
     def clear_cancel(self) -> None:
         """Withdraw an earlier ``request_cancel``."""
         (self.path / "cancel").unlink(missing_ok=True)
+
+    @property
+    def programs_target(self) -> str:
+        """The folder of mooring's programs in the session's container."""
+        return programs_folder(self.id) if self.has_gate else GUEST_RUN
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether its container waits at its start until its mounts are checked."""
+        return self.programs.root != self.run
+
+    @property
+    def unverified(self) -> bool:
+        """Whether the container's mounts are not checked since its last start."""
+        return (self.path / "unverified").exists()
+
+    def mark_unverified(self) -> None:
+        """Mark the container as about to be started: nobody may use it before its check."""
+        (self.path / "unverified").touch()
+
+    def unmark_unverified(self) -> None:
+        """Mark the container's mounts as checked, or the container as not running. Idempotent."""
+        (self.path / "unverified").unlink(missing_ok=True)
 
     @property
     def queued(self) -> bool:

@@ -57,13 +57,13 @@ def ensure_host(ctx: Context, session: Session) -> None:
     """Start a kernel host in a session unless one runs; see ``Kernels.ensure_host``."""
     folder = ctx.folder(session.id)
     first = not folder.guest.exists("kernelhost.lock")
-    if host_lives(folder.guest) or (first and folder.guest.exists("kernelhost")):
+    if host_lives(folder.guest) or (first and folder.programs.exists("kernelhost")):
         return  # init.sh starts the first host of a session that was created for kernels
     python = folder.record().plan.python
     if not python:
         raise no_kernel(session.image, "no Python with ipykernel was found in it")
     command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
-    program, log = f"{GUEST_RUN}/kernelhost.py", f"{GUEST_RUN}/kernelhost.log"
+    program, log = f"{folder.programs_target}/kernelhost.py", f"{GUEST_RUN}/kernelhost.log"
     argv = ["/bin/sh", "-c", command, python, program, log]
     require(ctx.engine, SupportsDetachedExec).exec_detached(session.container, argv)
 

@@ -175,7 +175,8 @@ def _end_inside(ctx: Context, session: Session, grace_s: float) -> None:
     if session.state is not State.RUNNING or not isinstance(engine, SupportsDetachedExec):
         return
     with contextlib.suppress(EngineError):
-        argv = end_argv("stopped", f"by {ctx.actor}")
+        programs = ctx.folder(session.id).programs_target
+        argv = end_argv(programs, "stopped", f"by {ctx.actor}")
         engine.exec_detached(session.container, argv)
         with contextlib.suppress(MooringError):
             ctx.engine.wait(session.container, timeout_s=grace_s + 2.0)

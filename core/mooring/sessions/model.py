@@ -249,6 +249,8 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
     if not folder.ready:
         # whatever the container's state: the creation is not complete
         state = State.PENDING if folder.queued else State.STARTING
+    elif state is State.RUNNING and folder.unverified:
+        state = State.STARTING
     elif row.state == "created":
         state = State.STOPPED  # recreated with different GPUs, and not started since
     end = folder.clock.end() if state is State.STOPPED else None

@@ -50,7 +50,7 @@ def exec_in(
     mark: str = "",
 ) -> Stream:
     """Start a process without a terminal in a running session; see ``Sessions.exec``."""
-    command = exec_argv(ctx.folder(session.id).guest, mark or secrets.token_hex(4), argv)
+    command = exec_argv(ctx.folder(session.id).programs_target, mark or secrets.token_hex(4), argv)
     return begin(ctx, session, command, tty=False, stdin=stdin, env=env, workdir=workdir)
 
 

@@ -74,6 +74,7 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     ended = []
     for number, session in enumerate(sessions):
         _record_dead_kernels(ctx, session)
+        _stop_unverified(ctx, session)
         if session.state not in (State.STOPPED, State.LOST):
             continue
         if session.exit_code == SIGKILLED and session.end is None:
@@ -220,6 +221,22 @@ def _remove_abandoned(ctx: Context, session: Session) -> bool:
     finally:
         abandoned.release()
     return removed
+
+
+def _stop_unverified(ctx: Context, session: Session) -> None:
+    """Stop a session whose start was interrupted before its mounts were checked."""
+    folder = ctx.folder(session.id)
+    if session.state is not State.STARTING or not folder.ready or not folder.acquire():
+        return
+    try:
+        if folder.unverified:
+            with _one_repair(f"session {session.name}, whose start was interrupted,"):
+                ctx.engine.stop(session.container, grace_s=0.0)
+                folder.clock.write_end("stopped", "its start was interrupted")
+                folder.unmark_unverified()
+                ctx.history.add(session.id, "cancelled", "reconciler", "its start was interrupted")
+    finally:
+        folder.release()
 
 
 def _record_dead_kernels(ctx: Context, session: Session) -> None:

@@ -48,7 +48,7 @@ def open_terminal(
     stream = begin(
         ctx,
         session,
-        terminal_argv(folder.guest, size, argv),
+        terminal_argv(folder.programs_target, size, argv),
         tty=True,
         stdin=True,
         env=env,

@@ -85,6 +85,8 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "wait": lambda engine: engine.wait("c", timeout_s=1.0),
     "attach": lambda engine: engine.attach("c", tty=True),
     "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=1)),
+    "binds": lambda engine: engine.binds("c"),
+    "mounted": lambda engine: engine.mounted("c", ["/"]),
     "exec": lambda engine: engine.exec("c", ["true"]),
     "exec_detached": lambda engine: engine.exec_detached("c", ["true"]),
     "exec_exit_code": lambda engine: engine.exec_exit_code("e"),

@@ -22,6 +22,7 @@ from mooring.engines.docker import images, values
 from mooring.engines.docker.client import expecting_stream, negotiate, open_client
 from mooring.engines.docker.errors import mapped
 from mooring.engines.docker.streams import DockerStream
+from mooring.engines.mounted import Mounted, mounted_at
 from mooring.errors import EngineError, ImageError, NotSupported, PortTaken, SessionTimeout
 
 if TYPE_CHECKING:
@@ -155,6 +156,21 @@ class DockerEngine:
                 row: dict[str, Any] = self._api.inspect_container(container)
             except NotFound:
                 return None
+        return row
+
+    def binds(self, container: str) -> tuple[Bind, ...]:
+        return values.binds_of(self._existing(container))
+
+    def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
+        pid = self._existing(container)["State"].get("Pid")
+        if not pid:
+            raise EngineError("the container is not running")
+        return mounted_at(pid, paths)
+
+    def _existing(self, container: str) -> dict[str, Any]:
+        row = self._inspected(container)
+        if row is None:
+            raise EngineError(f"No such container: {container}")
         return row
 
     def create(self, config: ContainerConfig) -> str:

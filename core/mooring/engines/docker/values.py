@@ -74,6 +74,12 @@ def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
     return tuple(requests)
 
 
+def binds_of(row: Mapping[str, Any]) -> tuple[Bind, ...]:
+    """The binds in the response to ``GET /containers/ID/json``."""
+    mounts = [mount for mount in row.get("Mounts") or [] if mount.get("Type") == "bind"]
+    return tuple(Bind(one["Source"], one["Destination"], not one["RW"]) for one in mounts)
+
+
 def mount_of(bind: Bind, propagation: str | None) -> dict[str, Any]:
     """Convert a bind to a mount of the API, which requires its source to exist.
 

@@ -12,12 +12,14 @@ both.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mooring.engines.base import Bind, DeviceRequest
 from mooring.engines.fake.minimum import MinimumEngine, digest
 from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
+from mooring.engines.mounted import Mounted
 from mooring.errors import EngineError, PortTaken
 
 FIRST_FREE_PORT = 49153
@@ -32,6 +34,14 @@ class MemoryEngine(MinimumEngine):
 
     address = ""
     publish_address = "127.0.0.1"
+
+    def binds(self, container: str) -> tuple[Bind, ...]:
+        return self._find(container).config.binds
+
+    def mounted(self, container: str, paths: Sequence[str]) -> list[Mounted | None]:
+        with self._call("mounted"):
+            sources = {bind.target: bind for bind in self.binds(container)}
+            return [_mounted(sources[path]) if path in sources else None for path in paths]
 
     def import_image(self, tar: bytes, reference: str) -> str:
         with self._call("import_image"):
@@ -128,3 +138,8 @@ class MemoryEngine(MinimumEngine):
             taken.add(port)
             published.append((port, inside))
         return tuple(published)
+
+
+def _mounted(bind: Bind) -> Mounted:
+    status = os.stat(bind.source)
+    return Mounted(status.st_dev, status.st_ino, "" if bind.read_only else bind.target)

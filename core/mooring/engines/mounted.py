@@ -1,0 +1,129 @@
+"""What is mounted in a running container, as this machine sees it.
+
+Nothing runs in the container: the kernel shows a process's files in ``/proc/PID/root`` and its
+mounts in ``/proc/PID/mountinfo`` to its owner (ptrace(2), PTRACE_MODE_READ_FSCREDS).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mooring.host.mountinfo import MountPoint, mounts_of
+
+LINKS_MAX = 40  # as in Linux, see path_resolution(7)
+_AT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """The file or folder at a path in a container.
+
+    Attributes:
+        device, inode: its identity on this machine.
+        writable: the path of a mount through which it, or something below it, can be written to;
+            empty if there is none. Mounts at and below the other paths in question do not count.
+    """
+
+    device: int
+    inode: int
+    writable: str
+
+
+def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
+    """Look at paths in the root folder of a process.
+
+    Args:
+        pid: the process id.
+        paths: absolute paths.
+
+    Returns:
+        What is at each path, None for nothing; None if the process is not visible, or not yet.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, root)
+            mounts = {mount.id: mount for mount in mounts_of(pid)}
+        except (PermissionError, FileNotFoundError, ProcessLookupError):
+            return None
+        found: list[tuple[os.stat_result, int] | None] = []
+        for path in paths:
+            try:
+                with opened_in(root, path) as descriptor:
+                    found.append((os.fstat(descriptor), _mount_id(descriptor)))
+            except OSError:
+                found.append(None)
+    writable = _writable(mounts, {mount for _, mount in filter(None, found)})
+    return [
+        None if one is None else Mounted(one[0].st_dev, one[0].st_ino, writable.get(one[1], ""))
+        for one in found
+    ]
+
+
+def _mount_id(descriptor: int) -> int:
+    """The number of the mount that an open file was reached through."""
+    with open(f"/proc/self/fdinfo/{descriptor}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+
+
+def _writable(mounts: dict[int, MountPoint], tops: set[int]) -> dict[int, str]:
+    """The path of a writable mount at or below each of ``tops``, where there is one."""
+    writable: dict[int, str] = {}
+    for mount in mounts.values():
+        top: MountPoint | None = mount
+        while top is not None and top.id not in tops:
+            top = mounts.get(top.parent) if top.parent != top.id else None
+        if top is not None and not mount.read_only:
+            writable.setdefault(top.id, mount.path)
+    return writable
+
+
+@contextlib.contextmanager
+def opened_in(root: int, path: str) -> Iterator[int]:
+    """Open a path as a process with that root folder would, also where links lead.
+
+    Args:
+        root: a descriptor of the root folder.
+        path: an absolute path.
+
+    Yields:
+        A descriptor of the file or folder, which allows no more than ``fstat`` (O_PATH).
+
+    Raises:
+        OSError: there is nothing at the path, or it leads through too many links.
+    """
+    parts = path.split("/")[::-1]  # the next one is the last
+    above, links = [os.dup(root)], 0  # from the root folder to where we are
+    try:
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if len(above) > 1:
+                    os.close(above.pop())
+                continue
+            descriptor = os.open(part, _AT, dir_fd=above[-1])
+            if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                above.append(descriptor)
+                continue
+            try:
+                target = os.readlink("", dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            links += 1
+            if links > LINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if target.startswith("/"):
+                while len(above) > 1:
+                    os.close(above.pop())
+            parts += target.split("/")[::-1]
+        yield above[-1]
+    finally:
+        for descriptor in above:
+            os.close(descriptor)
