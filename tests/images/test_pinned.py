@@ -47,7 +47,7 @@ def test_what_is_not_at_its_real_path_is_refused(data: Path, tmp_path: Path, how
             return
     if how != "gone":
         swapped.symlink_to(tmp_path / "outside")
-    with pytest.raises(PolicyError, match=str(data)), pinned([Bind(str(data), "/mnt/data")]):
+    with pytest.raises(PolicyError, match="/mnt/data"), pinned([Bind(str(data), "/mnt/data")]):
         pass
 
 

@@ -129,6 +129,19 @@ class ContainerDetail:
 
 
 @dataclass(frozen=True)
+class Process:
+    """A process of a container.
+
+    Attributes:
+        command: its command line, the words separated by spaces.
+        stopped: whether it was stopped by a signal, or has exited.
+    """
+
+    command: str
+    stopped: bool
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """The engine's identity.
 

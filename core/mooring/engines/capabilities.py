@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
-from mooring.engines.base import Bind, ContainerConfig, DeviceRequest, Engine, Stream
+from mooring.engines.base import Bind, ContainerConfig, DeviceRequest, Engine, Process, Stream
 from mooring.engines.mounted import Mounted
 from mooring.errors import NotSupported
 
@@ -209,6 +209,14 @@ class SupportsOomEvents(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsProcessList(Protocol):
+    """Lists the processes of a container, without running anything in it."""
+
+    def processes(self, container: str) -> Sequence[Process]:
+        """The processes of a running container. Raises EngineError if it is not running."""
+
+
 _LOCAL = "use Docker or Podman on this machine"
 # For the error if an engine lacks the capability: what it cannot do, and a hint
 _REFUSALS: Mapping[type, tuple[str, str]] = {
@@ -221,6 +229,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
+    SupportsProcessList: ("list the processes of a session", ""),
 }
 
 Capability = TypeVar("Capability")

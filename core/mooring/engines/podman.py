@@ -13,7 +13,7 @@ from mooring.errors import NotSupported
 
 
 class PodmanEngine(DockerEngine):
-    """Podman: a DockerEngine without SupportsLateNetwork.
+    """Podman: a DockerEngine without SupportsLateNetwork and SupportsProcessList.
 
     Rootless Podman maps the user to the same uid and gid in the container (``keep-id``) and keeps
     the user's groups.
@@ -26,6 +26,7 @@ class PodmanEngine(DockerEngine):
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
+    processes = None  # type: ignore[assignment]  # it runs the image's ps, if there is one
 
     def _is_rootless(self) -> bool:
         return os.getuid() != 0

@@ -41,9 +41,7 @@ class PinnedSources:
         """
         for bind, identity, found in zip(self._binds, self._identities, mounted, strict=True):
             if found is None or (found.device, found.inode) != identity:
-                raise PolicyError(
-                    f"the mount at {bind.target} has changed since it was checked", EXCHANGED_HINT
-                )
+                raise _changed(bind)
             if bind.read_only and found.writable:
                 raise PolicyError(
                     f"{found.writable} is writable in the session, and {bind.target} is to be "
@@ -76,8 +74,11 @@ def _identity(bind: Bind, stack: contextlib.ExitStack) -> tuple[int, int]:
     stack.callback(os.close, descriptor)
     status = os.fstat(descriptor)
     if os.readlink(f"/proc/self/fd/{descriptor}") != bind.source or stat.S_ISLNK(status.st_mode):
-        raise PolicyError(
-            f"{bind.source}, to be mounted at {bind.target}, has changed since it was checked",
-            EXCHANGED_HINT,
-        )
+        raise _changed(bind)
     return status.st_dev, status.st_ino
+
+
+def _changed(bind: Bind) -> PolicyError:
+    return PolicyError(
+        f"the mount at {bind.target} has changed since it was checked", EXCHANGED_HINT
+    )

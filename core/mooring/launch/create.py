@@ -36,7 +36,7 @@ from mooring.errors import (
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.tickets import HeldTicket, Ticket
 from mooring.host import locks
-from mooring.host.boot import boot_id
+from mooring.host.boot import boot_id, uptime
 from mooring.host.processes import process_mark
 from mooring.host.users import caller
 from mooring.images import mounts
@@ -272,7 +272,7 @@ class Launch:
         )
         if not config.network:
             require(ctx.engine, SupportsLateNetwork).attach_network(container)
-        folder.update_state(container=container, changed_at=time.time())
+        folder.update_state(container=container, started=uptime(), changed_at=time.time())
         self._progress("starting the container")  # the last chance to cancel
         self.record_request()
         ctx.add_event(folder.id, "started", f"image {self._plan.spec.image}")

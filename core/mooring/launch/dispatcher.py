@@ -148,7 +148,7 @@ def _pause(folder: SessionFolder, seconds: float) -> None:
 def _finish(ctx: Context, folder: SessionFolder) -> bool:
     """Complete a launch whose dispatcher was killed after it started the container.
 
-    A container that was created and not started is removed, so that the launch can be repeated.
+    A container that was not checked after its start is removed, so that the launch is repeated.
 
     Returns:
         Whether the launch is complete.
@@ -156,7 +156,7 @@ def _finish(ctx: Context, folder: SessionFolder) -> bool:
     container = container_of(ctx, folder.id)
     if container is None:
         return False
-    if container.state == "created":
+    if folder.unverified or not folder.guest.exists("checked"):
         remove_container(ctx, folder.id, container.id)
         return False
     try:

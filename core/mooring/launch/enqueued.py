@@ -33,6 +33,7 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "reaches": list(resolved.reaches),
             "extended": list(resolved.extended),
         },
+        "sources": [[key, str(source)] for key, source in plan.mounts.sources],
         "manner": {
             "cwd": str(plan.cwd),
             "tty": options.tty,
@@ -47,8 +48,8 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
     """Read the launch that ``dump`` returned from a session's folder.
 
     Returns:
-        The plan, without mounts, which are computed at launch; the options; the place in the
-        queue; the actor.
+        The plan, of whose mounts only the sources are known, the rest is computed at launch; the
+        options; the place in the queue; the actor.
 
     Raises:
         SpecError: it cannot be read, for example because another version wrote it.
@@ -70,10 +71,11 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
         )
         rows, columns = manner["size"]
         cwd = Path(manner["cwd"])
+        sources = tuple((str(key), Path(source)) for key, source in stored["sources"])
         plan = LaunchPlan(
             resolved=resolved,
             cwd=cwd,
-            mounts=MountPlan((), str(cwd), (), ()),
+            mounts=MountPlan((), str(cwd), (), (), sources),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
         )

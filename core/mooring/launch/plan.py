@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mooring.errors import PolicyError
 from mooring.gpus.claims import Request
 from mooring.host.users import caller
 from mooring.images import mounts
-from mooring.images.mounts import Grant, MountPlan
+from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
 from mooring.policy import trust
 
 if TYPE_CHECKING:
@@ -116,5 +117,11 @@ def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan
         plan.spec, project=resolved.project, cwd=plan.cwd, user=caller(), folders=folders
     )
     trust.require(resolved, final.grants)
+    for key, source in final.sources:
+        if (key, source) not in plan.mounts.sources:
+            raise PolicyError(
+                f"{key}: a path has changed since it was checked, and is {source} now",
+                EXCHANGED_HINT,
+            )
     limits.load().check(plan.spec, final.sources, resolved.origins)
     return final

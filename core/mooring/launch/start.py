@@ -23,7 +23,7 @@ from mooring.errors import (
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.tickets import Ticket
 from mooring.host import locks
-from mooring.host.boot import boot_id
+from mooring.host.boot import boot_id, uptime
 from mooring.host.users import caller
 from mooring.kernels.kernelhost import host_lives
 from mooring.launch.create import create
@@ -185,7 +185,8 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
             container = recreate.recreate(ctx, session, claims)
         for stale in _STALE:
             folder.guest.remove(stale)
-        folder.update_state(boot_id=boot_id())
+        folder.update_state(boot_id=boot_id(), started=0.0)
+        folder.forget_overdue()
         if main_process(ctx, session) == "terminal":
             command = command_of(session.declared)
             MainTerminal(ctx.engine, folder.path, command).keep(container, None)
@@ -201,10 +202,14 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
                 folder.clock.write_end("stopped", f"by {ctx.actor}")
                 ctx.add_event(session.id, "cancelled")
             else:
+                if isinstance(error, (PolicyError, NotSupported)):
+                    folder.clock.write_end("refused", error.message)
                 ctx.add_event(session.id, "failed", error.message)
             raise
         # only once it runs: until then, a listing would record its end a second time
-        folder.update_state(end_recorded=False, out_of_memory=None, changed_at=time.time())
+        folder.update_state(
+            started=uptime(), end_recorded=False, out_of_memory=None, changed_at=time.time()
+        )
     ctx.history.session_resumed(session.id)
     ctx.add_event(session.id, "started", "again")
     return get_created(ctx, session.id, session.name)

@@ -41,7 +41,8 @@ def start_verified(
 ) -> None:
     """Start a container, check its mounts, open its gate, and wait until its command is checked.
 
-    Until its mounts are checked, nothing runs in the container, and the session counts as starting.
+    Until its mounts are checked nothing runs in the container. Until its command is checked, the
+    session counts as starting.
 
     Args:
         ctx: the client's context.
@@ -59,15 +60,13 @@ def start_verified(
         SessionTimeout: the container did not begin within ``START_TIMEOUT_S``.
     """
     wait = _Wait(ctx, folder, container, tick)
-    if not has_gate():
+    with pinned(binds if has_gate() else ()) as sources, _unverified(ctx, folder, container):
         _start(ctx, container)
-    else:
-        with pinned(binds) as sources, _unverified(ctx, folder, container):
-            _start(ctx, container)
+        if has_gate():
             _compare(ctx, container, sources, wait)
-    with _open_gate(folder):
-        while not folder.guest.exists("checked"):
-            wait()
+        with _open_gate(folder):
+            while not folder.guest.exists("checked"):
+                wait()
 
 
 def _start(ctx: Context, container: str) -> None:
@@ -83,6 +82,9 @@ def _unverified(ctx: Context, folder: SessionFolder, container: str) -> Iterator
     folder.mark_unverified()
     try:
         yield
+    except CommandError:  # it has ended, with its own exit code
+        folder.unmark_unverified()
+        raise
     except BaseException:
         ctx.engine.stop(container, grace_s=0.0)  # if this fails, the reconciler does it
         folder.unmark_unverified()

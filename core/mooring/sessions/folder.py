@@ -19,7 +19,8 @@
       empty/                always empty: mounted read-only over paths hidden from the container
       run/                  /run/mooring in the container; its files: see guest/*.sh and guest/*.py
       programs/             mooring's programs and settings, read-only in the container; the gate
-      unverified            its container has been started, and its mounts are not checked yet
+      overdue               somebody who listed sessions has asked it to end
+      unverified            its container has been started, and is not checked yet
       term/                 terminal keeper and recorded output, see terminals/keeper/server.py
 """
 
@@ -207,7 +208,7 @@ class SessionFolder:
 
     @property
     def unverified(self) -> bool:
-        """Whether the container's mounts are not checked since its last start."""
+        """Whether the container's mounts and command are not checked since its last start."""
         return (self.path / "unverified").exists()
 
     def mark_unverified(self) -> None:
@@ -215,8 +216,24 @@ class SessionFolder:
         (self.path / "unverified").touch()
 
     def unmark_unverified(self) -> None:
-        """Mark the container's mounts as checked, or the container as not running. Idempotent."""
+        """Mark the container as checked, or as not running. Idempotent."""
         (self.path / "unverified").unlink(missing_ok=True)
+
+    def overdue_since(self) -> float | None:
+        """Return when the session was asked to end from here, in seconds since the epoch."""
+        try:
+            return (self.path / "overdue").stat().st_mtime
+        except OSError:
+            return None
+
+    def mark_overdue(self) -> None:
+        """Record that the session is asked to end from here, see ``sessions/overdue.py``."""
+        (self.path / "overdue").touch()
+
+    def forget_overdue(self) -> None:
+        """Delete the mark of ``mark_overdue``. Idempotent."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "overdue").unlink()
 
     @property
     def queued(self) -> bool:

@@ -26,6 +26,7 @@ from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import Session, State, from_container, from_record
+from mooring.sessions.overdue import end_overdue
 from mooring.sessions.usage import remove_unless_used
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     for number, session in enumerate(sessions):
         _record_dead_kernels(ctx, session)
         _stop_unverified(ctx, session)
+        with _one_repair(f"session {session.name}, which is overdue,"):
+            end_overdue(ctx, session)
         if session.state not in (State.STOPPED, State.LOST):
             continue
         if session.exit_code == SIGKILLED and session.end is None:
@@ -106,7 +109,7 @@ def _one_repair(what: str) -> Iterator[None]:
     except EngineUnavailable:
         raise
     except (MooringError, OSError) as error:
-        log.warning("%s cannot be removed now: %s", what, error)
+        log.warning("%s cannot be cleared up now: %s", what, error)
 
 
 def _remove_unfinished(

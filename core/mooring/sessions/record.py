@@ -88,6 +88,7 @@ class RecordState:
     Attributes:
         container: the engine's id; empty until there is a container.
         boot_id: this machine's boot id when the session was last started.
+        started: this machine's uptime then, in seconds; 0 if unknown.
         changed_at: time of the last change of state, in seconds since the epoch; 0 if unknown.
         requested: whether its request is in the history.
         end_recorded: whether its end is in the history.
@@ -103,6 +104,7 @@ class RecordState:
 
     container: str = ""
     boot_id: str = ""
+    started: float = 0.0
     changed_at: float = 0.0
     requested: bool = False
     end_recorded: bool = False
@@ -120,6 +122,7 @@ class StateChanges(TypedDict, total=False):
 
     container: str
     boot_id: str
+    started: float
     changed_at: float
     requested: bool
     end_recorded: bool

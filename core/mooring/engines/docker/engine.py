@@ -16,6 +16,7 @@ from mooring.engines.base import (
     ContainerDetail,
     DeviceRequest,
     EngineInfo,
+    Process,
     PullProgress,
 )
 from mooring.engines.docker import images, values
@@ -329,6 +330,11 @@ class DockerEngine:
                 return any(True for _ in events)
 
     # processes
+
+    def processes(self, container: str) -> Sequence[Process]:
+        with self._mapped("listing the processes of a container"):
+            rows = self._api.top(container, ps_args="-eo pid,stat,args")["Processes"]
+        return values.processes_of(rows)
 
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}

@@ -12,6 +12,7 @@ from mooring.engines.base import (
     ContainerConfig,
     ContainerDetail,
     DeviceRequest,
+    Process,
 )
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
@@ -78,6 +79,11 @@ def binds_of(row: Mapping[str, Any]) -> tuple[Bind, ...]:
     """The binds in the response to ``GET /containers/ID/json``."""
     mounts = [mount for mount in row.get("Mounts") or [] if mount.get("Type") == "bind"]
     return tuple(Bind(one["Source"], one["Destination"], not one["RW"]) for one in mounts)
+
+
+def processes_of(rows: Sequence[Sequence[str]]) -> list[Process]:
+    """Convert the rows of ``GET /containers/ID/top``: pid, state as in ps(1), command line."""
+    return [Process(command, state[:1] in ("T", "Z", "X")) for _, state, command in rows]
 
 
 def mount_of(bind: Bind, propagation: str | None) -> dict[str, Any]:

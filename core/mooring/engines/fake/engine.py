@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mooring.engines.base import Bind, DeviceRequest
+from mooring.engines.base import Bind, DeviceRequest, Process
 from mooring.engines.fake.minimum import MinimumEngine, digest
 from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
 from mooring.engines.mounted import Mounted
@@ -42,6 +42,16 @@ class MemoryEngine(MinimumEngine):
         with self._call("mounted"):
             sources = {bind.target: bind for bind in self.binds(container)}
             return [_mounted(sources[path]) if path in sources else None for path in paths]
+
+    def processes(self, container: str) -> Sequence[Process]:
+        with self._call("processes"):
+            one = self._find(container)
+            if one.state != "running":
+                raise EngineError(f"container {container} is not running")
+            return [
+                Process(" ".join(process.argv), process.exit_code is not None)
+                for process in (one.main, *one.execs)
+            ]
 
     def import_image(self, tar: bytes, reference: str) -> str:
         with self._call("import_image"):
