@@ -19,6 +19,7 @@ from mooring.gpus.claims import Request
 from mooring.gpus.tickets import Ticket, TicketQueue
 from mooring.host.paths import Installation
 from mooring.images.mounts import MountPlan
+from mooring.images.sources import WORKING_DIRECTORY
 from mooring.launch import dispatcher
 from mooring.launch.create import Launch, Progress
 from mooring.launch.plan import LaunchPlan
@@ -47,7 +48,8 @@ def waiting(since: int, project: str = "/", **spec: object) -> str:
     resolved = {"origins": {}, "path": None, "project": project, "sha256": "", "reaches": []}
     manner = {"cwd": project, "tty": False, "size": [24, 80], "since": since}
     said = {"spec": spec or {"gpus": 1}, "resolved": resolved | {"extended": []}, "manner": manner}
-    return json.dumps(said | {"actor": "bob"})
+    sources = [] if project == "/" else [[WORKING_DIRECTORY, project]]
+    return json.dumps(said | {"actor": "bob", "sources": sources})
 
 
 @pytest.fixture

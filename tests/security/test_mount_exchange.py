@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
+NOTHING: Mapping[str, str] = {}
 LOOT = "the loot\n"
 STEAL = "cat /mnt/inputs/data/* >>{project}/stolen; echo ran >>{project}/ran"
 
@@ -124,8 +125,8 @@ def test_no_variable_of_the_spec_has_an_effect_before_the_check(
     nothing_was_run(project, real_engine, state)
 
 
-def hostile_root(*scripts: str, script: str) -> bytes:
-    """A root filesystem of busybox, in which some programs are a script."""
+def hostile_root(*scripts: str, script: str, links: Mapping[str, str] = NOTHING) -> bytes:
+    """A root filesystem of busybox, in which some programs are a script, or links lead away."""
     busybox = shutil.which("busybox")
     assert busybox is not None
     tar = io.BytesIO()
@@ -140,9 +141,14 @@ def hostile_root(*scripts: str, script: str) -> bytes:
             else:
                 entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(entry)
-        for folder in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt", "sbin"):
+        folders = {"tmp", "proc", "sys", "dev", "run", "etc", "mnt", "sbin"} - links.keys()
+        for folder in sorted(folders):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+            archive.addfile(entry)
+        for name, target in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
             archive.addfile(entry)
     return tar.getvalue()
 
@@ -182,6 +188,24 @@ def test_no_program_of_the_image_runs_before_the_check(
         flags = {"image": image, "inputs": ["data"], "command": ["true"]}
         with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data has changed"):
             attacked.sessions.create(resolve(flags=flags))
+        nothing_was_run(project, real_engine, state)
+
+
+@pytest.mark.parametrize(
+    "link", [("sbin", "/mnt/outputs/out"), ("sbin/docker-init", "/mnt/outputs/out/docker-init")]
+)
+def test_a_link_of_the_image_does_not_lead_to_another_init(
+    real_engine: Engine, state: Path, project: Path, data: Path, link: tuple[str, str]
+) -> None:
+    """The engine's init, which runs before the gate, cannot be hidden by a mount."""
+    (project / "out").mkdir()
+    planted = project / "out" / "docker-init"
+    planted.write_text(f"#!/bin/busybox sh\n{STEAL.format(project=project)}\n")
+    planted.chmod(0o755)
+    with imported(hostile_root(script="", links=dict([link])), "led-away") as image:
+        flags = {"image": image, "inputs": ["data"], "outputs": ["out"], "command": ["true"]}
+        with pytest.raises(PolicyError, match="the image leads the first program to /mnt/outputs"):
+            Mooring(real_engine).sessions.create(resolve(flags=flags))
         nothing_was_run(project, real_engine, state)
 
 

@@ -34,6 +34,16 @@ class SupportsBinds(Protocol):
     def binds(self, container: str) -> tuple[Bind, ...]:
         """The binds that a container was created with. Raises EngineError if it is gone."""
 
+    def init_path(self, container: str) -> str:
+        """Where the first program of a container really lies: the engine's own init.
+
+        Args:
+            container: the id of a container that does not run.
+
+        Returns:
+            Its path in the container's own files, with the links of the image resolved.
+        """
+
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         """What is at paths of a running container, without running anything in it.
 
@@ -229,7 +239,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
-    SupportsProcessList: ("list the processes of a session", ""),
+    SupportsProcessList: ("list the processes of a session", "use Docker"),
 }
 
 Capability = TypeVar("Capability")

@@ -25,6 +25,7 @@ class PodmanEngine(DockerEngine):
     # rprivate is the default too, but setting it explicitly makes binds non-recursive, which the
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
+    init = "/run/podman-init"
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
     processes = None  # type: ignore[assignment]  # it runs the image's ps, if there is one
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
 
 from mooring.engines.base import Bind
 from mooring.engines.capabilities import SupportsBinds, require
@@ -18,6 +19,7 @@ from mooring.errors import (
     CommandError,
     EngineError,
     NotSupported,
+    PolicyError,
     PortTaken,
     SessionTimeout,
 )
@@ -61,6 +63,7 @@ def start_verified(
     """
     wait = _Wait(ctx, folder, container, tick)
     with pinned(binds if has_gate() else ()) as sources, _unverified(ctx, folder, container):
+        _refuse_led_away(ctx, container, sources.targets)
         _start(ctx, container)
         if has_gate():
             _compare(ctx, container, sources, wait)
@@ -90,6 +93,20 @@ def _unverified(ctx: Context, folder: SessionFolder, container: str) -> Iterator
         folder.unmark_unverified()
         raise
     folder.unmark_unverified()
+
+
+def _refuse_led_away(ctx: Context, container: str, targets: Sequence[str]) -> None:
+    """Refuse a container in which a mount would hide the engine's init, which runs first.
+
+    A link of the image, or of an earlier run as root, may lead to where a mount lies.
+    """
+    path = require(ctx.engine, SupportsBinds).init_path(container)
+    for target in targets:
+        if target in (path, *map(str, PurePosixPath(path).parents)):
+            raise PolicyError(
+                f"the image leads the first program to {path}, which is in the mount at {target}",
+                "use another image: it has a link there",
+            )
 
 
 def _compare(

@@ -86,6 +86,8 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "attach": lambda engine: engine.attach("c", tty=True),
     "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=1)),
     "binds": lambda engine: engine.binds("c"),
+    "init_path": lambda engine: engine.init_path("c"),
+    "processes": lambda engine: engine.processes("c"),
     "mounted": lambda engine: engine.mounted("c", ["/"]),
     "exec": lambda engine: engine.exec("c", ["true"]),
     "exec_detached": lambda engine: engine.exec_detached("c", ["true"]),

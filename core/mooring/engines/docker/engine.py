@@ -54,6 +54,7 @@ class DockerEngine:
     publish_address = "127.0.0.1"
     alive_states: tuple[str, ...] = ("running", "paused", "restarting")
     propagation: str | None = "rprivate"
+    init = "/sbin/docker-init"
 
     def __init__(
         self,
@@ -161,6 +162,25 @@ class DockerEngine:
 
     def binds(self, container: str) -> tuple[Bind, ...]:
         return values.binds_of(self._existing(container))
+
+    def init_path(self, container: str) -> str:
+        path = ""
+        with self._mapped("looking at a container's files"):
+            for name in self.init.strip("/").split("/"):
+                path = (
+                    values.link_target(self._stat(container, f"{path}/{name}")) or f"{path}/{name}"
+                )
+        return path
+
+    def _stat(self, container: str, path: str) -> str:
+        """The header in which the engine tells about a path in a container; empty for nothing."""
+        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{container}/archive"
+        timeout_s = self._timeout_s
+        response = self._api.head(url, params={"path": path}, timeout=timeout_s)
+        if response.status_code == 404:
+            return ""
+        response.raise_for_status()
+        return str(response.headers.get("X-Docker-Container-Path-Stat", ""))
 
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         pid = self._existing(container)["State"].get("Pid")

@@ -81,6 +81,21 @@ def binds_of(row: Mapping[str, Any]) -> tuple[Bind, ...]:
     return tuple(Bind(one["Source"], one["Destination"], not one["RW"]) for one in mounts)
 
 
+def link_target(stat: str) -> str:
+    """Where a link leads, all links resolved, from ``HEAD /containers/ID/archive``.
+
+    Args:
+        stat: the header X-Docker-Container-Path-Stat.
+
+    Returns:
+        An absolute path; empty for what is no link.
+    """
+    import base64
+    import json
+
+    return str(json.loads(base64.b64decode(stat)).get("linkTarget") or "") if stat else ""
+
+
 def processes_of(rows: Sequence[Sequence[str]]) -> list[Process]:
     """Convert the rows of ``GET /containers/ID/top``: pid, state as in ps(1), command line."""
     return [Process(command, state[:1] in ("T", "Z", "X")) for _, state, command in rows]

@@ -38,16 +38,18 @@ class MemoryEngine(MinimumEngine):
     def binds(self, container: str) -> tuple[Bind, ...]:
         return self._find(container).config.binds
 
+    def init_path(self, container: str) -> str:
+        return "/sbin/init"
+
     def mounted(self, container: str, paths: Sequence[str]) -> list[Mounted | None]:
         with self._call("mounted"):
+            self._running(container)
             sources = {bind.target: bind for bind in self.binds(container)}
             return [_mounted(sources[path]) if path in sources else None for path in paths]
 
     def processes(self, container: str) -> Sequence[Process]:
         with self._call("processes"):
-            one = self._find(container)
-            if one.state != "running":
-                raise EngineError(f"container {container} is not running")
+            one = self._running(container)
             return [
                 Process(" ".join(process.argv), process.exit_code is not None)
                 for process in (one.main, *one.execs)

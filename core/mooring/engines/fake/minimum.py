@@ -271,6 +271,12 @@ class MinimumEngine:
         except KeyError:
             raise EngineError(f"No such container: {container}") from None
 
+    def _running(self, container: str) -> FakeContainer:
+        found = self._find(container)
+        if found.state != "running":
+            raise EngineError(f"container {container} is not running")
+        return found
+
     def _published(self, starting: FakeContainer) -> tuple[tuple[int, int], ...]:
         """The ports to publish for a starting container: none in this engine."""
         return ()
@@ -285,9 +291,7 @@ class MinimumEngine:
         tty: bool = False,
     ) -> tuple[str, FakeProcess]:
         """Create a process in a running container; returns it and its exec id."""
-        running = self._find(container)
-        if running.state != "running":
-            raise EngineError(f"container {container} is not running")
+        running = self._running(container)
         config = running.config
         process = FakeProcess(
             container=container,
