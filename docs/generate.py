@@ -407,7 +407,7 @@ def settings_page() -> str:
     )
     lines += ["", "## Files of a session", "", *_block(inspect.getdoc(folder) or "")]
     guest = Path(mooring.__file__).parent / "guest"
-    lines += ["", "`run/` is `/run/mooring` in the container."]
+    lines += ["", "`run/` is `/run/mooring` in the container, and `programs/` is `/.mooring-ID`."]
     for script, title in GUEST_SCRIPTS.items():
         text = (guest / script).read_text()
         start = "# Read from" if "# Read from" in text else "# Written to"
@@ -422,13 +422,13 @@ def settings_page() -> str:
 
 
 GUEST_SCRIPTS = {
-    "init.sh": "The first program of a session, which becomes its command (`init.sh`)",
+    "init.sh": "The first program after the gate, which becomes the session's command (`init.sh`)",
     "exec.sh": "What `mooring exec` runs (`exec.sh`)",
     "clock.sh": "The clock (`clock.sh`)",
 }
 STATES = {
     session.State.PENDING: "It waits for its GPUs, or for its turn in the queue.",
-    session.State.STARTING: "Being created.",
+    session.State.STARTING: "Being created, or started and not checked yet.",
     session.State.RUNNING: "Its container runs.",
     session.State.PAUSED: "Its container was paused outside mooring (`docker pause`).",
     session.State.STOPPED: "Ended; its files are kept, and `mooring start` continues with them.",

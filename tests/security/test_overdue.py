@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from mooring import LaunchOptions
 from mooring.client import Mooring
+from mooring.errors import PolicyError
+from mooring.policy import limits
 from mooring.sessions import overdue
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import Session, State
@@ -24,7 +27,8 @@ KILL = 'kill -KILL "$1"'
 FREEZE = 'kill -STOP "$1"'
 FORGE = (
     'kill -KILL "$1"; cd /run/mooring; while :; do read -r now _ </proc/uptime; '
-    'printf "sampled $now\\nstarted $now\\nidle_at never\\nmax_at never\\nlast_signal $now kernel\\n'
+    'printf "sampled $now\\nstarted $now\\nidle_at never\\nmax_at never\\n'
+    "last_signal $now kernel\\n"
     'active kernel\\nunknown\\nclock 1\\ncomplete\\n" >status; sleep 0.2; done &'
 )
 BURY = 'kill -KILL "$1"; rm -f /run/mooring/status; mkdir /run/mooring/status'
@@ -115,7 +119,7 @@ def test_settings_cannot_be_changed_from_inside(mooring: Mooring, project: Path)
     assert folder.clock.settings() == before
     docker(
         "exec", session.container, "sh", "-c",
-        "echo max_duration_s 0 >/run/mooring/settings; echo max_duration_s 0 >/run/mooring/deadlines",
+        "for n in settings deadlines; do echo max_duration_s 0 >/run/mooring/$n; done",
     )  # fmt: skip
     assert folder.clock.deadlines() == {"idle_timeout": 1800, "max_duration": 3600}
 
@@ -144,3 +148,27 @@ def test_a_clock_that_runs_is_left_alone(
     assert folder.overdue_since() is None
     monkeypatch.setattr(overdue, "uptime", lambda: time.monotonic() + 7200)  # it was suspended
     assert mooring.sessions.get("clock").state is State.RUNNING
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can write a policy")
+@pytest.mark.parametrize("trick", [KILL, FREEZE, FORGE], ids=["kill", "stop", "forge"])
+def test_a_policys_maximum_holds(
+    mooring: Mooring,
+    project: Path,
+    soon: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trick: str,
+) -> None:
+    """No session runs longer than the administrator allows: it can neither be asked for, nor
+    changed later, nor had by stopping the clock."""
+    policy = tmp_path / "policy.yml"
+    policy.write_text("max_duration: 4s\n")
+    monkeypatch.setattr(limits, "POLICY_FILE", policy)
+    with pytest.raises(PolicyError, match="max_duration is never"):
+        mooring.sessions.create(resolve(flags={"command": ["sleep", "1000"]}))
+    session, folder = begin(mooring, max_duration="4s")
+    with pytest.raises(PolicyError, match="max_duration is 1h"):
+        mooring.sessions.update(session, max_duration_s=3600)
+    inside(session, folder, trick)
+    eventually(lambda: ended(mooring), timeout=30)
