@@ -26,6 +26,7 @@ class PodmanEngine(DockerEngine):
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
     init = "/run/podman-init"
+    missing = (404, 500)
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
     processes = None  # type: ignore[assignment]  # it runs the image's ps, if there is one
 

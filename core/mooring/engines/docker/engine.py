@@ -55,6 +55,7 @@ class DockerEngine:
     alive_states: tuple[str, ...] = ("running", "paused", "restarting")
     propagation: str | None = "rprivate"
     init = "/sbin/docker-init"
+    missing: tuple[int, ...] = (404,)  # status of a path that a container does not have
 
     def __init__(
         self,
@@ -177,7 +178,7 @@ class DockerEngine:
         url = f"{self._api.base_url}/v{self._api.api_version}/containers/{container}/archive"
         timeout_s = self._timeout_s
         response = self._api.head(url, params={"path": path}, timeout=timeout_s)
-        if response.status_code == 404:
+        if response.status_code in self.missing:
             return ""
         response.raise_for_status()
         return str(response.headers.get("X-Docker-Container-Path-Stat", ""))
