@@ -1,0 +1,58 @@
+"""The mounted file systems of this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mooring.host.filesystems import mount_point_of, mount_points
+
+TABLE = rb"""22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
+31 27 0:28 / /data rw master:1 - autofs systemd-1 rw
+32 31 0:29 / /data rw - nfs server:/export rw
+33 32 0:30 / /data/a\040b\134c\011d\012e rw - tmpfs tmpfs rw
+34 27 0:31 / /data/caf\303\251 rw - tmpfs tmpfs rw
+35 27 0:32 / /data/not-utf-8-\377 rw - tmpfs tmpfs rw
+
+short line
+"""
+
+
+def test_mount_points_are_decoded(tmp_path: Path) -> None:
+    """Each mount point is listed once, outermost first, with its escapes decoded."""
+    (tmp_path / "mountinfo").write_bytes(TABLE.replace(rb"\303\251", b"\xc3\xa9"))
+    assert mount_points(tmp_path / "mountinfo") == (
+        "/",
+        "/data",
+        "/proc",
+        "/data/a b\\c\td\ne",
+        "/data/café",
+        os.fsdecode(b"/data/not-utf-8-\xff"),
+    )
+
+
+def test_a_system_without_the_file(tmp_path: Path) -> None:
+    """Where there is no such file, no mount point is known."""
+    assert mount_points(tmp_path / "missing") == ()
+
+
+def test_this_machine() -> None:
+    """The root folder is a mount point."""
+    assert "/" in mount_points()
+    assert "/proc" in mount_points()
+
+
+def test_the_mount_point_of_a_path() -> None:
+    """A path lies on the innermost mount point above it; a sibling with the same beginning does
+    not count."""
+    points = ("/", "/data", "/data/big")
+    for path, point in (
+        ("/home/me", "/"),
+        ("/data", "/data"),
+        ("/data/big/x", "/data/big"),
+        ("/data/bigger", "/data"),
+        ("/database", "/"),
+    ):
+        assert mount_point_of(path, points) == point
+    assert mount_point_of("/x", ()) == "/"
