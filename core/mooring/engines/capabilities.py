@@ -178,6 +178,21 @@ class SupportsRecreate(Protocol):
 
 
 @runtime_checkable
+class SupportsVolumes(Protocol):
+    """Gives containers the volumes that their image declares, unless a bind has the same target."""
+
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        """The paths at which an image declares volumes, sorted, as they are in the image.
+
+        Args:
+            reference: a reference or an id.
+
+        Raises:
+            ImageError: the engine does not have the image.
+        """
+
+
+@runtime_checkable
 class SupportsOomEvents(Protocol):
     """Records which processes the kernel killed because they were out of memory."""
 
@@ -201,6 +216,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
+    SupportsVolumes: ("give containers volumes", ""),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
 }
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mooring.engines.base import Bind, ContainerConfig, Engine, PullProgress
+from mooring.engines.capabilities import SupportsVolumes
 from mooring.engines.labels import LABEL_INSTALLATION, LABEL_PROBE
 from mooring.errors import EngineError, EngineUnavailable, ImageError
 from mooring.host.atomic import write_text
@@ -51,6 +52,7 @@ class ImageFacts:
         kernel_problem: why the image cannot run a Python kernel; empty if it can.
         env: environment variables that a container of the image needs, as pairs.
         binds: mounts that the image needs.
+        volumes: the paths at which the image declares volumes, absolute and normalized.
     """
 
     reference: str
@@ -60,6 +62,7 @@ class ImageFacts:
     kernel_problem: str = ""
     env: tuple[tuple[str, str], ...] = ()
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[str, ...] = ()
 
 
 def ensure_image(
@@ -141,14 +144,16 @@ def facts_of(
         user: the user that the container runs as.
 
     Raises:
-        ImageError: the image has no usable ``/bin/sh``.
+        ImageError: the image has no usable ``/bin/sh``, or declares an invalid volume.
         SessionTimeout: the container did not exit within ``PROBE_TIMEOUT_S``.
         EngineError
     """
     store = installation.images / (image_id.rpartition(":")[2] + ".json")
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        facts = ImageFacts(**json.loads(store.read_text()))
-        return replace(facts, reference=reference)  # the image may have several names
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # also another version's
+        known = json.loads(store.read_text())
+        # the image may have several names
+        return ImageFacts(**known | {"reference": reference, "volumes": tuple(known["volumes"])})
+    volumes = _volumes(engine, reference, image_id)
     name = f"mooring-probe-{secrets.token_hex(4)}"
     config = ContainerConfig(
         name=name,
@@ -160,8 +165,27 @@ def facts_of(
         network=False,
     )
     facts = _parse(reference, _output_of(engine, config, installation.images / name))
+    facts = replace(facts, volumes=volumes)
     _remember(store, facts)
     return facts
+
+
+def _volumes(engine: Engine, reference: str, image_id: str) -> tuple[str, ...]:
+    """Return the volumes of an image, normalized.
+
+    Raises:
+        ImageError: a path is not absolute: engines disagree about where that is.
+    """
+    if not isinstance(engine, SupportsVolumes):
+        return ()
+    declared = engine.image_volumes(image_id)
+    for path in declared:
+        if not path.startswith("/"):
+            raise ImageError(
+                f"image {reference} declares a volume at {one_line(path)}, which is not absolute",
+                "use another image",
+            )
+    return tuple(sorted({f"/{os.path.normpath(path).strip('/')}" for path in declared}))
 
 
 def _output_of(engine: Engine, config: ContainerConfig, mark: Path) -> str:

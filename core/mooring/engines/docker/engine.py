@@ -408,6 +408,16 @@ class DockerEngine:
             except NotFound:
                 return None
 
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        from docker.errors import NotFound
+
+        with self._mapped("inspecting the image"):
+            try:
+                row = self._api.inspect_image(reference)
+            except NotFound as error:
+                raise ImageError(f"No such image: {reference}", "pull it first") from error
+        return tuple(sorted((row.get("Config") or {}).get("Volumes") or {}))
+
     def remove_image(self, reference: str) -> None:
         from docker.errors import NotFound
 

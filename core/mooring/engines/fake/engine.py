@@ -14,11 +14,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from mooring.engines.base import Bind, DeviceRequest
 from mooring.engines.fake.minimum import MinimumEngine, digest
 from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
-from mooring.errors import EngineError, PortTaken
+from mooring.errors import EngineError, ImageError, PortTaken
 
 FIRST_FREE_PORT = 49153
 
@@ -28,10 +29,12 @@ class MemoryEngine(MinimumEngine):
 
     Attributes:
         address: empty, because it has no socket.
+        volumes: the volumes that images declare, by id; a test may replace it.
     """
 
     address = ""
     publish_address = "127.0.0.1"
+    volumes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def import_image(self, tar: bytes, reference: str) -> str:
         with self._call("import_image"):
@@ -105,6 +108,13 @@ class MemoryEngine(MinimumEngine):
                 network=True,
             )
             return self.create(config)
+
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        with self._call("image_volumes"):
+            image_id = self.images.get(reference, reference)
+            if image_id not in self.images.values():
+                raise ImageError(f"No such image: {reference}", "pull it first")
+            return tuple(sorted(self.volumes.get(image_id, ())))
 
     def rename(self, container: str, name: str) -> None:
         with self._call("rename"), self._lock:
