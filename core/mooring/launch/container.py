@@ -24,10 +24,13 @@ from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
 from mooring.guest.paths import GUEST_RUN
+from mooring.host.filesystems import mount_point_of, mount_points
 from mooring.host.ports import listener, taken
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
+from mooring.images.mount_points import create_mount_points
 from mooring.images.mounts import MountPlan
+from mooring.images.overmounts import in_mount_order
 from mooring.launch.plan import LaunchPlan, planned_again
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
@@ -67,10 +70,10 @@ def prepare_container(
         SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
     """
     spec, user = plan.spec, caller()
-    final = planned_again(plan, _seen_of(folder))
-    binds = facts.binds + final.binds
-    mounts.prepare_home(folder.home, binds, user)
     name, devices = folder.record().identity.name, devices_of(claims)
+    final = planned_again(plan, folders_of(folder), facts, devices)
+    binds = in_mount_order(facts.binds, final.binds, final.on_top, devices.binds)
+    create_mount_points(binds, final.workdir)
     _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
     folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
     folder.write_plan(_record(facts, final))
@@ -87,7 +90,7 @@ def prepare_container(
         env=_environment(spec, facts, user, devices, name, tty),
         labels=_labels(name, spec, user, claims)
         | {LABEL_ID: folder.id, LABEL_INSTALLATION: ctx.installation.id},
-        binds=binds + devices.binds,
+        binds=binds,
         workdir=final.workdir,
         hostname=name[:63],
         cpus=spec.cpus,
@@ -128,7 +131,7 @@ def _settings(spec: SessionSpec, name: str, gpus: int) -> dict[str, str | float]
     }
 
 
-def _seen_of(folder: SessionFolder) -> mounts.SessionFolders:
+def folders_of(folder: SessionFolder) -> mounts.SessionFolders:
     """Return the parts of a session's folder that its container sees."""
     return mounts.SessionFolders(
         home=folder.home,
@@ -153,13 +156,19 @@ def _write_guest_files(
 
 
 def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
+    targets = {bind.target for bind in final.binds}
+    sources = [bind.source for bind in (*final.granted, *final.on_top)]
+    points = mount_points()
+    file_systems = {mount_point_of(source, points) for source in sources}
     return Plan(
         mounts=tuple((bind.source, bind.target) for bind in final.granted),
         layout=Layout(
             workdir=final.workdir,
             binds=tuple((bind.source, bind.target, bind.read_only) for bind in final.binds),
-            image=tuple(bind.target for bind in facts.binds),
+            image=tuple(bind.target for bind in facts.binds if bind.target not in targets),
         ),
+        on_top=tuple((bind.source, bind.target, bind.read_only) for bind in final.on_top),
+        file_systems=tuple(sorted(file_systems - {"/"})),
         python=facts.python,
         note=final.note,
     )

@@ -13,6 +13,8 @@ from mooring.images.mounts import Grant, MountPlan
 from mooring.policy import trust
 
 if TYPE_CHECKING:
+    from mooring.gpus.devices import Devices
+    from mooring.images.images import ImageFacts
     from mooring.spec.model import SessionSpec
     from mooring.spec.resolve import ResolvedSpec
 
@@ -99,12 +101,16 @@ def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
     return (*(Grant(EXTENDS, what) for what in resolved.reaches), *mount_plan.grants)
 
 
-def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan:
+def planned_again(
+    plan: LaunchPlan, folders: mounts.SessionFolders, facts: ImageFacts, devices: Devices
+) -> MountPlan:
     """Compute and check a plan's mounts where they are made: paths may have changed since.
 
     Args:
         plan: the launch plan.
         folders: the parts of the session's own folder that its container sees.
+        facts: the facts about its image.
+        devices: what it gets for its claims.
 
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts are invalid, or not allowed now.
@@ -113,8 +119,14 @@ def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan
 
     resolved = plan.resolved
     final = mounts.plan(
-        plan.spec, project=resolved.project, cwd=plan.cwd, user=caller(), folders=folders
+        plan.spec,
+        project=resolved.project,
+        cwd=plan.cwd,
+        user=caller(),
+        folders=folders,
+        image=(*facts.binds, *devices.binds),
+        volumes=facts.volumes,
     )
     trust.require(resolved, final.grants)
-    limits.load().check(plan.spec, final.sources, resolved.origins)
+    limits.load().check(plan.spec, (*final.sources, *devices.sources), resolved.origins)
     return final

@@ -25,6 +25,7 @@ from mooring.host.boot import boot_id
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.kernels.kernelhost import host_lives
+from mooring.launch import remounted
 from mooring.launch.container import start_container
 from mooring.launch.create import create
 from mooring.launch.options import LaunchOptions
@@ -167,7 +168,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
     granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
     limits.check_again(
         session.declared,
-        [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
+        remounted.sources(folder.record().plan),
         folder.clock.deadlines().get("max_duration"),
     )
     refuse_cancelled()
@@ -177,6 +178,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         if others or recreate.limits_changed(ctx, session, claims):
             wait.progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
             container = recreate.recreate(ctx, session, claims)
+        remounted.prepare(folder, claims)
         folder.guest.write("mounts", mounts.identities(folder.run, granted))
         for stale in _STALE:
             folder.guest.remove(stale)
