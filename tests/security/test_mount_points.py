@@ -170,3 +170,38 @@ def test_a_missing_working_directory_is_not_the_engines_to_make(owner: Person) -
     owner.run("ln", "-s", f"{elsewhere}/new", cwd)
     assert "a link or a file" in owner.mooring("start", "s", check=1).stderr
     assert os.listdir(elsewhere) == []
+
+
+@pytest.mark.parametrize("how", ["outputs", "volume", "chain", "file", "parent", "home"])
+def test_links_of_an_image_lead_no_mount_astray(owner: Person, how: str) -> None:
+    """An image whose links bring a mount or a volume into a folder of the user's is refused before
+    the engine creates anything there."""
+    project = owner.folder(f"astray-{how}")
+    output = owner.folder(f"astray-{how}-output")
+    links = {
+        "outputs": {"mnt": str(project)},
+        "volume": {"x": str(project)},
+        "chain": {"mnt": "/one", "one": "../two", "two": f"./{project.relative_to('/')}"},
+        "file": {"etc/passwd": f"{project}/passwd"},
+        "parent": {"mnt": "/two/me", "home": "/two", "two/me": str(owner.home)},
+        "home": {"home": "/mnt/outputs/out/deep"},
+    }[how]
+    volumes = ["VOLUME /x/vol/ume"] if how == "volume" else []
+    with busybox_image(*volumes, links=links) as image:
+        words = ["create", "--image", image, "--pull", "never", "--output", f"out={output}", "-d"]
+        told = owner.mooring(*words, "--", "true", cwd=project, check=None)
+        assert "has a symbolic link that brings" in told.stderr
+    assert told.returncode == 1
+    assert os.listdir(project) == os.listdir(output) == []
+
+
+def test_links_of_an_image_that_lead_elsewhere_are_its_own(owner: Person) -> None:
+    """An image in which /mnt or /home is a link to another of its folders is used as it is."""
+    project = owner.folder("own-links")
+    with busybox_image(links={"mnt": "var/mnt", "home": "/var/home"}) as image:
+        create(owner, "--output", "out", image=image, cwd=project)
+        told = inside(owner, ": >/mnt/outputs/out/x; : >~/x; : >here")
+        owner.mooring("rm", "-f", "s")
+    assert told == ""
+    assert (project / "out" / "x").exists()
+    assert (project / "here").exists()

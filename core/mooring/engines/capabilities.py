@@ -193,6 +193,23 @@ class SupportsVolumes(Protocol):
 
 
 @runtime_checkable
+class SupportsLinks(Protocol):
+    """Reads symbolic links in the files of a container that was not started."""
+
+    def link_target(self, container: str, path: str) -> str | None:
+        """The target of a symbolic link, resolved in the container.
+
+        Args:
+            container: the id of a container without binds: some engines create the mount points
+                of binds for this request.
+            path: an absolute path, in a folder without links above it.
+
+        Returns:
+            An absolute path; empty if there is no link at the path, None if there is nothing.
+        """
+
+
+@runtime_checkable
 class SupportsOomEvents(Protocol):
     """Records which processes the kernel killed because they were out of memory."""
 
@@ -216,6 +233,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
+    SupportsLinks: ("read the links of an image", ""),
     SupportsVolumes: ("give containers volumes", ""),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
 }

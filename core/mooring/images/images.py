@@ -8,7 +8,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class ImageFacts:
         env: environment variables that a container of the image needs, as pairs.
         binds: mounts that the image needs.
         volumes: the paths at which the image declares volumes, absolute and normalized.
+        image_id: the engine's id of the image; empty for the image of this machine.
     """
 
     reference: str
@@ -63,6 +64,7 @@ class ImageFacts:
     env: tuple[tuple[str, str], ...] = ()
     binds: tuple[Bind, ...] = ()
     volumes: tuple[str, ...] = ()
+    image_id: str = ""
 
 
 def ensure_image(
@@ -137,8 +139,7 @@ def facts_of(
 
     Args:
         engine: an engine that has the image.
-        installation: the caller's, which has the cache. A file there names the container, so that
-            the reconciler removes it if this process dies.
+        installation: the caller's, which has the cache.
         reference: the image's reference for sessions.
         image_id: the image's id.
         user: the user that the container runs as.
@@ -154,18 +155,10 @@ def facts_of(
         # the image may have several names
         return ImageFacts(**known | {"reference": reference, "volumes": tuple(known["volumes"])})
     volumes = _volumes(engine, reference, image_id)
-    name = f"mooring-probe-{secrets.token_hex(4)}"
-    config = ContainerConfig(
-        name=name,
-        image=reference,
-        argv=("/bin/sh", "-c", _PROBE),
-        user=f"{user.uid}:{user.gid}",
-        env={"HOME": "/tmp"},
-        labels={LABEL_INSTALLATION: installation.id, LABEL_PROBE: process_mark(os.getpid())},
-        network=False,
-    )
-    facts = _parse(reference, _output_of(engine, config, installation.images / name))
-    facts = replace(facts, volumes=volumes)
+    argv = ("/bin/sh", "-c", _PROBE)
+    with probe_container(engine, installation, reference, argv, user) as container:
+        facts = _parse(reference, _output_of(engine, reference, container))
+    facts = replace(facts, volumes=volumes, image_id=image_id)
     _remember(store, facts)
     return facts
 
@@ -188,30 +181,57 @@ def _volumes(engine: Engine, reference: str, image_id: str) -> tuple[str, ...]:
     return tuple(sorted({f"/{os.path.normpath(path).strip('/')}" for path in declared}))
 
 
-def _output_of(engine: Engine, config: ContainerConfig, mark: Path) -> str:
-    """Run a container until it exits, remove it, and return its output.
+@contextlib.contextmanager
+def probe_container(
+    engine: Engine, installation: Installation, reference: str, argv: tuple[str, ...], user: User
+) -> Iterator[str]:
+    """Context manager that creates a container without mounts, and removes it at the end.
 
     Args:
-        engine, config: the engine and the container.
-        mark: a file that exists as long as the container may.
+        engine: an engine that has the image.
+        installation: the caller's; a file in its cache of facts exists as long as the container
+            may, so that the reconciler removes it if this process dies.
+        reference: the image.
+        argv: the main process, in case that the container is started.
+        user: the user that it runs as.
+
+    Yields:
+        The container's id.
+    """
+    name = f"mooring-probe-{secrets.token_hex(4)}"
+    config = ContainerConfig(
+        name=name,
+        image=reference,
+        argv=argv,
+        user=f"{user.uid}:{user.gid}",
+        env={"HOME": "/tmp"},
+        labels={LABEL_INSTALLATION: installation.id, LABEL_PROBE: process_mark(os.getpid())},
+        network=False,
+    )
+    mark = installation.images / name
+    mark.touch()
+    container = engine.create(config)
+    try:
+        yield container
+    finally:
+        engine.remove(container)
+        mark.unlink(missing_ok=True)
+
+
+def _output_of(engine: Engine, reference: str, container: str) -> str:
+    """Run a container until it exits, and return its output.
 
     Raises:
         ImageError: it cannot be started.
     """
-    mark.touch()
-    container = engine.create(config)
     try:
-        try:
-            engine.start(container)
-        except EngineUnavailable:
-            raise
-        except EngineError as error:
-            raise _no_shell(config.image, error.message) from error
-        engine.wait(container, timeout_s=PROBE_TIMEOUT_S)
-        output = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
-    finally:
-        engine.remove(container)
-        mark.unlink(missing_ok=True)
+        engine.start(container)
+    except EngineUnavailable:
+        raise
+    except EngineError as error:
+        raise _no_shell(reference, error.message) from error
+    engine.wait(container, timeout_s=PROBE_TIMEOUT_S)
+    output = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
     return output.decode(errors="replace")
 
 

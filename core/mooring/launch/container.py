@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mooring._version import __version__
-from mooring.engines.base import ContainerConfig
+from mooring.engines.base import Bind, ContainerConfig
 from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -28,6 +28,7 @@ from mooring.host.filesystems import mount_point_of, mount_points
 from mooring.host.ports import listener, taken
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
+from mooring.images.image_links import refuse_links
 from mooring.images.mount_points import create_mount_points
 from mooring.images.mounts import MountPlan
 from mooring.images.overmounts import in_mount_order
@@ -68,12 +69,12 @@ def prepare_container(
 
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
+        ImageError: a link of the image leads one of them into another.
     """
     spec, user = plan.spec, caller()
     name, devices = folder.record().identity.name, devices_of(claims)
     final = planned_again(plan, folders_of(folder), facts, devices)
-    binds = in_mount_order(facts.binds, final.binds, final.on_top, devices.binds)
-    create_mount_points(binds, final.workdir)
+    binds = _prepare_binds(ctx, facts, final, devices)
     _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
     folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
     folder.write_plan(_record(facts, final))
@@ -106,6 +107,16 @@ def prepare_container(
         devices=devices.nodes,
         cdi_devices=devices.cdi,
     )
+
+
+def _prepare_binds(
+    ctx: Context, facts: images.ImageFacts, final: MountPlan, devices: Devices
+) -> tuple[Bind, ...]:
+    """Return all binds of a container in mount order, and create their mount points."""
+    binds = in_mount_order(facts.binds, final.binds, final.on_top, devices.binds)
+    refuse_links(ctx.engine, ctx.installation, facts, binds, caller())
+    create_mount_points(binds, final.workdir)
+    return binds
 
 
 def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...]) -> dict[str, str]:

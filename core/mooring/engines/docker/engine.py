@@ -408,6 +408,10 @@ class DockerEngine:
             except NotFound:
                 return None
 
+    def link_target(self, container: str, path: str) -> str | None:
+        with self._mapped("looking into the image"):
+            return images.link_target(self._api, container, path)
+
     def image_volumes(self, reference: str) -> tuple[str, ...]:
         from docker.errors import NotFound
 

@@ -30,11 +30,13 @@ class MemoryEngine(MinimumEngine):
     Attributes:
         address: empty, because it has no socket.
         volumes: the volumes that images declare, by id; a test may replace it.
+        links: the symbolic links of all images; a test may replace it.
     """
 
     address = ""
     publish_address = "127.0.0.1"
     volumes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    links: Mapping[str, str] = MappingProxyType({})
 
     def import_image(self, tar: bytes, reference: str) -> str:
         with self._call("import_image"):
@@ -108,6 +110,11 @@ class MemoryEngine(MinimumEngine):
                 network=True,
             )
             return self.create(config)
+
+    def link_target(self, container: str, path: str) -> str | None:
+        with self._call("link_target"):
+            self._find(container)
+            return self.links.get(path)
 
     def image_volumes(self, reference: str) -> tuple[str, ...]:
         with self._call("image_volumes"):
