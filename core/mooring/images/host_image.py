@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
@@ -141,7 +141,8 @@ def chosen_sources() -> list[tuple[str, Path]]:
     Returns:
         Pairs of a word for the user, as for the key of a spec, and the real path.
     """
-    return [(_origin(path), Path(os.path.realpath(path))) for path in _chosen_paths()]
+    origin = _origins()
+    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths()]
 
 
 def is_system(target: str) -> bool:
@@ -153,15 +154,22 @@ def is_system(target: str) -> bool:
     return _is_covered(target, _system_paths())
 
 
-def _origin(path: str) -> str:
-    """What put a folder into the host image."""
-    chosen = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if path in map(os.path.abspath, filter(None, chosen)):
-        return "image host, PYTHONPATH"
-    if path == user_site():
-        return "image host, your own Python packages"
-    prefix = {path, os.path.realpath(path)} & {*prefixes(), *map(os.path.realpath, prefixes())}
-    return "image host, the Python environment" if prefix else "image host, sys.path"
+def _origins() -> Callable[[str], str]:
+    """Return a function that tells what put a folder into the host image."""
+    variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    chosen = {os.path.abspath(path) for path in variable if path}
+    environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
+    packages = user_site()
+
+    def origin(path: str) -> str:
+        if path in chosen:
+            return "image host, PYTHONPATH"
+        if path == packages:
+            return "image host, your own Python packages"
+        known = path in environment
+        return "image host, the Python environment" if known else "image host, sys.path"
+
+    return origin
 
 
 def _system_paths() -> list[str]:

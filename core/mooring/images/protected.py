@@ -98,10 +98,15 @@ def import_notes(writable: Sequence[Path]) -> Iterator[str]:
     Args:
         writable: the sources of the writable mounts, resolved.
     """
-    programs = list(_real(_programs()))
+    traces = [(name, *_trace(name)) for name in import_folders()]
+    concerned = [
+        (name, folder, links)
+        for name, folder, links in traces
+        if any(is_below(folder, source) or _leads(links, source) for source in writable)
+    ]
+    programs = list(_real(_programs())) if concerned else []
     read_only, changeable = [], []
-    for name in import_folders():
-        folder, links = _trace(name)
+    for name, folder, links in concerned:
         if any(is_below(folder, program) for program in programs):
             continue
         for source in writable:
