@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mooring.host.filesystems import mount_point_of, mount_points
+from mooring.host.filesystems import Mount, aliases, mount_point_of, mount_points
 
 TABLE = rb"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
@@ -56,3 +56,28 @@ def test_the_mount_point_of_a_path() -> None:
     ):
         assert mount_point_of(path, points) == point
     assert mount_point_of("/x", ()) == "/"
+
+
+def test_the_other_paths_of_a_folder(tmp_path: Path) -> None:
+    """A folder that is mounted a second time, or a part of it, or a folder above it, has another
+    path for each; a path that shows something else does not count."""
+    for name in ("home/me/venv/lib", "data/me/venv/lib", "lib", "hidden/me/venv"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("data/me/venv", "lib"):  # stand for bind mounts, which need root
+        (tmp_path / name).rmdir() if name == "lib" else (tmp_path / name / "lib").rmdir()
+    (tmp_path / "data" / "me" / "venv").rmdir()
+    (tmp_path / "data" / "me" / "venv").symlink_to(tmp_path / "home" / "me" / "venv")
+    (tmp_path / "lib").symlink_to(tmp_path / "home" / "me" / "venv" / "lib")
+    mounted = (
+        Mount("1:1", "/", str(tmp_path)),
+        Mount("1:1", "/home", f"{tmp_path}/data"),
+        Mount("1:1", "/home/me/venv/lib", f"{tmp_path}/lib"),
+        Mount("1:1", "/home", f"{tmp_path}/hidden"),
+        Mount("1:2", "/home", f"{tmp_path}/other"),
+    )
+    assert aliases(f"{tmp_path}/home/me/venv", mounted) == {
+        f"{tmp_path}/data/me/venv",
+        f"{tmp_path}/lib",
+    }
+    assert aliases(f"{tmp_path}/lib", mounted) >= {f"{tmp_path}/home/me/venv/lib"}
+    assert aliases(str(tmp_path), ()) == set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,3 +249,29 @@ def test_a_mounted_home_protects_too(owner: Person, environment: Make, bare_imag
     assert not list(own.path.rglob("evil.pth"))
     assert not list(state.rglob("evil.pth"))
     assert (owner.home / "made").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting folders needs root")
+@pytest.mark.parametrize("how", ["above", "itself", "part"])
+def test_another_path_to_the_environment_protects_too(
+    owner: Person, environment: Make, bare_image: str, how: str
+) -> None:
+    """Where a bind mount of the machine's shows the environment at another path, it cannot be
+    changed through that either."""
+    own = environment(owner.folder(f"real-{how}") / "a" / ".venv")
+    project = owner.folder(f"alias-{how}")
+    point = owner.folder(f"alias-{how}/x")
+    source = {"itself": own.path, "part": own.packages}.get(how, own.path.parents[1])
+    subprocess.run(["mount", "--bind", source, point], check=True)
+    try:
+        if how != "above":
+            assert "belongs to the Python" in refused(own, project, "--output", f"o={point}")
+        create(own, project, bare_image)
+        before = identities(own.path, own.path.parent)
+        own.inside("s", f"cd {point}; mv a b; mv .venv v2; ls")
+        own.inside("s", f"for d in {point} {point}/a/.venv/bin; do (: >$d/evil.pth); done")
+        assert identities(own.path, own.path.parent) == before
+        assert not list(own.path.rglob("evil.pth"))
+        own.mooring("rm", "-f", "s")
+    finally:
+        subprocess.run(["umount", "--lazy", point], check=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 from mooring.engines import local_socket_names
 from mooring.errors import PolicyError
 from mooring.host import paths
+from mooring.host.filesystems import aliases, mounts
 from mooring.images.sources import is_below
 
 # Prefixes that also hold what is not Python's
@@ -54,6 +55,10 @@ def guarded_paths(empty: Path) -> tuple[Guarded, ...]:
     # the state folder contains the keys of other sessions' kernels
     found |= {str(path): os.path.realpath(empty) for path in _real([_state()])}
     found |= {str(path): os.devnull for path in _real(local_socket_names(os.environ))}
+    mounted = mounts()
+    for path, mask in list(found.items()):
+        for other in aliases(path, mounted):
+            found[other] = mask and (mask if os.path.isdir(other) else os.devnull)
     guarded = (Guarded(path, mask) for path, mask in found.items() if os.path.exists(path))
     return tuple(sorted(guarded, key=lambda guard: (guard.path.count("/"), guard.path)))
 
@@ -72,8 +77,9 @@ def refuse_unprotected(source: Path, key: str, home: Path) -> None:
             link that leads to it, to mooring's state or to an engine's socket.
     """
     traces = [_trace(name) for name in _programs()]
+    spellings = (source, *map(Path, aliases(str(source), mounts())))
     for real, _ in traces:
-        if is_below(source, real):
+        if any(is_below(spelling, real) for spelling in spellings):
             raise PolicyError(
                 f"{key}: {source} belongs to the Python that mooring runs from, {real}",
                 "use a folder outside of it, or install mooring in an environment elsewhere",
