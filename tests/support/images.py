@@ -45,8 +45,12 @@ def image_maker() -> Iterator[Make]:
 
 
 @contextlib.contextmanager
-def busybox_image() -> Iterator[str]:
-    """An image with busybox's shell and few of its programs; removed at the end."""
+def busybox_image(*changes: str) -> Iterator[str]:
+    """An image with busybox's shell and few of its programs; removed at the end.
+
+    Args:
+        changes: instructions of a Dockerfile.
+    """
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.fail("busybox is not installed: apt install busybox-static")
@@ -61,7 +65,7 @@ def busybox_image() -> Iterator[str]:
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(entry)
-    with imported(data.getvalue(), "busybox") as reference:
+    with imported(data.getvalue(), "busybox", *changes) as reference:
         yield reference
 
 

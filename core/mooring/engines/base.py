@@ -87,7 +87,7 @@ class DeviceRequest:
 
     Attributes:
         count: the number of devices; -1 for all, 0 if ``ids`` lists them.
-        ids: UUIDs, prefixes of UUIDs, indexes, or CDI names.
+        ids: UUIDs, prefixes of UUIDs, indexes, CDI names, or paths of device files.
     """
 
     count: int

@@ -126,8 +126,9 @@ class SupportsGpus(Protocol):
         """The GPUs that any container was created with, including those of other programs.
 
         Returns:
-            One item per request; empty if the container requested none or does not exist. A
-            container's requests never change, so an engine may cache them.
+            One item per request, and one for all device files; empty if the container requested
+            none or does not exist. A container's requests never change, so an engine may cache
+            them.
         """
 
 

@@ -111,7 +111,7 @@ def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...])
         LABEL_OWNER: user.name,
         LABEL_VERSION: __version__,
         LABEL_SPEC: json.dumps(spec.public_dict()),
-        **({LABEL_GPUS: to_label(claims)} if claims else {}),
+        LABEL_GPUS: to_label(claims),
     }
 
 

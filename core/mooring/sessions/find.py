@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION
+from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, is_session
 from mooring.errors import MooringError, SessionNotFound, SessionStateError
 from mooring.host.boot import boot_id
 from mooring.sessions.context import Context
@@ -47,7 +47,7 @@ def list_sessions(ctx: Context, *, all_users: bool = False) -> list[Session]:
     foreign = [
         from_foreign(row)
         for row in ctx.engine.list({LABEL_INSTALLATION: "", LABEL_ID: ""})
-        if row.labels[LABEL_INSTALLATION] != mine
+        if is_session(row) and row.labels[LABEL_INSTALLATION] != mine
     ]
     return _newest_first([*sessions, *foreign])
 

@@ -274,7 +274,7 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
         waiting=folder.waiting() if state in LAUNCHING else "",
         notebook=identity.notebook,
         ports=row.ports,
-        claims=from_label(labels.get(LABEL_GPUS, "")),
+        claims=_claims(labels, declared),
         priority=_priority(declared),
         changed_at=max(record.state.changed_at, row.created_at, end.time if end else 0.0),
     )
@@ -298,7 +298,7 @@ def from_foreign(row: Container) -> Session:
         end=None,
         kernels=(),
         ports=row.ports,
-        claims=from_label(labels.get(LABEL_GPUS, "")),
+        claims=_claims(labels, declared),
         foreign=True,
         priority=_priority(declared),
         changed_at=row.created_at,
@@ -365,6 +365,14 @@ def _declared(label: str) -> dict[str, Any]:
         return dict(json.loads(label))
     except (ValueError, TypeError, RecursionError):
         return {}
+
+
+def _claims(labels: Mapping[str, str], declared: Mapping[str, Any]) -> tuple[Claim, ...]:
+    """Return the claims in a session's label; none if its spec requests no GPUs.
+
+    Earlier versions wrote no label then, and the image may have one.
+    """
+    return from_label(labels.get(LABEL_GPUS, "")) if declared.get("gpus") else ()
 
 
 def _priority(declared: Mapping[str, Any]) -> int:

@@ -61,7 +61,7 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     own = {row.id: ctx.is_own(row) for row in rows}
     containers = {row.labels[LABEL_ID]: row for row in rows if own[row.id]}
     strangers = [row for row in rows if not own[row.id]]
-    probes = _remove_probes(ctx, [row for row in rows if LABEL_PROBE in row.labels])
+    probes = _remove_probes(ctx, [row for row in rows if row.labels.get(LABEL_PROBE)])
     half_created = _remove_unfinished(ctx, folders, containers)
     half_created += _remove_late(ctx, strangers)
     recreate.clear(ctx, strangers)

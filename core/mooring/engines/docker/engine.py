@@ -22,6 +22,7 @@ from mooring.engines.docker import images, values
 from mooring.engines.docker.client import expecting_stream, negotiate, open_client
 from mooring.engines.docker.errors import mapped
 from mooring.engines.docker.streams import DockerStream
+from mooring.engines.labels import complete
 from mooring.errors import EngineError, ImageError, NotSupported, PortTaken, SessionTimeout
 
 if TYPE_CHECKING:
@@ -239,7 +240,9 @@ class DockerEngine:
                 host["NetworkMode"] = "default"
             changes = {
                 "Image": image,
-                "Labels": config["Labels"] | labels,
+                "Labels": complete(config["Labels"] | labels),
+                "Healthcheck": values.NO_HEALTHCHECK,
+                "StopSignal": values.STOP_SIGNAL,
                 "Env": values.changed_env(config["Env"] or [], env),
                 "HostConfig": host,
             }

@@ -13,6 +13,15 @@ from mooring.engines.base import (
     ContainerDetail,
     DeviceRequest,
 )
+from mooring.engines.labels import complete
+
+# Of these a container has its image's unless it has its own. A health check is a command of the
+# image's, which runs from the container's start on; another signal would not end a session
+NO_HEALTHCHECK = {"Test": ["NONE"]}
+STOP_SIGNAL = "SIGTERM"
+# If the machine itself runs out of memory, the kernel ends a container's process rather than one of
+# its services: 500 counts as half of the machine's memory, proc(5)
+OOM_SCORE_ADJ = 500
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
 _STAMP = re.compile(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
@@ -57,7 +66,7 @@ def detail_of(row: Mapping[str, Any]) -> ContainerDetail:
 
 
 def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
-    """The GPUs in ``GET /containers/ID/json``: its device requests, and those of NVIDIA's runtime.
+    """The GPUs in ``GET /containers/ID/json``: device requests, device files, NVIDIA's runtime.
 
     NVIDIA's runtime reads them from the variable ``NVIDIA_VISIBLE_DEVICES``.
     """
@@ -66,6 +75,9 @@ def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
         DeviceRequest(int(request.get("Count") or 0), tuple(request.get("DeviceIDs") or ()))
         for request in host.get("DeviceRequests") or []
     ]
+    files = tuple(str(device.get("PathOnHost", "")) for device in host.get("Devices") or [])
+    if files:
+        requests.append(DeviceRequest(0, files))
     if host.get("Runtime") == "nvidia":
         pairs = (pair.partition("=") for pair in row.get("Config", {}).get("Env") or [])
         visible = {key: value for key, _, value in pairs}.get("NVIDIA_VISIBLE_DEVICES", "")
@@ -125,11 +137,13 @@ def container_options(config: ContainerConfig) -> dict[str, Any]:
         "hostname": config.hostname,
         "user": config.user,
         "environment": dict(config.env),
-        "labels": dict(config.labels),
+        "labels": complete(config.labels),
         "working_dir": config.workdir,
         "tty": config.tty,
         "stdin_open": config.open_stdin,
         "ports": sorted({inside for _, inside in config.ports}) or None,
+        "healthcheck": NO_HEALTHCHECK,
+        "stop_signal": STOP_SIGNAL,
     }
 
 

@@ -66,7 +66,11 @@ class MemoryEngine(MinimumEngine):
     def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
         with self._call("device_requests"):
             one = self.containers.get(container)
-            return (DeviceRequest(0, one.config.gpus),) if one and one.config.gpus else ()
+            wanted = (one.config.gpus, one.config.devices) if one else ()
+            return tuple(DeviceRequest(0, ids) for ids in wanted if ids)
+
+    def why_set_id(self) -> str:
+        return ""
 
     def out_of_memory(self, container: str, since: float) -> bool:
         with self._call("out_of_memory"):
