@@ -50,6 +50,9 @@ Gpus = Annotated[
 ]
 Cpus = Annotated[str | None, typer.Option(help="CPU limit, in cores; may be a fraction.")]
 Memory = Annotated[str | None, typer.Option(help="Memory limit: 16GiB, 512m.")]
+PidsLimit = Annotated[
+    str | None, typer.Option(help="Limit of processes and threads: 4096; off for none.")
+]
 Shm = Annotated[str | None, typer.Option(help="Size of /dev/shm: 8GiB.")]
 Inputs = Annotated[
     list[str] | None,
@@ -128,6 +131,7 @@ SPEC_FLAGS: dict[str, Any] = {
     "home": Home,
     "env": Env,
     "secret": Secret,
+    "pids_limit": PidsLimit,
     "idle_timeout": IdleTimeout,
     "max_duration": MaxDuration,
     "target": Target,
@@ -195,6 +199,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
             raise SpecError(f"-r {name} and --{key} mean the same", "use one of them")
         flags[key] = value
     for key in ("inputs", "outputs"):
+    flags["pids_limit"] = values.get("pids_limit")
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
     if values.get("ports"):

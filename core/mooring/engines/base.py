@@ -46,6 +46,7 @@ class ContainerConfig:
         hostname: empty for the engine's default.
         cpus: CPU limit in cores, fractions allowed; None for no limit.
         memory_bytes, shm_bytes: None for the engine's default.
+        pids_limit: the maximum number of processes and threads; None for the engine's default.
         tty: allocate a terminal for the main process.
         open_stdin: keep the main process's standard input open, so that clients can write to it.
         network: False starts the container without a network. See SupportsLateNetwork.
@@ -73,6 +74,7 @@ class ContainerConfig:
     shm_bytes: int | None = None
     tty: bool = False
     open_stdin: bool = False
+    pids_limit: int | None = None
     network: bool = True
     capabilities: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()

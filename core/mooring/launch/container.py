@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mooring._version import __version__
 from mooring.engines.base import ContainerConfig
@@ -85,14 +85,11 @@ def prepare_container(
         user=f"{user.uid}:{user.gid}",
         groups=tuple(sorted({*user.groups, *devices.groups})),
         env=_environment(spec, facts, user, devices, name, tty),
-        labels=_labels(name, spec, user, claims)
-        | {LABEL_ID: folder.id, LABEL_INSTALLATION: ctx.installation.id},
+        labels=_labels(ctx, folder, name, spec, user, claims),
         binds=binds + devices.binds,
         workdir=final.workdir,
         hostname=name[:63],
-        cpus=spec.cpus,
-        memory_bytes=spec.memory,
-        shm_bytes=spec.shm,
+        **_limits(spec),
         tty=tty,
         open_stdin=command is not None,
         # A command needs the network from the start; a kernel starts while it is attached
@@ -105,11 +102,30 @@ def prepare_container(
     )
 
 
-def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...]) -> dict[str, str]:
+def _limits(spec: SessionSpec) -> dict[str, Any]:
+    """Return the limits of a session's container, as arguments of ``ContainerConfig``."""
+    return {
+        "cpus": spec.cpus,
+        "memory_bytes": spec.memory,
+        "pids_limit": spec.pids_limit or None,
+        "shm_bytes": spec.shm,
+    }
+
+
+def _labels(
+    ctx: Context,
+    folder: SessionFolder,
+    name: str,
+    spec: SessionSpec,
+    user: User,
+    claims: tuple[Claim, ...],
+) -> dict[str, str]:
     return {
         LABEL_NAME: name,
         LABEL_OWNER: user.name,
         LABEL_VERSION: __version__,
+        LABEL_ID: folder.id,
+        LABEL_INSTALLATION: ctx.installation.id,
         LABEL_SPEC: json.dumps(spec.public_dict()),
         LABEL_GPUS: to_label(claims),
     }

@@ -14,6 +14,9 @@ from mooring.spec.units import format_size, parse_cpus, parse_duration, parse_gp
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The maximum of `record`, because a record is read as a whole when a client reconnects.
 MAX_RECORD_BYTES = 64 * 2**20
+#: The limits of `pids_limit`: mooring's own programs and one kernel need some 50 threads; and the
+#: kernel's own maximum.
+MIN_PIDS, MAX_PIDS = 100, 2**22
 #: Tags that pydantic adds to an error's location.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
 
@@ -103,6 +106,20 @@ def _record(value: Any) -> int:
 def _priority(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
         raise ValueError("must be a whole number from -100 to 100")
+    return value
+
+
+def _pids_limit(value: Any) -> int:
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return 0
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value > MAX_PIDS:
+        raise ValueError(f"must be a whole number from {MIN_PIDS} to {MAX_PIDS}, or off")
+    if value in (0, -1):  # as Docker writes it
+        return 0
+    if value < MIN_PIDS:
+        raise ValueError(f"must be at least {MIN_PIDS}, or off for no limit")
     return value
 
 
@@ -217,6 +234,14 @@ Priority = Annotated[
     int,
     BeforeValidator(_priority),
     _schema({"type": "integer", "minimum": -100, "maximum": 100}),
+]
+PidsLimit = Annotated[
+    int,
+    BeforeValidator(_pids_limit),
+    _schema({"type": "integer", "minimum": -1, "maximum": MAX_PIDS}, _TEXT, {"const": False}),
+]
+GroupName = Annotated[
+    str, BeforeValidator(_text(None, "must be the name of one of your groups", 256))
 ]
 Target = Annotated[str, BeforeValidator(_text(None, "must be local or the name of an engine", 255))]
 Record = Annotated[

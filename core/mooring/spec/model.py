@@ -33,6 +33,7 @@ from mooring.spec.fields import (
     MountName,
     PathText,
     Port,
+    PidsLimit,
     Priority,
     Record,
     SessionName,
@@ -181,6 +182,10 @@ class SessionSpec(_Strict):
         description="Memory limit, in bytes or as 16GiB (512m is 512 MiB). Default: no limit.",
     )
     shm: SmallMemory | None = Field(
+    pids_limit: PidsLimit = Field(
+        default=4096,
+        description="Limit of processes and threads: at least 100; 0 or off for no limit.",
+    )
         default=None,
         description="Size of /dev/shm, in bytes or as 8GiB. Default: the engine's.",
     )

@@ -35,6 +35,7 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_GPUS": "gpus",
         "MOORING_CPUS": "cpus",
         "MOORING_MEMORY": "memory",
+        "MOORING_PIDS_LIMIT": "pids_limit",
         "MOORING_SHM": "shm",
         "MOORING_HOME": "home",
         "MOORING_IDLE_TIMEOUT": "idle_timeout",

@@ -37,6 +37,8 @@ _POINTERS = {
     "mounts": _MOUNTS,
     "mem_limit": "did you mean memory?",
     "shm_size": "did you mean shm?",
+    "pids": "did you mean pids_limit?",
+    "group_add": "did you mean groups?",
     "entrypoint": "did you mean command?",
     "working_dir": _WORKDIR,
     "workdir": _WORKDIR,

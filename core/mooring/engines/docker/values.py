@@ -164,6 +164,8 @@ def host_options(config: ContainerConfig) -> dict[str, Any]:
 
 
 def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:
+        "pids_limit": config.pids_limit,
+        "oom_score_adj": OOM_SCORE_ADJ,
     """Apply changes to a container's environment.
 
     Args:
