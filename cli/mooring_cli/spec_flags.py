@@ -77,6 +77,14 @@ Ports = Annotated[
     ),
 ]
 Home = Annotated[bool | None, typer.Option("--home/--no-home", help="Mount your home, writable.")]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group-add",
+        metavar="GROUP",
+        help="A further group of yours that the session has; repeatable.",
+    ),
+]
 Secret = Annotated[
     list[str] | None,
     typer.Option(help="NAME[=VARIABLE]: your variable as the file /run/secrets/NAME; repeatable."),
@@ -123,15 +131,16 @@ SPEC_FLAGS: dict[str, Any] = {
     "priority": Priority,
     "cpus": Cpus,
     "memory": Memory,
+    "pids_limit": PidsLimit,
     "shm": Shm,
     "resources": Resources,
     "inputs": Inputs,
     "outputs": Outputs,
     "ports": Ports,
     "home": Home,
+    "groups": Groups,
     "env": Env,
     "secret": Secret,
-    "pids_limit": PidsLimit,
     "idle_timeout": IdleTimeout,
     "max_duration": MaxDuration,
     "target": Target,
@@ -190,6 +199,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
     for key in ("pull", "kernel", "memory", "shm", "home", "target", "encrypt", "record", "name"):
         flags[key] = values.get(key)
     flags["priority"] = values.get("priority")
+    flags["pids_limit"] = values.get("pids_limit")
     flags["idle_timeout"] = values.get("idle_timeout")
     flags["max_duration"] = with_unit("--max-duration", values.get("max_duration"))
     flags["gpus"] = _gpus(values.get("gpus"))
@@ -199,11 +209,11 @@ def spec_flags(values: Values) -> dict[str, Any]:
             raise SpecError(f"-r {name} and --{key} mean the same", "use one of them")
         flags[key] = value
     for key in ("inputs", "outputs"):
-    flags["pids_limit"] = values.get("pids_limit")
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
-    if values.get("ports"):
-        flags["ports"] = list(values["ports"])
+    for key in ("ports", "groups"):
+        if values.get(key):
+            flags[key] = list(values[key])
     if values.get("env"):
         flags["env"] = dict(variable(text) for text in values["env"])
     if values.get("secret"):

@@ -98,6 +98,18 @@ def test_docker_means_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert levels("rights", Old("podman", "5.0.0")) == []
 
 
+def test_sessions_that_are_not_filtered(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the engine cannot keep sessions from making set-user-ID files, that is told."""
+    assert levels("seccomp", engine) == []
+    monkeypatch.setattr(engine, "why_no_mode_filter", lambda: "it does not filter")
+    (finding,) = about("seccomp", engine)
+    assert finding.level == "warning"
+    assert "it does not filter" in finding.text
+    assert finding.hint
+
+
 def test_a_path_too_long_for_sockets(
     engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

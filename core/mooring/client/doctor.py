@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
+from mooring.engines.capabilities import SupportsModeFilter
 from mooring.errors import MooringError
 from mooring.host import paths
 
@@ -70,6 +71,7 @@ def _engine(engine: Engine | None) -> Iterator[Finding]:
         asked = engine or open_engine()
         with contextlib.closing(asked):
             info = asked.info()
+            set_id = [*_set_id(asked)]
     except MooringError as error:
         yield Finding("problem", "engine", error.message, error.hint)
         return
@@ -86,9 +88,22 @@ def _engine(engine: Engine | None) -> Iterator[Finding]:
             )
         elif version < fixed:
             yield Finding("info", "engine", f"{why}; distributions often backport the fix")
+    yield from set_id
     if info.kind == "docker" and os.getuid() != 0:
         yield Finding(
             "info", "rights", "a user who may use Docker is root on this machine, mooring or not"
+        )
+
+
+def _set_id(engine: Engine) -> Iterator[Finding]:
+    """Whether sessions can leave files that run with their owner's rights."""
+    why = engine.why_no_mode_filter() if isinstance(engine, SupportsModeFilter) else ""
+    if why:
+        yield Finding(
+            "warning",
+            "seccomp",
+            f"sessions can make files set-user-ID: {why}",
+            "mount only folders that other users of this machine cannot reach",
         )
 
 

@@ -191,6 +191,14 @@ class SupportsOomEvents(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsModeFilter(Protocol):
+    """Applies ``ContainerConfig.denied_modes`` with a filter of system calls; others ignore it."""
+
+    def why_no_mode_filter(self) -> str:
+        """Why this engine ignores it too, in a few words; empty if it does not."""
+
+
 _LOCAL = "use Docker or Podman on this machine"
 # For the error if an engine lacks the capability: what it cannot do, and a hint
 _REFUSALS: Mapping[type, tuple[str, str]] = {
@@ -202,6 +210,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
+    SupportsModeFilter: ("filter the system calls of containers", _LOCAL),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
 }
 

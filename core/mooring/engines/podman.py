@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mooring.engines.base import ContainerConfig
 from mooring.engines.docker import DockerEngine
@@ -25,6 +25,7 @@ class PodmanEngine(DockerEngine):
     # rprivate is the default too, but setting it explicitly makes binds non-recursive, which the
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
+    _profiles: ClassVar[dict[str, int]] = {}  # seccomp profiles, and descriptors of their files
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
 
     def _is_rootless(self) -> bool:
@@ -36,12 +37,11 @@ class PodmanEngine(DockerEngine):
         # Rootless Podman silently ignores limits on cgroup v1
         wanted = {"memory": config.memory_bytes, "cpus": config.cpus}
         limits = [name for name, value in wanted.items() if value]
-        with self._mapped("asking the engine for its cgroups"):
-            if limits and str(self._api.info().get("CgroupVersion")) == "1":
-                raise NotSupported(
-                    f"{' and '.join(limits)}: rootless Podman cannot enforce limits on cgroup v1",
-                    "leave it out, use Docker, or boot this machine with cgroup v2",
-                )
+        if limits and str(self._daemon().get("CgroupVersion")) == "1":
+            raise NotSupported(
+                f"{' and '.join(limits)}: rootless Podman cannot enforce limits on cgroup v1",
+                "leave it out, use Docker, or boot this machine with cgroup v2",
+            )
 
     def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
         host = super()._host_config(config)
@@ -50,6 +50,15 @@ class PodmanEngine(DockerEngine):
             del host["LogConfig"]
             host.pop("GroupAdd", None)
         return host
+
+    def _seccomp(self, config: ContainerConfig) -> str:
+        profile = super()._seccomp(config)
+        if not profile:
+            return ""
+        if profile not in self._profiles:  # Podman reads a file; these go with this process
+            self._profiles[profile] = os.memfd_create("mooring-seccomp")
+            os.write(self._profiles[profile], profile.encode())
+        return f"/proc/{os.getpid()}/fd/{self._profiles[profile]}"
 
     def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
         return {} if self.info().rootless else super()._groups(host, groups)

@@ -126,6 +126,7 @@ def plan(
     workdir, note = layout.add_working_directory(resolved(cwd, WORKING_DIRECTORY))
     layout.add_inputs_and_outputs()
     layout.add_secrets()
+    layout.add_groups()
     sockets = local_sockets(os.environ)
     for request in layout.requests:
         refuse_host(request.source, request.key, sockets)
@@ -216,6 +217,9 @@ class _Layout:
             if secret.file:  # the real path, because the file may be a link
                 origin = f"file {os.path.realpath(absolute(Path(secret.file), self.project))}"
             self.grants.append(Grant(f"secrets.{name}", f"from your {origin}"))
+
+    def add_groups(self) -> None:
+        self.grants += [Grant("groups", f"your group {name}") for name in self.spec.groups]
 
     def binds(self, folders: SessionFolders, sockets: Iterable[Path]) -> tuple[Bind, ...]:
         """All mounts, in mount order."""

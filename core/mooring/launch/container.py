@@ -28,6 +28,7 @@ from mooring.host.ports import listener, taken
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
 from mooring.images.mounts import MountPlan
+from mooring.launch.groups import denied_modes, session_user
 from mooring.launch.plan import LaunchPlan, planned_again
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
@@ -66,11 +67,12 @@ def prepare_container(
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
     """
-    spec, user = plan.spec, caller()
+    spec = plan.spec
     final = planned_again(plan, _seen_of(folder))
-    binds = facts.binds + final.binds
-    mounts.prepare_home(folder.home, binds, user)
     name, devices = folder.record().identity.name, devices_of(claims)
+    binds = facts.binds + final.binds
+    user = session_user(caller(), binds + devices.binds, spec.groups)
+    mounts.prepare_home(folder.home, binds, user)
     _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
     folder.guest.write("mounts", mounts.identities(folder.run, final.granted))
     folder.write_plan(_record(facts, final))
@@ -94,6 +96,7 @@ def prepare_container(
         open_stdin=command is not None,
         # A command needs the network from the start; a kernel starts while it is attached
         network=command is not None or bool(spec.ports),
+        denied_modes=denied_modes(user, final.granted),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
         ports=pairs(spec.ports),
         gpus=devices.requested,
@@ -121,11 +124,11 @@ def _labels(
     claims: tuple[Claim, ...],
 ) -> dict[str, str]:
     return {
+        LABEL_ID: folder.id,
+        LABEL_INSTALLATION: ctx.installation.id,
         LABEL_NAME: name,
         LABEL_OWNER: user.name,
         LABEL_VERSION: __version__,
-        LABEL_ID: folder.id,
-        LABEL_INSTALLATION: ctx.installation.id,
         LABEL_SPEC: json.dumps(spec.public_dict()),
         LABEL_GPUS: to_label(claims),
     }

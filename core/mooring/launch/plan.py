@@ -10,6 +10,7 @@ from mooring.gpus.claims import Request
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import Grant, MountPlan
+from mooring.launch.groups import session_user
 from mooring.policy import trust
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def plan_launch(
     refuse_unsupported(resolved.spec)
     here = cwd or resolved.project
     mount_plan = mounts.plan(resolved.spec, project=resolved.project, cwd=here, user=caller())
+    session_user(caller(), (), resolved.spec.groups)  # checks the groups
     if check_policy:
         limits.load().check(resolved.spec, mount_plan.sources, resolved.origins)
     return LaunchPlan(

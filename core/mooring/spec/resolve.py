@@ -53,7 +53,13 @@ NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports",
 
 _MERGED = ("env", "secrets")
 _TEXT = frozenset({"name", "image", "pull", "kernel", "command", "target", "encrypt"})
-_FLAGS = {"inputs": "input", "outputs": "output", "ports": "port", "secrets": "secret"}
+_FLAGS = {
+    "inputs": "input",
+    "outputs": "output",
+    "ports": "port",
+    "secrets": "secret",
+    "groups": "group-add",
+}
 _ALTERNATIVES = {"image": "build", "build": "image"}
 
 

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Where = Callable[[KeyPath], str]
 
 #: Lists whose items may appear in errors.
-_LISTS = frozenset({"inputs", "outputs", "ports"})
+_LISTS = frozenset({"inputs", "outputs", "ports", "groups"})
 _WORDS = {
     "string_type": "must be text; put it in quotes",
     "bool_type": "must be true or false",

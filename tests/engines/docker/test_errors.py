@@ -90,6 +90,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "exec_exit_code": lambda engine: engine.exec_exit_code("e"),
     "resize": lambda engine: engine.resize("c", 24, 80),
     "out_of_memory": lambda engine: engine.out_of_memory("c", since=0.0),
+    "why_no_mode_filter": lambda engine: engine.why_no_mode_filter(),
     "image_id": lambda engine: engine.image_id("i:1"),
     "pull": lambda engine: list(engine.pull("i:1")),
     "import_image": lambda engine: engine.import_image(b"", "i:1"),

@@ -18,7 +18,7 @@ from mooring.engines.base import (
     EngineInfo,
     PullProgress,
 )
-from mooring.engines.docker import images, values
+from mooring.engines.docker import images, seccomp, values
 from mooring.engines.docker.client import expecting_stream, negotiate, open_client
 from mooring.engines.docker.errors import mapped
 from mooring.engines.docker.streams import DockerStream
@@ -67,6 +67,7 @@ class DockerEngine:
         self._client = client
         self._version: Mapping[str, Any] = version or {}
         self._info: EngineInfo | None = None
+        self._daemon_info: Mapping[str, Any] = {}
         self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
 
     @property
@@ -95,7 +96,7 @@ class DockerEngine:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
-            self._client, self._version = None, {}
+            self._client, self._version, self._daemon_info = None, {}, {}
 
     def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return mapped(doing, self.address, self._timeout_s)
@@ -117,9 +118,15 @@ class DockerEngine:
     def _is_rootless(self) -> bool:
         if self.address == f"unix://{DOCKER_SOCKET}":
             return False
-        with self._mapped("asking the engine for its security options"):
-            options = self._api.info().get("SecurityOptions") or []
+        options = self._daemon().get("SecurityOptions") or []
         return any("rootless" in str(option) for option in options)
+
+    def _daemon(self) -> Mapping[str, Any]:
+        """The response to ``GET /info``, cached: what is used of it needs a restart to change."""
+        if not self._daemon_info:
+            with self._mapped("asking the engine for its configuration"):
+                self._daemon_info = self._api.info()
+        return self._daemon_info
 
     # containers
 
@@ -188,9 +195,18 @@ class DockerEngine:
             init=True,
             network_mode=None if config.network else "none",
             port_bindings=values.port_bindings(config.ports, self.publish_address),
-            **values.host_options(config),
+            **values.host_options(config, self._seccomp(config)),
         )
         return host | self._gpus(config.gpus, config.devices, config.cdi_devices)
+
+    def _seccomp(self, config: ContainerConfig) -> str:
+        """The seccomp profile of a container; empty for the engine's default."""
+        if not config.denied_modes or self.why_no_mode_filter():
+            return ""
+        return seccomp.profile(config.denied_modes)
+
+    def why_no_mode_filter(self) -> str:
+        return seccomp.why_not(self._daemon())
 
     def _gpus(
         self, uuids: Sequence[str], devices: Sequence[str], cdi_devices: Sequence[str]
@@ -210,7 +226,7 @@ class DockerEngine:
         return {"Driver": "", "DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}
 
     def _has_cdi(self) -> bool:
-        return bool(self._api.info().get("CDISpecDirs"))
+        return bool(self._daemon().get("CDISpecDirs"))
 
     def recreate(
         self,

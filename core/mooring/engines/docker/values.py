@@ -147,25 +147,30 @@ def container_options(config: ContainerConfig) -> dict[str, Any]:
     }
 
 
-def host_options(config: ContainerConfig) -> dict[str, Any]:
-    """Privileges, limits and logging of a container, as arguments of ``create_host_config``."""
+def host_options(config: ContainerConfig, seccomp: str = "") -> dict[str, Any]:
+    """Privileges, limits and logging of a container, as arguments of ``create_host_config``.
+
+    Args:
+        config: the container.
+        seccomp: its seccomp profile; empty for the engine's default.
+    """
     return {
         "cap_drop": ["ALL"],
         "cap_add": list(config.capabilities) or None,
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", *([f"seccomp={seccomp}"] if seccomp else ())],
         "cgroupns": "private",  # Docker's default on cgroup v1 is the host's
         "group_add": [str(gid) for gid in config.groups] or None,
         "mem_limit": config.memory_bytes,
         "memswap_limit": config.memory_bytes,
         "nano_cpus": int(config.cpus * 1e9) if config.cpus else None,
         "shm_size": config.shm_bytes,
+        "pids_limit": config.pids_limit,
+        "oom_score_adj": OOM_SCORE_ADJ,
         "log_config": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
     }
 
 
 def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:
-        "pids_limit": config.pids_limit,
-        "oom_score_adj": OOM_SCORE_ADJ,
     """Apply changes to a container's environment.
 
     Args:

@@ -69,7 +69,7 @@ class MemoryEngine(MinimumEngine):
             wanted = (one.config.gpus, one.config.devices) if one else ()
             return tuple(DeviceRequest(0, ids) for ids in wanted if ids)
 
-    def why_set_id(self) -> str:
+    def why_no_mode_filter(self) -> str:
         return ""
 
     def out_of_memory(self, container: str, since: float) -> bool:
