@@ -60,6 +60,9 @@ class PodmanEngine(DockerEngine):
             os.write(self._profiles[profile], profile.encode())
         return f"/proc/{os.getpid()}/fd/{self._profiles[profile]}"
 
+    def _network_mode(self) -> str | None:
+        return None
+
     def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
         return {} if self.info().rootless else super()._groups(host, groups)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,12 +17,11 @@ from mooring.engines.base import (
     EngineInfo,
     PullProgress,
 )
-from mooring.engines.docker import images, seccomp, values
+from mooring.engines.docker import images, networks, seccomp, values
 from mooring.engines.docker.client import expecting_stream, negotiate, open_client
 from mooring.engines.docker.errors import mapped
 from mooring.engines.docker.streams import DockerStream
-from mooring.engines.labels import complete
-from mooring.errors import EngineError, ImageError, NotSupported, PortTaken, SessionTimeout
+from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -32,10 +30,6 @@ REQUEST_TIMEOUT_S = 30.0
 REMEMBERED_MAX = 10_000
 DOCKER_SOCKET = "/var/run/docker.sock"
 REMOVED_CODE = 137  # exit code of a process whose container was removed
-# In use by another container, or by another program
-_PORT_TAKEN = re.compile(
-    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
-)
 
 
 class DockerEngine:
@@ -193,7 +187,7 @@ class DockerEngine:
         host: dict[str, Any] = self._api.create_host_config(
             mounts=[values.mount_of(bind, self.propagation) for bind in config.binds],
             init=True,
-            network_mode=None if config.network else "none",
+            network_mode=self._network_mode() if config.network else "none",
             port_bindings=values.port_bindings(config.ports, self.publish_address),
             **values.host_options(config, self._seccomp(config)),
         )
@@ -244,6 +238,7 @@ class DockerEngine:
     ) -> str:
         with self._mapped("recreating the container"):
             row = self._api.inspect_container(container)
+            network = self._network_mode()
             images.snapshot(self._api, self.address, container, image)
             config, host = row["Config"], row["HostConfig"]
             added = [values.mount_of(bind, self.propagation) for bind in binds.values() if bind]
@@ -252,16 +247,9 @@ class DockerEngine:
             host |= self._gpus(gpus, devices, cdi_devices)
             if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
                 host["VolumesFrom"] = [container]  # volumes of the image, which a commit omits
-            if host.get("NetworkMode") == "none":  # it was connected after its creation
-                host["NetworkMode"] = "default"
-            changes = {
-                "Image": image,
-                "Labels": complete(config["Labels"] | labels),
-                "Healthcheck": values.NO_HEALTHCHECK,
-                "StopSignal": values.STOP_SIGNAL,
-                "Env": values.changed_env(config["Env"] or [], env),
-                "HostConfig": host,
-            }
+            host["NetworkMode"] = network  # "none" if it was connected after its start
+            changes = {"Image": image, "HostConfig": host}
+            changes |= values.changed_config(config, labels, env)
             reply = self._api.create_container_from_config(config | changes, name)
         return str(reply["Id"])
 
@@ -280,16 +268,21 @@ class DockerEngine:
             with self._mapped("starting the container"):
                 self._api.start(container)
         except EngineError as error:
-            taken = _PORT_TAKEN.search(error.message)
-            if taken is None:
+            if not networks.is_gone(error.message):
                 raise
-            port = int(taken.group(1))
-            raise PortTaken(f"port {port} of this machine is taken", port=port) from error
+            with self._mapped("connecting the container to its network"):
+                networks.reattach(self._api, container)
+            with self._mapped("starting the container"):
+                self._api.start(container)
 
     def attach_network(self, container: str) -> None:
         with self._mapped("connecting the container to its network"):
-            self._api.disconnect_container_from_network(container, "none")
-            self._api.connect_container_to_network(container, "bridge")
+            networks.attach(self._api, container)
+
+    def _network_mode(self) -> str | None:
+        """The network of a container that has one from its start; None for the default."""
+        with self._mapped("asking for the network of sessions"):
+            return networks.ensure(self._api)
 
     def stop(self, container: str, grace_s: float) -> None:
         from docker.errors import NotFound

@@ -189,6 +189,27 @@ def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[s
     return list(pairs.values())
 
 
+def changed_config(
+    config: Mapping[str, Any], labels: Mapping[str, str], env: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Apply changes to a container's configuration, whose image may have been replaced.
+
+    Args:
+        config: the configuration.
+        labels: new labels.
+        env: as for ``changed_env``.
+
+    Returns:
+        The changed keys of the configuration.
+    """
+    return {
+        "Labels": complete(config["Labels"] | labels),
+        "Healthcheck": NO_HEALTHCHECK,
+        "StopSignal": STOP_SIGNAL,
+        "Env": changed_env(config["Env"] or [], env),
+    }
+
+
 def changed_mounts(
     host: Mapping[str, Any], binds: Mapping[str, Bind | None], new: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
