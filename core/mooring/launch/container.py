@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from mooring._version import __version__
-from mooring.engines.base import ContainerConfig
+from mooring.engines.base import ContainerConfig, Engine
+from mooring.engines.capabilities import SupportsLateNetwork, require
 from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -215,6 +218,28 @@ def start_container(ctx: Context, container: str) -> None:
         ctx.engine.start(container)
     except PortTaken as error:
         raise taken(error.port, _port_holder(ctx, error.port)) from error
+
+
+@contextlib.contextmanager
+def late_network(engine: Engine, config: ContainerConfig, container: str) -> Iterator[None]:
+    """Context manager that connects a container to its network while the block runs.
+
+    Args:
+        engine: the engine that runs the container.
+        config: the container's configuration; nothing happens if it was started with a network.
+        container: the container's id.
+
+    Raises:
+        EngineError: the container cannot be connected; raised at the end of the block.
+    """
+    if config.network:
+        yield
+        return
+    late = require(engine, SupportsLateNetwork)
+    with ThreadPoolExecutor(1, thread_name_prefix="mooring-network") as pool:
+        attached = pool.submit(late.attach_network, container)
+        yield
+        attached.result()
 
 
 def _port_holder(ctx: Context, port: int) -> str:

@@ -20,7 +20,6 @@ from mooring.engines.base import Stream
 from mooring.engines.capabilities import (
     SupportsAttach,
     SupportsGpus,
-    SupportsLateNetwork,
     SupportsPublishedPorts,
     fitted,
     require,
@@ -43,7 +42,7 @@ from mooring.images import mounts
 from mooring.images.facts import image_facts
 from mooring.images.images import ImageFacts
 from mooring.images.secrets import read_secrets, write_secrets
-from mooring.launch.container import prepare_container, start_container
+from mooring.launch.container import late_network, prepare_container, start_container
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import LaunchPlan
 from mooring.launch.verified import wait_until_verified
@@ -268,11 +267,10 @@ class Launch:
         if folder.enqueued:  # the machine may have been restarted since the folder was created
             folder.update_state(boot_id=boot_id())
         start_container(ctx, container)
-        wait_until_verified(
-            ctx.engine, folder, container, lambda: self._progress("starting the container")
-        )
-        if not config.network:
-            require(ctx.engine, SupportsLateNetwork).attach_network(container)
+        with late_network(ctx.engine, config, container):
+            wait_until_verified(
+                ctx.engine, folder, container, lambda: self._progress("starting the container")
+            )
         folder.update_state(container=container, changed_at=time.time())
         self._progress("starting the container")  # the last chance to cancel
         self.record_request()

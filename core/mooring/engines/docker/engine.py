@@ -247,7 +247,8 @@ class DockerEngine:
             host |= self._gpus(gpus, devices, cdi_devices)
             if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
                 host["VolumesFrom"] = [container]  # volumes of the image, which a commit omits
-            host["NetworkMode"] = network  # "none" if it was connected after its start
+            if network:
+                host["NetworkMode"] = network  # was "none" if it was connected after its start
             changes = {"Image": image, "HostConfig": host}
             changes |= values.changed_config(config, labels, env)
             reply = self._api.create_container_from_config(config | changes, name)
