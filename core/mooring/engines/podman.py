@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from mooring.engines.base import ContainerConfig
 from mooring.engines.docker import DockerEngine
 from mooring.errors import NotSupported
+from mooring.host import atomic
+from mooring.host.paths import Installation
 
 
 class PodmanEngine(DockerEngine):
@@ -25,7 +27,6 @@ class PodmanEngine(DockerEngine):
     # rprivate is the default too, but setting it explicitly makes binds non-recursive, which the
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
-    _profiles: ClassVar[dict[str, int]] = {}  # seccomp profiles, and descriptors of their files
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
 
     def _is_rootless(self) -> bool:
@@ -55,10 +56,9 @@ class PodmanEngine(DockerEngine):
         profile = super()._seccomp(config)
         if not profile:
             return ""
-        if profile not in self._profiles:  # Podman reads a file; these go with this process
-            self._profiles[profile] = os.memfd_create("mooring-seccomp")
-            os.write(self._profiles[profile], profile.encode())
-        return f"/proc/{os.getpid()}/fd/{self._profiles[profile]}"
+        path = Installation.here().path / f"seccomp-{config.denied_modes:o}.json"
+        atomic.write_text(path, profile)  # Podman takes the path of a file
+        return str(path)
 
     def _network_mode(self) -> str | None:
         return None

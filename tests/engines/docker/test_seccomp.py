@@ -135,6 +135,7 @@ def test_32_bit_programs_are_filtered_too() -> None:
         ({}, ""),
         ({"SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin"]}, ""),
         ({"Architecture": "aarch64"}, ""),
+        ({"Architecture": "amd64"}, ""),
         ({"SecurityOptions": ["name=apparmor"]}, "does not filter"),
         ({"SecurityOptions": None}, "does not filter"),
         ({"SecurityOptions": ["name=seccomp,profile=/etc/docker/own.json"]}, "of its own"),

@@ -103,8 +103,8 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 AF_ALG, AF_VSOCK = 38, 40
 
 
-#: The machines that the profile is for, by ``uname -m``.
-MACHINES = ("x86_64", "aarch64")
+#: The machines that the profile is for, as Docker and as Podman name them.
+MACHINES = ("x86_64", "aarch64", "amd64", "arm64")
 
 
 def why_not(daemon: Mapping[str, Any]) -> str:
