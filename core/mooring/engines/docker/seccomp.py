@@ -63,14 +63,13 @@ _PROCESSES = """
     geteuid32 getgid getgid32 getgroups getgroups32 getpgid getpgrp getpid getppid getpriority
     getresgid getresgid32 getresuid getresuid32 getrlimit getrusage getsid gettid getuid getuid32
     ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self
-    pidfd_open pidfd_send_signal prctl prlimit64 process_vm_readv process_vm_writev ptrace
-    restart_syscall rseq sched_get_priority_max sched_get_priority_min sched_getaffinity
-    sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
-    sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam sched_setscheduler
-    sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsgid32 setfsuid
-    setfsuid32 setgid setgid32 setgroups setgroups32 setpgid setpriority setregid setregid32
-    setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setuid setuid32
-    tgkill tkill ugetrlimit vfork wait4 waitid waitpid
+    pidfd_open pidfd_send_signal prctl prlimit64 restart_syscall rseq sched_get_priority_max
+    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler
+    sched_rr_get_interval sched_rr_get_interval_time64 sched_setaffinity sched_setattr
+    sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_thread_area
+    set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32
+    setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid
+    setreuid32 setrlimit setsid setuid setuid32 tgkill tkill ugetrlimit vfork wait4 waitid waitpid
 """
 _SIGNALS = """
     rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
@@ -91,6 +90,8 @@ _TIME_AND_SYSTEM = """
     timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64
     timerfd_settime timerfd_settime64 times uname
 """
+# Earlier kernels filter a call before its tracer may change it
+_TRACING = {"minKernel": "4.8"}, "process_vm_readv process_vm_writev ptrace"
 # Calls of one processor architecture, by Docker's names of it
 _ARCHITECTURES_CALLS = {
     ("amd64", "x32"): "arch_prctl uretprobe",
@@ -148,6 +149,7 @@ def _rules(denied: int) -> list[dict[str, Any]]:
     """The rules; a call with several is allowed if one of them allows it."""
     plain = _FILES, _WAITING, _MEMORY, _PROCESSES, _SIGNALS, _COMMUNICATION, _TIME_AND_SYSTEM
     rules = [_allow(" ".join(plain).split())]
+    rules.append(_allow(_TRACING[1].split()) | {"includes": _TRACING[0]})
     for names, calls in _ARCHITECTURES_CALLS.items():
         rules.append(_allow(calls.split()) | {"includes": {"arches": list(names)}})
     for call, mode in (_CHANGE_MODE | _CREATE).items():
