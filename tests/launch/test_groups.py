@@ -11,7 +11,7 @@ import pytest
 from mooring.engines.base import Bind
 from mooring.errors import PolicyError, SpecError
 from mooring.host.users import User
-from mooring.launch.groups import NOBODY, denied_modes, session_user
+from mooring.launch.groups import denied_modes, session_user
 
 ENGINE, LAB, OWN = 991, 54321, 54322
 NAMES = {"docker": ENGINE, "lab": LAB, "own": OWN, "shadow": 42}
@@ -87,9 +87,12 @@ def test_a_rootless_engines_socket_is_its_users_own(
 
 
 @pytest.mark.parametrize("gid", [0, 42, ENGINE, 992])
-def test_a_powerful_primary_group_is_replaced(gid: int) -> None:
-    """A person whose primary group has power runs sessions with nobody's."""
-    assert session_user(person(LAB, gid=gid), (), ()).gid == NOBODY
+def test_a_powerful_primary_group_is_refused(gid: int) -> None:
+    """A person whose primary group has power is told to have another one: a session without it
+    would not be theirs to look at, and one with it would give it away."""
+    with pytest.raises(PolicyError, match="your primary group") as caught:
+        session_user(person(LAB, gid=gid), (), ())
+    assert "usermod -g" in caught.value.hint
 
 
 def test_groups_by_name() -> None:

@@ -263,15 +263,16 @@ def test_a_group_can_be_asked_for(dora: Person, lab: int) -> None:
         assert told in done.stderr
 
 
-def test_a_primary_group_with_power_stays_outside(dora: Person) -> None:
-    """Where a user's own group is the engine's, the session runs with nobody's, and works."""
-    project = dora.folder("primary")
-    powerful = dataclasses.replace(dora, gid=engine_group())
-    assert groups_in(powerful, cwd=project) == [65534]
-    powerful.mooring("create", "--name", "s", "-d", "--", "sleep", "300", cwd=project)
-    powerful.mooring("exec", "s", "--", "touch", str(project / "made"))
-    assert (project / "made").stat().st_gid == 65534
-    assert (project / "made").stat().st_uid == dora.uid
+def test_a_primary_group_with_power_is_refused(dora: Person) -> None:
+    """Where a user's own group is root in effect, no session starts with it, and nothing is left;
+    what they have can still be looked at."""
+    for gid in (engine_group(), gid_of("adm"), 0):
+        powerful = dataclasses.replace(dora, gid=gid)
+        words = ["create", "--name", "s", "-d", "--", "sleep", "300"]
+        done = powerful.mooring(*words, cwd=dora.folder(f"primary-{gid}"), check=1)
+        assert "your primary group" in done.stderr
+        assert "usermod -g" in done.stderr
+        assert powerful.sessions() == []
 
 
 def test_no_set_id_file_can_be_made(dora: Person) -> None:

@@ -32,8 +32,6 @@ POWERFUL = (
     "libvirt",
     "kvm",
 )
-#: The group of a session whose owner's own is a powerful one, as ``nogroup`` or ``nobody``.
-NOBODY = 65534
 
 
 def session_user(user: User, binds: Iterable[Bind], names: Sequence[str]) -> User:
@@ -46,15 +44,21 @@ def session_user(user: User, binds: Iterable[Bind], names: Sequence[str]) -> Use
 
     Raises:
         SpecError: the owner is not in one of the named groups, or it does not exist.
-        PolicyError: one of the named groups is a powerful one.
+        PolicyError: one of the named groups, or the owner's primary group, is a powerful one.
     """
     if user.uid == 0:
         return replace(user, groups=())
     powerful = _powerful(user)
+    if user.gid in powerful:
+        raise PolicyError(
+            f"your primary group, {_name(user.gid)}, would expose the host: its members can "
+            "become root",
+            f"ask the administrator for another one: usermod -g GROUP -aG {_name(user.gid)} "
+            f"{user.name}",
+        )
     kept = {_gid(name, user, powerful) for name in names}
     kept |= {gid for gid in map(_needed, binds) if gid in user.groups and gid not in powerful}
-    gid = NOBODY if user.gid in powerful else user.gid
-    return replace(user, gid=gid, groups=tuple(sorted(kept - {gid})))
+    return replace(user, groups=tuple(sorted(kept - {user.gid})))
 
 
 def denied_modes(user: User, granted: Iterable[Bind]) -> int:
@@ -101,6 +105,15 @@ def _needed(bind: Bind) -> int | None:
         return None
     group, others = found.st_mode >> 3 & 0o7, found.st_mode & 0o7
     return found.st_gid if group & ~others & (0o5 if bind.read_only else 0o7) else None
+
+
+def _name(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _gid(name: str, user: User, powerful: set[int]) -> int:
