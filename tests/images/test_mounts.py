@@ -257,21 +257,21 @@ def test_the_state_folder_is_private_already(lay, folders: SessionFolders) -> No
 
 def test_outputs_are_the_callers_own(lay, project: Path, user: User) -> None:
     """Outputs are created beforehand, with their parents, and belong to the user."""
-    spec = SessionSpec.model_validate({"outputs": ["deep/er/results"]})
-    mounts.create_outputs(spec, project)
-    mounts.create_outputs(spec, project)
+    planned = lay(outputs=["deep/er/results"])
+    mounts.create_outputs(planned)
+    mounts.create_outputs(planned)
     for path in (project / "deep", project / "deep" / "er" / "results"):
         found = path.stat()
         assert (found.st_uid, found.st_gid) == (user.uid, user.gid)
         assert stat.S_ISDIR(found.st_mode)
 
 
-def test_an_output_that_cannot_be_made(project: Path) -> None:
-    """An output below a file is an error that names it."""
+def test_an_output_that_cannot_be_made(lay, project: Path) -> None:
+    """An output below what is a file by now is an error that names it."""
+    planned = lay(outputs=["file/below"])
     (project / "file").touch()
-    spec = SessionSpec.model_validate({"outputs": ["file/below"]})
-    with pytest.raises(SpecError, match="outputs: below: cannot create"):
-        mounts.create_outputs(spec, project)
+    with pytest.raises(SpecError, match=f"outputs: cannot create {project}/file/below"):
+        mounts.create_outputs(planned)
 
 
 # What the container compares

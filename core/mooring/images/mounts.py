@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from mooring.engines import local_sockets
 from mooring.engines.base import Bind
 from mooring.errors import PolicyError, SpecError
 from mooring.guest.paths import GUEST_RUN
-from mooring.host import paths
+from mooring.host import nofollow, paths
 from mooring.host.users import User
 from mooring.images.sources import (
     WORKING_DIRECTORY,
@@ -90,6 +90,7 @@ class MountPlan:
         sources: pairs of key and real path, one for each requested mount.
         note: a notice for the user that the project's folder is not mounted, or that it exposes
             their home; empty otherwise.
+        secret_files: the real paths of the files that secrets are read from, by the secrets' names.
     """
 
     binds: tuple[Bind, ...]
@@ -98,6 +99,7 @@ class MountPlan:
     grants: tuple[Grant, ...]
     sources: tuple[tuple[str, Path], ...] = ()
     note: str = ""
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def plan(
@@ -137,6 +139,7 @@ def plan(
         grants=tuple(layout.grants),
         sources=tuple((request.key, request.source) for request in layout.requests),
         note=note,
+        secret_files=layout.secret_files,
     )
 
 
@@ -165,6 +168,7 @@ class _Layout:
         self.spec, self.project, self.user, self.home = spec, project, user, Path(user.home)
         self.requests: list[_Request] = []
         self.grants: list[Grant] = []
+        self.secret_files: dict[str, Path] = {}
 
     def add_home(self) -> None:
         if self.spec.home:
@@ -214,7 +218,9 @@ class _Layout:
         for name, secret in self.spec.secrets.items():
             origin = f"variable {secret.env}"
             if secret.file:  # the real path, because the file may be a link
-                origin = f"file {os.path.realpath(absolute(Path(secret.file), self.project))}"
+                path = resolved(absolute(Path(secret.file), self.project), f"secrets: {name}")
+                self.secret_files[name] = path
+                origin = f"file {path}"
             self.grants.append(Grant(f"secrets.{name}", f"from your {origin}"))
 
     def binds(self, folders: SessionFolders, sockets: Iterable[Path]) -> tuple[Bind, ...]:
@@ -293,19 +299,27 @@ def _identity(source: Path, target: str) -> str:
     return f"{status.st_dev}:{status.st_ino} {target}\n"
 
 
-def create_outputs(spec: SessionSpec, project: Path) -> None:
+def create_outputs(planned: MountPlan) -> None:
     """Create the folders of outputs, owned by the user, because an engine never creates them.
+
+    They are created where the plan has them: through a link that was put on the way since, none is.
 
     Raises:
         SpecError: a folder cannot be created.
+        PolicyError: a link has taken the place of a folder on the way to one.
     """
-    for mount in spec.outputs:
-        path = absolute(Path(mount.source), project)
+    for key, path in planned.sources:
+        if key != "outputs":
+            continue
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            os.close(nofollow.open_folder(path, create=True))
         except OSError as error:
+            if nofollow.was_replaced(error):
+                raise PolicyError(
+                    f"outputs: {path} has changed since it was checked", EXCHANGED_HINT
+                ) from None
             raise SpecError(
-                f"outputs: {mount.name}: cannot create {path}: {error.strerror}",
+                f"outputs: cannot create {path}: {error.strerror}",
                 "use a folder that you can write to",
             ) from error
 

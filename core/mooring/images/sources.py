@@ -58,6 +58,8 @@ def resolved(path: Path, key: str) -> Path:
     """
     try:
         real = path.resolve()
+        if real.is_symlink():  # since Python 3.13, a loop is no error
+            raise RuntimeError
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "its links form a loop"
         raise SpecError(f"{key}: {_shown(path)}: {why}", "correct the path") from None

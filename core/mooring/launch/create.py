@@ -45,7 +45,7 @@ from mooring.images.images import ImageFacts
 from mooring.images.secrets import read_secrets, write_secrets
 from mooring.launch.container import prepare_container, start_container
 from mooring.launch.options import LaunchOptions
-from mooring.launch.plan import LaunchPlan
+from mooring.launch.plan import LaunchPlan, planned_again
 from mooring.launch.verified import wait_until_verified
 from mooring.launch.wait import Wait
 from mooring.sessions.containers import remove_container
@@ -71,12 +71,12 @@ def create(ctx: Context, plan: LaunchPlan, options: LaunchOptions, wait: Wait) -
     """Create a session and start it; see ``Sessions.create``."""
     from mooring.kernels.kernel import check_socket_path
 
-    resolved, spec = plan.resolved, plan.spec
+    spec = plan.spec
     plan.require_trust()
     if spec.kernel:
         check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
     ctx.engine.info()
-    values = read_secrets(spec, resolved.project, os.environ)
+    values = read_secrets(spec, plan.mounts.secret_files, os.environ)
     if spec.ports:
         require(ctx.engine, SupportsPublishedPorts)
     if plan.gpus is not None:
@@ -220,7 +220,8 @@ class Launch:
             )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)
-            mounts.create_outputs(spec, self._plan.resolved.project)
+            if spec.outputs:
+                mounts.create_outputs(planned_again(self._plan))
             with self._claimed() as claims:
                 self._start_container(facts, claims)
         except BaseException as error:

@@ -99,12 +99,13 @@ def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
     return (*(Grant(EXTENDS, what) for what in resolved.reaches), *mount_plan.grants)
 
 
-def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan:
+def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders | None = None) -> MountPlan:
     """Compute and check a plan's mounts where they are made: paths may have changed since.
 
     Args:
         plan: the launch plan.
-        folders: the parts of the session's own folder that its container sees.
+        folders: the parts of the session's own folder that its container sees; None as in
+            ``mounts.plan``.
 
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts are invalid, or not allowed now.
@@ -115,6 +116,6 @@ def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan
     final = mounts.plan(
         plan.spec, project=resolved.project, cwd=plan.cwd, user=caller(), folders=folders
     )
-    trust.require(resolved, final.grants)
+    trust.require(resolved, _grants(resolved, final))
     limits.load().check(plan.spec, final.sources, resolved.origins)
     return final
