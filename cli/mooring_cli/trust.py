@@ -11,7 +11,8 @@ import typer
 def trust(file: Annotated[Path, typer.Argument(help="The spec file.")]) -> None:
     """Trust a spec file to use paths outside its folder.
 
-    Trust covers the file as it is now; after a change you are asked again.
+    Trust covers the file as it is now, in this folder; after a change, and for a copy in another
+    folder, you are asked again.
     """
     from mooring import Mooring, resolve
 

@@ -32,6 +32,7 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "sha256": resolved.sha256,
             "reaches": list(resolved.reaches),
             "extended": list(resolved.extended),
+            "folder": resolved.folder,
         },
         "manner": {
             "cwd": str(plan.cwd),
@@ -67,6 +68,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             sha256=known["sha256"],
             reaches=tuple(known["reaches"]),
             extended=tuple(known["extended"]),
+            folder=known.get("folder", ""),  # an earlier version has none: trust is needed again
         )
         rows, columns = manner["size"]
         cwd = Path(manner["cwd"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -56,13 +57,14 @@ class Chain:
     Attributes:
         layers: in ascending precedence; the file itself is last.
         reaches: descriptions of the accesses that require the user's trust.
-        sha256: the file's hash if it is the only one, else a hash of all files' hashes, in
-            hexadecimal.
+        sha256: a hash of the contents and the real paths of all files, in hexadecimal.
+        files: the real paths of all files; the file itself is first.
     """
 
     layers: tuple[Layer, ...]
     reaches: tuple[str, ...]
     sha256: str
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,22 @@ def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) 
     """
     walk = _Walk(project, Path(os.path.realpath(project)), profiles, own)
     walk.add(_Base(path, "", True), {})
-    hashes = [layer.document.sha256 for layer in reversed(walk.layers)]
-    whole = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     return Chain(
         tuple(walk.layers),
         tuple(dict.fromkeys(walk.reaches)),
-        whole if hashes[1:] else hashes[0],
+        _hash(walk.files),
+        tuple(dict.fromkeys(real for real, _ in walk.files)),
     )
+
+
+def _hash(files: list[tuple[Path, str]]) -> str:
+    """The hash of files in which any other path or content of one makes another hash.
+
+    Args:
+        files: the real path, and the hash of the content, of each.
+    """
+    content = json.dumps([(os.fsencode(path).hex(), sha256) for path, sha256 in files])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def profile_file(name: str, profiles: Path, label: str) -> Path:
@@ -147,6 +158,7 @@ class _Walk:
     own: bool
     layers: list[Layer] = field(default_factory=list)
     reaches: list[str] = field(default_factory=list)
+    files: list[tuple[Path, str]] = field(default_factory=list)
     count: int = 0
 
     def add(self, base: _Base, trail: Mapping[Path, Path], place: str = "") -> None:
@@ -168,6 +180,7 @@ class _Walk:
             document = parse(base.path, content, allow_empty=self.own or bool(base.profile))
             bases = list(self._bases(document, base))
             data = _validated(document, profile=bool(base.profile))
+            self.files.append((real, document.sha256))
             for next_base, where in bases:
                 self.add(next_base, {**trail, base.path: real}, where)
         except SpecError as error:
