@@ -76,7 +76,9 @@ _DEFINED_IN = {
     "mooring.spec.model": "EXTENDS SessionSpec",
     "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir resolve",
     "mooring.spec.schema": "SCHEMA_FILE",
-    "mooring.spec.units": "format_duration format_size parse_duration parse_size",
+    "mooring.spec.units": (
+        "duration_pattern format_duration format_size parse_duration parse_size"
+    ),
     "mooring.spec.yamlfile": "SpecDocument load:load_spec_file",
     "mooring.terminals.attach": "Attachment",
     "mooring.terminals.listing": "TerminalEntry unattached",
@@ -198,6 +200,7 @@ __all__ = [
     "caller",
     "connect",
     "container_name",
+    "duration_pattern",
     "examine",
     "exit_code",
     "flag_of",
@@ -329,7 +332,13 @@ if TYPE_CHECKING:
     from mooring.spec.model import EXTENDS, SessionSpec
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve
     from mooring.spec.schema import SCHEMA_FILE
-    from mooring.spec.units import format_duration, format_size, parse_duration, parse_size
+    from mooring.spec.units import (
+        duration_pattern,
+        format_duration,
+        format_size,
+        parse_duration,
+        parse_size,
+    )
     from mooring.spec.yamlfile import SpecDocument
     from mooring.spec.yamlfile import load as load_spec_file
     from mooring.terminals.attach import Attachment

@@ -78,9 +78,13 @@ class Listener:
 
     A slow client skips intermediate states of the sessions but receives the latest one, and at most
     ``BACKLOG`` events of the history are kept for it.
+
+    Args:
+        username: the user who listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, username: str = "") -> None:
+        self.username = username
         self._closed = False
         self._latest = ""
         self._events: deque[str] = deque(maxlen=BACKLOG)
@@ -174,9 +178,13 @@ class Watcher:
             return self._view
 
     @contextlib.contextmanager
-    def listen(self) -> Iterator[Listener]:
-        """Yield a listener, which receives the current sessions and then every change."""
-        listener = Listener()
+    def listen(self, username: str = "") -> Iterator[Listener]:
+        """Yield a listener, which receives the current sessions and then every change.
+
+        Args:
+            username: the user who listens, for ``sign_out``.
+        """
+        listener = Listener(username)
         self._listeners.add(listener)
         if self._closed:
             listener.close()
@@ -192,6 +200,12 @@ class Watcher:
             if not self._listeners and self._task is not None:
                 self._task.cancel()
                 self._task = None
+
+    def sign_out(self, username: str) -> None:
+        """Close the streams of a user immediately; call this on the event loop."""
+        for listener in self._listeners:
+            if listener.username == username:
+                listener.close()
 
     def close(self) -> None:
         """Close all streams immediately."""

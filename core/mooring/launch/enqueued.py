@@ -33,12 +33,14 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "reaches": list(resolved.reaches),
             "extended": list(resolved.extended),
             "folder": resolved.folder,
+            "files": [str(path) for path in resolved.files],
         },
         "manner": {
             "cwd": str(plan.cwd),
             "tty": options.tty,
             "size": list(options.size),
             "since": since,
+            "within": plan.within and str(plan.within),
         },
         "actor": actor,
     }
@@ -68,7 +70,9 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             sha256=known["sha256"],
             reaches=tuple(known["reaches"]),
             extended=tuple(known["extended"]),
-            folder=known.get("folder", ""),  # an earlier version has none: trust is needed again
+            # an earlier version has no folder: trust is needed again
+            folder=known.get("folder", ""),
+            files=tuple(map(Path, known.get("files", []))),
         )
         rows, columns = manner["size"]
         cwd = Path(manner["cwd"])
@@ -78,6 +82,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             mounts=MountPlan((), str(cwd), (), ()),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
+            within=Path(manner["within"]) if manner.get("within") else None,
         )
         options = LaunchOptions(tty=manner["tty"], size=(rows, columns), enqueue=True)
         return plan, options, manner["since"], stored["actor"]

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mooring.errors import PolicyError
 from mooring.gpus.claims import Request
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import Grant, MountPlan
+from mooring.images.sources import is_below
 from mooring.policy import trust
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class LaunchPlan:
         mounts: the folders and files of this machine that the session sees.
         needs_trust: what the spec file uses outside its folder and is not trusted with yet.
         gpus: the GPUs that it requests; None for none.
+        within: the folder that it is confined to, resolved; None for no such limit.
     """
 
     resolved: ResolvedSpec
@@ -37,6 +40,7 @@ class LaunchPlan:
     mounts: MountPlan
     needs_trust: tuple[Grant, ...]
     gpus: Request | None
+    within: Path | None = None
 
     @property
     def spec(self) -> SessionSpec:
@@ -64,7 +68,11 @@ class LaunchPlan:
 
 
 def plan_launch(
-    resolved: ResolvedSpec, cwd: Path | None = None, *, check_policy: bool = True
+    resolved: ResolvedSpec,
+    cwd: Path | None = None,
+    *,
+    check_policy: bool = True,
+    within: Path | None = None,
 ) -> LaunchPlan:
     """Plan the launch of a spec, without side effects.
 
@@ -72,6 +80,7 @@ def plan_launch(
         resolved: the spec and where each value came from.
         cwd: the working directory, if it is inside the spec's project; None for the project.
         check_policy: check the spec against the administrator's policy.
+        within: a folder that the launch is confined to, see ``refuse_outside``; resolved.
 
     Raises:
         SpecError, PolicyError, NotSupported: it cannot be created.
@@ -82,6 +91,7 @@ def plan_launch(
     refuse_unsupported(resolved.spec)
     here = cwd or resolved.project
     mount_plan = mounts.plan(resolved.spec, project=resolved.project, cwd=here, user=caller())
+    refuse_outside(resolved, mount_plan, within)
     if check_policy:
         limits.load().check(resolved.spec, mount_plan.sources, resolved.origins)
     return LaunchPlan(
@@ -90,7 +100,37 @@ def plan_launch(
         mounts=mount_plan,
         needs_trust=tuple(trust.missing(resolved, _grants(resolved, mount_plan))),
         gpus=Request.of(*resolved.spec.gpu_request),
+        within=within,
     )
+
+
+def refuse_outside(resolved: ResolvedSpec, planned: MountPlan, within: Path | None) -> None:
+    """Refuse a launch that uses anything of the user's outside a folder.
+
+    Args:
+        resolved: the spec; the files that it was read from have to lie in the folder too.
+        planned: its mounts.
+        within: the folder, resolved; None for no limit.
+
+    Raises:
+        PolicyError: a mount, a file or a secret is not from within the folder.
+    """
+    from mooring.spec.model import EXTENDS
+
+    if within is None:
+        return
+    hint = f"this server confines sessions to {within}"
+    paths = [
+        *((EXTENDS, path) for path in resolved.files),
+        *planned.sources,
+        *((f"secrets: {name}", path) for name, path in planned.secret_files.items()),
+    ]
+    for key, path in paths:
+        if not is_below(path, within):
+            raise PolicyError(f"{key}: {path} lies outside {within}", hint)
+    for name, secret in resolved.spec.secrets.items():
+        if secret.env:
+            raise PolicyError(f"secrets: {name}: {secret.env} is a variable of the server's", hint)
 
 
 def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
@@ -116,6 +156,7 @@ def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders | None = None
     final = mounts.plan(
         plan.spec, project=resolved.project, cwd=plan.cwd, user=caller(), folders=folders
     )
+    refuse_outside(resolved, final, plan.within)
     trust.require(resolved, _grants(resolved, final))
     limits.load().check(plan.spec, final.sources, resolved.origins)
     return final
