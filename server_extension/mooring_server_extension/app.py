@@ -50,6 +50,13 @@ class MooringExtension(ExtensionApp):
         " line.",
     ).tag(config=True)
 
+    untrusted_outputs = Bool(
+        False,
+        help="Whether JupyterLab and Notebook keep cells that run in sessions untrusted until the"
+        " user chooses Trust Notebook: their output is sanitized and runs no JavaScript, so that"
+        " widgets and interactive plots show as text.",
+    ).tag(config=True)
+
     context: ServerContext
     survival: Survival
 
@@ -77,6 +84,9 @@ class MooringExtension(ExtensionApp):
         )
         self.survival = Survival(server, mooring, pools)
         metrics.publish(figures)
+        if self.untrusted_outputs:
+            page = self.settings.setdefault("page_config_data", {})
+            page["mooringUntrustedOutputs"] = "true"
         upstream.on_logout(server.identity_provider, self.context.watcher.sign_out)
 
     def initialize_handlers(self) -> None:
