@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,13 +28,13 @@ class Create(Body):
         file: a spec file, relative to the server's root.
         values: keys of a spec, which override the file's.
         name: overrides the name in both.
-        allow: trust the file in its current state.
+        allow: trust the file in its current state, or only in the one that has this digest.
     """
 
     file: str | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     name: str | None = None
-    allow: bool = False
+    allow: bool | Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = False
 
 
 class Update(Body):

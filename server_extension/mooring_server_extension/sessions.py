@@ -97,7 +97,7 @@ class SessionsHandler(MooringHandler):
             below_root(root, str(resolved.files[0]))  # a link may have taken the file's place
         within = root if self.context.restrict_paths else None
         plan = mooring.sessions.plan(resolved, within=within)
-        if body.allow:
+        if body.allow is True or body.allow == plan.trust_digest:
             plan = plan.with_trust()
         try:
             return self._launch(mooring, plan)
@@ -105,7 +105,7 @@ class SessionsHandler(MooringHandler):
             # planned again: a symbolic link may have changed while the launch waited
             planned = mooring.sessions.plan(resolved, within=within)
             grants = [str(grant) for grant in planned.needs_trust]
-            raise NeedsConsent(error.message, error.hint, grants) from error
+            raise NeedsConsent(error.message, error.hint, grants, planned.trust_digest) from error
 
     def _launch(self, mooring: Mooring, plan: LaunchPlan) -> Session:
         """Create a session, or queue it if its GPUs are not free."""

@@ -52,6 +52,11 @@ class LaunchPlan:
         """Everything that the spec uses outside its folder, trusted or not."""
         return _grants(self.resolved, self.mounts)
 
+    @property
+    def trust_digest(self) -> str:
+        """A hash of what ``with_trust`` would record: of the file, its place and ``grants``."""
+        return trust.digest(self.resolved, self.grants)
+
     def require_trust(self) -> None:
         """Check that nothing needed trust when the plan was made, or that it was given since.
 

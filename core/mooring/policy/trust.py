@@ -78,6 +78,15 @@ def record(resolved: ResolvedSpec, grants: Sequence[Grant]) -> None:
     atomic.write_text(path, text)
 
 
+def digest(resolved: ResolvedSpec, grants: Sequence[Grant]) -> str:
+    """Return a hash of everything that ``record`` would record trust in, in hexadecimal.
+
+    A client that shows it to the user and gets it back knows that the user was asked about this.
+    """
+    content = json.dumps([_path(resolved).name, sorted(map(str, grants))])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def _is_in_place(resolved: ResolvedSpec) -> bool:
     try:
         return folder_identity(resolved.project) == resolved.folder
