@@ -49,6 +49,25 @@ def test_a_sound_machine(engine: FakeEngine) -> None:
     assert ("ok", "fake 1.0, API 1.0") in [(f.level, f.text) for f in found]
 
 
+def test_files_of_a_removed_session_that_stay(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be deleted is named with the command that deletes it, and only while it is."""
+    gone = state / "sessions" / ".0123456789ab.gone"
+    gone.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise OSError(13, "Permission denied", "theirs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mooring.host.trees.remove_path", refuse)
+        (finding,) = about("files", engine)
+    assert finding.text == f"cannot delete {gone}: theirs: Permission denied"
+    assert finding.hint == f"as root: rm -rf -- {gone}"
+    assert about("files", engine) == []
+    assert not gone.exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "version", "level"),
     [

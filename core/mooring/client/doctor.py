@@ -15,7 +15,8 @@ from pathlib import Path
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.errors import MooringError
-from mooring.host import paths
+from mooring.host import paths, trees
+from mooring.sessions.folder import GONE, undeletable
 
 # Container escape vulnerabilities: the first version with a fix, and a text
 _FIXED = {
@@ -111,6 +112,17 @@ def _paths() -> Iterator[Finding]:
     free = os.statvfs(state)
     if free.f_bavail * free.f_frsize < 1 << 30:
         yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "free some space")
+    yield from _leftovers(paths.Installation(state))
+
+
+def _leftovers(installation: paths.Installation) -> Iterator[Finding]:
+    """Try once more to delete files of removed sessions."""
+    for path in sorted(installation.sessions.glob(f".*{GONE}")):
+        try:
+            trees.remove_path(path)
+        except OSError as error:
+            problem = undeletable(path, error)
+            yield Finding("warning", "files", problem.message, problem.hint)
 
 
 def _policy() -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class Guest(Protocol):
         """Read a file like ``read``, and strip whitespace; empty instead of OSError."""
 
     def write(self, name: str, content: str) -> None:
-        """Replace a file atomically, mode 0600. Raises OSError."""
+        """Replace a file or folder by a file atomically, mode 0600. Raises OSError."""
 
     def create(self, name: str) -> None:
         """Create an empty file. Raises FileExistsError if the name exists, and OSError."""
@@ -41,7 +41,7 @@ class Guest(Protocol):
         """Create a folder, mode 0700; does nothing if it exists. Raises OSError."""
 
     def remove(self, name: str) -> None:
-        """Delete a file, a link or a socket; does nothing if it is missing. Raises OSError."""
+        """Delete a file of any type, or a folder; does nothing if missing. Raises OSError."""
 
     def remove_folder(self, name: str) -> None:
         """Delete a folder recursively, ignoring errors."""
@@ -56,7 +56,7 @@ class Guest(Protocol):
         """The modification time of a file in seconds since the epoch; 0 if it is missing."""
 
     def names(self, folder: str) -> list[str]:
-        """The first 1,000 names in a folder, sorted; empty if it is missing."""
+        """At most 1,000 names in a folder, sorted; empty if it is missing."""
 
     def uptime(self) -> float:
         """Seconds since boot of the session's machine, including time suspended."""

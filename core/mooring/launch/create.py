@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,9 +34,10 @@ from mooring.errors import (
 )
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.tickets import HeldTicket, Ticket
-from mooring.host import locks
+from mooring.host import locks, trees
 from mooring.host.boot import boot_id
 from mooring.host.processes import process_mark
+from mooring.host.text import one_line
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.facts import image_facts
@@ -414,22 +414,17 @@ def copy_into_home(file: Path, home: Path) -> None:
             f"{file} contains mooring's own folders and cannot be sent",
             "send the folders in it that you need",
         )
-    target = home / file.absolute().name
-    if target.exists() or target.is_symlink():
-        raise SpecError(f"two files to send are named {target.name}", "rename one of them")
+    name = file.absolute().name
+    if os.path.lexists(home / name):
+        raise SpecError(f"two files to send are named {name}", "rename one of them")
+    source = Path(os.path.realpath(file))
+    if not (source.is_dir() or source.is_file()):
+        raise SpecError(f"{file} does not exist, or is not a file or folder", "correct the path")
     try:
-        if file.is_dir():
-            shutil.copytree(file, target, symlinks=True)
-        elif file.is_file():
-            shutil.copy2(file, target)
-        else:
-            raise SpecError(
-                f"{file} does not exist, or is not a file or folder", "correct the path"
-            )
-    except shutil.Error as error:  # lists the files of a folder that could not be copied
-        source, _, why = error.args[0][0]
-        raise SpecError(f"{source} cannot be sent: {why}", "send the folder without it") from error
+        trees.copy_path(source, home / name)
     except OSError as error:
+        where = source.parent / str(error.filename or source.name)
         raise SpecError(
-            f"{file} cannot be sent: {error.strerror}", "check that you can read it"
+            f"{one_line(where)} cannot be sent: {error.strerror}",
+            "check that you can read it, or send the folder without it",
         ) from error

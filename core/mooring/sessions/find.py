@@ -64,7 +64,7 @@ def list_and_repair(ctx: Context) -> tuple[list[Session], Repairs]:
         for session_id in gone:
             tickets(ctx).discard(session_id)
     if any(session.state is State.PENDING for session in sessions):
-        with contextlib.suppress(MooringError):  # so are problems with the policy
+        with contextlib.suppress(MooringError, OSError):  # so are problems with the policy
             ensure_dispatcher(ctx)
     return _newest_first(_with_gpus(sessions)), repairs
 

@@ -27,7 +27,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ from mooring._version import __version__
 from mooring.errors import MooringError
 from mooring.guest.clock import Clock
 from mooring.guest.shared import SharedGuest
-from mooring.host import atomic, locks
+from mooring.host import atomic, locks, trees
 from mooring.host.paths import Installation
+from mooring.host.text import one_line
 from mooring.sessions import record
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from mooring.sessions.record import StateChanges
 
 _ID = re.compile("[0-9a-f]{12}")
+#: The end of the name of a removed session's folder, until it is deleted.
+GONE = ".gone"
 _SUBFOLDERS = ("", "run", "run/k", "run/x", "home", "secrets", "etc", "empty")
 
 
@@ -105,7 +108,8 @@ class SessionFolder:
         except BaseException:
             if descriptor is not None:
                 os.close(descriptor)
-            shutil.rmtree(draft, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a later sweep deletes it
+                trees.remove_path(draft)
             raise
         folder = cls(final)
         folder._lock = descriptor
@@ -271,16 +275,30 @@ class SessionFolder:
         """Delete the folder, and end the keeper of its terminals.
 
         Raises:
-            MooringError: the caller has no permission to delete some of its content.
+            MooringError: some of its content cannot be deleted; everything else is.
         """
         from mooring.terminals.keeper.client import end_keeper
 
         end_keeper(self.path)  # first: it writes to the folder
-        gone = self.path.with_name(f".{self.id}.gone")
+        gone = self.path.with_name(f".{self.id}{GONE}")
         with contextlib.suppress(OSError):
             self.path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        if gone.exists():
-            raise MooringError(
-                f"cannot delete {gone}", "check what is in it, then delete it yourself"
-            )
+        try:
+            trees.remove_path(gone)
+        except OSError as error:
+            raise undeletable(gone, error) from error
+
+
+def undeletable(path: Path, error: OSError) -> MooringError:
+    """The error for files of a removed session that cannot be deleted, with what deletes them.
+
+    Args:
+        path: the session's former folder.
+        error: the first error of ``trees.remove_path``.
+    """
+    name = error.filename if isinstance(error.filename, str) else ""
+    what = f": {one_line(name)}" if name else ""
+    return MooringError(
+        f"cannot delete {path}{what}: {error.strerror or error}",
+        f"as root: rm -rf -- {shlex.quote(str(path))}",
+    )
