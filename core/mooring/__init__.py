@@ -47,6 +47,7 @@ _DEFINED_IN = {
     "mooring.gpus.usage": "GpuUse Holder",
     "mooring.guest.clock": "ClockStatus StopReason",
     "mooring.guest.fake_engine": "FakeEngine",
+    "mooring.host.environment": "minimal_environment",
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
     "mooring.host.processes": "process_mark stat_fields",
@@ -213,6 +214,7 @@ __all__ = [
     "key_codes",
     "load_policy",
     "load_spec_file",
+    "minimal_environment",
     "parse_duration",
     "parse_port",
     "parse_size",
@@ -297,6 +299,7 @@ if TYPE_CHECKING:
     from mooring.gpus.usage import GpuUse, Holder
     from mooring.guest.clock import ClockStatus, StopReason
     from mooring.guest.fake_engine import FakeEngine
+    from mooring.host.environment import minimal_environment
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own
     from mooring.host.processes import process_mark, stat_fields
