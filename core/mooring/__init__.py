@@ -51,6 +51,7 @@ _DEFINED_IN = {
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
     "mooring.host.processes": "process_mark stat_fields",
+    "mooring.host.text": "quoted",
     "mooring.host.users": "User caller",
     "mooring.images.mounts": "Grant MountPlan",
     "mooring.kernels.kernel": "CHANNELS Connection KernelHandle",
@@ -221,6 +222,7 @@ __all__ = [
     "process_mark",
     "profile_names",
     "profiles_dir",
+    "quoted",
     "raw",
     "remove_kernelspec",
     "require",
@@ -303,6 +305,7 @@ if TYPE_CHECKING:
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own
     from mooring.host.processes import process_mark, stat_fields
+    from mooring.host.text import quoted
     from mooring.host.users import User, caller
     from mooring.images.mounts import Grant, MountPlan
     from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle

@@ -29,6 +29,7 @@ from mooring.engines.capabilities import SupportsBinds
 from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
 from mooring.gpus.claims import Claim, Request, from_label, to_label
 from mooring.host import locks, paths
+from mooring.host.text import one_line, quoted
 
 LOCK_TIMEOUT_S = 60.0
 #: How long an enqueued ticket is valid without a holder, until its dispatcher starts.
@@ -148,7 +149,7 @@ class TicketQueue:
                 except SessionTimeout as error:
                     raise EngineUnavailable(
                         f"{self.folder} has been locked for {LOCK_TIMEOUT_S:g} s",
-                        f"see which process holds it: fuser -v {self.folder}",
+                        f"see which process holds it: fuser -v {quoted(self.folder)}",
                     ) from error
                 yield
         except OSError as error:
@@ -415,8 +416,8 @@ def _read(path: Path) -> Ticket | None:
         return Ticket(
             id=str(fields["id"]),
             installation=str(fields["installation"]),
-            user=str(fields["user"]),
-            session=str(fields["session"]),
+            user=one_line(fields["user"]),
+            session=one_line(fields["session"]),
             request=Request.from_dict(fields["request"]),
             priority=int(fields["priority"]),
             since=int(fields["since"]),

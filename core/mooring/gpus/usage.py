@@ -16,9 +16,10 @@ from mooring.engines.labels import (
     LABEL_ID,
     LABEL_INSTALLATION,
     LABEL_NAME,
-    LABEL_OWNER,
     LABEL_SPEC,
     container_name,
+    name_of,
+    owner_of,
 )
 from mooring.gpus.claims import WHOLE, Claim, from_label
 from mooring.gpus.inventory import Gpu
@@ -168,8 +169,8 @@ def _holders_in(
         requests = engine.device_requests(row.id) if isinstance(engine, SupportsGpus) else ()
         claims = tuple(Claim(uuid) for uuid in requested_uuids(requests, gpus))
     holder = Holder(
-        user=labels.get(LABEL_OWNER, "") if own else "",
-        session=labels.get(LABEL_NAME, row.name) if own else "",
+        user=owner_of(labels) if own else "",
+        session=name_of(labels, row.name) if own else "",
         session_id=labels.get(LABEL_ID, "") if own else "",
         container=row.id,
         what="" if own else f"container {row.name}",

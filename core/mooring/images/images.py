@@ -18,7 +18,7 @@ from mooring.errors import EngineError, EngineUnavailable, ImageError
 from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
 from mooring.host.processes import process_mark
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.host.users import User
 
 #: The name of the image of this machine, see ``mooring.images.host_image``.
@@ -84,7 +84,8 @@ def ensure_image(
     if policy == "never" and image_id is None:
         raise ImageError(
             f"No such image: {reference}",
-            f"pull: never forbids pulling it; run docker pull {reference}, or use pull: missing",
+            f"pull: never forbids pulling it; run docker pull {quoted(reference)}, "
+            "or use pull: missing",
         )
     if policy == "always" or image_id is None:
         _pull(engine, reference, progress)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mooring.errors import TrustRequired
 from mooring.host import atomic
 from mooring.host.paths import Installation
+from mooring.host.text import quoted
 
 if TYPE_CHECKING:
     from mooring.images.mounts import Grant
@@ -56,7 +57,7 @@ def refusal(resolved: ResolvedSpec, untrusted: Sequence[Grant]) -> TrustRequired
     more = f" and what it extends ({', '.join(resolved.extended)})" if resolved.extended else ""
     return TrustRequired(
         f"{resolved.path} uses paths outside its folder: {what}",
-        f"read it{more}, then trust it: mooring trust {resolved.path}",
+        f"read it{more}, then trust it: mooring trust {quoted(resolved.path)}",
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION
 from mooring.errors import MooringError, SessionNotFound, SessionStateError
 from mooring.host.boot import boot_id
+from mooring.host.text import quoted
 from mooring.sessions.context import Context
 from mooring.sessions.model import (
     REBOOTED,
@@ -260,7 +261,8 @@ def _not_found(ctx: Context, pattern: str, sessions: list[Session]) -> SessionNo
     if past is not None:
         why = past.reason or "removed"
         return SessionNotFound(
-            f"session {pattern} is gone ({why})", f"see what happened: mooring events {pattern}"
+            f"session {pattern} is gone ({why})",
+            f"see what happened: mooring events {quoted(pattern)}",
         )
     return SessionNotFound(
         f"no session named {pattern}", f"choose from: {names}" if names else "there are no sessions"

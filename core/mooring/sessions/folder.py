@@ -27,7 +27,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ from mooring.guest.clock import Clock
 from mooring.guest.shared import SharedGuest
 from mooring.host import atomic, locks, trees
 from mooring.host.paths import Installation
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.sessions import record
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
 
@@ -300,5 +299,5 @@ def undeletable(path: Path, error: OSError) -> MooringError:
     what = f": {one_line(name)}" if name else ""
     return MooringError(
         f"cannot delete {path}{what}: {error.strerror or error}",
-        f"as root: rm -rf -- {shlex.quote(str(path))}",
+        f"as root: rm -rf -- {quoted(path)}",
     )

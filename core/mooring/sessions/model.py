@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import Container
-from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_NAME, LABEL_OWNER, LABEL_SPEC
+from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_SPEC, name_of, owner_of
 from mooring.gpus.claims import Claim, from_label
 from mooring.guest.clock import ClockStatus, StopReason
 from mooring.kernels.listing import KernelEntry, kernels_of
@@ -259,8 +259,8 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
     declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
-        name=labels.get(LABEL_NAME, row.name),
-        owner=labels.get(LABEL_OWNER, ""),
+        name=name_of(labels, row.name),
+        owner=owner_of(labels),
         state=State.LOST if lost else state,
         image=str(declared.get("image", "host")),
         container=row.id,
@@ -286,8 +286,8 @@ def from_foreign(row: Container) -> Session:
     declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
-        name=labels.get(LABEL_NAME, row.name),
-        owner=labels.get(LABEL_OWNER, ""),
+        name=name_of(labels, row.name),
+        owner=owner_of(labels),
         state=_STATES.get(row.state, State.UNKNOWN),
         image=str(declared.get("image", "host")),
         container=row.id,

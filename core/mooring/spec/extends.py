@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mooring.errors import SpecError
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
 from mooring.spec.validation import validate
@@ -253,7 +253,7 @@ def _without_text(path: Path, error: SpecError, place: str) -> SpecError:
     return SpecError(
         f"{name}{position.group(1) if position else ''}: not a valid spec, and {place} extends it; "
         "details are omitted because it is outside the project's folder",
-        f"to see the error: mooring config show -f {path}",
+        f"to see the error: mooring config show -f {quoted(path)}",
     )
 
 
