@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from mooring.guest.shared import MAX_ENTRIES, SharedGuest
 
@@ -57,3 +62,53 @@ def test_a_listing_reads_a_bounded_number_of_names(tmp_path: Path) -> None:
     names = SharedGuest(tmp_path).names("k")
     assert len(names) == MAX_ENTRIES
     assert names == sorted(names)
+
+
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[dict[str, socket.socket]]:
+    """Sockets that listen: ``k/a/s-1`` in a run folder, and one outside, ``victim``."""
+    (tmp_path / "run" / "k" / "a").mkdir(parents=True)
+    made = {"own": tmp_path / "run" / "k" / "a" / "s-1", "victim": tmp_path / "victim"}
+    with contextlib.ExitStack() as stack:
+        opened = {}
+        for name, path in made.items():
+            opened[name] = stack.enter_context(socket.socket(socket.AF_UNIX))
+            opened[name].bind(str(path))
+            opened[name].listen()
+            opened[name].setblocking(False)
+        yield opened
+
+
+def connect(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+def test_a_pinned_socket_stays_what_it_was(
+    tmp_path: Path, listeners: dict[str, socket.socket]
+) -> None:
+    """Whatever a session puts in its place, or in that of a folder above, leads nowhere else."""
+    guest = SharedGuest(tmp_path / "run")
+    guest.pin(["k/a/s-1"])
+    guest.pin(["k/a/s-1"])  # once more
+    path = guest.socket_path("k/a/s-1")
+    assert not path.startswith(f"{tmp_path}/run/")
+    own = tmp_path / "run" / "k" / "a" / "s-1"
+    for replaced, way in ((own, ""), (own.parent, "s-1"), (own.parent.parent, "a/s-1")):
+        replaced.rename(replaced.with_name("aside"))
+        outside = tmp_path / "outside"
+        (outside / way).parent.mkdir(parents=True, exist_ok=True)
+        if way:
+            (outside / way).symlink_to(tmp_path / "victim")
+        replaced.symlink_to(outside if way else tmp_path / "victim")
+        connect(path)
+        listeners["own"].accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listeners["victim"].accept()
+        with pytest.raises(OSError, match=r"not a socket|Not a directory|symbolic links"):
+            guest.pin(["k/a/s-1"])
+        replaced.unlink()
+        replaced.with_name("aside").rename(replaced)
+    guest.unpin("k/a")
+    assert not Path(path).exists()
+    assert own.exists()

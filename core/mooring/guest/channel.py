@@ -61,12 +61,30 @@ class Guest(Protocol):
     def uptime(self) -> float:
         """Seconds since boot of the session's machine, including time suspended."""
 
-    def socket_path(self, name: str) -> str:
-        """A path on this machine for connecting to a Unix socket of the session."""
+    def path(self, name: str) -> str:
+        """A path on this machine of a file of the session, for messages."""
 
     def expose(self, names: list[str]) -> contextlib.AbstractContextManager[list[str]]:
         """Context manager that returns paths to sockets, valid even if their names are replaced.
 
+        The paths are valid in this process.
+
         Raises:
             OSError: a name does not exist, or is not a socket.
         """
+
+    def pin(self, names: list[str]) -> None:
+        """Make sockets available at their ``socket_path``, until ``unpin``.
+
+        Raises:
+            OSError: a name does not exist, or is not a socket.
+        """
+
+    def socket_path(self, name: str) -> str:
+        """A path on this machine of a socket that was pinned, out of the session's reach.
+
+        It is valid in any process, and stays the same socket whatever takes its name.
+        """
+
+    def unpin(self, folder: str) -> None:
+        """Remove the paths of a folder's sockets, ignoring errors."""

@@ -87,8 +87,31 @@ class SharedGuest:
                 paths.append(f"/proc/self/fd/{pin}")
             yield paths
 
+    def pin(self, names: list[str]) -> None:
+        """See ``Guest.pin``; the paths are hard links in the folder that has the run folder."""
+        with self.expose(names) as paths:
+            for name, path in zip(names, paths, strict=True):
+                link = self.root.parent / name
+                link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                # with a folder's descriptor, even an unused one, link(2) follows the path in /proc
+                above = os.open(link.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.link(path, link, src_dir_fd=above, follow_symlinks=True)
+                finally:
+                    os.close(above)
+
     def socket_path(self, name: str) -> str:
         """See ``Guest.socket_path``."""
+        return str(self.root.parent / name)
+
+    def unpin(self, folder: str) -> None:
+        """See ``Guest.unpin``."""
+        with contextlib.suppress(OSError):
+            trees.remove_path(self.root.parent / folder)
+
+    def path(self, name: str) -> str:
+        """See ``Guest.path``."""
         return str(self.root / name)
 
     def read(self, name: str, *, tail: bool = False) -> str:

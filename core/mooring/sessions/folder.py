@@ -12,6 +12,7 @@
       enqueued              the launch that ``--enqueue-only`` left to the dispatcher; private
       refused               the version of mooring that cannot read ``enqueued``
       lease, keeper         locks of a session bound to a process's life, see sessions/lease.py
+      k/                    hard links to the kernels' sockets: the paths that clients connect to
       kernels/              which client owns each kernel, see sessions/kernel_owners.py
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one file (mode 0400) per secret, read-only in the container
