@@ -25,7 +25,7 @@ COMMAND = re.compile(
 # (``engines.labels.name_of``, ``spec.fields.SessionName``), and flags and numbers are mooring's own
 SAFE = re.compile(
     r"quoted\(.*\)|' '\.join\(map\(quoted, .*\)\)|(self\._|[a-z]+\.)?(session\.|current\.)?name"
-    r"|self\._session\.name|session|names\[0\]|flags|last|file|line|again|relay\.pid"
+    r"|self\._session\.name|session|names\[0\]|flags|last|line|again|relay\.pid|_MODE"
 )
 
 

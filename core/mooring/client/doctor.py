@@ -14,8 +14,10 @@ from pathlib import Path
 
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
-from mooring.errors import MooringError
+from mooring.engines.capabilities import SupportsBinds
+from mooring.errors import EngineUnavailable, MooringError
 from mooring.host import paths, trees
+from mooring.host.text import quoted
 from mooring.sessions.folder import GONE, undeletable
 
 # Container escape vulnerabilities: the first version with a fix, and a text
@@ -25,7 +27,7 @@ _FIXED = {
     "podman": ((4, 9, 2), "CVE-2024-21626 (runc) is fixed in Podman 4.9.2"),
 }
 # Length of the longest socket path, relative to the state folder
-_SOCKET_TAIL = len("/sessions/123456789abc/run/k/123456789abc/s-5")
+_SOCKET_TAIL = len("/sessions/123456789abc/k/123456789abc/s-5")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,15 @@ def examine(engine: Engine | None = None) -> list[Finding]:
     Args:
         engine: the engine, which is closed afterwards; None for the one that the environment names.
     """
-    return [*_machine(), *_engine(engine), *_paths(), *_policy(), *_python(), *_gpus()]
+    return [
+        *_machine(),
+        *_engine(engine),
+        *_paths(),
+        *_policy(),
+        *_python(),
+        *_gpus(),
+        *_queue(engine),
+    ]
 
 
 def _machine() -> Iterator[Finding]:
@@ -173,3 +183,37 @@ def _gpus() -> Iterator[Finding]:
         )
     elif not whole:
         yield Finding("info", "gpus", "none on this machine")
+
+
+def _queue(engine: Engine | None) -> Iterator[Finding]:
+    """Check the folder of the GPU queue, whose path any local user may take first."""
+    from mooring.gpus.inventory import inventory
+    from mooring.gpus.place import TMPFILES, shared_place
+
+    try:
+        asked = engine or open_engine()
+        with contextlib.closing(asked):
+            shared = shared_place(asked.address if isinstance(asked, SupportsBinds) else "")
+        if shared is None:
+            return
+        owner = shared.owner()
+        if owner is not None:
+            shared.check()
+    except (MooringError, OSError) as error:
+        if isinstance(error, EngineUnavailable):  # reported as such
+            return
+        hint = error.hint if isinstance(error, MooringError) else ""
+        message = error.message if isinstance(error, MooringError) else str(error)
+        yield Finding("problem", "queue", message, hint)
+        return
+    if owner == "root":
+        yield Finding("ok", "queue", f"{shared.folder} belongs to root")
+    elif inventory():
+        yield Finding(
+            "info",
+            "queue",
+            f"any user of this machine can create {shared.folder} first after a restart, and then "
+            "no session with GPUs starts",
+            "let root create it at boot, with these lines for tmpfiles.d, as root: "
+            f"cp {quoted(TMPFILES)} /etc/tmpfiles.d/mooring.conf",
+        )

@@ -366,10 +366,10 @@ def _check_owner(path: Path, info: os.stat_result) -> None:
         flaw = "is writable by other users"
     else:
         return
-    file = quoted(path)
     raise PolicyError(
         f"{path} {flaw}, so it is not a valid policy",
-        f"no session starts until this is fixed: chown root {file}; chmod go-w {file}",
+        f"no session starts until this is fixed: chown root {quoted(path)}; "
+        f"chmod go-w {quoted(path)}",
     )
 
 
