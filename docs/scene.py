@@ -284,10 +284,18 @@ def _id(number: int) -> str:
 
 def _started(engine: Any, name: str, labels: dict[str, str], age: float, **more: Any) -> str:
     from mooring.engines.base import ContainerConfig
+    from mooring.engines.labels import LABEL_GPUS
+    from mooring.gpus.claims import from_label
 
+    gpus = {"gpus": tuple(claim.gpu for claim in from_label(labels.get(LABEL_GPUS, "")))}
     made: str = engine.create(
         ContainerConfig(
-            name=name, image="scene", argv=("true",), user="1000:1000", labels=labels, **more
+            name=name,
+            image="scene",
+            argv=("true",),
+            user="1000:1000",
+            labels=labels,
+            **(gpus | more),
         )
     )
     found = engine.containers[made]

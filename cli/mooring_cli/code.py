@@ -11,7 +11,7 @@ import typer
 
 from mooring import MooringError
 from mooring_cli import options as opt
-from mooring_cli.output import note
+from mooring_cli.output import clean, note
 
 
 def code(
@@ -41,7 +41,7 @@ def code(
     if not posixpath.isabs(path):
         raise typer.BadParameter(f"--folder {path}: must be an absolute path in the session")
     address = attach_address(session, path, engine=mooring.engine_address)
-    print(address, flush=True)
+    print(clean(address), flush=True)
     if only_print:
         return
     program = shutil.which("code")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mooring import SpecError
+from mooring import SpecError, quoted
 from mooring_cli import options as opt
 from mooring_cli.output import note
 
@@ -71,12 +71,12 @@ def cp(
     if not names:
         raise SpecError(
             "both sides are on this machine",
-            f"a session's side has a colon, as in: mooring cp {source} NAME:",
+            f"a session's side has a colon, as in: mooring cp {quoted(source)} NAME:",
         )
     if len(names) > 1:
         raise SpecError(
             "both sides are sessions",
-            f"copy through a pipe: mooring cp {source} - | mooring cp - {target}",
+            f"copy through a pipe: mooring cp {quoted(source)} - | mooring cp - {quoted(target)}",
         )
     mooring = Mooring()
     with _progress(quiet, lambda: _size(sides[0])) as progress:

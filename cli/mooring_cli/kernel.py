@@ -11,7 +11,7 @@ import typer
 
 from mooring import MooringError, SpecError
 from mooring_cli import options as opt
-from mooring_cli.output import clean, note, print_error, print_json, print_rows
+from mooring_cli.output import clean, note, one_line, print_error, print_json, print_rows
 from mooring_cli.spec_flags import (
     NO_VALUES,
     Values,
@@ -72,7 +72,7 @@ def install(
     )
     root = sys.prefix if sys_prefix else (str(prefix) if prefix else None)
     path = install_kernelspec(kernelspec, content, prefix=root, user=root is None)
-    print(kernelspec)
+    print(one_line(kernelspec))
     note(f"written to {path}")
     note(f"choose it in JupyterLab, or run a script: jupyter run --kernel {kernelspec} FILE.py")
 
@@ -114,7 +114,7 @@ def remove(
     for name in names:
         try:
             remove_kernelspec(name)
-            print(name, flush=True)
+            print(one_line(name), flush=True)
         except MooringError as error:
             print_error(error)
             failed = True

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import mooring
-from mooring import MooringError
+from mooring import MooringError, quoted
 
 USAGE, INTERRUPTED = 2, 130
 REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote command
@@ -171,10 +171,11 @@ def _report(error: Exception) -> int:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).exception("internal error")
     what = " ".join(str(error).split())
+    again = " ".join(map(quoted, sys.argv[1:]))
     print_error(
         MooringError(
             f"internal error: {type(error).__name__}: {what}",
-            f"this is a bug in mooring; for a traceback: mooring -v {' '.join(sys.argv[1:])}",
+            f"this is a bug in mooring; for a traceback: mooring -v {again}",
         )
     )
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")

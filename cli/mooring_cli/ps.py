@@ -25,6 +25,7 @@ from mooring_cli.columns import (
 from mooring_cli.output import (
     lines_of,
     note,
+    one_line,
     print_error,
     print_in_pages,
     print_json,
@@ -92,7 +93,7 @@ def ps(
         print_json([session.to_dict() for session in shown])
     elif quiet:
         for session in shown:
-            print(session.name)
+            print(one_line(session.name))
     elif shown or sys.stdout.isatty():
         print_in_pages(table(shown, columns, cut=format_ is None))
     if not (json_ or quiet):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mooring import MooringError, SpecError
+from mooring import MooringError, SpecError, quoted
 from mooring_cli import options as opt
 from mooring_cli.launch import LaunchFlags, launch
 from mooring_cli.option_hints import Interactive
@@ -143,9 +143,10 @@ def _paths_to_send(file: Path, image: str) -> list[Path]:
         SpecError: there is no such file; the hint covers commands, which other tools accept here.
     """
     if len(file.parts) == 1 and not os.path.lexists(file):
+        line = quoted(f"{file} …")
         raise SpecError(
             f"there is no {file} here, and arguments after IMAGE are files to send",
-            f"correct the path; or, to run a command: mooring run {image} --exec '{file} …'",
+            f"correct the path; or, to run a command: mooring run {quoted(image)} --exec {line}",
         )
     return sorted(Path.cwd().iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 

@@ -115,7 +115,7 @@ def apply(selection: Selection, act: Callable[[Session], str | None], *, paralle
             failures.append(outcome.exit_code)
             continue
         successes += 1
-        print(outcome, flush=True)
+        print(clean(outcome), flush=True)
     if failures:
         alike = not successes and len(set(failures)) == 1
         raise typer.Exit(failures[0] if alike else 1)

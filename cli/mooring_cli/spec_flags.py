@@ -50,6 +50,9 @@ Gpus = Annotated[
 ]
 Cpus = Annotated[str | None, typer.Option(help="CPU limit, in cores; may be a fraction.")]
 Memory = Annotated[str | None, typer.Option(help="Memory limit: 16GiB, 512m.")]
+PidsLimit = Annotated[
+    str | None, typer.Option(help="Limit of processes and threads: 4096; off for none.")
+]
 Shm = Annotated[str | None, typer.Option(help="Size of /dev/shm: 8GiB.")]
 Inputs = Annotated[
     list[str] | None,
@@ -74,6 +77,14 @@ Ports = Annotated[
     ),
 ]
 Home = Annotated[bool | None, typer.Option("--home/--no-home", help="Mount your home, writable.")]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group-add",
+        metavar="GROUP",
+        help="A further group of yours that the session has; repeatable.",
+    ),
+]
 Secret = Annotated[
     list[str] | None,
     typer.Option(help="NAME[=VARIABLE]: your variable as the file /run/secrets/NAME; repeatable."),
@@ -120,12 +131,14 @@ SPEC_FLAGS: dict[str, Any] = {
     "priority": Priority,
     "cpus": Cpus,
     "memory": Memory,
+    "pids_limit": PidsLimit,
     "shm": Shm,
     "resources": Resources,
     "inputs": Inputs,
     "outputs": Outputs,
     "ports": Ports,
     "home": Home,
+    "groups": Groups,
     "env": Env,
     "secret": Secret,
     "idle_timeout": IdleTimeout,
@@ -186,6 +199,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
     for key in ("pull", "kernel", "memory", "shm", "home", "target", "encrypt", "record", "name"):
         flags[key] = values.get(key)
     flags["priority"] = values.get("priority")
+    flags["pids_limit"] = values.get("pids_limit")
     flags["idle_timeout"] = values.get("idle_timeout")
     flags["max_duration"] = with_unit("--max-duration", values.get("max_duration"))
     flags["gpus"] = _gpus(values.get("gpus"))
@@ -197,8 +211,9 @@ def spec_flags(values: Values) -> dict[str, Any]:
     for key in ("inputs", "outputs"):
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
-    if values.get("ports"):
-        flags["ports"] = list(values["ports"])
+    for key in ("ports", "groups"):
+        if values.get(key):
+            flags[key] = list(values[key])
     if values.get("env"):
         flags["env"] = dict(variable(text) for text in values["env"])
     if values.get("secret"):

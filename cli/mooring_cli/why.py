@@ -10,7 +10,7 @@ import typer
 from mooring import LAUNCHING, Session, SessionNotFound, State, format_duration
 from mooring_cli import columns
 from mooring_cli import options as opt
-from mooring_cli.output import clean, print_error, print_json, print_value
+from mooring_cli.output import clean, one_line, print_error, print_json, print_value
 from mooring_cli.selection import find_each
 
 
@@ -37,7 +37,7 @@ def why(names: opt.Names, json_: opt.Json = False) -> None:
         elif json_:
             documents.append({"state": "gone", "reason": past.reason, "signals": ""})
         else:
-            print(f"{past.name} is gone: {clean(past.reason) or 'removed'}")
+            print(f"{one_line(past.name)} is gone: {clean(past.reason) or 'removed'}")
     if json_ and documents:
         print_json(documents[0] if len(names) == 1 and len(documents) == 1 else documents)
     if failed:

@@ -47,9 +47,11 @@ _DEFINED_IN = {
     "mooring.gpus.usage": "GpuUse Holder",
     "mooring.guest.clock": "ClockStatus StopReason",
     "mooring.guest.fake_engine": "FakeEngine",
+    "mooring.host.environment": "minimal_environment",
     "mooring.host.paths": "Installation",
     "mooring.host.peers": "is_our_own",
     "mooring.host.processes": "process_mark stat_fields",
+    "mooring.host.text": "quoted",
     "mooring.host.users": "User caller",
     "mooring.images.mounts": "Grant MountPlan",
     "mooring.kernels.kernel": "CHANNELS Connection KernelHandle",
@@ -76,7 +78,9 @@ _DEFINED_IN = {
     "mooring.spec.model": "EXTENDS SessionSpec",
     "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir resolve",
     "mooring.spec.schema": "SCHEMA_FILE",
-    "mooring.spec.units": "format_duration format_size parse_duration parse_size",
+    "mooring.spec.units": (
+        "duration_pattern format_duration format_size parse_duration parse_size"
+    ),
     "mooring.spec.yamlfile": "SpecDocument load:load_spec_file",
     "mooring.terminals.attach": "Attachment",
     "mooring.terminals.listing": "TerminalEntry unattached",
@@ -198,6 +202,7 @@ __all__ = [
     "caller",
     "connect",
     "container_name",
+    "duration_pattern",
     "examine",
     "exit_code",
     "flag_of",
@@ -213,12 +218,14 @@ __all__ = [
     "key_codes",
     "load_policy",
     "load_spec_file",
+    "minimal_environment",
     "parse_duration",
     "parse_port",
     "parse_size",
     "process_mark",
     "profile_names",
     "profiles_dir",
+    "quoted",
     "raw",
     "remove_kernelspec",
     "require",
@@ -297,9 +304,11 @@ if TYPE_CHECKING:
     from mooring.gpus.usage import GpuUse, Holder
     from mooring.guest.clock import ClockStatus, StopReason
     from mooring.guest.fake_engine import FakeEngine
+    from mooring.host.environment import minimal_environment
     from mooring.host.paths import Installation
     from mooring.host.peers import is_our_own
     from mooring.host.processes import process_mark, stat_fields
+    from mooring.host.text import quoted
     from mooring.host.users import User, caller
     from mooring.images.mounts import Grant, MountPlan
     from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle
@@ -329,7 +338,13 @@ if TYPE_CHECKING:
     from mooring.spec.model import EXTENDS, SessionSpec
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve
     from mooring.spec.schema import SCHEMA_FILE
-    from mooring.spec.units import format_duration, format_size, parse_duration, parse_size
+    from mooring.spec.units import (
+        duration_pattern,
+        format_duration,
+        format_size,
+        parse_duration,
+        parse_size,
+    )
     from mooring.spec.yamlfile import SpecDocument
     from mooring.spec.yamlfile import load as load_spec_file
     from mooring.terminals.attach import Attachment

@@ -14,7 +14,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mooring import ImageError, KernelError, MooringError, NotSupported
+from mooring import ImageError, KernelError, MooringError, NotSupported, quoted
 from mooring_provisioner.connection_file import USAGE, Ports, notebook_of, read_kernelspec
 from mooring_provisioner.relay import Relay
 from mooring_provisioner.watchdog import CRASH_S, Watchdog
@@ -260,7 +260,7 @@ def _not_pulled(mooring: Mooring, image: str, error: ImageError) -> ImageError:
         return error
     return ImageError(
         f"image {image} is not on this machine",
-        f"pull it in a terminal, then try again: docker pull {image}",
+        f"pull it in a terminal, then try again: docker pull {quoted(image)}",
     )
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -52,13 +53,16 @@ class Watchdog:
     """Starts the watchdog's process, and holds the launcher's end of the pipe to it."""
 
     def __init__(self) -> None:
+        from mooring import minimal_environment
+
         reading, self._pipe = os.pipe()
+        environment = minimal_environment()
         # An exception raised by a signal handler would be lost in Python's fork hooks, and printed
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             if os.fork() == 0:
                 os.close(self._pipe)
-                _detach(reading, before)
+                _detach(reading, before, environment)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(reading)
@@ -74,13 +78,14 @@ class Watchdog:
             os.write(self._pipe, json.dumps(facts).encode() + b"\n")
 
 
-def _detach(pipe: int, mask: set[int | signal.Signals]) -> NoReturn:
-    """Run the watchdog's process.
+def _detach(pipe: int, mask: set[int | signal.Signals], environment: Mapping[str, str]) -> NoReturn:
+    """Run the watchdog's process: a program of its own, which has none of the client's variables.
 
     Args:
         pipe: the reading end of the launcher's pipe.
         mask: the signals to block; all are blocked until this is a process of its own, because
             clients signal all children of the launcher.
+        environment: the process's environment variables.
     """
     try:
         os.setsid()
@@ -93,8 +98,9 @@ def _detach(pipe: int, mask: set[int | signal.Signals]) -> NoReturn:
             os.dup2(nothing, standard)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        sys.dont_write_bytecode = True
-        _watch(pipe)
+        os.set_inheritable(pipe, True)
+        program = [sys.executable, "-m", "mooring_provisioner.watchdog", str(pipe)]
+        os.execve(sys.executable, program, environment)  # noqa: S606 - no shell is wanted
     finally:
         os._exit(0)
 
@@ -132,3 +138,7 @@ def _clean_up(mooring: Mooring, facts: Facts) -> None:
         mooring.leases.remove_abandoned(
             facts.session, facts.holder, client=facts.client, patience_s=facts.patience_s
         )
+
+
+if __name__ == "__main__":
+    _watch(int(sys.argv[1]))

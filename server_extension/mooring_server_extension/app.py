@@ -10,7 +10,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float
 
 from mooring import Mooring
-from mooring_server_extension import audit, metrics, routes
+from mooring_server_extension import audit, metrics, routes, upstream
 from mooring_server_extension.context import SETTING, ServerContext
 from mooring_server_extension.engine_probe import EngineProbe
 from mooring_server_extension.gpu_usage import GpuUsage
@@ -42,6 +42,21 @@ class MooringExtension(ExtensionApp):
         " listens to the stream.",
     ).tag(config=True)
 
+    restrict_paths = Bool(
+        False,
+        help="Whether to confine sessions that are created over the REST API to the server's root"
+        " folder: no home, no path outside it, and no secret from a variable of the server. By"
+        " default a client may name any path that the server's user can read, as on the command"
+        " line.",
+    ).tag(config=True)
+
+    untrusted_outputs = Bool(
+        False,
+        help="Whether JupyterLab and Notebook keep cells that run in sessions untrusted until the"
+        " user chooses Trust Notebook: their output is sanitized and runs no JavaScript, so that"
+        " widgets and interactive plots show as text.",
+    ).tag(config=True)
+
     context: ServerContext
     survival: Survival
 
@@ -65,9 +80,14 @@ class MooringExtension(ExtensionApp):
             gpus=gpus,
             watcher=Watcher(mooring, pools, jupyter, figures, self.refresh_s),
             jupyter=jupyter,
+            restrict_paths=self.restrict_paths,
         )
         self.survival = Survival(server, mooring, pools)
         metrics.publish(figures)
+        if self.untrusted_outputs:
+            page = self.settings.setdefault("page_config_data", {})
+            page["mooringUntrustedOutputs"] = "true"
+        upstream.on_logout(server.identity_provider, self.context.watcher.sign_out)
 
     def initialize_handlers(self) -> None:
         """Register the routes and the audit schema; called once, after ``initialize_settings``."""

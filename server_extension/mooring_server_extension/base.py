@@ -45,6 +45,11 @@ class AuditRecord:
     session: str
 
 
+def _refuse_constant(name: str) -> None:
+    """NaN, Infinity and -Infinity are no JSON (RFC 8259, section 6)."""
+    raise ValueError(name)
+
+
 class MooringHandler(APIHandler):
     """Base of mooring's handlers.
 
@@ -68,6 +73,16 @@ class MooringHandler(APIHandler):
                 "the request comes from a page of another origin",
                 "to permit it, set c.ServerApp.allow_origin",
             ) from error
+
+    @classmethod
+    def allowed_methods(cls) -> list[str]:
+        """Return the methods that the handler has, for the header ``Allow`` (RFC 9110, 15.5.6)."""
+        own = cls.__mro__[: cls.__mro__.index(MooringHandler)]
+        methods = [name for name in cls.SUPPORTED_METHODS if name != "OPTIONS"]
+        return [
+            *(name for name in methods if any(name.lower() in vars(one) for one in own)),
+            "OPTIONS",
+        ]
 
     @property
     def context(self) -> ServerContext:
@@ -147,7 +162,7 @@ class MooringHandler(APIHandler):
         """Parse the request's body; an empty body counts as ``{}``.
 
         Raises:
-            BadRequest: it is not JSON, or larger than ``MAX_BODY_BYTES``.
+            BadRequest: it is not JSON in UTF-8, or larger than ``MAX_BODY_BYTES``.
         """
         raw = self.request.body
         if len(raw) > MAX_BODY_BYTES:
@@ -155,7 +170,9 @@ class MooringHandler(APIHandler):
                 f"the body has {len(raw)} bytes", f"send at most {MAX_BODY_BYTES} bytes"
             )
         try:
-            return json.loads(raw) if raw.strip() else {}
+            body = json.loads(raw, parse_constant=_refuse_constant) if raw.strip() else {}
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # half of a surrogate
+            return body
         except (ValueError, RecursionError) as error:
             raise BadRequest("the body is not JSON", "send a JSON object in UTF-8") from error
 
@@ -164,6 +181,8 @@ class MooringHandler(APIHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         status = status_of(error) if isinstance(error, MooringError) else status_code
         self.set_status(status)
+        if status == 405:
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
         body = error_body(error, status, signed_in=upstream.is_signed_in(self))
         self.finish(json.dumps(body))
 

@@ -35,6 +35,7 @@ class ServerContext:
         gpus: queries the host's GPUs and their holders.
         watcher: queries the sessions for requests and for listeners of the stream.
         jupyter: returns the server's kernels and notebooks; call it on the event loop.
+        restrict_paths: confine sessions that clients create to the root.
     """
 
     root: Path
@@ -45,3 +46,4 @@ class ServerContext:
     gpus: GpuUsage
     watcher: Watcher
     jupyter: Callable[[], JupyterView]
+    restrict_paths: bool = False

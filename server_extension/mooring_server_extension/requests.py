@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mooring import SpecError, parse_duration
+from mooring import SpecError, duration_pattern, parse_duration
 from mooring_server_extension.responses import BadRequest
 
 
@@ -27,20 +28,20 @@ class Create(Body):
         file: a spec file, relative to the server's root.
         values: keys of a spec, which override the file's.
         name: overrides the name in both.
-        allow: trust the file in its current state.
+        allow: trust the file in its current state, or only in the one that has this digest.
     """
 
     file: str | None = None
     values: dict[str, Any] = Field(default_factory=dict)
     name: str | None = None
-    allow: bool = False
+    allow: bool | Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = False
 
 
 class Update(Body):
-    """New deadlines: text such as ``1h``, a number of seconds, or ``off``."""
+    """New deadlines: text such as ``1h``, a number of seconds, or ``off``; empty if not given."""
 
-    idle_timeout: str | float | None = None
-    max_duration: str | float | None = None
+    idle_timeout: str | float = ""
+    max_duration: str | float = ""
 
 
 class Hold(Body):
@@ -56,6 +57,11 @@ class NewKernel(Body):
 
 
 B = TypeVar("B", bound=Body)
+
+#: The text of a duration, in the document too: all that it allows are durations.
+DURATION = duration_pattern()
+MAX_TEXT = 64
+_DURATION = re.compile(DURATION)
 
 
 def read(model: type[B], body: Any) -> B:
@@ -95,8 +101,13 @@ def duration(key: str, value: str | float) -> float:
         The duration in seconds; 0 for ``off``.
 
     Raises:
-        SpecError: the value is not a duration.
+        BadRequest, SpecError: the value is not a duration.
     """
+    if isinstance(value, str) and not (_DURATION.fullmatch(value) and len(value) <= MAX_TEXT):
+        raise BadRequest(
+            f"{key}: {_printable(value)} is not a duration",
+            "use one such as 90s, 30m, 1h30m or 8h, a number of seconds, or off",
+        )
     try:
         return parse_duration(value)
     except ValueError as error:
@@ -120,7 +131,7 @@ def number(key: str, text: str, *, least: int, most: int) -> int:
 
 
 def flag(key: str, text: str) -> bool:
-    """Parse a query argument that is ``0`` or ``1``; empty counts as ``0``.
+    """Parse a query argument that is ``0`` or ``1``.
 
     Args:
         key: the argument's name.
@@ -129,7 +140,7 @@ def flag(key: str, text: str) -> bool:
     Raises:
         BadRequest: the value is neither.
     """
-    if text in ("", "0", "1"):
+    if text in ("0", "1"):
         return text == "1"
     raise BadRequest(f"?{key} must be 0 or 1")
 

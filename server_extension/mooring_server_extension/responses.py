@@ -48,13 +48,13 @@ class Forbidden(MooringError):
 
 
 class NeedsConsent(TrustRequired):
-    """``TrustRequired`` with the list of what the spec file requests."""
+    """``TrustRequired`` with the list of what the spec file requests, and the plan's digest."""
 
     code = "consent_required"
 
-    def __init__(self, message: str, hint: str, grants: list[str]) -> None:
+    def __init__(self, message: str, hint: str, grants: list[str], digest: str) -> None:
         super().__init__(message, hint)
-        self.grants = grants
+        self.grants, self.digest = grants, digest
 
 
 STATUS: tuple[tuple[type[MooringError], int], ...] = (
@@ -90,11 +90,13 @@ def error_body(error: BaseException | None, status: int, *, signed_in: bool) -> 
         signed_in: whether the request is authenticated.
 
     Returns:
-        ``{code, message, hint}``, with ``grants`` if trust is required.
+        ``{code, message, hint}``, with ``grants`` and ``digest`` if trust is required.
     """
     if isinstance(error, MooringError):
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
-        return body | {"grants": error.grants} if isinstance(error, NeedsConsent) else body
+        if isinstance(error, NeedsConsent):
+            body |= {"grants": error.grants, "digest": error.digest}
+        return body
     if status in (401, 403):
         hint = "send the server's token"
         if signed_in:

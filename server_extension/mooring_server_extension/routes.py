@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 import mooring
-from mooring_server_extension import gpus, kernels, sessions, specs, stream, terminals
+from mooring_server_extension import (
+    gpus,
+    kernels,
+    requests,
+    sessions,
+    specs,
+    stream,
+    terminals,
+)
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.responses import Forbidden, NotFound
 
+_DEFS = "#/components/schemas/Values/$defs"
 OPENAPI_FILE = Path(__file__).with_name("openapi.yml")
 
 
@@ -55,7 +65,22 @@ def openapi() -> dict[str, Any]:
 
     document: dict[str, Any] = yaml.safe_load(OPENAPI_FILE.read_text(encoding="utf-8"))
     document["info"]["version"] = mooring.__version__
+    schemas = document["components"]["schemas"]
+    schemas["Duration"] |= {"pattern": requests.DURATION, "maxLength": requests.MAX_TEXT}
+    schemas["Values"] = _values()
     return document
+
+
+def _values() -> dict[str, Any]:
+    """Return the schema of a spec's keys in a request: of a spec file without ``extends``."""
+    schema: dict[str, Any] = json.loads(mooring.SCHEMA_FILE.read_text(encoding="utf-8"))
+    del schema["properties"][mooring.EXTENDS]
+    # its own $id would make its references start from itself, which not all tools follow
+    text = json.dumps({key: schema[key] for key in schema if not key.startswith("$")})
+    text = text.replace('"#/properties/', '"#/components/schemas/Values/properties/')
+    values: dict[str, Any] = json.loads(text.replace('"#/$defs/', f'"{_DEFS}/'))
+    values["$defs"] = json.loads(json.dumps(schema["$defs"]).replace('"#/$defs/', f'"{_DEFS}/'))
+    return values
 
 
 _SESSION = r"/mooring/api/sessions/([^/]+)"

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_server.auth.decorator import authorized
@@ -25,7 +26,7 @@ from mooring import (
 from mooring_server_extension import requests
 from mooring_server_extension.base import MooringHandler
 from mooring_server_extension.paths import below_root
-from mooring_server_extension.responses import BadRequest, NeedsConsent, session_body
+from mooring_server_extension.responses import BadRequest, NeedsConsent, NotFound, session_body
 
 if TYPE_CHECKING:
     from mooring import LaunchPlan
@@ -87,20 +88,24 @@ class SessionsHandler(MooringHandler):
         from mooring import resolve
 
         root = self.root
-        file = below_root(root, body.file) if body.file else None
-        flags = body.values | ({"name": body.name} if body.name else {})
+        file = None if body.file is None else _spec_file(root, body.file)
+        flags = body.values | ({} if body.name is None else {"name": body.name})
         resolved = resolve(flags=flags, file=file, flag=lambda key: f"value {key!r}")
         if file is None:
             resolved = dataclasses.replace(resolved, project=root)
-        plan = mooring.sessions.plan(resolved)
-        if body.allow:
+        else:
+            below_root(root, str(resolved.files[0]))  # a link may have taken the file's place
+        within = root if self.context.restrict_paths else None
+        plan = mooring.sessions.plan(resolved, within=within)
+        if body.allow is True or body.allow == plan.trust_digest:
             plan = plan.with_trust()
         try:
             return self._launch(mooring, plan)
         except TrustRequired as error:
             # planned again: a symbolic link may have changed while the launch waited
-            grants = [str(grant) for grant in mooring.sessions.plan(resolved).needs_trust]
-            raise NeedsConsent(error.message, error.hint, grants) from error
+            planned = mooring.sessions.plan(resolved, within=within)
+            grants = [str(grant) for grant in planned.needs_trust]
+            raise NeedsConsent(error.message, error.hint, grants, planned.trust_digest) from error
 
     def _launch(self, mooring: Mooring, plan: LaunchPlan) -> Session:
         """Create a session, or queue it if its GPUs are not free."""
@@ -134,9 +139,8 @@ class SessionHandler(MooringHandler):
             body = requests.read(requests.Update, self.json_body())
             changes: dict[str, float] = {}
             for key in ("idle_timeout", "max_duration"):
-                value = getattr(body, key)
-                if value is not None:
-                    changes[f"{key}_s"] = requests.duration(key, value)
+                if key in body.model_fields_set:
+                    changes[f"{key}_s"] = requests.duration(key, getattr(body, key))
             if not changes:
                 raise BadRequest("nothing to update", "send idle_timeout or max_duration")
             session = await self.core(
@@ -245,6 +249,13 @@ class LogsHandler(MooringHandler):
             "tail", self.get_query_argument("tail", "200"), least=1, most=MAX_TAIL
         )
         self.write_json({"text": await self.core(lambda mooring: _log(mooring, name, tail))})
+
+
+def _spec_file(root: Path, path: str) -> Path:
+    file = below_root(root, path)
+    if not file.is_file():
+        raise NotFound(f"no file {path[:200]}", "give a path relative to the server's root folder")
+    return file
 
 
 def _apply(mooring: Mooring, name: str, action: Callable[[Session], Any]) -> Session:

@@ -7,8 +7,11 @@ jupyter_client 8.9.0 and 8.10.0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
+
+from jupyter_core.utils import ensure_async
 
 
 class UntrackedHandler:
@@ -27,6 +30,36 @@ def is_signed_in(handler: Any) -> bool:
     exception before that, when error responses may already be written.
     """
     return bool(getattr(handler, "_jupyter_current_user", None))
+
+
+async def is_still_signed_in(handler: Any) -> bool:
+    """Return whether the server would accept the credentials of a request now.
+
+    ``IdentityProvider.get_user`` returns what ``_jupyter_current_user`` holds, if anything.
+    """
+    known = handler._jupyter_current_user
+    handler._jupyter_current_user = None
+    try:
+        return bool(await ensure_async(handler.identity_provider.get_user(handler)))
+    finally:
+        handler._jupyter_current_user = known
+
+
+def on_logout(identity_provider: Any, call: Callable[[str], None]) -> None:
+    """Call ``call`` with the name of each user who signs out.
+
+    ``LogoutHandler`` calls ``IdentityProvider.clear_login_cookie``; there is no other hook. In
+    Jupyter Server each sign-in with a token or a password is a user of its own.
+    """
+    clear = identity_provider.clear_login_cookie
+
+    def clear_login_cookie(handler: Any) -> None:
+        clear(handler)
+        user = getattr(handler, "_jupyter_current_user", None)
+        if user:
+            call(str(user.username))
+
+    identity_provider.clear_login_cookie = clear_login_cookie
 
 
 def skip_kernel_info(manager: Any) -> None:

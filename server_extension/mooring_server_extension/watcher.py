@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mooring import EngineUnavailable, Mooring, MooringError
+from mooring import EngineUnavailable, Mooring, MooringError, Session
 from mooring_server_extension.metrics import Metrics
 from mooring_server_extension.pools import Pools
 from mooring_server_extension.responses import JupyterView, session_body
@@ -78,9 +78,13 @@ class Listener:
 
     A slow client skips intermediate states of the sessions but receives the latest one, and at most
     ``BACKLOG`` events of the history are kept for it.
+
+    Args:
+        username: the user who listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, username: str = "") -> None:
+        self.username = username
         self._closed = False
         self._latest = ""
         self._events: deque[str] = deque(maxlen=BACKLOG)
@@ -151,6 +155,7 @@ class Watcher:
         self._sent: _Sent | None = None
         self._number: int | None = None
         self._closed = False
+        self._unreadable: set[str] = set()
 
     @property
     def active(self) -> bool:
@@ -174,9 +179,13 @@ class Watcher:
             return self._view
 
     @contextlib.contextmanager
-    def listen(self) -> Iterator[Listener]:
-        """Yield a listener, which receives the current sessions and then every change."""
-        listener = Listener()
+    def listen(self, username: str = "") -> Iterator[Listener]:
+        """Yield a listener, which receives the current sessions and then every change.
+
+        Args:
+            username: the user who listens, for ``sign_out``.
+        """
+        listener = Listener(username)
         self._listeners.add(listener)
         if self._closed:
             listener.close()
@@ -192,6 +201,12 @@ class Watcher:
             if not self._listeners and self._task is not None:
                 self._task.cancel()
                 self._task = None
+
+    def sign_out(self, username: str) -> None:
+        """Close the streams of a user immediately; call this on the event loop."""
+        for listener in self._listeners:
+            if listener.username == username:
+                listener.close()
 
     def close(self) -> None:
         """Close all streams immediately."""
@@ -241,7 +256,7 @@ class Watcher:
         newest = history.newest() if number is None else number
         names = {session.id: session.name for session in sessions}
         return View(
-            [session_body(session, self._mooring, jupyter) for session in sessions],
+            self._bodies(sessions, jupyter),
             {"ok": True, "message": "", "hint": ""},
             [asdict(event) | {"name": self._name(names, event.session)} for event in events],
             events[-1].number if events else newest,
@@ -252,12 +267,24 @@ class Watcher:
         sessions = self._mooring.sessions.unknown()
         self._metrics.observe_unknown(sessions)
         return View(
-            [session_body(session, self._mooring, jupyter) for session in sessions],
+            self._bodies(sessions, jupyter),
             {"ok": False, "message": error.message, "hint": error.hint},
             [],
             None,
             began,
         )
+
+    def _bodies(self, sessions: list[Session], jupyter: JupyterView) -> list[dict[str, Any]]:
+        """Return the sessions as JSON; one whose files cannot be read is logged, once."""
+        bodies = []
+        for session in sessions:
+            try:
+                bodies.append(session_body(session, self._mooring, jupyter))
+            except Exception:
+                if session.id not in self._unreadable:
+                    log.exception("session %s is left out: it cannot be read", session.name)
+                self._unreadable.add(session.id)
+        return bodies
 
     def _name(self, names: dict[str, str], session_id: str) -> str:
         if session_id not in names:

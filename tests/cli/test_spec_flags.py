@@ -24,6 +24,8 @@ from mooring_cli.spec_flags import spec_flags
          {"cpus": 4, "memory": "8g", "gpus": 0.5}),
         ({"inputs": ["a,b", "name=c"]}, {"inputs": ["a", "b", {"name": "name", "source": "c"}]}),
         ({"ports": ["6006"]}, {"ports": ["6006"]}),
+        ({"groups": ["lab", "staff"]}, {"groups": ["lab", "staff"]}),
+        ({"pids_limit": "off"}, {"pids_limit": "off"}),
         ({"env": ["A=1=2", "HERE"]}, {"env": {"A": "1=2", "HERE": "there"}}),
         ({"secret": ["T", "U=V"]}, {"secrets": {"T": {"env": "T"}, "U": {"env": "V"}}}),
         ({"home": False, "idle_timeout": "30", "max_duration": "0"},

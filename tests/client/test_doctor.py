@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mooring.client import doctor
 from mooring.client.doctor import Finding, examine
 from mooring.engines.base import EngineInfo
 from mooring.errors import EngineUnavailable
-from mooring.gpus import inventory
+from mooring.gpus import inventory, place
 from mooring.gpus.inventory import Gpu
 from tests.support.sessions import session_folder
 
@@ -47,6 +48,73 @@ def test_a_sound_machine(engine: FakeEngine) -> None:
     assert {finding.subject for finding in found} >= {"system", "engine", "state", "kernel", "gpus"}
     assert all(finding.level in ("ok", "info", "warning") for finding in found)
     assert ("ok", "fake 1.0, API 1.0") in [(f.level, f.text) for f in found]
+
+
+class AtASocket(FakeEngine):
+    """An engine whose socket a group may use."""
+
+    address = ""
+
+
+@pytest.fixture
+def shared_engine(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    monkeypatch.setattr(place, "SHARED_FOLDERS", (str(tmp_path),))
+    tmp_path.chmod(0o1777)
+    socket = tmp_path / "docker.sock"
+    socket.touch()
+    socket.chmod(0o660)
+    if os.geteuid() == 0:
+        os.chown(socket, 0, 12345)
+    else:
+        pytest.skip("only root can make another user's file")
+    engine = AtASocket()
+    engine.address = f"unix://{socket}"
+    return engine
+
+
+def test_the_gpu_queue_of_a_stranger(shared_engine: AtASocket) -> None:
+    """Who took the queue's path is named, with the command that makes the queue; then all is well,
+    and it is root's."""
+    shared = place.shared_place(shared_engine.address)
+    assert shared is not None
+    shared.folder.mkdir()
+    os.chown(shared.folder, 65534, 65534)
+    (finding,) = about("queue", shared_engine)
+    assert finding.level == "problem"
+    assert "belongs to nobody" in finding.text
+    subprocess.run(["sh", "-c", finding.hint.removeprefix("as root: ")], check=True)
+    assert levels("queue", shared_engine) == ["ok"]
+
+
+def test_a_gpu_queue_that_a_stranger_could_take(
+    shared_engine: AtASocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are GPUs, the lines that let root make the queue first are offered."""
+    assert about("queue", shared_engine) == []
+    one = Gpu("GPU-1", 0, "nvidia", "NVIDIA A100", 80 << 30, "550.54")
+    monkeypatch.setattr("mooring.gpus.inventory.inventory", lambda: [one])
+    (finding,) = about("queue", shared_engine)
+    assert finding.level == "info"
+    assert f"cp {place.TMPFILES} /etc/tmpfiles.d/mooring.conf" in finding.hint
+
+
+def test_files_of_a_removed_session_that_stay(
+    engine: FakeEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be deleted is named with the command that deletes it, and only while it is."""
+    gone = state / "sessions" / ".0123456789ab.gone"
+    gone.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise OSError(13, "Permission denied", "theirs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mooring.host.trees.remove_path", refuse)
+        (finding,) = about("files", engine)
+    assert finding.text == f"cannot delete {gone}: theirs: Permission denied"
+    assert finding.hint == f"as root: rm -rf -- {gone}"
+    assert about("files", engine) == []
+    assert not gone.exists()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +164,18 @@ def test_docker_means_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.paths, "state_dir", lambda: Path("/"))
     assert levels("rights", Old("docker", "27.0.0")) == ["info"]
     assert levels("rights", Old("podman", "5.0.0")) == []
+
+
+def test_sessions_that_are_not_filtered(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the engine cannot keep sessions from making set-user-ID files, that is told."""
+    assert levels("seccomp", engine) == []
+    monkeypatch.setattr(engine, "why_no_mode_filter", lambda: "it does not filter")
+    (finding,) = about("seccomp", engine)
+    assert finding.level == "warning"
+    assert "it does not filter" in finding.text
+    assert finding.hint
 
 
 def test_a_path_too_long_for_sockets(

@@ -82,8 +82,12 @@ def test_sockets_are_plain_and_private_by_default(mooring: Mooring, jupyter: Pat
         info = manager.get_connection_info()
         assert info["transport"] == "ipc"
         assert "curve_publickey" not in info
-        folder = Path(str(info["ip"])).parent
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        sockets = Path(str(info["ip"])).parent
+        session = session_folder(only_session(mooring).id)
+        folder = session.run / "k" / sockets.name
+        assert sockets == session.path / "k" / sockets.name  # out of the session's reach
+        for path in (sockets, folder):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder / "c.json").stat().st_mode) == 0o600
         assert (folder / "c.json").stat().st_uid == os.getuid()
         listening = run(

@@ -326,3 +326,16 @@ def asked(port: int) -> str:
     with contextlib.suppress(OSError):
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=5).read().decode()
     return ""
+
+
+def test_no_set_id_file_leaves_a_session_on_podman(pat: Person) -> None:
+    """A session on Podman cannot make set-user-ID files either, and has its user's group alone."""
+    project = pat.folder("attack")
+    pat.mooring("create", "--name", "s", "-d", "--", "sleep", "300", cwd=project)
+    assert pat.mooring("exec", "s", "--", "id", "-G").stdout.split() == [str(pat.gid)]
+    for attempt in ("chmod 4755 id", "install -m 6755 id other", "chmod g+s id"):
+        script = f"cp /usr/bin/id id; {attempt}"
+        done = pat.mooring("exec", "s", "--", "sh", "-c", script, check=1)
+        assert "not permitted" in done.stderr
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in project.iterdir()}
+    assert not [name for name, mode in modes.items() if mode & 0o6000]

@@ -14,6 +14,11 @@ from typing import Any
 
 import pytest
 
+NETWORK = {
+    "Name": "mooring",
+    "Id": "n",
+    "Options": {"com.docker.network.bridge.enable_icc": "false"},
+}
 CONTAINER = {"Config": {"Env": [], "Labels": {}}, "HostConfig": {}}
 
 
@@ -40,6 +45,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         reply: object = [] if path.endswith("/containers/json") else CONTAINER
         if path.endswith("/info"):
             reply = self.server.info
+        if path.endswith("/networks"):
+            reply = [NETWORK]
         if path == "/version":
             parts = [{"Name": name} for name in self.server.components]
             version = {"Version": self.server.version, "Components": parts}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mooring.engines.base import Bind, ContainerConfig
 from mooring.engines.capabilities import SupportsLateNetwork, SupportsRecreate, fitted
+from mooring.engines.docker.seccomp import profile
 from mooring.engines.podman import PodmanEngine
 from mooring.errors import NotSupported
 from tests.engines.conftest import Server
@@ -61,6 +64,20 @@ def test_rootless_containers_are_their_users_own(server: Server, podman: PodmanE
     assert "GroupAdd" not in host
     assert "LogConfig" not in host
     assert "BindOptions" not in host["Mounts"][0]
+
+
+def test_a_profile_is_a_file_of_the_users_own(
+    server: Server, podman: PodmanEngine, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman takes the path of a seccomp profile, where Docker takes its text."""
+    monkeypatch.setattr(os, "getuid", lambda: state.stat().st_uid)
+    server.info = {"Architecture": "amd64", "SecurityOptions": ["name=seccomp,profile=default"]}
+    podman.create(dataclasses.replace(CONFIG, denied_modes=0o6000))
+    plain, option = host_config(server)["SecurityOpt"]
+    assert plain == "no-new-privileges"
+    path = Path(option.removeprefix("seccomp="))
+    assert path.parent == state
+    assert path.read_text() == profile(0o6000)
 
 
 @pytest.mark.parametrize("cgroups", ["1", "2"])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mooring.errors import MooringError
-from mooring.files.merge import place, removed
+from mooring.files.merge import place
+from mooring.host import trees
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -134,7 +135,7 @@ def test_a_folder_that_nobody_may_read_is_removed(tmp_path: Path) -> None:
             os.chown(path, NOBODY, NOBODY)
     for path in (below, below.parent):
         path.chmod(0)
-    assert as_a_plain_user(tmp_path, lambda folder: removed(folder, "draft")) == 0
+    assert as_a_plain_user(tmp_path, lambda folder: trees.remove(folder, "draft")) == 0
     assert os.listdir(tmp_path) == []
 
 

@@ -8,8 +8,9 @@ import stat
 import tarfile
 from pathlib import Path
 
-from mooring.files.pack import opened, pack
-from mooring.files.unpack import Unpacker
+from mooring.files.pack import measure, opened, pack
+from mooring.files.unpack import MAX_DEPTH, Unpacker
+from mooring.host import trees
 
 
 def stream_of(root: Path) -> bytes:
@@ -70,3 +71,30 @@ def test_a_folders_mode_survives_our_own_unpacking(tmp_path: Path) -> None:
     assert (there / "x" / "locked" / "inner" / "file").read_text() == "kept"
     assert stat.S_IMODE((there / "x" / "locked").stat().st_mode) == 0o550
     assert stat.S_IMODE((there / "x" / "locked" / "inner").stat().st_mode) == 0o500
+
+
+def test_a_tree_of_any_depth_is_packed_as_far_as_it_can_be_unpacked(tmp_path: Path) -> None:
+    """What lies deeper is left out by name, and what is sent can be received."""
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "file").write_text("kept")
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1_100):
+        os.mkdir("d", 0o700, dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    above, name = opened(str(top))
+    warnings: list[str] = []
+    packed = pack(above, name, "x", warn=warnings.append, progress=lambda count: None)
+    data = b"".join((*packed, bytes(1024)))
+    assert measure(above, name) == 4
+    os.close(above)
+    (warning,) = warnings
+    assert warning.endswith(f"is more than {MAX_DEPTH} folders deep")
+    (tmp_path / "there").mkdir()
+    unpack_into(tmp_path / "there", data)
+    assert (tmp_path / "there" / "x" / "file").read_text() == "kept"
+    for folder in (top, tmp_path / "there"):
+        trees.remove_path(folder)

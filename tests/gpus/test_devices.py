@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,52 @@ def test_a_share_by_mps(tmp_path: Path) -> None:
     assert [(bind.source, bind.target) for bind in share.binds] == [
         (str(tmp_path), "/run/nvidia-mps")
     ]
+
+
+@contextlib.contextmanager
+def daemon(folder: Path) -> Iterator[dict[str, str]]:
+    """A process that answers in a folder as an MPS daemon does, and the variable that names it."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "control"))
+        listening.listen()
+        yield {"CUDA_MPS_PIPE_DIRECTORY": str(folder)}
+
+
+@pytest.mark.parametrize("how", ["open", "link", "movable", "strangers", "answered by a stranger"])
+def test_a_strangers_daemon_is_not_used(tmp_path: Path, how: str) -> None:
+    """A folder in which somebody else could answer, or which they could exchange, is not mounted,
+    and the reason is stated."""
+    folder = tmp_path / "above" / "mps"
+    folder.mkdir(parents=True)
+    with daemon(folder) as environ:
+        assert devices.limits(Claim("GPU-a", 0.5), A100, environ).binds
+        if how == "open":
+            folder.chmod(0o777)
+        elif how == "movable":
+            folder.parent.chmod(0o777)
+        elif how == "link":
+            (tmp_path / "link").symlink_to(folder)
+            environ = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path / "link")}
+        elif os.getuid() != 0:
+            pytest.skip("giving files away needs root")
+        else:
+            os.chown(folder if how == "strangers" else folder / "control", 65534, 65534)
+        share = devices.limits(Claim("GPU-a", 0.5), A100, environ)
+    assert (share.env, share.binds) == ({}, ())
+    assert share.statement.startswith("0.5 of it by agreement, because nothing enforces the limit")
+    assert "is not used: " in share.statement
+    assert str(tmp_path) in share.statement
+
+
+def test_the_daemons_folder_is_a_mount_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy is told of the daemon's folder, by its path."""
+    with daemon(tmp_path) as environ:
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", environ["CUDA_MPS_PIPE_DIRECTORY"])
+        container = devices.devices_of([Claim("GPU-a", 0.5)])
+    assert container.sources == (("gpus, by MPS", tmp_path),)
+    assert devices.devices_of([Claim("GPU-a")]).sources == ()
 
 
 def test_an_instance_limits_itself() -> None:

@@ -35,16 +35,17 @@ def test_claiming_among_many_takes_a_moment(nvml: FakeGpus, tmp_path: Path) -> N
     engine = FakeEngine(["i"], main=lambda process: 0 if process.terminated.wait(300) else 1)
     for number in range(200):
         session, name = f"{number:012x}", f"many-{number}"
+        gpu = machine.uuids[number // 4]
         labels = {
             LABEL_ID: session,
             LABEL_NAME: name,
             LABEL_INSTALLATION: "there",
-            LABEL_GPUS: to_label([Claim(machine.uuids[number // 4], 0.25)]),
+            LABEL_GPUS: to_label([Claim(gpu, 0.25)]),
         }
-        made = engine.create(
-            ContainerConfig(container_name(name, session), "i", ("sh",), "0:0", labels=labels)
+        config = ContainerConfig(
+            container_name(name, session), "i", ("sh",), "0:0", labels=labels, gpus=(gpu,)
         )
-        engine.start(made)
+        engine.start(engine.create(config))
     assert len(inventory()) == 64
     queue, taken = GpuQueue(engine, TicketQueue(tmp_path), "here"), []
     for _ in range(7):

@@ -8,7 +8,13 @@ import pytest
 
 from mooring import FakeEngine
 from mooring.engines.base import ContainerConfig
-from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION
+from mooring.engines.labels import (
+    LABEL_GPUS,
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    container_name,
+)
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus.claims import Claim, Request, to_label
 from mooring.gpus.inventory import inventory
@@ -44,10 +50,13 @@ def orphan(ticket_queue: TicketQueue, nvml: FakeGpus) -> Claim:
 def container(engine: FakeEngine, claim: Claim) -> str:
     labels = {
         LABEL_ID: ID,
+        LABEL_NAME: "train",
         LABEL_INSTALLATION: Installation.here().id,
         LABEL_GPUS: to_label([claim]),
     }
-    return engine.create(ContainerConfig("c", "any:1", ("x",), "0:0", labels=labels))
+    name, gpus = container_name("train", ID), (claim.gpu,)
+    config = ContainerConfig(name, "any:1", ("x",), "0:0", labels=labels, gpus=gpus)
+    return engine.create(config)
 
 
 def free(engine: FakeEngine, ticket_queue: TicketQueue) -> list[str]:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from mooring.errors import EngineError, EngineUnavailable
-from mooring.gpus import tickets
+from mooring.gpus import place, tickets
 from mooring.gpus.claims import Claim, Request
 from mooring.gpus.tickets import Ticket, TicketQueue, open_ticket_queue
 from mooring.host import locks
@@ -185,7 +185,7 @@ def test_an_engine_without_a_socket_has_a_gate_of_its_own(state: Path) -> None:
 @pytest.fixture
 def shared(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a socket that a group may use."""
-    monkeypatch.setattr(tickets, "SHARED_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(place, "SHARED_FOLDERS", (str(tmp_path),))
     tmp_path.chmod(0o1777)
     made = tmp_path / "docker.sock"
     made.touch()

@@ -35,6 +35,39 @@ def test_another_container_has_what_it_asked_for(engine: FakeEngine) -> None:
     assert uses[1].holders[0].what == "container web"
 
 
+@pytest.mark.parametrize("label", ["GPU-1", "GPU-0,GPU-1,GPU-2,GPU-3", "GPU-1:0.5", "all"])
+def test_a_label_alone_holds_no_gpu(engine: FakeEngine, label: str) -> None:
+    """A session's container holds what it requested: an image may have a label with any GPUs."""
+    container = engine.containers[start_holder(engine, label)]
+    container.config = replace(container.config, gpus=())
+    assert [one.state for one in list_uses(engine, GPUS, [], "here")] == ["free"] * 4
+    container.config = replace(container.config, gpus=("GPU-2",))
+    uses = list_uses(engine, GPUS, [], "here")
+    assert [one.state for one in uses] == ["free", "free", "held", "free"]
+
+
+def test_a_committed_session_is_not_the_session(engine: FakeEngine) -> None:
+    """A container of an image that has a session's labels holds what it requested, for itself."""
+    session = engine.containers[start_holder(engine, "GPU-1:0.5")]
+    config = replace(session.config, name="quirky_hopper", gpus=("GPU-2",))
+    engine.start(engine.create(config))
+    uses = list_uses(engine, GPUS, [], "here")
+    assert [one.state for one in uses] == ["free", "shared", "outside", "free"]
+    assert uses[2].holders[0].what == "container quirky_hopper"
+    assert uses[2].holders[0].share == 1.0
+
+
+def test_a_gpu_is_held_by_its_device_file(engine: FakeEngine) -> None:
+    """Where no runtime adds the devices, a container holds a GPU by the file that is its alone."""
+    files = [("/dev/kfd", f"/dev/dri/renderD{128 + n}") for n in range(2)]
+    gpus = [replace(GPUS[n], kind="amd", nodes=files[n]) for n in range(2)]
+    session = engine.containers[start_holder(engine, "GPU-0:0.5")]
+    session.config = replace(session.config, gpus=(), devices=files[0])
+    assert [one.state for one in list_uses(engine, gpus, [], "here")] == ["shared", "free"]
+    engine.start(engine.create(ContainerConfig("web", "i", ("sh",), "0:0", devices=files[1])))
+    assert [one.state for one in list_uses(engine, gpus, [], "here")] == ["shared", "outside"]
+
+
 def test_all_gpus_are_their_instances_too(engine: FakeEngine) -> None:
     """A container that requested every GPU holds the instances of a divided one too."""
     gpus = [replace(GPUS[0], split=True), replace(GPUS[1], uuid="MIG-1", parent="GPU-0")]

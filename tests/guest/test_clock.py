@@ -126,10 +126,10 @@ def test_an_exec_counts_before_the_clock_has_seen_it(folder: SessionFolder) -> N
 
 
 def test_a_name_in_the_way_stops_no_exec(folder: SessionFolder) -> None:
-    """A session that made a folder of the mark's name loses its own activity, nothing else."""
-    (folder.run / "exec").mkdir()
+    """A folder that a session made of the mark's name gives way to it, and nothing else is left."""
+    (folder.run / "exec" / "below").mkdir(parents=True)
     folder.clock.mark_exec()
-    assert [path.name for path in folder.run.iterdir() if path.is_file()] == []
+    assert [path.name for path in folder.run.iterdir() if path.is_file()] == ["exec"]
 
 
 def test_a_hold_that_has_passed_is_none(folder: SessionFolder) -> None:

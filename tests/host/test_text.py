@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,31 @@ def test_always_one_printable_line(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert line.isprintable()
     assert len(line) <= limit
+
+
+@pytest.mark.parametrize(
+    ("word", "as_pasted"),
+    [
+        ("plain/path.yml", "plain/path.yml"),
+        (Path("/a b"), "'/a b'"),
+        ("x; rm -rf ~", "'x; rm -rf ~'"),
+        ("$(id)`id`", "'$(id)`id`'"),
+        ("it's", "'it'\"'\"'s'"),
+        ("two\nlines'\\", "$'two\\x0alines\\x27\\x5c'"),
+        ("\x1b]0;title\x07", "$'\\x1b]0;title\\x07'"),
+        ("", "''"),
+    ],
+)
+def test_what_is_pasted(word: object, as_pasted: str) -> None:
+    """A word that a shell would take apart is quoted, and nothing in it reaches the terminal."""
+    assert quoted(word) == as_pasted
+
+
+@given(st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw))
+def test_a_shell_reads_back_the_same(raw: bytes) -> None:
+    """Whatever a file's name is made of, the shell gets that file's name, and one word."""
+    word = quoted(os.fsdecode(raw))
+    assert word.isprintable()
+    words = ["bash", "-c", f"printf '%s\\0' {word}"]
+    done = subprocess.run(words, capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"})
+    assert done.stdout == raw + b"\0"

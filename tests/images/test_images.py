@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -102,6 +103,37 @@ def test_the_name_is_the_one_that_was_asked_for(with_python: FakeEngine) -> None
     with_python.images["another:1"] = with_python.images[IMAGE]
     assert facts(with_python).reference == IMAGE
     assert facts(with_python, "another:1").reference == "another:1"
+
+
+def test_the_volumes_of_an_image_are_remembered(
+    with_python: FakeEngine,
+) -> None:
+    """The paths of an image's volumes are normalized, and part of what is remembered."""
+    declared = ("/data/", "//x/./y", "/a/../b", "/data")
+    with_python.volumes = {with_python.images[IMAGE]: declared}
+    first = facts(with_python)
+    assert first.volumes == ("/b", "/data", "/x/y")
+    with_python.calls.clear()
+    assert facts(with_python) == first
+    assert with_python.calls == []
+
+
+def test_facts_of_an_earlier_version_are_found_anew(with_python: FakeEngine) -> None:
+    """What a version remembered that did not know of volumes is not used."""
+    first = facts(with_python)
+    (store,) = Installation.here().images.glob("*.json")
+    known = json.loads(store.read_text())
+    del known["volumes"]
+    store.write_text(json.dumps(known | {"python": "/old"}))
+    assert facts(with_python) == first
+
+
+def test_a_volume_that_is_not_absolute(with_python: FakeEngine) -> None:
+    """An image with a volume at a relative path is refused, before it runs."""
+    with_python.volumes = {with_python.images[IMAGE]: ("data",)}
+    with pytest.raises(ImageError, match="declares a volume at data, which is not absolute"):
+        facts(with_python)
+    assert "create" not in with_python.calls
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_secrets_are_read_and_written(folders: SessionFolders, project: Path) ->
     """A secret is a variable's value or a file's text, in a file that only the caller can read."""
     (project / "token").write_text("from a file\n")
     spec = SessionSpec.model_validate({"secrets": {"A": {"env": "MINE"}, "B": {"file": "token"}}})
-    values = read_secrets(spec, project, {"MINE": "from a variable"})
+    values = read_secrets(spec, {"B": project / "token"}, {"MINE": "from a variable"})
     assert values == {"A": "from a variable", "B": "from a file"}
     write_secrets(folders.secrets, values)
     for name, value in values.items():
@@ -42,6 +42,6 @@ def test_a_secret_that_is_not_there(project: Path, kind: str) -> None:
     source = {"env": "MINE"} if kind == "variable" else {"file": "token"}
     spec = SessionSpec.model_validate({"secrets": {"TOKEN": source}})
     with pytest.raises(SpecError, match="secrets: TOKEN") as caught:
-        read_secrets(spec, project, {"OTHER": "s3ntinel"})
+        read_secrets(spec, {"TOKEN": project / "token"}, {"OTHER": "s3ntinel"})
     assert "s3ntinel" not in str(caught.value)
     assert caught.value.__cause__ is None

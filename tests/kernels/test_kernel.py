@@ -13,8 +13,9 @@ import pytest
 from mooring.errors import KernelError, SessionTimeout
 from mooring.guest.shared import SharedGuest
 from mooring.host import paths
-from mooring.kernels import kernel
-from mooring.kernels.kernel import KernelHandle, others_live
+from mooring.kernels import listing
+from mooring.kernels.kernel import KernelHandle
+from mooring.kernels.listing import others_live
 from mooring.sessions.history import History
 
 StartHost = Callable[..., Any]
@@ -30,7 +31,7 @@ def test_a_path_too_long_for_sockets_fails_clearly(state: Path) -> None:
 
 def test_bytes_count_and_not_letters(state: Path) -> None:
     """The limit of a socket's path is in bytes."""
-    tail = len(f"/run/k/{'0' * 12}/s-5")
+    tail = len(f"/k/{'0' * 12}/s-5")
     for letter, fits in (("x", True), ("é", False)):
         room = paths.SOCKET_PATH_MAX - tail - len(str(state)) - 1
         run = state / (letter * room) / "run"
@@ -173,7 +174,7 @@ def test_others_are_alive_or_about_to_be(run: Path, monkeypatch: pytest.MonkeyPa
     assert not others_live(SharedGuest(run), "a")
     other = made(run, "b")
     assert others_live(SharedGuest(run), "a")
-    later = time.time() + kernel.PROCESS_TIMEOUT_S + 1
+    later = time.time() + listing.PROCESS_TIMEOUT_S + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert not others_live(SharedGuest(run), "a")
     (other.path / "pid").write_text("7 1\n")

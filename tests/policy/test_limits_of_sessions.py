@@ -10,6 +10,7 @@ import pytest
 
 from mooring import FakeEngine
 from mooring.client import Mooring
+from mooring.images.host_image import chosen_sources
 from mooring.launch import create as launch
 from tests.policy.support import Plant, refusal
 
@@ -56,7 +57,8 @@ def test_what_changes_after_the_check_is_checked_again(
     """A link that is swapped in, and a policy that is written, while a session is made, count."""
     (tmp_path / "other").mkdir()
     (project / "data").mkdir()
-    plant(f"host_paths: [{project}]")
+    own = [str(path) for _, path in chosen_sources()]
+    plant(f"host_paths: [{', '.join([str(project), *own])}]")
     reserve = launch.reserve
     turns: list[Callable[[], object]] = [
         lambda: ((project / "data").rmdir(), (project / "data").symlink_to(tmp_path / "other")),

@@ -147,7 +147,8 @@ def test_a_user_has_no_capability_and_setuid_gains_none(
         assert int(status[name], 16) == 0, name
     assert status["Uid"].split() == [str(as_somebody.uid)] * 4
     script = (
-        "stat -c %a-%u /suid/busybox; /suid/busybox id -u; grep CapEff /proc/self/status; "
+        "exec 2>&1; stat -c %a-%u /suid/busybox; /suid/busybox id -u; "
+        "grep CapEff /proc/self/status; "
         "/suid/busybox mknod /tmp/disk b 8 0 || echo no device; "
         "/suid/busybox mount -t proc proc /proc || echo no mount"
     )

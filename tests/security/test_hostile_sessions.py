@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mooring import FakeEngine, LaunchOptions, Sessions
+from mooring import FakeEngine, LaunchOptions, Session, Sessions
 from mooring.client import Mooring
 from mooring.sessions import kernel_owners, model
 from mooring.sessions.folder import SessionFolder
@@ -108,6 +108,25 @@ def test_one_sessions_odd_number_costs_the_others_nothing(fake: FakeEngine, stat
     assert (said["cpus"], said["gpus"], said["name"]) == (None, {"count": None}, "one")
     strictly(json.dumps(said, allow_nan=False))
     assert set(model.FIELDS) <= set(said)
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError, KeyError, OSError])
+def test_one_session_that_cannot_be_told_costs_the_others_nothing(
+    folders: dict[str, SessionFolder],
+    server: InProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    """Whatever is raised on the way from a session to its JSON, every other one is told."""
+
+    def body(session: Session, mooring: Mooring, jupyter: JupyterView) -> Any:
+        if session.name == "bad":
+            raise error("odd")
+        return session_body(session, mooring, jupyter)
+
+    monkeypatch.setattr("mooring_server_extension.watcher.session_body", body)
+    for _ in range(2):
+        assert [one["name"] for one in sessions(server)["sessions"]] == ["good"]
 
 
 def printed(folder: SessionFolder, text: str) -> None:

@@ -234,12 +234,15 @@ def test_a_broken_consent_is_no_consent(mooring: Mooring, state: Path, project: 
     """A consent that cannot be read, or is of another shape, allows nothing."""
     from mooring.images.mounts import Grant
     from mooring.policy.trust import missing as untrusted
+    from mooring.policy.trust import record
 
     resolved = written(project, "inputs: [/etc/ssl]\n")
     grant = Grant("inputs", "read /etc/ssl")
-    (state / "consents").mkdir(exist_ok=True)
+    record(resolved, [grant])
+    (kept,) = (state / "consents").iterdir()
+    assert untrusted(resolved, [grant]) == []
     for text in ("", "null", "[]", '"inputs: read /etc/ssl"', '{"allowed": null}', "\xff"):
-        (state / "consents" / str(resolved.sha256)).write_text(text, encoding="latin-1")
+        kept.write_text(text, encoding="latin-1")
         assert untrusted(resolved, [grant]) == [grant]
 
 

@@ -23,7 +23,7 @@ from tests.server.inprocess import InProcess
         (b'{"values": {"idle_timeout": "soon"}}', 400, "spec_error", "idle_timeout"),
         (b'{"name": "../../x"}', 400, "spec_error", "name"),
         (b'{"values": {"gpus": 1024}}', 409, "no_capacity", "1024 GPUs"),
-        (b'{"file": "nothing.yml"}', 400, "spec_error", "nothing.yml"),
+        (b'{"file": "nothing.yml"}', 404, "not_found", "nothing.yml"),
         (b'{"file": "../other.yml"}', 403, "forbidden", "outside"),
         (b'{"file": "/etc/passwd"}', 403, "forbidden", "outside"),
         (b'{"file": "a\\u0000b"}', 400, "bad_request", "not a path"),

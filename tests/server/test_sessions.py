@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,38 @@ def test_consent_is_asked_for_and_given(server: InProcess, project: Path, tmp_pa
     assert server.ask("GET", "/sessions")[1]["sessions"] == []
     assert server.ask("POST", "/sessions", {"file": "s.yml", "allow": True})[0] == 201
     assert server.ask("POST", "/sessions", {"file": "s.yml"})[0] == 201  # it is remembered
+
+
+@pytest.mark.parametrize("change", ["the file", "a link", "the folder", "nothing"])
+def test_consent_is_to_what_was_shown(
+    server: InProcess, project: Path, tmp_path: Path, change: str
+) -> None:
+    """Consent with the digest of a refusal holds for the file, the paths and the folder that the
+    refusal was about: where one has changed meanwhile, the person is asked again."""
+    for name in ("other", "another"):
+        (tmp_path / name).mkdir()
+    folder = project / "of"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "other")
+    (folder / "s.yml").write_text("inputs: [./link]\n")
+    refused = server.ask("POST", "/sessions", {"file": "of/s.yml"})[1]
+    if change == "the file":
+        (folder / "s.yml").write_text("inputs: [./link]\nhome: true\n")
+    elif change == "a link":
+        (folder / "link").unlink()
+        (folder / "link").symlink_to(tmp_path / "another")
+    elif change == "the folder":
+        shutil.copytree(folder, project / "copy", symlinks=True)
+        folder.rename(project / "aside")
+        (project / "copy").rename(folder)
+    body = {"file": "of/s.yml", "allow": refused["digest"]}
+    status, reply = server.ask("POST", "/sessions", body)
+    if change == "nothing":
+        assert status == 201
+        return
+    assert (status, reply["code"]) == (409, "consent_required")
+    assert reply["digest"] != refused["digest"]
+    assert server.ask("POST", "/sessions", body | {"allow": reply["digest"]})[0] == 201
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tests.server.inprocess import API, InProcess
 from tests.support.pace import in_time
 from tests.support.waiting import eventually
 
+ANOTHER = "another"
 FAST = {"MooringExtension": {"refresh_s": 0.1}}
 
 
@@ -266,3 +267,76 @@ def test_the_stream_works_with_a_cookie(serve: Serve) -> None:
     jar = server.send("GET", f"/api/status?token={server.token}").cookies
     with listening(server, cookies=jar) as client:
         assert client.next("sessions")["engine"]["ok"] is True
+
+
+def signed_in(server: InProcess) -> requests.Session:
+    """A browser that has signed in."""
+    browser = requests.Session()
+    browser.get(f"{server.url}/login?token={server.token}", timeout=30)
+    browser.get(f"{server.url}/login", timeout=30)
+    return browser
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_stream_ends_at_logout(server: InProcess, twice: bool) -> None:
+    """All streams of a browser end as soon as it signs out; those of another browser, and of a
+    program with a token, go on."""
+    browser, other = signed_in(server), signed_in(server)
+    with (
+        listening(server, cookies=browser.cookies) as first,
+        listening(server, cookies=browser.cookies) as second,
+        listening(server, cookies=other.cookies) as others,
+        listening(server) as program,
+    ):
+        for stream_ in (first, second, others, program):
+            stream_.states()
+        if twice:
+            browser.get(f"{server.url}/logout", timeout=30)
+            assert first.ended.wait(5)
+        browser.get(f"{server.url}/logout", timeout=30)
+        assert first.ended.wait(5)
+        assert second.ended.wait(5)
+        assert server.ask("POST", "/sessions", {"name": "aa"})[0] == 201
+        for stream_ in (others, program):
+            eventually(lambda stream_=stream_: stream_.states() == ["running"])
+            assert not stream_.ended.is_set()
+
+
+@pytest.mark.parametrize("how", ["token", "cookie"])
+def test_the_stream_ends_when_its_credentials_do(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A stream whose token was revoked, or whose cookie is no longer valid, ends by the next
+    keepalive."""
+    monkeypatch.setattr(stream, "KEEPALIVE_S", 0.2)
+    browser = signed_in(server)
+    options = {"cookies": browser.cookies} if how == "cookie" else {}
+    with listening(server, **options) as client:
+        client.states()
+        eventually(lambda: client.comments > 3)  # it is asked, and goes on
+        assert not client.ended.is_set()
+        if how == "token":
+            server.app.identity_provider.token = ANOTHER
+        else:
+            server.app.web_app.settings["cookie_secret"] = b"another"
+        assert client.ended.wait(5)
+
+
+def test_a_stream_without_news_costs_no_question(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The identity is asked for once a keepalive at most, however much is sent."""
+    asked: list[bool] = []
+    real = stream.is_still_signed_in
+
+    async def counted(handler: Any) -> bool:
+        asked.append(True)
+        return await real(handler)
+
+    monkeypatch.setattr(stream, "is_still_signed_in", counted)
+    with listening(server) as client:
+        client.states()
+        for name in ("aa", "bb", "cc"):
+            assert server.ask("POST", "/sessions", {"name": name})[0] == 201
+        eventually(lambda: len(client.states()) == 3)
+    assert asked == []

@@ -17,6 +17,8 @@ from mooring_server_extension import upstream
 from mooring_server_extension.stream import StreamHandler
 from tests.server.inprocess import InProcess
 
+ANOTHER = "another"
+
 
 def changed(package: str, what: str) -> str:
     """What a failing test says."""
@@ -129,3 +131,30 @@ def test_a_launch_in_progress_is_a_pending_kernel_of_its_manager() -> None:
 
     cancelled = asyncio.run(start_and_cancel())
     assert cancelled, changed("jupyter_client", "MultiKernelManager._pending_kernels")
+
+
+def test_the_identity_of_a_request_is_asked_for_anew(server: InProcess) -> None:
+    """``get_user`` returns what ``_jupyter_current_user`` holds, and else it asks."""
+    seen: list[bool] = []
+
+    class Probe(APIHandler):
+        async def get(self) -> None:
+            seen.append(await upstream.is_still_signed_in(self))
+            server.app.identity_provider.token = ANOTHER
+            seen.append(await upstream.is_still_signed_in(self))
+            seen.append(upstream.is_signed_in(self))
+            self.finish("{}")
+
+    server.app.web_app.add_handlers(".*", [("/probe", Probe)])
+    server.send("GET", "/probe", headers={"Authorization": f"token {server.token}"})
+    assert seen == [True, False, True], changed("jupyter_server", "IdentityProvider.get_user")
+
+
+def test_a_logout_is_told(server: InProcess) -> None:
+    """``LogoutHandler`` calls ``clear_login_cookie`` of the identity provider."""
+    told: list[str] = []
+    upstream.on_logout(server.app.identity_provider, told.append)
+    server.send("GET", "/logout")
+    assert told == []
+    server.send("GET", "/logout", headers={"Authorization": f"token {server.token}"})
+    assert len(told) == 1, changed("jupyter_server", "LogoutHandler")

@@ -8,7 +8,7 @@ import pytest
 
 from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
-from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME
+from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, container_name
 from mooring.errors import (
     SessionNotFound,
     SessionStateError,
@@ -96,7 +96,7 @@ def test_a_foreign_session_is_found_by_its_name_or_id(
     engine.create(
         dataclasses.replace(
             config,
-            name="theirs",
+            name=container_name("theirs", "fedcba987654"),
             labels={
                 **labels,
                 LABEL_INSTALLATION: "0" * 12,
@@ -109,3 +109,16 @@ def test_a_foreign_session_is_found_by_its_name_or_id(
         assert [session.id for session in service.sessions.find_foreign(name)] == ["fedcba987654"]
     for name in ("mine", "fed", "thei*", "*"):
         assert service.sessions.find_foreign(name) == []
+
+
+def test_a_copy_of_anothers_labels_is_no_session_of_theirs(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """A container of an image that was committed from somebody's session, and so has all labels of
+    theirs, is not listed as theirs: its name is not that of a session."""
+    mine = service.sessions.create(declare(command="x", name="mine")).session
+    config = engine.containers[mine.container].config
+    foreign = {LABEL_INSTALLATION: "0" * 12, LABEL_NAME: "theirs", LABEL_ID: "fedcba987654"}
+    for name in ("quirky_hopper", "mooring-theirs", "mooring-theirs-fedc1", "theirs-fedc"):
+        engine.create(dataclasses.replace(config, name=name, labels={**config.labels, **foreign}))
+    assert [one.name for one in service.sessions.list(all_users=True)] == ["mine"]

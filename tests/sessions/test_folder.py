@@ -52,10 +52,16 @@ def test_remove_takes_everything(folder: SessionFolder, state: Path) -> None:
 def test_what_cannot_be_deleted_is_told(
     folder: SessionFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that stay are named, not passed over."""
-    monkeypatch.setattr("shutil.rmtree", lambda path, ignore_errors: None)
-    with pytest.raises(MooringError, match=r"cannot delete .*\.gone"):
+    """Files that stay are named with what deletes them, not passed over."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(1, "Operation not permitted", "fixed")
+
+    monkeypatch.setattr("mooring.host.trees.remove_path", refuse)
+    with pytest.raises(MooringError, match=r"cannot delete .*\.gone: fixed: Oper") as refused:
         folder.remove()
+    gone = folder.path.with_name(f".{ID}.gone")
+    assert refused.value.hint == f"as root: rm -rf -- {gone}"
     assert not folder.exists
 
 

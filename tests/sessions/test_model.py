@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mooring.engines.base import Container
-from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC
+from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_INSTALLATION, LABEL_SPEC
 from mooring.gpus.claims import Claim
 from mooring.guest.clock import ClockStatus, StopReason
 from mooring.host.boot import boot_id, uptime
@@ -144,6 +144,18 @@ def test_a_label_that_makes_no_sense(folder: SessionFolder, spec: str) -> None:
     """A spec that cannot be read back leaves the rest of the session as it is."""
     seen = from_container(container_row(labels={LABEL_ID: ID, LABEL_SPEC: spec}), folder, boot_id())
     assert (seen.state, seen.declared, seen.image) == (State.RUNNING, {}, "host")
+
+
+@pytest.mark.parametrize("spec", ["{}", '{"gpus": 0}', '{"cpus": 2.0}', ""])
+def test_a_label_of_an_image_claims_nothing(folder: SessionFolder, spec: str) -> None:
+    """A session that requests no GPUs has none, though its container has a label that says so, as
+    one of an earlier version has it from its image."""
+    labels = {LABEL_ID: ID, LABEL_SPEC: spec, LABEL_GPUS: "GPU-0,GPU-1:0.5"}
+    row = container_row(labels=labels)
+    assert from_container(row, folder, boot_id()).claims == ()
+    assert from_foreign(row).claims == ()
+    row = container_row(labels=labels | {LABEL_SPEC: '{"gpus": 2}'})
+    assert len(from_container(row, folder, boot_id()).claims) == 2
 
 
 def test_a_folder_speaks_for_the_unknown(folder: SessionFolder) -> None:

@@ -13,6 +13,7 @@ from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, container_name
 from mooring.errors import EngineError
 from mooring.host import atomic
 from mooring.host.paths import Installation
+from mooring.sessions import reconcile as reconcile_module
 from mooring.sessions import recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
@@ -160,6 +161,102 @@ def test_abandoned_whose_removal_was_cut_off(
     assert service.sessions.list() == []
     assert not abandoned.exists
     assert recreate.snapshot_image(abandoned.id) not in engine.images
+
+
+# Repairs that fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RecursionError("deep"), MemoryError(), KeyError("x"), OSError(5, "I/O"), EngineError("no")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    "step",
+    [
+        "_record_dead_kernels",
+        "_record_end",
+        "_remove_at_end",
+        "_remove_half_created",
+        "_delete",
+        "from_container",
+        "lease.abandoned",
+        "recreate.clear",
+    ],
+)
+def test_a_repair_that_fails_costs_the_others_nothing(
+    service: Mooring,
+    engine: FakeEngine,
+    declare,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+    error: Exception,
+) -> None:
+    """Whatever it raises, every other session is listed and can be stopped; it is told once."""
+    for name in ("bad", "good"):
+        service.sessions.create(declare(command="x"), LaunchOptions(name=name))
+    bad = service.sessions.get("bad")
+    engine.finish(bad.container, 3)
+    half_created(engine)
+    gone = state / "sessions" / ".fedcba987654.gone"
+    gone.mkdir()
+    installation = {LABEL_INSTALLATION: Installation.here().id, LABEL_ID: "00000000aaaa"}
+    container(engine, "stranger", **installation)
+    targets = {bad.id, "0123456789ab", "00000000aaaa", gone.name}
+    owner: object = reconcile_module
+    name = step
+    if "." in step:
+        module, name = step.split(".")
+        owner = getattr(reconcile_module, module)
+    real = getattr(owner, name)
+
+    def fail(*arguments: object, **options: object) -> object:
+        named = f"{arguments} {[getattr(one, 'id', '') for one in arguments]}"
+        if any(target in named for target in targets):
+            raise error
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        for _ in range(3):
+            seen = {one.name: one.state for one in service.sessions.list()}
+            assert seen["good"] is State.RUNNING
+            assert "bad" in seen
+        service.sessions.stop(service.sessions.get("good"))
+    assert len(caplog.messages) == 1, caplog.messages
+    told = [
+        event
+        for one in (bad.id, "0123456789ab", "00000000aaaa", "fedcba987654")
+        for event in service.sessions.events(one)
+        if event.kind == "problem"
+    ]
+    assert len(told) == 1
+    names = {one.name for one in service.sessions.list()}
+    assert names == {"bad", "good"}
+
+
+def test_files_that_stay_are_tried_again_after_a_while(
+    service: Mooring, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be deleted costs one listing a minute its time, and not each."""
+    gone = state / "sessions" / ".fedcba987654.gone"
+    gone.mkdir(parents=True)
+    tried: list[Path] = []
+
+    def refuse(path: Path) -> None:
+        tried.append(path)
+        raise OSError(1, "Operation not permitted", "fixed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mooring.host.trees.remove_path", refuse)
+        for _ in range(3):
+            service.sessions.list()
+    assert tried == [gone]
+    monkeypatch.setattr(reconcile_module, "RETRY_S", 0.0)
+    service.sessions.list()
+    assert not gone.exists()
 
 
 # Anybody, at any time

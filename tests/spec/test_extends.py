@@ -421,8 +421,18 @@ def test_consent_is_to_all_files(service: Mooring) -> None:
     ]
 
 
-def test_one_file_is_known_by_its_own_hash() -> None:
-    """Consents given before a file could extend others still hold."""
-    import hashlib
-
-    assert go(session="cpus: 1").sha256 == hashlib.sha256(b"cpus: 1").hexdigest()
+def test_files_are_known_by_content_and_place() -> None:
+    """Other bytes and other paths make another hash, whichever of the files has them."""
+    texts = {"session": "extends: ./a.yml", "a": "cpus: 1"}
+    first = go(**texts)
+    hashes = {first.sha256, go(**texts | {"a": "cpus: 2"}).sha256}
+    hashes.add(go(**texts | {"session": "extends: ./a.yml #"}).sha256)
+    os.rename("a.yml", "b.yml")
+    os.symlink("b.yml", "a.yml")
+    again = resolve(flags={}, file=Path("session.yml"), environ={})
+    hashes.add(again.sha256)
+    assert len(hashes) == 4
+    assert [path.name for path in first.files] == ["session.yml", "a.yml"]
+    assert [path.name for path in again.files] == ["session.yml", "b.yml"]
+    os.unlink("a.yml")
+    assert go(**texts).sha256 == first.sha256

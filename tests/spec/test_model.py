@@ -106,6 +106,11 @@ def test_images(written: str, image: str) -> None:
         {"image": "a b"},
         {"image": "a\nb"},
         {"image": "a//b"},
+        {"image": "a/../../containers/json"},
+        {"image": "docker://../x"},
+        {"image": "Python"},
+        {"image": "a?b"},
+        {"image": "%2e%2e/a"},
         {"image": None},
         {"image": 3.12},
         {"image": "a", "environment": "a"},
@@ -142,6 +147,15 @@ def test_images(written: str, image: str) -> None:
         {"memory": 16},
         {"memory": "16"},
         {"shm": 0},
+        {"pids_limit": 99},
+        {"pids_limit": -2},
+        {"pids_limit": 2**22 + 1},
+        {"pids_limit": True},
+        {"pids_limit": 4096.0},
+        {"pids_limit": "many"},
+        {"groups": "lab"},
+        {"groups": [5]},
+        {"groups": ["a\nb"]},
         {"home": "yes"},
         {"home": 1},
         {"env": {"1A": "x"}},
@@ -319,7 +333,7 @@ def test_every_key_has_a_verdict() -> None:
     honoured = {
         "name", "image", "pull", "kernel", "command", "cpus", "memory", "shm", "inputs", "outputs",
         "home", "env", "secrets", "idle_timeout", "max_duration", "encrypt", "target",
-        "record", "ports", "gpus", "priority",
+        "record", "ports", "gpus", "priority", "pids_limit", "groups",
     }  # fmt: skip
     assert honoured | UNSUPPORTED.keys() == set(SessionSpec.model_fields)
 
@@ -331,6 +345,16 @@ def test_every_key_has_a_verdict() -> None:
 def test_record_is_a_size_or_off(value: object, size: int) -> None:
     """How much output is kept is said as a size; YAML reads a bare off as False."""
     assert spec(record=value).record == size
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [("off", 0), (False, 0), (0, 0), (-1, 0), ("-1", 0), (100, 100), ("5000", 5000)],
+)
+def test_pids_limit_is_a_number_or_off(value: object, limit: int) -> None:
+    """No limit is said as mooring says it, and as Docker does; the default is a limit."""
+    assert spec(pids_limit=value).pids_limit == limit
+    assert spec().pids_limit == 4096
 
 
 JSON = st.recursive(

@@ -161,6 +161,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "gpus": ("0.5", 0.5),
     "cpus": ("2", 2.0),
     "memory": ("1GiB", 2**30),
+    "pids_limit": ("off", 0),
     "shm": ("1g", 2**30),
     "home": ("true", True),
     "idle_timeout": ("off", 0.0),
@@ -183,7 +184,7 @@ def test_environment(variable: str, key: str) -> None:
 
 def test_environment_covers_every_scalar() -> None:
     """Only keys that hold more than a scalar have no variable."""
-    compound = {"build", "inputs", "outputs", "ports", "env", "secrets", "distribution"}
+    compound = {"build", "inputs", "outputs", "ports", "env", "secrets", "distribution", "groups"}
     assert set(ENVIRONMENT.values()) | compound == set(SessionSpec.model_fields)
 
 

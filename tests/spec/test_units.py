@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mooring.spec.units import (
+    MAX_DURATION_S,
+    duration_pattern,
     format_duration,
     format_size,
     parse_cpus,
@@ -206,3 +209,22 @@ def test_digits_after_months_and_years_count(text: str, seconds: int) -> None:
 def test_a_duration_above_zero_is_never_never() -> None:
     """What is less than a microsecond does not become 0, which would mean never."""
     assert parse_duration("0.0000001s") > 0
+
+
+@given(st.from_regex(duration_pattern(), fullmatch=True))
+@example("9.99999 years")
+@example("7.9y 9.9mo, 9.9w 99.9d,99.9h 999.9m, 99999.9s 99999999.9ms")
+@example("OFF ")
+def test_a_duration_of_the_pattern_is_one(text: str) -> None:
+    """What the pattern for other programs allows is a duration, and below ten years; what is longer
+    than the limit on texts is none."""
+    if len(text.strip()) <= 64:
+        assert 0 <= parse_duration(text) <= MAX_DURATION_S
+
+
+@pytest.mark.parametrize(
+    "text", ["90s", "30m", "1h30m", "8h", "90", "off", "Never", "1 day, 2 hours", "1.5h", " 2H "]
+)
+def test_usual_durations_are_in_the_pattern(text: str) -> None:
+    """The pattern has what people write."""
+    assert re.search(duration_pattern(), text)

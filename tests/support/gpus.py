@@ -12,7 +12,7 @@ from mooring.engines.labels import (
     LABEL_OWNER,
     container_name,
 )
-from mooring.gpus.claims import Request
+from mooring.gpus.claims import Request, from_label
 from mooring.gpus.inventory import Gpu
 from mooring.gpus.tickets import Ticket
 
@@ -35,6 +35,7 @@ def start_holder(engine: FakeEngine, uuids: str, session: str = "f" * 12, **labe
     labels = {LABEL_ID: session, LABEL_INSTALLATION: "there", LABEL_OWNER: "eve"} | labels
     labels |= {LABEL_NAME: "big", LABEL_GPUS: uuids}
     name = container_name("big", labels[LABEL_ID])
-    container = engine.create(ContainerConfig(name, "i", ("sh",), "0:0", labels=labels))
+    gpus = tuple(claim.gpu for claim in from_label(uuids))
+    container = engine.create(ContainerConfig(name, "i", ("sh",), "0:0", labels=labels, gpus=gpus))
     engine.start(container)
     return container

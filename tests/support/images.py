@@ -45,8 +45,13 @@ def image_maker() -> Iterator[Make]:
 
 
 @contextlib.contextmanager
-def busybox_image() -> Iterator[str]:
-    """An image with busybox's shell and few of its programs; removed at the end."""
+def busybox_image(*changes: str, links: Mapping[str, str] = NOTHING) -> Iterator[str]:
+    """An image with busybox's shell and few of its programs; removed at the end.
+
+    Args:
+        changes: instructions of a Dockerfile.
+        links: symbolic links, by their path without the first slash.
+    """
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.fail("busybox is not installed: apt install busybox-static")
@@ -57,11 +62,15 @@ def busybox_image() -> Iterator[str]:
             entry = tarfile.TarInfo(f"bin/{tool}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
-        for folder in ("tmp", "proc", "sys", "dev", "run", "etc", "mnt"):
+        for name, target in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            tar.addfile(entry)
+        for folder in {"tmp", "proc", "sys", "dev", "run", "etc", "mnt"} - links.keys():
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(entry)
-    with imported(data.getvalue(), "busybox") as reference:
+    with imported(data.getvalue(), "busybox", *changes) as reference:
         yield reference
 
 

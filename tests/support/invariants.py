@@ -11,8 +11,10 @@ from pathlib import Path
 
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
+from mooring.engines.docker import networks
 from mooring.engines.labels import LABEL_INSTALLATION
 from mooring.errors import EngineUnavailable
+from tests.support.docker import docker
 
 # A process that was told to end does so within that time
 ENDING_S = 3.0
@@ -35,8 +37,8 @@ def leaks(engine: Engine, state: Path, installation: str) -> list[str]:
 
 
 def suite_leaks(installations: set[str]) -> list[str]:
-    """What is left of any of these installations, and clocks that run outside of a container."""
-    found = list(_stray_clocks())
+    """What is left of any of these installations, clocks outside of a container, networks."""
+    found = [*_stray_clocks(), *_networks()]
     try:
         with contextlib.closing(open_engine()) as engine:
             rows = engine.list({LABEL_INSTALLATION: ""})
@@ -58,6 +60,13 @@ def _stray_clocks() -> Iterator[str]:
                 yield f"process {entry.name} is a clock outside of a container: {command!r}"
         except OSError:
             continue
+
+
+def _networks() -> Iterator[str]:
+    """All sessions are in one network, which stays; a second one of its name is left over."""
+    words = ["network", "ls", "--quiet", "--no-trunc", "--filter", f"name=^{networks.NAME}$"]
+    for network in docker(*words).stdout.split()[1:]:
+        yield f"network {network} is left: a second one named {networks.NAME}"
 
 
 def _containers(engine: Engine, installation: str) -> Iterator[str]:

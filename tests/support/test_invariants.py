@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
 
 from mooring.client import Mooring
 from mooring.engines.base import ContainerConfig, Engine
+from mooring.engines.docker import networks
 from mooring.engines.labels import LABEL_INSTALLATION
 from mooring.host.paths import Installation
 from mooring.spec.resolve import resolve
+from tests.support.docker import docker_api
 from tests.support.invariants import leaks, suite_leaks
 from tests.support.sessions import make_folder
 from tests.support.waiting import eventually
@@ -47,6 +50,28 @@ def test_a_container_turns_it_red(
     assert leaks(real_engine, state, mine) == [f"container leak-{os.getpid()} (created) is left"]
     assert suite_leaks({mine}) == leaks(real_engine, state, mine)
     assert suite_leaks({"somebody else"}) == []
+
+
+@pytest.mark.engine
+def test_a_second_network_turns_it_red(
+    real_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two networks of the name that sessions use are a leak; one is not, and stays."""
+    name, api = f"mooring-leak-{os.getpid()}", docker_api(real_engine)
+    monkeypatch.setattr(networks, "NAME", name)
+    made = [api.create_network(name)["Id"]]
+    try:
+        try:
+            made.append(api.create_network(name)["Id"])
+        except APIError:
+            pytest.skip("this engine allows one network of a name")
+        (told,) = suite_leaks(set())
+        assert name in told
+        api.remove_network(made.pop())
+        assert suite_leaks(set()) == []
+    finally:
+        for network in made:
+            api.remove_network(network)
 
 
 @pytest.mark.engine

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
-from mooring.errors import MooringError
-from mooring.host import paths
+from mooring.engines.capabilities import SupportsBinds, SupportsModeFilter
+from mooring.errors import EngineUnavailable, MooringError
+from mooring.host import paths, trees
+from mooring.host.text import quoted
+from mooring.sessions.folder import GONE, undeletable
 
 # Container escape vulnerabilities: the first version with a fix, and a text
 _FIXED = {
@@ -24,7 +27,7 @@ _FIXED = {
     "podman": ((4, 9, 2), "CVE-2024-21626 (runc) is fixed in Podman 4.9.2"),
 }
 # Length of the longest socket path, relative to the state folder
-_SOCKET_TAIL = len("/sessions/123456789abc/run/k/123456789abc/s-5")
+_SOCKET_TAIL = len("/sessions/123456789abc/k/123456789abc/s-5")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,15 @@ def examine(engine: Engine | None = None) -> list[Finding]:
     Args:
         engine: the engine, which is closed afterwards; None for the one that the environment names.
     """
-    return [*_machine(), *_engine(engine), *_paths(), *_policy(), *_python(), *_gpus()]
+    return [
+        *_machine(),
+        *_engine(engine),
+        *_paths(),
+        *_policy(),
+        *_python(),
+        *_gpus(),
+        *_queue(engine),
+    ]
 
 
 def _machine() -> Iterator[Finding]:
@@ -70,6 +81,7 @@ def _engine(engine: Engine | None) -> Iterator[Finding]:
         asked = engine or open_engine()
         with contextlib.closing(asked):
             info = asked.info()
+            set_id = [*_set_id(asked)]
     except MooringError as error:
         yield Finding("problem", "engine", error.message, error.hint)
         return
@@ -86,9 +98,22 @@ def _engine(engine: Engine | None) -> Iterator[Finding]:
             )
         elif version < fixed:
             yield Finding("info", "engine", f"{why}; distributions often backport the fix")
+    yield from set_id
     if info.kind == "docker" and os.getuid() != 0:
         yield Finding(
             "info", "rights", "a user who may use Docker is root on this machine, mooring or not"
+        )
+
+
+def _set_id(engine: Engine) -> Iterator[Finding]:
+    """Whether sessions can leave files that run with their owner's rights."""
+    why = engine.why_no_mode_filter() if isinstance(engine, SupportsModeFilter) else ""
+    if why:
+        yield Finding(
+            "warning",
+            "seccomp",
+            f"sessions can make files set-user-ID: {why}",
+            "mount only folders that other users of this machine cannot reach",
         )
 
 
@@ -111,6 +136,17 @@ def _paths() -> Iterator[Finding]:
     free = os.statvfs(state)
     if free.f_bavail * free.f_frsize < 1 << 30:
         yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "free some space")
+    yield from _leftovers(paths.Installation(state))
+
+
+def _leftovers(installation: paths.Installation) -> Iterator[Finding]:
+    """Try once more to delete files of removed sessions."""
+    for path in sorted(installation.sessions.glob(f".*{GONE}")):
+        try:
+            trees.remove_path(path)
+        except OSError as error:
+            problem = undeletable(path, error)
+            yield Finding("warning", "files", problem.message, problem.hint)
 
 
 def _policy() -> Iterator[Finding]:
@@ -161,3 +197,37 @@ def _gpus() -> Iterator[Finding]:
         )
     elif not whole:
         yield Finding("info", "gpus", "none on this machine")
+
+
+def _queue(engine: Engine | None) -> Iterator[Finding]:
+    """Check the folder of the GPU queue, whose path any local user may take first."""
+    from mooring.gpus.inventory import inventory
+    from mooring.gpus.place import TMPFILES, shared_place
+
+    try:
+        asked = engine or open_engine()
+        with contextlib.closing(asked):
+            shared = shared_place(asked.address if isinstance(asked, SupportsBinds) else "")
+        if shared is None:
+            return
+        owner = shared.owner()
+        if owner is not None:
+            shared.check()
+    except (MooringError, OSError) as error:
+        if isinstance(error, EngineUnavailable):  # reported as such
+            return
+        hint = error.hint if isinstance(error, MooringError) else ""
+        message = error.message if isinstance(error, MooringError) else str(error)
+        yield Finding("problem", "queue", message, hint)
+        return
+    if owner == "root":
+        yield Finding("ok", "queue", f"{shared.folder} belongs to root")
+    elif inventory():
+        yield Finding(
+            "info",
+            "queue",
+            f"any user of this machine can create {shared.folder} first after a restart, and then "
+            "no session with GPUs starts",
+            "let root create it at boot, with these lines for tmpfiles.d, as root: "
+            f"cp {quoted(TMPFILES)} /etc/tmpfiles.d/mooring.conf",
+        )

@@ -106,7 +106,12 @@ class Sessions:
     # creation
 
     def plan(
-        self, resolved: ResolvedSpec, cwd: Path | None = None, *, check_policy: bool = True
+        self,
+        resolved: ResolvedSpec,
+        cwd: Path | None = None,
+        *,
+        check_policy: bool = True,
+        within: Path | None = None,
     ) -> LaunchPlan:
         """Plan the launch of a spec on this machine, without side effects.
 
@@ -114,13 +119,15 @@ class Sessions:
             resolved: the spec and where each value came from.
             cwd: the working directory, if it is inside the spec's project; None for the project.
             check_policy: check the spec against the administrator's policy.
+            within: a folder, resolved, that the session is confined to: nothing of the user's
+                outside it is mounted or read, neither now nor at the launch. None for no limit.
 
         Raises:
             SpecError, PolicyError, NotSupported: it cannot be created.
         """
         from mooring.launch.plan import plan_launch
 
-        return plan_launch(resolved, cwd, check_policy=check_policy)
+        return plan_launch(resolved, cwd, check_policy=check_policy, within=within)
 
     def create(
         self,

@@ -46,9 +46,12 @@ class ContainerConfig:
         hostname: empty for the engine's default.
         cpus: CPU limit in cores, fractions allowed; None for no limit.
         memory_bytes, shm_bytes: None for the engine's default.
+        pids_limit: the maximum number of processes and threads; None for the engine's default.
         tty: allocate a terminal for the main process.
         open_stdin: keep the main process's standard input open, so that clients can write to it.
         network: False starts the container without a network. See SupportsLateNetwork.
+        denied_modes: mode bits that its processes cannot give to files: those of set-user-ID and
+            set-group-ID, or none. See SupportsModeFilter.
         capabilities: Linux capabilities to keep, without ``CAP_``; all others are dropped.
         gpus: UUIDs of devices for the engine's GPU runtime. See SupportsGpus.
         devices: device files of the machine, available at the same path in the container.
@@ -71,9 +74,11 @@ class ContainerConfig:
     cpus: float | None = None
     memory_bytes: int | None = None
     shm_bytes: int | None = None
+    pids_limit: int | None = None
     tty: bool = False
     open_stdin: bool = False
     network: bool = True
+    denied_modes: int = 0
     capabilities: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -87,7 +92,7 @@ class DeviceRequest:
 
     Attributes:
         count: the number of devices; -1 for all, 0 if ``ids`` lists them.
-        ids: UUIDs, prefixes of UUIDs, indexes, or CDI names.
+        ids: UUIDs, prefixes of UUIDs, indexes, CDI names, or paths of device files.
     """
 
     count: int

@@ -155,8 +155,9 @@ class SupportsGpus(Protocol):
         """The GPUs that any container was created with, including those of other programs.
 
         Returns:
-            One item per request; empty if the container requested none or does not exist. A
-            container's requests never change, so an engine may cache them.
+            One item per request, and one for all device files; empty if the container requested
+            none or does not exist. A container's requests never change, so an engine may cache
+            them.
         """
 
 
@@ -207,6 +208,38 @@ class SupportsRecreate(Protocol):
 
 
 @runtime_checkable
+class SupportsVolumes(Protocol):
+    """Gives containers the volumes that their image declares, unless a bind has the same target."""
+
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        """The paths at which an image declares volumes, sorted, as they are in the image.
+
+        Args:
+            reference: a reference or an id.
+
+        Raises:
+            ImageError: the engine does not have the image.
+        """
+
+
+@runtime_checkable
+class SupportsLinks(Protocol):
+    """Reads symbolic links in the files of a container that was not started."""
+
+    def link_target(self, container: str, path: str) -> str | None:
+        """The target of a symbolic link, resolved in the container.
+
+        Args:
+            container: the id of a container without binds: some engines create the mount points
+                of binds for this request.
+            path: an absolute path, in a folder without links above it.
+
+        Returns:
+            An absolute path; empty if there is no link at the path, None if there is nothing.
+        """
+
+
+@runtime_checkable
 class SupportsOomEvents(Protocol):
     """Records which processes the kernel killed because they were out of memory."""
 
@@ -227,6 +260,14 @@ class SupportsProcessList(Protocol):
         """The processes of a running container. Raises EngineError if it is not running."""
 
 
+@runtime_checkable
+class SupportsModeFilter(Protocol):
+    """Applies ``ContainerConfig.denied_modes`` with a filter of system calls; others ignore it."""
+
+    def why_no_mode_filter(self) -> str:
+        """Why this engine ignores it too, in a few words; empty if it does not."""
+
+
 _LOCAL = "use Docker or Podman on this machine"
 # For the error if an engine lacks the capability: what it cannot do, and a hint
 _REFUSALS: Mapping[type, tuple[str, str]] = {
@@ -238,6 +279,9 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsPublishedPorts: ("publish ports", "leave ports out, and use mooring port-forward"),
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
+    SupportsModeFilter: ("filter the system calls of containers", _LOCAL),
+    SupportsLinks: ("read the links of an image", "use Docker"),
+    SupportsVolumes: ("give containers volumes", "use Docker"),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
     SupportsProcessList: ("list the processes of a session", "use Docker"),
 }

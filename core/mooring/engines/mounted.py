@@ -10,10 +10,11 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from mooring.host.mountinfo import MountPoint, mounts_of
+from mooring.host.filesystems import Mount, mounts
 
 LINKS_MAX = 40  # as in Linux, see path_resolution(7)
 _AT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,8 +49,10 @@ def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
         try:
             root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, root)
-            mounts = {mount.id: mount for mount in mounts_of(pid)}
+            table = mounts(Path(f"/proc/{pid}/mountinfo"))
         except (PermissionError, FileNotFoundError, ProcessLookupError):
+            return None
+        if not table:
             return None
         found: list[tuple[os.stat_result, int] | None] = []
         for path in paths:
@@ -58,7 +61,7 @@ def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
                     found.append((os.fstat(descriptor), _mount_id(descriptor)))
             except OSError:
                 found.append(None)
-    writable = _writable(mounts, {mount for _, mount in filter(None, found)})
+    writable = _writable(table, {mount for _, mount in filter(None, found)})
     return [
         None if one is None else Mounted(one[0].st_dev, one[0].st_ino, writable.get(one[1], ""))
         for one in found
@@ -71,15 +74,16 @@ def _mount_id(descriptor: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
-def _writable(mounts: dict[int, MountPoint], tops: set[int]) -> dict[int, str]:
+def _writable(table: Iterable[Mount], tops: set[int]) -> dict[int, str]:
     """The path of a writable mount at or below each of ``tops``, where there is one."""
     writable: dict[int, str] = {}
-    for mount in mounts.values():
-        top: MountPoint | None = mount
+    numbered = {mount.id: mount for mount in table}
+    for mount in numbered.values():
+        top: Mount | None = mount
         while top is not None and top.id not in tops:
-            top = mounts.get(top.parent) if top.parent != top.id else None
+            top = numbered.get(top.parent) if top.parent != top.id else None
         if top is not None and not mount.read_only:
-            writable.setdefault(top.id, mount.path)
+            writable.setdefault(top.id, mount.point)
     return writable
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from mooring.engines.base import ContainerConfig
 from mooring.engines.docker import DockerEngine
 from mooring.errors import NotSupported
+from mooring.host import atomic
+from mooring.host.paths import Installation
 
 
 class PodmanEngine(DockerEngine):
@@ -26,7 +28,6 @@ class PodmanEngine(DockerEngine):
     # kernel refuses for a home that contains mounts, such as Podman's own storage
     propagation = None
     init = "/run/podman-init"
-    missing = (404, 500)
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
     processes = None  # type: ignore[assignment]  # it runs the image's ps, if there is one
 
@@ -39,12 +40,11 @@ class PodmanEngine(DockerEngine):
         # Rootless Podman silently ignores limits on cgroup v1
         wanted = {"memory": config.memory_bytes, "cpus": config.cpus}
         limits = [name for name, value in wanted.items() if value]
-        with self._mapped("asking the engine for its cgroups"):
-            if limits and str(self._api.info().get("CgroupVersion")) == "1":
-                raise NotSupported(
-                    f"{' and '.join(limits)}: rootless Podman cannot enforce limits on cgroup v1",
-                    "leave it out, use Docker, or boot this machine with cgroup v2",
-                )
+        if limits and str(self._daemon().get("CgroupVersion")) == "1":
+            raise NotSupported(
+                f"{' and '.join(limits)}: rootless Podman cannot enforce limits on cgroup v1",
+                "leave it out, use Docker, or boot this machine with cgroup v2",
+            )
 
     def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
         host = super()._host_config(config)
@@ -53,6 +53,17 @@ class PodmanEngine(DockerEngine):
             del host["LogConfig"]
             host.pop("GroupAdd", None)
         return host
+
+    def _seccomp(self, config: ContainerConfig) -> str:
+        profile = super()._seccomp(config)
+        if not profile:
+            return ""
+        path = Installation.here().path / f"seccomp-{config.denied_modes:o}.json"
+        atomic.write_text(path, profile)  # Podman takes the path of a file
+        return str(path)
+
+    def _network_mode(self) -> str | None:
+        return None
 
     def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
         return {} if self.info().rootless else super()._groups(host, groups)

@@ -85,12 +85,21 @@ def local_sockets(environ: Mapping[str, str]) -> list[Path]:
     Args:
         environ: as for ``local_address``.
     """
+    return sorted({Path(os.path.realpath(name)) for name in local_socket_names(environ)})
+
+
+def local_socket_names(environ: Mapping[str, str]) -> list[str]:
+    """The same sockets, as absolute paths by which mooring opens them, links unresolved.
+
+    Args:
+        environ: as for ``local_address``.
+    """
     from mooring.engines.docker import DOCKER_SOCKET
 
-    addresses = [DOCKER_SOCKET]
+    names = [DOCKER_SOCKET]
     with contextlib.suppress(NotSupported):
-        addresses.append(local_address(environ).removeprefix("unix://"))
-    return sorted({Path(os.path.realpath(address)) for address in addresses})
+        names.append(os.path.abspath(local_address(environ).removeprefix("unix://")))
+    return names
 
 
 def _version(path: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from mooring.errors import MooringError
 from mooring.files.unpack import FOLDER, PLAIN_MODE, shown
+from mooring.host import trees
 
 
 def place(draft: int, entry: str, folder: int, name: str) -> None:
@@ -36,56 +37,47 @@ def place(draft: int, entry: str, folder: int, name: str) -> None:
     _walk(draft, entry, folder, name, _move)
 
 
-def removed(folder: int, name: str) -> None:
-    """Delete an entry recursively, including folders without read or write permission.
-
-    Args:
-        folder: a file descriptor of its parent folder.
-        name: its name; it need not exist.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if _kind(folder, name) != "folder":
-            os.unlink(name, dir_fd=folder)
-            return
-        here = _unlocked(folder, name)
-        try:
-            for each in os.listdir(here):
-                removed(here, each)
-        finally:
-            os.close(here)
-        os.rmdir(name, dir_fd=folder)
-
-
 def _walk(draft: int, entry: str, folder: int, name: str, do: Callable[..., None]) -> None:
     """Call `do(draft, entry, folder, name, kind)` for each entry that is not a merged folder."""
+    with trees.Cursor(draft) as here, trees.Cursor(folder) as there:
+        pending: list[Iterator[tuple[str, str]]] = [iter([(entry, name)])]
+        while pending:
+            pair = next(pending[-1], None)
+            if pair is None:
+                pending.pop()
+                if pending:
+                    here.up()
+                    there.up()
+                continue
+            entry, name = pair
+            entry_kind = _kind(here.folder, entry)
+            if not _merges(entry_kind, there.folder, name):
+                do(here.folder, entry, there.folder, name, entry_kind)
+                continue
+            there.down(name)
+            os.close(trees.opened(here.folder, entry))
+            here.down(entry)
+            pending.append((each, each) for each in here.names())
+
+
+def _merges(entry_kind: str, folder: int, name: str) -> bool:
+    """Whether an entry is merged into the folder of that name, and does not take its place."""
     if name == ".":
-        there = os.dup(folder)
-    else:
-        kind = _kind(folder, name)
-        entry_kind = _kind(draft, entry)
-        if entry_kind != "folder" or kind == "missing":
-            if kind == "folder":
-                raise MooringError(
-                    f"{shown(name)} is a folder here, and the source is not",
-                    "remove it, or use another target",
-                )
-            do(draft, entry, folder, name, entry_kind)
-            return
-        if kind != "folder":
+        return True
+    kind = _kind(folder, name)
+    if entry_kind != "folder" or kind == "missing":
+        if kind == "folder":
             raise MooringError(
-                f"{shown(name)} is a {kind} here, and the source is a folder",
+                f"{shown(name)} is a folder here, and the source is not",
                 "remove it, or use another target",
             )
-        there = os.open(name, FOLDER, dir_fd=folder)
-    try:
-        here = _unlocked(draft, entry)
-        try:
-            for each in os.listdir(here):
-                _walk(here, each, there, each, do)
-        finally:
-            os.close(here)
-    finally:
-        os.close(there)
+        return False
+    if kind != "folder":
+        raise MooringError(
+            f"{shown(name)} is a {kind} here, and the source is a folder",
+            "remove it, or use another target",
+        )
+    return True
 
 
 def _move(draft: int, entry: str, folder: int, name: str, kind: str) -> None:
@@ -99,13 +91,6 @@ def _move(draft: int, entry: str, folder: int, name: str, kind: str) -> None:
         os.replace(entry, name, src_dir_fd=draft, dst_dir_fd=folder)
         if not mode & stat.S_IWUSR:
             os.chmod(path, mode & PLAIN_MODE)
-
-
-def _unlocked(folder: int, name: str) -> int:
-    """Open a folder after setting its mode to 0700."""
-    with _path_of(folder, name) as path:
-        os.chmod(path, 0o700)
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager

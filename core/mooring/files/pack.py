@@ -11,10 +11,12 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from mooring.errors import MooringError
-from mooring.files.unpack import BLOCK, CHUNK, FOLDER, PLAIN_MODE, shown
+from mooring.files.unpack import BLOCK, CHUNK, MAX_DEPTH, PLAIN_MODE, shown
+from mooring.host import trees
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -44,7 +46,8 @@ def pack(
 ) -> Generator[bytes, None, None]:
     """Pack a file, link or folder recursively as a tar stream without the end-of-archive blocks.
 
-    Every entry is owned by the calling user. Times are whole seconds.
+    Every entry is owned by the calling user. Times are whole seconds. Folders at `MAX_DEPTH` are
+    left out: no stream that has them can be unpacked.
 
     Args:
         above: a file descriptor of its parent folder.
@@ -58,34 +61,57 @@ def pack(
         MooringError: a file shrank or was replaced while it was read.
         OSError: a file cannot be read.
     """
-    info = os.stat(name, dir_fd=above, follow_symlinks=False)
-    if (info.st_dev, info.st_ino) in left_out:
-        why = left_out[info.st_dev, info.st_ino]
-        warn(f"left out: {shown(root.partition('/')[2] or name)} is {why}")
-    elif stat.S_ISDIR(info.st_mode):
-        here = os.open(name, FOLDER, dir_fd=above)
-        try:
-            info = os.fstat(here)
-            with os.scandir(here) as entries:
-                names = sorted(entry.name for entry in entries)
-            # Some tars set a folder's mode at once, so one that is read-only is sent as writable,
-            # and once more after what it holds (busybox's leaves it writable, except as root)
-            locked = ~info.st_mode & stat.S_IRWXU if names else 0
-            yield header(root, tarfile.DIRTYPE, info, mode=info.st_mode | locked)
-            for each in names:
-                yield from pack(
-                    here, each, f"{root}/{each}", warn=warn, progress=progress, left_out=left_out
-                )
-            if locked:
-                yield header(root, tarfile.DIRTYPE, info)
-        finally:
-            os.close(here)
-    elif stat.S_ISLNK(info.st_mode):
-        yield header(root, tarfile.SYMTYPE, info, os.readlink(name, dir_fd=above))
-    elif stat.S_ISREG(info.st_mode):
-        yield from _file(above, name, root, progress)
-    else:
-        warn(f"left out: {shown(root.partition('/')[2] or name)} is a special file")
+    packing = _Packing(warn, left_out)
+    pending: list[Iterator[tuple[str, str]]] = [iter([(name, root)])]
+    folders: list[tuple[str, os.stat_result, int]] = []  # entered, each with its mode's gaps
+    with trees.Cursor(above) as cursor:
+        while pending:
+            pair = next(pending[-1], None)
+            if pair is None:
+                pending.pop()
+                if folders:
+                    stored, info, locked = folders.pop()
+                    if locked:
+                        yield header(stored, tarfile.DIRTYPE, info)
+                    cursor.up()
+                continue
+            name, stored = pair
+            info = os.stat(name, dir_fd=cursor.folder, follow_symlinks=False)
+            if packing.leaves_out(info, name, stored, depth=len(folders)):
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                cursor.down(name)
+                info, names = os.fstat(cursor.folder), sorted(cursor.names())
+                # Some tars set a folder's mode at once, so one that is read-only is sent as
+                # writable, and once more after what it holds (busybox's leaves it writable, except
+                # as root)
+                locked = ~info.st_mode & stat.S_IRWXU if names else 0
+                yield header(stored, tarfile.DIRTYPE, info, mode=info.st_mode | locked)
+                folders.append((stored, info, locked))
+                pending.append(iter([(each, f"{stored}/{each}") for each in names]))
+            elif stat.S_ISLNK(info.st_mode):
+                target = os.readlink(name, dir_fd=cursor.folder)
+                yield header(stored, tarfile.SYMTYPE, info, target)
+            else:
+                yield from _file(cursor.folder, name, stored, progress)
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """What ``pack`` leaves out; see its arguments."""
+
+    warn: Callable[[str], None]
+    left_out: Mapping[tuple[int, int], str]
+
+    def leaves_out(self, info: os.stat_result, name: str, stored: str, depth: int) -> bool:
+        why = self.left_out.get((info.st_dev, info.st_ino), "")
+        if not why and stat.S_ISDIR(info.st_mode):
+            why = f"more than {MAX_DEPTH} folders deep" if depth >= MAX_DEPTH - 1 else ""
+        elif not why and not (stat.S_ISLNK(info.st_mode) or stat.S_ISREG(info.st_mode)):
+            why = "a special file"
+        if why:
+            self.warn(f"left out: {shown(stored.partition('/')[2] or name)} is {why}")
+        return bool(why)
 
 
 def measure(above: int, name: str) -> int:
@@ -95,17 +121,24 @@ def measure(above: int, name: str) -> int:
         above: a file descriptor of its parent folder.
         name: its name there.
     """
-    try:
-        info = os.stat(name, dir_fd=above, follow_symlinks=False)
-        if not stat.S_ISDIR(info.st_mode):
-            return info.st_size if stat.S_ISREG(info.st_mode) else 0
-        here = os.open(name, FOLDER, dir_fd=above)
-    except OSError:
-        return 0
-    try:
-        return sum(measure(here, each) for each in os.listdir(here))
-    finally:
-        os.close(here)
+    total = 0
+    pending = [iter([name])]
+    with trees.Cursor(above) as cursor, contextlib.suppress(OSError):
+        while pending:
+            each = next(pending[-1], None)
+            if each is None:
+                pending.pop()
+                if pending:
+                    cursor.up()
+                continue
+            with contextlib.suppress(OSError):
+                info = os.stat(each, dir_fd=cursor.folder, follow_symlinks=False)
+                if stat.S_ISREG(info.st_mode):
+                    total += info.st_size
+                elif stat.S_ISDIR(info.st_mode) and len(pending) < MAX_DEPTH:
+                    cursor.down(each)
+                    pending.append(iter(cursor.names()))
+    return total
 
 
 def header(

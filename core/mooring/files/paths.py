@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from mooring.errors import MooringError
 from mooring.files import pack
-from mooring.files.merge import removed
 from mooring.files.unpack import FOLDER, shown
+from mooring.host import trees
 
 _REMOTE = re.compile(r"(?![./])([^:/]*):(.*)", re.DOTALL)
 #: The end-of-archive blocks of a tar stream.
@@ -300,7 +300,7 @@ def draft_folder(above: int) -> Iterator[int]:
             os.close(draft)
     finally:
         with contextlib.suppress(OSError):  # a later copy into this folder removes it
-            removed(above, name)
+            trees.remove(above, name)
 
 
 def _sweep(above: int) -> None:
@@ -314,7 +314,7 @@ def _sweep(above: int) -> None:
                 info = os.fstat(draft)
                 if info.st_uid == os.getuid() and time.time() - info.st_mtime > _DRAFT_AGE_S:
                     fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    removed(above, name)
+                    trees.remove(above, name)
             finally:
                 os.close(draft)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mooring.files.paths import CopyError
-from mooring.files.unpack import shown
+from mooring.files.unpack import MAX_DEPTH, shown
 from mooring.sessions.record import Layout
 
 MAX_LINKS = 40  # as in Linux
@@ -117,6 +117,8 @@ class Tree:
                 continue
             if pending and kind != "folder":
                 raise self.missing(path)
+            if len(there) > MAX_DEPTH:
+                raise CopyError(f"{shown(path)} leads more than {MAX_DEPTH} folders deep")
             here = there
         return here
 
@@ -124,30 +126,24 @@ class Tree:
     def opened(self, there: Names) -> Iterator[Entry]:
         """Context manager that opens the parent folder of a path that `find` returned."""
         mount = self._mount_of(there)
-        below = there[len(mount.target) :]
-        *folders, name = below or ("",)
-        with contextlib.ExitStack() as stack:
-            root, own_name = self._root(mount, stack)
-            here = root
-            if below:
-                for each in (own_name, *folders):
-                    try:
-                        here = os.open(each, _PASS, dir_fd=here)
-                    except (FileNotFoundError, NotADirectoryError):
-                        raise self.missing("/" + "/".join(there)) from None
-                    stack.callback(os.close, here)
-                    self._check(os.fstat(here), there)
-            else:
-                name = own_name
+        *above, first = _names(mount.source)
+        *folders, name = (first, *there[len(mount.target) :])
+        with _Way(above) as way:
+            for each in folders:
+                try:
+                    way.enter(each)
+                except (FileNotFoundError, NotADirectoryError):
+                    raise self.missing("/" + "/".join(there)) from None
+                self._check(os.fstat(way.folder), there)
             try:
-                info = os.stat(name, dir_fd=here, follow_symlinks=False)
+                info = os.stat(name, dir_fd=way.folder, follow_symlinks=False)
             except FileNotFoundError:
-                yield Entry(here, name, "missing", "", mount.read_only)
+                yield Entry(way.folder, name, "missing", "", mount.read_only)
                 return
             self._check(info, there)
             kind = _kind(info)
-            link = os.readlink(name, dir_fd=here) if kind == "link" else ""
-            yield Entry(here, name, kind, link, mount.read_only)
+            link = os.readlink(name, dir_fd=way.folder) if kind == "link" else ""
+            yield Entry(way.folder, name, kind, link, mount.read_only)
 
     def mounts_below(self, there: Names) -> list[Names]:
         """The targets of the session's mounts at or below a path, relative to it."""
@@ -163,13 +159,9 @@ class Tree:
         out: dict[Identity, str] = {}
         mount = self._mount_of(there)
         for below in filter(None, self.mounts_below(there)):
-            with contextlib.suppress(OSError, CopyError), contextlib.ExitStack() as stack:
-                here, name = self._root(mount, stack)
-                for each in (*there[len(mount.target) :], *below):
-                    here = os.open(name, _PASS, dir_fd=here)
-                    stack.callback(os.close, here)
-                    name = each
-                info = os.stat(name, dir_fd=here, follow_symlinks=False)
+            *folders, name = (*_names(mount.source), *there[len(mount.target) :], *below)
+            with contextlib.suppress(OSError), _Way(folders) as way:
+                info = os.stat(name, dir_fd=way.folder, follow_symlinks=False)
                 out[(info.st_dev, info.st_ino)] = "a mount: copy it by its own path"
         out[self._own] = "mooring's own folder"
         return out
@@ -208,23 +200,42 @@ class Tree:
         mount = max(over, key=lambda one: len(one.target), default=None)
         return mount if mount is not None and mount.source else None
 
-    def _root(self, mount: Mount, stack: contextlib.ExitStack) -> tuple[int, str]:
-        """Open the parent folder of a mount's source without following links.
-
-        Returns:
-            A file descriptor, and the source's name in the folder.
-        """
-        *folders, name = _names(mount.source)
-        here = os.open("/", _PASS)
-        stack.callback(os.close, here)
-        for each in folders:
-            here = os.open(each, _PASS, dir_fd=here)
-            stack.callback(os.close, here)
-        return here, name
-
     def _check(self, info: os.stat_result, there: Names) -> None:
         if (info.st_dev, info.st_ino) == self._own:
             raise self.closed(there)
+
+
+class _Way:
+    """A folder reached from a folder step by step, through no link; a context manager.
+
+    Args:
+        names: the first steps.
+        begin: a file descriptor of the folder where it begins; None for the root folder.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+
+    def __init__(self, names: Sequence[str], begin: int | None = None) -> None:
+        self.folder = os.open("/", _PASS) if begin is None else os.dup(begin)
+        try:
+            for each in names:
+                self.enter(each)
+        except BaseException:
+            os.close(self.folder)
+            raise
+
+    def enter(self, name: str) -> None:
+        """Go on to a folder in the folder. Raises OSError."""
+        below = os.open(name, _PASS, dir_fd=self.folder)
+        os.close(self.folder)
+        self.folder = below
+
+    def __enter__(self) -> _Way:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.folder)
 
 
 def _is_within(path: Path, top: Path) -> bool:
@@ -247,12 +258,9 @@ def _kind(info: os.stat_result) -> str:
 
 def below(folder: int, names: Sequence[str]) -> bool:
     """Whether a path below a folder exists; no link is followed."""
-    with contextlib.ExitStack() as stack:
-        try:
-            for each in names[:-1]:
-                folder = os.open(each, _PASS, dir_fd=folder)
-                stack.callback(os.close, folder)
-            os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+    try:
+        with _Way(names[:-1], folder) as way:
+            os.stat(names[-1], dir_fd=way.folder, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from mooring.engines.base import Bind
 from mooring.gpus.claims import Claim
 from mooring.gpus.inventory import CDI_KIND, NVIDIA, Gpu, cdi_names, inventory
+from mooring.host.ownership import distrust
 
 PIPES = "/tmp/nvidia-mps"  # the daemon's default
 GUEST_PIPES = "/run/nvidia-mps"
@@ -50,6 +52,11 @@ class Devices:
     env: Mapping[str, str] = field(default_factory=dict)
     binds: tuple[Bind, ...] = ()
     sharing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[tuple[str, Path], ...]:
+        """The sources of ``binds`` for the policy, each with a word for the user."""
+        return tuple(("gpus, by MPS", Path(bind.source)) for bind in self.binds)
 
 
 def devices_of(claims: Sequence[Claim]) -> Devices:
@@ -120,11 +127,12 @@ def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> L
         return Limits("a MIG instance, isolated by the hardware")
     if claim.share >= 1:
         return Limits("")
-    pipes = Path(environ.get("CUDA_MPS_PIPE_DIRECTORY") or PIPES)
-    if gpu.kind != NVIDIA or not _listens(pipes / "control"):
+    pipes = Path(os.path.abspath(environ.get("CUDA_MPS_PIPE_DIRECTORY") or PIPES))
+    why = "no MPS daemon answers" if gpu.kind != NVIDIA else _no_daemon(pipes)
+    if why:
         return Limits(
             f"{claim.share:g} of it by agreement, because nothing enforces the limit "
-            "(no MPS daemon answers, and the GPU has no MIG instances)"
+            f"({why}, and the GPU has no MIG instances)"
         )
     env = {
         "CUDA_MPS_PIPE_DIRECTORY": GUEST_PIPES,
@@ -138,6 +146,23 @@ def limits(claim: Claim, gpu: Gpu, environ: Mapping[str, str] = os.environ) -> L
         env,
         (Bind(str(pipes), GUEST_PIPES, read_only=False),),
     )
+
+
+def _no_daemon(pipes: Path) -> str:
+    """Return why no MPS daemon can be used; empty if one can.
+
+    Anybody can create a folder in ``/tmp`` and answer there, so the folder and the socket have to
+    be root's or the caller's.
+    """
+    control = pipes / "control"
+    if not control.exists():
+        return "no MPS daemon answers"
+    if reason := distrust(pipes):
+        return f"the MPS daemon's folder is not used: {reason}"
+    status = control.lstat()
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid not in (0, os.getuid()):
+        return f"the MPS daemon is not used: {control} is not a socket of root's or yours"
+    return "" if _listens(control) else "no MPS daemon answers"
 
 
 def _listens(control: Path) -> bool:

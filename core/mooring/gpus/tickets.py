@@ -13,11 +13,9 @@ because an engine starts a container that it was asked to start even if its clie
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,9 +24,11 @@ from typing import Any
 
 from mooring.engines.base import Engine
 from mooring.engines.capabilities import SupportsBinds
-from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
+from mooring.errors import EngineUnavailable, SessionTimeout
+from mooring.gpus import place
 from mooring.gpus.claims import Claim, Request, from_label, to_label
-from mooring.host import locks, paths
+from mooring.host import locks
+from mooring.host.text import one_line, quoted
 
 LOCK_TIMEOUT_S = 60.0
 #: How long an enqueued ticket is valid without a holder, until its dispatcher starts.
@@ -37,11 +37,8 @@ ENQUEUED_GRACE_S = 15.0
 GRANTED_GRACE_S = 60.0
 #: A waiting ticket not refreshed for this long is skipped: its holder is suspended.
 STALE_S = 30.0
-#: Parents of the folder, of which the first that is world-writable and sticky is used.
-SHARED_FOLDERS = ("/run/lock", "/var/lock", "/var/tmp")
 # has_dispatcher in another process locks the file briefly, so become_dispatcher retries
 _DISPATCHER_TRIES, _DISPATCHER_PAUSE_S = 20, 0.01
-_MODE = 0o3770  # setgid: new files get the group; sticky: users can delete only their own files
 _TICKET_BYTES_MAX = 10_000
 
 
@@ -126,7 +123,7 @@ class TicketQueue:
     """The lock and the tickets of one engine.
 
     Args:
-        folder: the queue's folder, see ``open_ticket_queue``.
+        folder: the queue's folder, see ``place.open_folder``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,7 +145,7 @@ class TicketQueue:
                 except SessionTimeout as error:
                     raise EngineUnavailable(
                         f"{self.folder} has been locked for {LOCK_TIMEOUT_S:g} s",
-                        f"see which process holds it: fuser -v {self.folder}",
+                        f"see which process holds it: fuser -v {quoted(self.folder)}",
                     ) from error
                 yield
         except OSError as error:
@@ -294,72 +291,12 @@ def open_ticket_queue(address: str) -> TicketQueue:
     """Return the ticket queue of an engine, and create its folder if it does not exist.
 
     Args:
-        address: the address of the engine's socket, ``unix:///path``. Without a socket that a
-            group can use, the queue is private to this installation.
+        address: the address of the engine's socket, ``unix:///path``; see ``place.shared_place``.
 
     Raises:
         EngineError: the folder cannot be created, or its path is taken by another user's file.
     """
-    socket = address.removeprefix("unix://")
-    try:
-        group = _shared_group(socket)
-        if group is None:
-            folder = paths.state_dir() / "queue"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            return TicketQueue(folder)
-        name = hashlib.sha256(os.path.realpath(socket).encode()).hexdigest()[:12]
-        parent = next((path for path in SHARED_FOLDERS if _is_shared(path)), "/tmp")
-        folder = Path(parent) / f"mooring-{name}"
-        if not folder.exists():
-            _create_shared(folder, group)
-        status = folder.lstat()
-    except OSError as error:
-        raise EngineError(
-            f"cannot create the GPU queue: {error}",
-            "check that you are in the group of the engine's socket, and that the disk is not full",
-        ) from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_gid != group or status.st_mode & 0o007:
-        raise EngineError(
-            f"{folder} is not the GPU queue of the engine at {socket}",
-            "another user created it; ask them to remove it",
-        )
-    return TicketQueue(folder)
-
-
-def _shared_group(socket: str) -> int | None:
-    """Return the group that may use an engine's socket; None if it is private, or missing."""
-    try:
-        status = os.stat(socket)
-    except OSError:
-        return None
-    if not status.st_mode & stat.S_IWGRP or status.st_uid == os.getuid() != 0:
-        return None
-    return status.st_gid
-
-
-def _create_shared(folder: Path, group: int) -> None:
-    """Create the folder with its group and mode atomically, unless another process was faster."""
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        os.chown(draft, -1, group)
-        draft.chmod(_MODE)
-        # rename(2) replaces an empty folder, and a lock on it would be lost: so make it non-empty
-        (draft / "made").touch()
-        with contextlib.suppress(OSError):  # another process was faster
-            draft.rename(folder)
-    finally:
-        with contextlib.suppress(OSError):
-            (draft / "made").unlink(missing_ok=True)
-            draft.rmdir()
-
-
-def _is_shared(path: str) -> bool:
-    """Return whether a folder is world-writable and sticky."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return stat.S_ISDIR(mode) and mode & 0o1777 == 0o1777
+    return TicketQueue(place.open_folder(address))
 
 
 def _is_locked(path: Path) -> bool:
@@ -415,8 +352,8 @@ def _read(path: Path) -> Ticket | None:
         return Ticket(
             id=str(fields["id"]),
             installation=str(fields["installation"]),
-            user=str(fields["user"]),
-            session=str(fields["session"]),
+            user=one_line(fields["user"]),
+            session=one_line(fields["session"]),
             request=Request.from_dict(fields["request"]),
             priority=int(fields["priority"]),
             since=int(fields["since"]),

@@ -15,10 +15,10 @@ from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
     LABEL_INSTALLATION,
-    LABEL_NAME,
-    LABEL_OWNER,
     LABEL_SPEC,
-    container_name,
+    is_session,
+    name_of,
+    owner_of,
 )
 from mooring.gpus.claims import WHOLE, Claim, from_label
 from mooring.gpus.inventory import Gpu
@@ -157,19 +157,15 @@ def held_by(uses: Iterable[GpuUse], user: str) -> float:
 def _holders_in(
     engine: Engine, row: Container, gpus: list[Gpu], installation: str
 ) -> list[tuple[Claim, Holder]]:
-    """Return what a container holds: by its label for a session's, else by its device requests."""
-    labels = row.labels
-    name = container_name(labels.get(LABEL_NAME, ""), labels.get(LABEL_ID, ""))
-    # an image committed from a session's container passes the session's labels on to others
-    own = LABEL_INSTALLATION in labels and row.name.startswith(name)
-    if own:
-        claims = from_label(labels.get(LABEL_GPUS, ""))
-    else:
-        requests = engine.device_requests(row.id) if isinstance(engine, SupportsGpus) else ()
-        claims = tuple(Claim(uuid) for uuid in requested_uuids(requests, gpus))
+    """Return what a container holds: the devices it requested, in a session's shares of them."""
+    labels, own = row.labels, is_session(row)
+    labelled = from_label(labels.get(LABEL_GPUS, "")) if own else ()
+    if not isinstance(engine, SupportsGpus) or (own and not labelled):
+        return []
+    claims = _claims(labelled, engine.device_requests(row.id), gpus)
     holder = Holder(
-        user=labels.get(LABEL_OWNER, "") if own else "",
-        session=labels.get(LABEL_NAME, row.name) if own else "",
+        user=owner_of(labels) if own else "",
+        session=name_of(labels, row.name) if own else "",
         session_id=labels.get(LABEL_ID, "") if own else "",
         container=row.id,
         what="" if own else f"container {row.name}",
@@ -179,6 +175,25 @@ def _holders_in(
         mine=labels.get(LABEL_INSTALLATION) == installation,
     )
     return [(claim, replace(holder, share=claim.share)) for claim in claims]
+
+
+def _claims(
+    labelled: Iterable[Claim], requests: Iterable[DeviceRequest], gpus: list[Gpu]
+) -> list[Claim]:
+    """Return the claims of a container, of which a label, that anybody may write, is no proof.
+
+    Args:
+        labelled: the claims in its label, for the shares.
+        requests: its device requests.
+        gpus: all GPUs of the machine.
+
+    Returns:
+        One claim per requested device, also for those that are no longer known.
+    """
+    requests, shares = tuple(requests), {claim.gpu: claim for claim in labelled}
+    named = (name.rpartition("=")[2] for request in requests for name in request.ids)
+    uuids = [*requested_uuids(requests, gpus), *(name for name in named if name in shares)]
+    return [shares.get(uuid, Claim(uuid)) for uuid in dict.fromkeys(uuids)]
 
 
 def _holder_of(ticket: Ticket, claim: Claim, installation: str) -> Holder:
@@ -203,7 +218,7 @@ def _may_run(engine: Engine, ticket: Ticket) -> bool:
     the container has exited since the grant. A container that started after the running ones were
     listed is included.
     """
-    for row in engine.list({LABEL_ID: ticket.id}):
+    for row in filter(is_session, engine.list({LABEL_ID: ticket.id})):
         detail = engine.inspect(row.id)
         if detail is not None and (
             detail.state not in ("exited", "dead") or detail.started_at < ticket.orphaned
@@ -224,7 +239,7 @@ def requested_uuids(requests: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[
     """Return the devices that a container got for its device requests.
 
     Args:
-        requests: by count (-1 for all), or by number, UUID or CDI name.
+        requests: by count (-1 for all), or by number, UUID, CDI name or device file.
         gpus: all GPUs of the machine.
 
     Returns:
@@ -244,9 +259,15 @@ def requested_uuids(requests: Iterable[DeviceRequest], gpus: list[Gpu]) -> list[
                     name == "all"
                     or name in (gpu.uuid, str(gpu.index))
                     or (len(name) > 8 and gpu.uuid.startswith(name))
+                    or name in _own_nodes(gpu, gpus)
                 ):
                     uuids.update(dict.fromkeys(_with_instances(gpu, gpus)))
     return list(uuids)
+
+
+def _own_nodes(gpu: Gpu, gpus: list[Gpu]) -> set[str]:
+    """Return the device files of a GPU that no other one shares."""
+    return set(gpu.nodes).difference(*(other.nodes for other in gpus if other.uuid != gpu.uuid))
 
 
 def _with_instances(gpu: Gpu, gpus: list[Gpu]) -> list[str]:

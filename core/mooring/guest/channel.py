@@ -32,7 +32,7 @@ class Guest(Protocol):
         """Read a file like ``read``, and strip whitespace; empty instead of OSError."""
 
     def write(self, name: str, content: str) -> None:
-        """Replace a file atomically, mode 0600. Raises OSError."""
+        """Replace a file or folder by a file atomically, mode 0600. Raises OSError."""
 
     def create(self, name: str) -> None:
         """Create an empty file. Raises FileExistsError if the name exists, and OSError."""
@@ -41,7 +41,7 @@ class Guest(Protocol):
         """Create a folder, mode 0700; does nothing if it exists. Raises OSError."""
 
     def remove(self, name: str) -> None:
-        """Delete a file, a link or a socket; does nothing if it is missing. Raises OSError."""
+        """Delete a file of any type, or a folder; does nothing if missing. Raises OSError."""
 
     def remove_folder(self, name: str) -> None:
         """Delete a folder recursively, ignoring errors."""
@@ -56,17 +56,35 @@ class Guest(Protocol):
         """The modification time of a file in seconds since the epoch; 0 if it is missing."""
 
     def names(self, folder: str) -> list[str]:
-        """The first 1,000 names in a folder, sorted; empty if it is missing."""
+        """At most 1,000 names in a folder, sorted; empty if it is missing."""
 
     def uptime(self) -> float:
         """Seconds since boot of the session's machine, including time suspended."""
 
-    def socket_path(self, name: str) -> str:
-        """A path on this machine for connecting to a Unix socket of the session."""
+    def path(self, name: str) -> str:
+        """A path on this machine of a file of the session, for messages."""
 
     def expose(self, names: list[str]) -> contextlib.AbstractContextManager[list[str]]:
         """Context manager that returns paths to sockets, valid even if their names are replaced.
 
+        The paths are valid in this process.
+
         Raises:
             OSError: a name does not exist, or is not a socket.
         """
+
+    def pin(self, names: list[str]) -> None:
+        """Make sockets available at their ``socket_path``, until ``unpin``.
+
+        Raises:
+            OSError: a name does not exist, or is not a socket.
+        """
+
+    def socket_path(self, name: str) -> str:
+        """A path on this machine of a socket that was pinned, out of the session's reach.
+
+        It is valid in any process, and stays the same socket whatever takes its name.
+        """
+
+    def unpin(self, folder: str) -> None:
+        """Remove the paths of a folder's sockets, ignoring errors."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mooring.host import boot
+from mooring.host import boot, trees
 
 MAX_BYTES = 64 << 10
 MAX_ENTRIES = 1000
+# A session that still runs may create files as fast as they are deleted
+REMOVE_TIMEOUT_S = 10.0
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -85,8 +87,31 @@ class SharedGuest:
                 paths.append(f"/proc/self/fd/{pin}")
             yield paths
 
+    def pin(self, names: list[str]) -> None:
+        """See ``Guest.pin``; the paths are hard links in the folder that has the run folder."""
+        with self.expose(names) as paths:
+            for name, path in zip(names, paths, strict=True):
+                link = self.root.parent / name
+                link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                # with a folder's descriptor, even an unused one, link(2) follows the path in /proc
+                above = os.open(link.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.link(path, link, src_dir_fd=above, follow_symlinks=True)
+                finally:
+                    os.close(above)
+
     def socket_path(self, name: str) -> str:
         """See ``Guest.socket_path``."""
+        return str(self.root.parent / name)
+
+    def unpin(self, folder: str) -> None:
+        """See ``Guest.unpin``."""
+        with contextlib.suppress(OSError):
+            trees.remove_path(self.root.parent / folder)
+
+    def path(self, name: str) -> str:
+        """See ``Guest.path``."""
         return str(self.root / name)
 
     def read(self, name: str, *, tail: bool = False) -> str:
@@ -116,7 +141,11 @@ class SharedGuest:
             try:
                 with os.fdopen(os.open(draft, flags, 0o600, dir_fd=folder), "w") as file:
                     file.write(content)
-                os.replace(draft, last, src_dir_fd=folder, dst_dir_fd=folder)
+                try:
+                    os.replace(draft, last, src_dir_fd=folder, dst_dir_fd=folder)
+                except IsADirectoryError:
+                    trees.remove(folder, last, timeout_s=REMOVE_TIMEOUT_S)
+                    os.replace(draft, last, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(draft, dir_fd=folder)
@@ -136,12 +165,12 @@ class SharedGuest:
     def remove(self, name: str) -> None:
         """See ``Guest.remove``."""
         with contextlib.suppress(FileNotFoundError), self._above(name) as (folder, last):
-            os.unlink(last, dir_fd=folder)
+            trees.remove(folder, last, timeout_s=REMOVE_TIMEOUT_S)
 
     def remove_folder(self, name: str) -> None:
-        """See ``Guest.remove_folder``; a link is not removed."""
+        """See ``Guest.remove_folder``."""
         with contextlib.suppress(OSError), self._above(name) as (folder, last):
-            shutil.rmtree(f"/proc/self/fd/{folder}/{last}", ignore_errors=True)
+            trees.remove(folder, last, timeout_s=REMOVE_TIMEOUT_S)
 
     def gone(self) -> bool:
         """See ``Guest.gone``."""
@@ -167,8 +196,8 @@ class SharedGuest:
     def names(self, folder: str) -> list[str]:
         """See ``Guest.names``."""
         try:
-            with self._above(f"{folder}/") as (descriptor, _):
-                return sorted(os.listdir(descriptor))[:MAX_ENTRIES]
+            with self._above(f"{folder}/") as (descriptor, _), os.scandir(descriptor) as entries:
+                return sorted(entry.name for entry in itertools.islice(entries, MAX_ENTRIES))
         except OSError:
             return []
 

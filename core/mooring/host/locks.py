@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mooring.errors import SessionTimeout
+from mooring.host.text import quoted
 
 # Delay between attempts to acquire a lock: short at first, most are held for milliseconds
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.001, 0.05
@@ -120,7 +121,7 @@ def locked(
             if left_s <= 0 or cancelled():
                 raise SessionTimeout(
                     f"{path} is locked by another process",
-                    f"see which process holds it: fuser -v {path}",
+                    f"see which process holds it: fuser -v {quoted(path)}",
                 )
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)

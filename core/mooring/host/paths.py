@@ -62,7 +62,7 @@ class Installation:
 
     @property
     def trusted(self) -> Path:
-        """The folder of hashes of specs that the user trusts to use paths outside their folder."""
+        """The folder of records of trust in spec files, see ``mooring.policy.trust``."""
         return self._folder("consents")
 
     @property

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import site
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
 from mooring.guest.paths import GUEST_RUN
 from mooring.images.images import ImageFacts
+from mooring.images.protected import prefixes, user_site
 
 #: The folder that pip installs into in a session, because the environment is read-only.
 PACKAGES = f"{GUEST_RUN}/packages"
@@ -130,26 +131,72 @@ def root_tar(layout: list[tuple[str, int, str]]) -> bytes:
 
 def host_binds() -> list[Bind]:
     """The read-only mounts of this machine: its programs and the calling Python environment."""
+    targets = [*filter(os.path.exists, _system_paths()), *_chosen_paths()]
+    return [Bind(os.path.realpath(path), path) for path in targets]
+
+
+def chosen_sources() -> list[tuple[str, Path]]:
+    """The sources of ``host_binds`` that the user chose: all but the system's own software.
+
+    Returns:
+        Pairs of a word for the user, as for the key of a spec, and the real path.
+    """
+    origin = _origins()
+    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths()]
+
+
+def is_system(target: str) -> bool:
+    """Whether a mount of the host image is the system's own software, not the user's choice.
+
+    Args:
+        target: a target of ``host_binds``.
+    """
+    return _is_covered(target, _system_paths())
+
+
+def _origins() -> Callable[[str], str]:
+    """Return a function that tells what put a folder into the host image."""
+    variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    chosen = {os.path.abspath(path) for path in variable if path}
+    environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
+    packages = user_site()
+
+    def origin(path: str) -> str:
+        if path in chosen:
+            return "image host, PYTHONPATH"
+        if path == packages:
+            return "image host, your own Python packages"
+        known = path in environment
+        return "image host, the Python environment" if known else "image host, sys.path"
+
+    return origin
+
+
+def _system_paths() -> list[str]:
+    """The paths of the system's own software, which need not exist."""
     tops = [f"/{name}" for name in _TOP if name != "sbin" and os.path.isdir(f"/{name}")]
-    sources = ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
-    sources += [f"/etc/{name}" for name in _ETC]
-    binds = [Bind(os.path.realpath(path), path) for path in sources if os.path.exists(path)]
-    covered = [bind.target for bind in binds]
+    paths = ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
+    return [*paths, *(f"/etc/{name}" for name in _ETC)]
+
+
+def _chosen_paths() -> list[str]:
+    """The folders of the calling Python environment outside the system's own software."""
+    system, chosen = list(filter(os.path.exists, _system_paths())), list[str]()
     for path in _python_paths():
-        if not any(path == top or path.startswith(top.rstrip("/") + "/") for top in covered):
-            binds.append(Bind(os.path.realpath(path), path))
-            covered.append(path)
-    return binds
+        if not _is_covered(path, (*system, *chosen)):
+            chosen.append(path)
+    return chosen
+
+
+def _is_covered(path: str, tops: Iterable[str]) -> bool:
+    return any(path == top or path.startswith(top.rstrip("/") + "/") for top in tops)
 
 
 def _python_paths() -> list[str]:
     """The folders of the running interpreter and its packages, outermost first."""
-    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    folders = prefixes()
     folders |= {os.path.realpath(path) for path in folders}
-    folders.add(os.path.dirname(os.path.dirname(os.path.realpath(sys.executable))))
-    folders |= {path for path in sys.path if path and os.path.isdir(path)}
-    if site.ENABLE_USER_SITE and os.path.isdir(site.getusersitepackages()):
-        folders.add(site.getusersitepackages())
+    folders |= {path for path in (*sys.path, user_site()) if path and os.path.isdir(path)}
     # on sys.path only because of how Python was started
     script = os.path.dirname(os.path.abspath(sys.argv[0]))
     folders -= {"/", os.getcwd(), os.path.expanduser("~"), script}

@@ -8,17 +8,18 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mooring.engines.base import Bind, ContainerConfig, Engine, PullProgress
+from mooring.engines.capabilities import SupportsVolumes
 from mooring.engines.labels import LABEL_INSTALLATION, LABEL_PROBE
 from mooring.errors import EngineError, EngineUnavailable, ImageError
 from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
 from mooring.host.processes import process_mark
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.host.users import User
 
 #: The name of the image of this machine, see ``mooring.images.host_image``.
@@ -51,6 +52,8 @@ class ImageFacts:
         kernel_problem: why the image cannot run a Python kernel; empty if it can.
         env: environment variables that a container of the image needs, as pairs.
         binds: mounts that the image needs.
+        volumes: the paths at which the image declares volumes, absolute and normalized.
+        image_id: the engine's id of the image; empty for the image of this machine.
     """
 
     reference: str
@@ -60,6 +63,8 @@ class ImageFacts:
     kernel_problem: str = ""
     env: tuple[tuple[str, str], ...] = ()
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[str, ...] = ()
+    image_id: str = ""
 
 
 def ensure_image(
@@ -84,7 +89,8 @@ def ensure_image(
     if policy == "never" and image_id is None:
         raise ImageError(
             f"No such image: {reference}",
-            f"pull: never forbids pulling it; run docker pull {reference}, or use pull: missing",
+            f"pull: never forbids pulling it; run docker pull {quoted(reference)}, "
+            "or use pull: missing",
         )
     if policy == "always" or image_id is None:
         _pull(engine, reference, progress)
@@ -134,60 +140,99 @@ def facts_of(
 
     Args:
         engine: an engine that has the image.
-        installation: the caller's, which has the cache. A file there names the container, so that
-            the reconciler removes it if this process dies.
+        installation: the caller's, which has the cache.
         reference: the image's reference for sessions.
         image_id: the image's id.
         user: the user that the container runs as.
 
     Raises:
-        ImageError: the image has no usable ``/bin/sh``.
+        ImageError: the image has no usable ``/bin/sh``, or declares an invalid volume.
         SessionTimeout: the container did not exit within ``PROBE_TIMEOUT_S``.
         EngineError
     """
     store = installation.images / (image_id.rpartition(":")[2] + ".json")
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        facts = ImageFacts(**json.loads(store.read_text()))
-        return replace(facts, reference=reference)  # the image may have several names
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # also another version's
+        known = json.loads(store.read_text())
+        # the image may have several names
+        return ImageFacts(**known | {"reference": reference, "volumes": tuple(known["volumes"])})
+    volumes = _volumes(engine, reference, image_id)
+    argv = ("/bin/sh", "-c", _PROBE)
+    with probe_container(engine, installation, reference, argv, user) as container:
+        facts = _parse(reference, _output_of(engine, reference, container))
+    facts = replace(facts, volumes=volumes, image_id=image_id)
+    _remember(store, facts)
+    return facts
+
+
+def _volumes(engine: Engine, reference: str, image_id: str) -> tuple[str, ...]:
+    """Return the volumes of an image, normalized.
+
+    Raises:
+        ImageError: a path is not absolute: engines disagree about where that is.
+    """
+    if not isinstance(engine, SupportsVolumes):
+        return ()
+    declared = engine.image_volumes(image_id)
+    for path in declared:
+        if not path.startswith("/"):
+            raise ImageError(
+                f"image {reference} declares a volume at {one_line(path)}, which is not absolute",
+                "use another image",
+            )
+    return tuple(sorted({f"/{os.path.normpath(path).strip('/')}" for path in declared}))
+
+
+@contextlib.contextmanager
+def probe_container(
+    engine: Engine, installation: Installation, reference: str, argv: tuple[str, ...], user: User
+) -> Iterator[str]:
+    """Context manager that creates a container without mounts, and removes it at the end.
+
+    Args:
+        engine: an engine that has the image.
+        installation: the caller's; a file in its cache of facts exists as long as the container
+            may, so that the reconciler removes it if this process dies.
+        reference: the image.
+        argv: the main process, in case that the container is started.
+        user: the user that it runs as.
+
+    Yields:
+        The container's id.
+    """
     name = f"mooring-probe-{secrets.token_hex(4)}"
     config = ContainerConfig(
         name=name,
         image=reference,
-        argv=("/bin/sh", "-c", _PROBE),
+        argv=argv,
         user=f"{user.uid}:{user.gid}",
         env={"HOME": "/tmp"},
         labels={LABEL_INSTALLATION: installation.id, LABEL_PROBE: process_mark(os.getpid())},
         network=False,
     )
-    facts = _parse(reference, _output_of(engine, config, installation.images / name))
-    _remember(store, facts)
-    return facts
+    mark = installation.images / name
+    mark.touch()
+    container = engine.create(config)
+    try:
+        yield container
+    finally:
+        engine.remove(container)
+        mark.unlink(missing_ok=True)
 
 
-def _output_of(engine: Engine, config: ContainerConfig, mark: Path) -> str:
-    """Run a container until it exits, remove it, and return its output.
-
-    Args:
-        engine, config: the engine and the container.
-        mark: a file that exists as long as the container may.
+def _output_of(engine: Engine, reference: str, container: str) -> str:
+    """Run a container until it exits, and return its output.
 
     Raises:
         ImageError: it cannot be started.
     """
-    mark.touch()
-    container = engine.create(config)
     try:
-        try:
-            engine.start(container)
-        except EngineUnavailable:
-            raise
-        except EngineError as error:
-            raise _no_shell(config.image, error.message) from error
-        engine.wait(container, timeout_s=PROBE_TIMEOUT_S)
-        output = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
-    finally:
-        engine.remove(container)
-        mark.unlink(missing_ok=True)
+        engine.start(container)
+    except EngineUnavailable:
+        raise
+    except EngineError as error:
+        raise _no_shell(reference, error.message) from error
+    engine.wait(container, timeout_s=PROBE_TIMEOUT_S)
+    output = b"".join(engine.logs(container, tty=False, follow=False, tail=None))
     return output.decode(errors="replace")
 
 

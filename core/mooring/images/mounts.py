@@ -1,4 +1,4 @@
-"""The mounts of a session.
+"""The mounts of a session: those that it requests, and its own.
 
 Each source is resolved to its real path before it is checked, and the engine is given the resolved
 path. Before anything of the image runs, each mount is compared with its source (``images/pinned``),
@@ -8,17 +8,21 @@ so that replacing a path by a symbolic link in between gains nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooring.engines import local_sockets
 from mooring.engines.base import Bind
-from mooring.errors import SpecError
+from mooring.errors import PolicyError, SpecError
 from mooring.guest.paths import GUEST_RUN
-from mooring.host import paths
+from mooring.host import nofollow
+from mooring.host.filesystems import mount_points
 from mooring.host.users import User
+from mooring.images import protected
+from mooring.images.host_image import chosen_sources
+from mooring.images.overmounts import overmounts
 from mooring.images.sources import (
     WORKING_DIRECTORY,
     absolute,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 INPUTS = "/mnt/inputs"
 OUTPUTS = "/mnt/outputs"
 SECRETS = "/run/secrets"
+Sources = tuple[tuple[str, Path], ...]
 EXCHANGED_HINT = "it was replaced; check who can write to its parent folders"
 
 
@@ -82,21 +87,27 @@ class MountPlan:
     """The planned mounts of a session.
 
     Attributes:
-        binds: in the order in which the engine must mount them.
+        binds: the session's own mounts, and those that it requests.
         workdir: the working directory in the container.
         granted: the binds that the spec requests.
         grants: what requires the user's trust if a spec file requests it.
         sources: pairs of key and real path, one for each requested mount.
-        note: a notice for the user that the project's folder is not mounted, or that it exposes
-            their home; empty otherwise.
+        chosen: likewise, for what the user's environment adds to the host image.
+        note: a notice for the user about mounts that are not what they may expect: of their
+            project, their home, or folders that Python imports from; empty otherwise.
+        secret_files: the real paths of the files that secrets are read from, by the secrets' names.
+        on_top: mounts on top of ``binds`` and those of the image, see ``overmounts``.
     """
 
     binds: tuple[Bind, ...]
     workdir: str
     granted: tuple[Bind, ...]
     grants: tuple[Grant, ...]
-    sources: tuple[tuple[str, Path], ...] = ()
+    sources: Sources = ()
     note: str = ""
+    chosen: Sources = ()
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
+    on_top: tuple[Bind, ...] = ()
 
 
 def plan(
@@ -106,6 +117,8 @@ def plan(
     cwd: Path,
     user: User,
     folders: SessionFolders | None = None,
+    image: Sequence[Bind] = (),
+    volumes: Sequence[str] = (),
 ) -> MountPlan:
     """Check the mounts that a spec requests and plan them, without creating or mounting anything.
 
@@ -114,28 +127,36 @@ def plan(
         project: the folder that the spec may use freely: its file's, or the current folder.
         cwd: the user's current folder; it becomes the working directory if it is in the project.
         user: the session's owner.
-        folders: the session's folders; None for a plan without ``binds`` and ``granted``.
+        folders: the session's folders; None for a plan without ``binds``, ``granted`` and
+            ``on_top``.
+        image: the binds that the image and the devices need.
+        volumes: the paths at which the image declares volumes.
 
     Raises:
         SpecError: a source does not exist, or has the wrong file type.
-        PolicyError: a source would expose the host.
+        PolicyError: a source would expose the host, or what mooring itself runs from.
     """
     layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user)
     layout.add_home()
     workdir, note = layout.add_working_directory(resolved(cwd, WORKING_DIRECTORY))
     layout.add_inputs_and_outputs()
     layout.add_secrets()
-    sockets = local_sockets(os.environ)
-    for request in layout.requests:
-        refuse_host(request.source, request.key, sockets)
-    granted = tuple(request.bind for request in layout.requests) if folders else ()
+    layout.add_groups()
+    sources, chosen = layout.checked_sources()
+    binds, on_top = layout.binds(folders) if folders else (), tuple[Bind, ...]()
+    if folders:
+        guarded = protected.guarded_paths(folders.empty)
+        on_top = overmounts((*image, *binds), guarded, volumes=volumes, mount_points=mount_points())
     return MountPlan(
-        binds=layout.binds(folders, sockets) if folders else (),
+        binds=binds,
         workdir=workdir,
-        granted=granted,
+        granted=tuple(request.bind for request in layout.requests) if folders else (),
         grants=tuple(layout.grants),
-        sources=tuple((request.key, request.source) for request in layout.requests),
-        note=note,
+        sources=sources,
+        chosen=chosen,
+        note="; ".join(filter(None, (note, *protected.import_notes(layout.writable)))),
+        secret_files=layout.secret_files,
+        on_top=on_top,
     )
 
 
@@ -162,8 +183,10 @@ class _Layout:
 
     def __init__(self, spec: SessionSpec, project: Path, user: User) -> None:
         self.spec, self.project, self.user, self.home = spec, project, user, Path(user.home)
+        self.real_home = resolved(self.home, "home")
         self.requests: list[_Request] = []
         self.grants: list[Grant] = []
+        self.secret_files: dict[str, Path] = {}
 
     def add_home(self) -> None:
         if self.spec.home:
@@ -185,10 +208,9 @@ class _Layout:
             whose = "your home" if self.spec.home else "a private one"
             return home, f"{project} is not mounted; the working directory is {home}, {whose}"
         note = ""
-        real_home = resolved(self.home, "home")
-        if not self.spec.home and is_below(real_home, project):
+        if not self.spec.home and is_below(self.real_home, project):
             self.grants.append(Grant(WORKING_DIRECTORY, f"your home, {home}, writable"))
-            inside = "" if project == real_home else f"lies in {project} and so "
+            inside = "" if project == self.real_home else f"lies in {project} and so "
             note = f"your home, {home}, {inside}is mounted writable, with its keys and tokens"
         if not (self.spec.home and str(project) == home):
             self.requests.append(_Request(WORKING_DIRECTORY, project, str(project), False))
@@ -213,71 +235,68 @@ class _Layout:
         for name, secret in self.spec.secrets.items():
             origin = f"variable {secret.env}"
             if secret.file:  # the real path, because the file may be a link
-                origin = f"file {os.path.realpath(absolute(Path(secret.file), self.project))}"
+                path = resolved(absolute(Path(secret.file), self.project), f"secrets: {name}")
+                self.secret_files[name] = path
+                origin = f"file {path}"
             self.grants.append(Grant(f"secrets.{name}", f"from your {origin}"))
 
-    def binds(self, folders: SessionFolders, sockets: Iterable[Path]) -> tuple[Bind, ...]:
-        """All mounts, in mount order."""
-        home, binds = self.user.home, [request.bind for request in self.requests]
-        if not any(bind.target == home for bind in binds):  # it may be the project
-            binds.insert(0, Bind(str(folders.home), home, False))
-        binds += self._masks(folders.empty, sockets)
-        binds += [Bind(str(folders.run), GUEST_RUN, False), folders.programs]
-        if self.spec.secrets:
-            binds.append(Bind(str(folders.secrets), SECRETS))
-        binds += [Bind(str(folders.etc / name), f"/etc/{name}") for name in ("passwd", "group")]
-        return tuple(binds)
+    def add_groups(self) -> None:
+        self.grants += [Grant("groups", f"your group {name}") for name in self.spec.groups]
 
-    def _masks(self, empty: Path, sockets: Iterable[Path]) -> Iterator[Bind]:
-        """Mounts that hide mooring's state folder and the engines' sockets in requested folders.
+    @property
+    def writable(self) -> list[Path]:
+        """The sources of the writable mounts."""
+        return [request.source for request in self.requests if not request.read_only]
 
-        The state folder contains the keys of other sessions' kernels.
+    def checked_sources(self) -> tuple[Sources, Sources]:
+        """Refuse mounts that must not be; return ``sources`` and ``chosen`` of ``MountPlan``.
 
-        Args:
-            empty: an empty folder.
-            sockets: the sockets of this machine's engines, resolved.
+        Raises:
+            PolicyError: a source would expose the host, or what mooring itself runs from.
         """
-        state = Path(os.path.realpath(paths.state_dir()))
-        masks = [(state, str(empty)), *((path, os.devnull) for path in sockets)]
+        sources = tuple((request.key, request.source) for request in self.requests)
+        chosen = tuple(chosen_sources()) if self.spec.uses_host_image else ()
+        sockets = local_sockets(os.environ)
+        for key, source in (*sources, *chosen):
+            refuse_host(source, key, sockets)
         for request in self.requests:
-            for hidden, mask in masks:
-                if request.source in hidden.parents and hidden.exists():
-                    target = Path(request.target) / hidden.relative_to(request.source)
-                    yield Bind(mask, str(target))
+            if not request.read_only:
+                protected.refuse_unprotected(request.source, request.key, self.real_home)
+        return sources, chosen
+
+    def binds(self, folders: SessionFolders) -> tuple[Bind, ...]:
+        """The requested mounts and the session's own; the sources are resolved."""
+        own = [Bind(os.path.realpath(folders.run), GUEST_RUN, False), folders.programs]
+        if self.spec.secrets:
+            own.append(Bind(os.path.realpath(folders.secrets), SECRETS))
+        etc = os.path.realpath(folders.etc)
+        own += [Bind(f"{etc}/{name}", f"/etc/{name}") for name in ("passwd", "group")]
+        requested = [request.bind for request in self.requests]
+        if not any(bind.target == self.user.home for bind in requested):  # it may be the project
+            own.append(Bind(os.path.realpath(folders.home), self.user.home, False))
+        return (*requested, *own)
 
 
-def create_outputs(spec: SessionSpec, project: Path) -> None:
+def create_outputs(planned: MountPlan) -> None:
     """Create the folders of outputs, owned by the user, because an engine never creates them.
+
+    They are created where the plan has them: through a link that was put on the way since, none is.
 
     Raises:
         SpecError: a folder cannot be created.
+        PolicyError: a link has taken the place of a folder on the way to one.
     """
-    for mount in spec.outputs:
-        path = absolute(Path(mount.source), project)
+    for key, path in planned.sources:
+        if key != "outputs":
+            continue
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            os.close(nofollow.open_folder(path, create=True))
         except OSError as error:
+            if nofollow.was_replaced(error):
+                raise PolicyError(
+                    f"outputs: {path} has changed since it was checked", EXCHANGED_HINT
+                ) from None
             raise SpecError(
-                f"outputs: {mount.name}: cannot create {path}: {error.strerror}",
+                f"outputs: cannot create {path}: {error.strerror}",
                 "use a folder that you can write to",
             ) from error
-
-
-def prepare_home(home: Path, binds: Iterable[Bind], user: User) -> None:
-    """Create the mount points in a private home, because the engine would create them as root.
-
-    Args:
-        home: the private home on this machine.
-        binds: all mounts of the container.
-        user: the session's owner.
-    """
-    for bind in binds:
-        inside = os.path.relpath(bind.target, user.home)
-        if inside == "." or inside.startswith(".."):
-            continue
-        point = home / inside
-        if os.path.isdir(bind.source):
-            point.mkdir(parents=True, exist_ok=True)
-        else:
-            point.parent.mkdir(parents=True, exist_ok=True)
-            point.touch()

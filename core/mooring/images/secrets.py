@@ -6,13 +6,13 @@ Values never appear in logs, labels, arguments or environments.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.errors import SpecError
-from mooring.images.sources import absolute
+from mooring.errors import PolicyError, SpecError
+from mooring.host import nofollow
+from mooring.images.mounts import EXCHANGED_HINT
 
 if TYPE_CHECKING:
     from mooring.spec.model import SessionSpec
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 SECRET_BYTES_MAX = 512 * 1024
 
 
-def read_secrets(spec: SessionSpec, project: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def read_secrets(
+    spec: SessionSpec, files: Mapping[str, Path], environ: Mapping[str, str]
+) -> dict[str, str]:
     """Read the values of a spec's secrets.
 
     Args:
         spec: names an environment variable or a file for each secret.
-        project: the folder that relative paths start from.
+        files: the resolved paths of the files, by the secrets' names, as in ``MountPlan``.
         environ: the environment variables.
 
     Returns:
@@ -34,6 +36,7 @@ def read_secrets(spec: SessionSpec, project: Path, environ: Mapping[str, str]) -
     Raises:
         SpecError: a variable does not exist, or a file cannot be read; the message names it but
             contains no value.
+        PolicyError: a link has taken the place of a file since its path was resolved.
     """
     values = {}
     for name, secret in spec.secrets.items():
@@ -45,8 +48,7 @@ def read_secrets(spec: SessionSpec, project: Path, environ: Mapping[str, str]) -
                 )
             values[name] = environ[secret.env]
         elif secret.file:
-            path = absolute(Path(secret.file), project)
-            values[name] = _read(path, f"secrets: {name}").rstrip("\n")
+            values[name] = _read(files[name], f"secrets: {name}").rstrip("\n")
     return values
 
 
@@ -67,20 +69,29 @@ def write_secrets(folder: Path, values: Mapping[str, str]) -> None:
 
 
 def _read(path: Path, key: str) -> str:
-    """The content of a small regular text file; does not block on a device or a FIFO.
+    """The content of a small regular text file; follows no link, does not block on a FIFO.
+
+    The file is opened once, and is the one that ``path`` names: what is checked is what is read.
 
     Raises:
         SpecError: it is not a small regular text file, or cannot be read.
+        PolicyError: a component of ``path`` is a link by now.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SpecError(f"{key}: {path} is not a regular file", "use a small text file")
+        with open(nofollow.open_regular(path), "rb") as file:
             content = file.read(SECRET_BYTES_MAX + 1)
         if len(content) > SECRET_BYTES_MAX:
             raise SpecError(f"{key}: {path} is larger than 512 KiB", "use a small text file")
         return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not text"
-        raise SpecError(f"{key}: cannot read {path}: {why}", "correct the path") from None
+    except OSError as error:
+        if nofollow.was_replaced(error):
+            raise PolicyError(
+                f"{key}: {path} has changed since it was checked", EXCHANGED_HINT
+            ) from None
+        raise SpecError(
+            f"{key}: cannot read {path}: {error.strerror}", "correct the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise SpecError(
+            f"{key}: cannot read {path}: it is not text", "use a small text file"
+        ) from None

@@ -58,6 +58,8 @@ def resolved(path: Path, key: str) -> Path:
     """
     try:
         real = path.resolve()
+        if real.is_symlink():  # since Python 3.13, a loop is no error
+            raise RuntimeError
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or "its links form a loop"
         raise SpecError(f"{key}: {_shown(path)}: {why}", "correct the path") from None
@@ -113,7 +115,7 @@ def is_mountable(path: Path) -> bool:
 
 def is_below(path: Path, top: Path) -> bool:
     """Whether a path is ``top`` or below it; both must be resolved."""
-    return path == top or top in path.parents
+    return path == top or str(path).startswith(f"{str(top).rstrip('/')}/")
 
 
 def refuse_host(source: Path, key: str, sockets: Iterable[Path]) -> None:
@@ -131,7 +133,7 @@ def refuse_host(source: Path, key: str, sockets: Iterable[Path]) -> None:
     if key == WORKING_DIRECTORY:
         return
     text = str(source)
-    forbidden = text == "/" or any(is_below(source, Path(top)) for top in _FORBIDDEN)
+    forbidden = text == "/" or any(text == top or text.startswith(f"{top}/") for top in _FORBIDDEN)
     forbidden = forbidden or (key != "home" and any(source in path.parents for path in sockets))
     if forbidden or text in ("/var", "/var/lib") or _is_special(source):
         raise PolicyError(

@@ -32,12 +32,9 @@ from mooring.kernels.kernelhost import (
     log_tail,
     session_over,
 )
-from mooring.kernels.listing import KERNEL_ID
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
-# A kernel whose process has not started within this time counts as abandoned
-PROCESS_TIMEOUT_S = 60.0
 MAX_SIGNAL, MAX_EXIT_CODE = 64, 255
 # The kernelspec names that jupyter_client accepts
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -76,9 +73,6 @@ class Connection:
             info["curve_publickey"] = self.curve_public_key
             info["curve_secretkey"] = self.curve_secret_key
         return info
-
-    def sockets(self) -> list[str]:
-        return [f"{self.ip}-{number}" for number in range(1, len(CHANNELS) + 1)]
 
 
 def check_socket_path(guest: Guest, kernel_id: str) -> None:
@@ -125,7 +119,8 @@ class KernelHandle:
     ) -> None:
         self.guest = guest
         self.id = kernel_id
-        self.path = Path(guest.socket_path(f"k/{kernel_id}"))
+        self.path = Path(guest.path(f"k/{kernel_id}"))
+        self._ip = f"{guest.socket_path(f'k/{kernel_id}')}/s"
         self._session_id, self._memory_limit = session_id, memory_limit
         self._link: HostLink | None = None
         self._asking = threading.Lock()
@@ -153,7 +148,7 @@ class KernelHandle:
 
             public, secret = (part.decode() for part in zmq.curve_keypair())
         connection = Connection(
-            ip=f"{self.path}/s",
+            ip=self._ip,
             key=key or secrets.token_hex(16).encode(),
             kernel_name=kernel_name,
             curve_public_key=public,
@@ -179,7 +174,7 @@ class KernelHandle:
             if not _KERNEL_NAME.fullmatch(name):
                 return None
             return Connection(
-                ip=f"{self.path}/s",
+                ip=self._ip,
                 key=fields["key"].encode(),
                 kernel_name=name,
                 curve_public_key=fields.get("curve_publickey", ""),
@@ -226,10 +221,11 @@ class KernelHandle:
             "arguments": list(arguments),
             "encrypted": bool(connection.curve_public_key),
         }
+        self.guest.unpin(f"k/{self.id}")  # those of its previous process
         answer = self._ask(request, deadline)
         if "error" in answer:
             raise KernelError(f"kernel {connection.kernel_name} cannot start: {answer['error']}")
-        self._wait_for_sockets(connection, deadline, timeout_s)
+        self._wait_for_sockets(connection.kernel_name, deadline, timeout_s)
         # the output of a kernel other than python3 is recorded only once its watcher is connected
         deadline = min(deadline, time.monotonic() + WATCH_TIMEOUT_S)
         watched = connection.kernel_name == "python3"
@@ -237,9 +233,8 @@ class KernelHandle:
             time.sleep(POLL_S)
             watched = self.guest.exists(f"k/{self.id}/watched")
 
-    def _wait_for_sockets(self, connection: Connection, deadline: float, timeout_s: float) -> None:
-        name, sockets = connection.kernel_name, connection.sockets()
-        while not all(map(os.path.exists, sockets)):
+    def _wait_for_sockets(self, name: str, deadline: float, timeout_s: float) -> None:
+        while not self._pinned(name):
             if self.poll() is not None:
                 how = f"ended while starting ({self.describe_exit()})"
                 raise KernelError(f"kernel {name} {how}{self._last_words()}", self._log_hint())
@@ -247,6 +242,23 @@ class KernelHandle:
                 how = f"is not ready after {timeout_s:g} s"
                 raise SessionTimeout(f"kernel {name} {how}{self._last_words()}", self._log_hint())
             time.sleep(POLL_S)
+
+    def _pinned(self, name: str) -> bool:
+        """Pin its sockets; return False if they do not exist yet."""
+        try:
+            self.guest.pin(self._socket_names)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise KernelError(
+                f"the sockets of kernel {name} cannot be used: {error.strerror}",
+                "a program in the session has replaced them, or their folder",
+            ) from error
+        return True
+
+    @property
+    def _socket_names(self) -> list[str]:
+        return [f"k/{self.id}/s-{number}" for number in range(1, len(CHANNELS) + 1)]
 
     def _last_words(self) -> str:
         return indented(self.log_tail())
@@ -263,9 +275,15 @@ class KernelHandle:
         Raises:
             OSError: a path is not a socket.
         """
-        names = [f"k/{self.id}/s-{number}" for number in range(1, len(CHANNELS) + 1)]
-        with self.guest.expose(names) as pinned:
+        with self.guest.expose(self._socket_names) as pinned:
             yield pinned
+
+    def pin(self) -> None:
+        """Pin the sockets of a kernel that an earlier version started; no effect on any other."""
+        names = self._socket_names
+        if not os.path.lexists(self.guest.socket_path(names[0])):
+            with contextlib.suppress(OSError):  # it has died
+                self.guest.pin(names)
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it runs. Never blocks.
@@ -358,6 +376,7 @@ class KernelHandle:
     def forget(self) -> None:
         """Remove its folder with its keys and sockets. Call this only for an ended kernel."""
         self.close()
+        self.guest.unpin(f"k/{self.id}")
         self.guest.remove_folder(f"k/{self.id}")
 
     def close(self) -> None:
@@ -422,19 +441,3 @@ class KernelHandle:
         if self._link is not None:
             self._link.close()
             self._link = None
-
-
-def others_live(guest: Guest, kernel_id: str) -> bool:
-    """Return whether a session has another kernel that runs or is starting.
-
-    Args:
-        guest: the session's run folder.
-        kernel_id: the name of the folder of the kernel that does not count.
-    """
-    for other in filter(KERNEL_ID.fullmatch, guest.names("k")):
-        if other == kernel_id or guest.text(f"k/{other}/exit"):
-            continue
-        age_s = time.time() - guest.modified_at(f"k/{other}/c.json")
-        if guest.exists(f"k/{other}/pid") or age_s < PROCESS_TIMEOUT_S:
-            return True
-    return False

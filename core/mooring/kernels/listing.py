@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 
 from mooring.guest.channel import Guest
@@ -10,6 +11,8 @@ from mooring.guest.channel import Guest
 _COUNT = re.compile(r"[0-9]{1,15}")
 #: The name of a kernel's folder, which is a short id.
 KERNEL_ID = re.compile(r"[A-Za-z0-9-]{1,40}")
+# A kernel whose process has not started within this time counts as abandoned
+PROCESS_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,19 @@ def kernels_of(guest: Guest) -> list[KernelEntry]:
             )
         )
     return entries
+
+
+def others_live(guest: Guest, kernel_id: str) -> bool:
+    """Return whether a session has another kernel that runs or is starting.
+
+    Args:
+        guest: the session's run folder.
+        kernel_id: the name of the folder of the kernel that does not count.
+    """
+    for other in filter(KERNEL_ID.fullmatch, guest.names("k")):
+        if other == kernel_id or guest.text(f"k/{other}/exit"):
+            continue
+        age_s = time.time() - guest.modified_at(f"k/{other}/c.json")
+        if guest.exists(f"k/{other}/pid") or age_s < PROCESS_TIMEOUT_S:
+            return True
+    return False

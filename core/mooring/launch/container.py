@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mooring._version import __version__
-from mooring.engines.base import Bind, ContainerConfig
+from mooring.engines.base import Bind, ContainerConfig, Engine
+from mooring.engines.capabilities import SupportsLateNetwork, require
 from mooring.engines.labels import (
     LABEL_GPUS,
     LABEL_ID,
@@ -23,9 +27,14 @@ from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
 from mooring.guest.paths import GUEST_RUN
+from mooring.host.filesystems import mount_point_of, mount_points
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
+from mooring.images.image_links import refuse_links
+from mooring.images.mount_points import create_mount_points
 from mooring.images.mounts import MountPlan
+from mooring.images.overmounts import in_mount_order
+from mooring.launch.groups import denied_modes, session_user
 from mooring.launch.plan import LaunchPlan, planned_again
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
@@ -63,12 +72,13 @@ def prepare_container(
 
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts have changed, and are not allowed now.
+        ImageError: a link of the image leads one of them into another.
     """
-    spec, user = plan.spec, caller()
-    final = planned_again(plan, _seen_of(folder))
-    binds = facts.binds + final.binds
-    mounts.prepare_home(folder.home, binds, user)
+    spec = plan.spec
     name, devices = folder.record().identity.name, devices_of(claims)
+    final = planned_again(plan, folders_of(folder), facts, devices)
+    binds = _prepare_binds(ctx, facts, final, devices)
+    user = session_user(caller(), binds, spec.groups)
     _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
     folder.write_plan(_record(facts, final))
     folder.clock.write_settings(**_settings(spec, name, len(claims)))
@@ -82,18 +92,16 @@ def prepare_container(
         user=f"{user.uid}:{user.gid}",
         groups=tuple(sorted({*user.groups, *devices.groups})),
         env=_environment(spec, facts, user, devices, name, tty),
-        labels=_labels(name, spec, user, claims)
-        | {LABEL_ID: folder.id, LABEL_INSTALLATION: ctx.installation.id},
-        binds=binds + devices.binds,
+        labels=_labels(ctx, folder, name, spec, user, claims),
+        binds=binds,
         workdir=final.workdir,
         hostname=name[:63],
-        cpus=spec.cpus,
-        memory_bytes=spec.memory,
-        shm_bytes=spec.shm,
+        **_limits(spec),
         tty=tty,
         open_stdin=command is not None,
         # A command needs the network from the start; a kernel starts while it is attached
         network=command is not None or bool(spec.ports),
+        denied_modes=denied_modes(user, final.granted),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
         ports=pairs(spec.ports),
         gpus=devices.requested,
@@ -102,13 +110,42 @@ def prepare_container(
     )
 
 
-def _labels(name: str, spec: SessionSpec, user: User, claims: tuple[Claim, ...]) -> dict[str, str]:
+def _prepare_binds(
+    ctx: Context, facts: images.ImageFacts, final: MountPlan, devices: Devices
+) -> tuple[Bind, ...]:
+    """Return all binds of a container in mount order, and create their mount points."""
+    binds = in_mount_order(facts.binds, final.binds, final.on_top, devices.binds)
+    refuse_links(ctx.engine, ctx.installation, facts, binds, caller())
+    create_mount_points(binds, final.workdir)
+    return binds
+
+
+def _limits(spec: SessionSpec) -> dict[str, Any]:
+    """Return the limits of a session's container, as arguments of ``ContainerConfig``."""
     return {
+        "cpus": spec.cpus,
+        "memory_bytes": spec.memory,
+        "pids_limit": spec.pids_limit or None,
+        "shm_bytes": spec.shm,
+    }
+
+
+def _labels(
+    ctx: Context,
+    folder: SessionFolder,
+    name: str,
+    spec: SessionSpec,
+    user: User,
+    claims: tuple[Claim, ...],
+) -> dict[str, str]:
+    return {
+        LABEL_ID: folder.id,
+        LABEL_INSTALLATION: ctx.installation.id,
         LABEL_NAME: name,
         LABEL_OWNER: user.name,
         LABEL_VERSION: __version__,
         LABEL_SPEC: json.dumps(spec.public_dict()),
-        **({LABEL_GPUS: to_label(claims)} if claims else {}),
+        LABEL_GPUS: to_label(claims),
     }
 
 
@@ -125,7 +162,7 @@ def _settings(spec: SessionSpec, name: str, gpus: int) -> dict[str, str | float]
     }
 
 
-def _seen_of(folder: SessionFolder) -> mounts.SessionFolders:
+def folders_of(folder: SessionFolder) -> mounts.SessionFolders:
     """Return the parts of a session's folder that its container sees."""
     path = Path(os.path.realpath(folder.path))
     return mounts.SessionFolders(
@@ -152,13 +189,19 @@ def _write_guest_files(
 
 
 def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
+    targets = {bind.target for bind in final.binds}
+    sources = [bind.source for bind in (*final.granted, *final.on_top)]
+    points = mount_points()
+    file_systems = {mount_point_of(source, points) for source in sources}
     return Plan(
         mounts=tuple((bind.source, bind.target) for bind in final.granted),
         layout=Layout(
             workdir=final.workdir,
             binds=tuple((bind.source, bind.target, bind.read_only) for bind in final.binds),
-            image=tuple(bind.target for bind in facts.binds),
+            image=tuple(bind.target for bind in facts.binds if bind.target not in targets),
         ),
+        on_top=tuple((bind.source, bind.target, bind.read_only) for bind in final.on_top),
+        file_systems=tuple(sorted(file_systems - {"/"})),
         python=facts.python,
         note=final.note,
     )
@@ -182,3 +225,25 @@ def _environment(
         **spec.env,
         **devices.env,
     }
+
+
+@contextlib.contextmanager
+def late_network(engine: Engine, config: ContainerConfig, container: str) -> Iterator[None]:
+    """Context manager that connects a container to its network while the block runs.
+
+    Args:
+        engine: the engine that runs the container.
+        config: the container's configuration; nothing happens if it was started with a network.
+        container: the container's id.
+
+    Raises:
+        EngineError: the container cannot be connected; raised at the end of the block.
+    """
+    if config.network:
+        yield
+        return
+    late = require(engine, SupportsLateNetwork)
+    with ThreadPoolExecutor(1, thread_name_prefix="mooring-network") as pool:
+        attached = pool.submit(late.attach_network, container)
+        yield
+        attached.result()

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from mooring.engines.base import Stream
 from mooring.engines.capabilities import (
     SupportsAttach,
     SupportsGpus,
-    SupportsLateNetwork,
     SupportsPublishedPorts,
     fitted,
     require,
@@ -35,17 +33,18 @@ from mooring.errors import (
 )
 from mooring.gpus.claims import Claim, Request, in_words
 from mooring.gpus.tickets import HeldTicket, Ticket
-from mooring.host import locks
+from mooring.host import locks, trees
 from mooring.host.boot import boot_id, uptime
 from mooring.host.processes import process_mark
+from mooring.host.text import one_line
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.facts import image_facts
 from mooring.images.images import ImageFacts
 from mooring.images.secrets import read_secrets, write_secrets
-from mooring.launch.container import prepare_container
+from mooring.launch.container import late_network, prepare_container
 from mooring.launch.options import LaunchOptions
-from mooring.launch.plan import LaunchPlan
+from mooring.launch.plan import LaunchPlan, planned_again
 from mooring.launch.verified import start_verified
 from mooring.launch.wait import Wait
 from mooring.sessions.containers import remove_container
@@ -71,12 +70,12 @@ def create(ctx: Context, plan: LaunchPlan, options: LaunchOptions, wait: Wait) -
     """Create a session and start it; see ``Sessions.create``."""
     from mooring.kernels.kernel import check_socket_path
 
-    resolved, spec = plan.resolved, plan.spec
+    spec = plan.spec
     plan.require_trust()
     if spec.kernel:
         check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
     ctx.engine.info()
-    values = read_secrets(spec, resolved.project, os.environ)
+    values = read_secrets(spec, plan.mounts.secret_files, os.environ)
     if spec.ports:
         require(ctx.engine, SupportsPublishedPorts)
     if plan.gpus is not None:
@@ -220,7 +219,8 @@ class Launch:
             )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)
-            mounts.create_outputs(spec, self._plan.resolved.project)
+            if spec.outputs:
+                mounts.create_outputs(planned_again(self._plan))
             with self._claimed() as claims:
                 self._start_container(facts, claims)
         except BaseException as error:
@@ -267,11 +267,15 @@ class Launch:
             )
         if folder.enqueued:  # the machine may have been restarted since the folder was created
             folder.update_state(boot_id=boot_id())
+        network = late_network(ctx.engine, config, container)
         start_verified(
-            ctx, folder, container, config.binds, lambda: self._progress("starting the container")
+            ctx,
+            folder,
+            container,
+            config.binds,
+            lambda: self._progress("starting the container"),
+            beside=network,
         )
-        if not config.network:
-            require(ctx.engine, SupportsLateNetwork).attach_network(container)
         folder.update_state(container=container, started=uptime(), changed_at=time.time())
         self._progress("starting the container")  # the last chance to cancel
         self.record_request()
@@ -413,22 +417,17 @@ def copy_into_home(file: Path, home: Path) -> None:
             f"{file} contains mooring's own folders and cannot be sent",
             "send the folders in it that you need",
         )
-    target = home / file.absolute().name
-    if target.exists() or target.is_symlink():
-        raise SpecError(f"two files to send are named {target.name}", "rename one of them")
+    name = file.absolute().name
+    if os.path.lexists(home / name):
+        raise SpecError(f"two files to send are named {name}", "rename one of them")
+    source = Path(os.path.realpath(file))
+    if not (source.is_dir() or source.is_file()):
+        raise SpecError(f"{file} does not exist, or is not a file or folder", "correct the path")
     try:
-        if file.is_dir():
-            shutil.copytree(file, target, symlinks=True)
-        elif file.is_file():
-            shutil.copy2(file, target)
-        else:
-            raise SpecError(
-                f"{file} does not exist, or is not a file or folder", "correct the path"
-            )
-    except shutil.Error as error:  # lists the files of a folder that could not be copied
-        source, _, why = error.args[0][0]
-        raise SpecError(f"{source} cannot be sent: {why}", "send the folder without it") from error
+        trees.copy_path(source, home / name)
     except OSError as error:
+        where = source.parent / str(error.filename or source.name)
         raise SpecError(
-            f"{file} cannot be sent: {error.strerror}", "check that you can read it"
+            f"{one_line(where)} cannot be sent: {error.strerror}",
+            "check that you can read it, or send the folder without it",
         ) from error

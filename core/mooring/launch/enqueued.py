@@ -32,6 +32,8 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "sha256": resolved.sha256,
             "reaches": list(resolved.reaches),
             "extended": list(resolved.extended),
+            "folder": resolved.folder,
+            "files": [str(path) for path in resolved.files],
         },
         "sources": [[key, str(source)] for key, source in plan.mounts.sources],
         "manner": {
@@ -39,6 +41,7 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "tty": options.tty,
             "size": list(options.size),
             "since": since,
+            "within": plan.within and str(plan.within),
         },
         "actor": actor,
     }
@@ -68,6 +71,9 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             sha256=known["sha256"],
             reaches=tuple(known["reaches"]),
             extended=tuple(known["extended"]),
+            # an earlier version has no folder: trust is needed again
+            folder=known.get("folder", ""),
+            files=tuple(map(Path, known.get("files", []))),
         )
         rows, columns = manner["size"]
         cwd = Path(manner["cwd"])
@@ -78,6 +84,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             mounts=MountPlan((), str(cwd), (), (), sources),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
+            within=Path(manner["within"]) if manner.get("within") else None,
         )
         options = LaunchOptions(tty=manner["tty"], size=(rows, columns), enqueue=True)
         return plan, options, manner["since"], stored["actor"]

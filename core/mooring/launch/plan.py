@@ -11,9 +11,13 @@ from mooring.gpus.claims import Request
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
+from mooring.images.sources import is_below
+from mooring.launch.groups import session_user
 from mooring.policy import trust
 
 if TYPE_CHECKING:
+    from mooring.gpus.devices import Devices
+    from mooring.images.images import ImageFacts
     from mooring.spec.model import SessionSpec
     from mooring.spec.resolve import ResolvedSpec
 
@@ -31,6 +35,7 @@ class LaunchPlan:
         mounts: the folders and files of this machine that the session sees.
         needs_trust: what the spec file uses outside its folder and is not trusted with yet.
         gpus: the GPUs that it requests; None for none.
+        within: the folder that it is confined to, resolved; None for no such limit.
     """
 
     resolved: ResolvedSpec
@@ -38,6 +43,7 @@ class LaunchPlan:
     mounts: MountPlan
     needs_trust: tuple[Grant, ...]
     gpus: Request | None
+    within: Path | None = None
 
     @property
     def spec(self) -> SessionSpec:
@@ -48,6 +54,11 @@ class LaunchPlan:
     def grants(self) -> tuple[Grant, ...]:
         """Everything that the spec uses outside its folder, trusted or not."""
         return _grants(self.resolved, self.mounts)
+
+    @property
+    def trust_digest(self) -> str:
+        """A hash of what ``with_trust`` would record: of the file, its place and ``grants``."""
+        return trust.digest(self.resolved, self.grants)
 
     def require_trust(self) -> None:
         """Check that nothing needed trust when the plan was made, or that it was given since.
@@ -65,7 +76,11 @@ class LaunchPlan:
 
 
 def plan_launch(
-    resolved: ResolvedSpec, cwd: Path | None = None, *, check_policy: bool = True
+    resolved: ResolvedSpec,
+    cwd: Path | None = None,
+    *,
+    check_policy: bool = True,
+    within: Path | None = None,
 ) -> LaunchPlan:
     """Plan the launch of a spec, without side effects.
 
@@ -73,6 +88,7 @@ def plan_launch(
         resolved: the spec and where each value came from.
         cwd: the working directory, if it is inside the spec's project; None for the project.
         check_policy: check the spec against the administrator's policy.
+        within: a folder that the launch is confined to, see ``refuse_outside``; resolved.
 
     Raises:
         SpecError, PolicyError, NotSupported: it cannot be created.
@@ -83,15 +99,48 @@ def plan_launch(
     refuse_unsupported(resolved.spec)
     here = cwd or resolved.project
     mount_plan = mounts.plan(resolved.spec, project=resolved.project, cwd=here, user=caller())
+    session_user(caller(), (), resolved.spec.groups)  # checks the groups
+    refuse_outside(resolved, mount_plan, within)
     if check_policy:
-        limits.load().check(resolved.spec, mount_plan.sources, resolved.origins)
+        sources = (*mount_plan.sources, *mount_plan.chosen)
+        limits.load().check(resolved.spec, sources, resolved.origins)
     return LaunchPlan(
         resolved=resolved,
         cwd=here,
         mounts=mount_plan,
         needs_trust=tuple(trust.missing(resolved, _grants(resolved, mount_plan))),
         gpus=Request.of(*resolved.spec.gpu_request),
+        within=within,
     )
+
+
+def refuse_outside(resolved: ResolvedSpec, planned: MountPlan, within: Path | None) -> None:
+    """Refuse a launch that uses anything of the user's outside a folder.
+
+    Args:
+        resolved: the spec; the files that it was read from have to lie in the folder too.
+        planned: its mounts.
+        within: the folder, resolved; None for no limit.
+
+    Raises:
+        PolicyError: a mount, a file or a secret is not from within the folder.
+    """
+    from mooring.spec.model import EXTENDS
+
+    if within is None:
+        return
+    hint = f"this server confines sessions to {within}"
+    paths = [
+        *((EXTENDS, path) for path in resolved.files),
+        *planned.sources,
+        *((f"secrets: {name}", path) for name, path in planned.secret_files.items()),
+    ]
+    for key, path in paths:
+        if not is_below(path, within):
+            raise PolicyError(f"{key}: {path} lies outside {within}", hint)
+    for name, secret in resolved.spec.secrets.items():
+        if secret.env:
+            raise PolicyError(f"secrets: {name}: {secret.env} is a variable of the server's", hint)
 
 
 def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
@@ -100,12 +149,20 @@ def _grants(resolved: ResolvedSpec, mount_plan: MountPlan) -> tuple[Grant, ...]:
     return (*(Grant(EXTENDS, what) for what in resolved.reaches), *mount_plan.grants)
 
 
-def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan:
+def planned_again(
+    plan: LaunchPlan,
+    folders: mounts.SessionFolders | None = None,
+    facts: ImageFacts | None = None,
+    devices: Devices | None = None,
+) -> MountPlan:
     """Compute and check a plan's mounts where they are made: paths may have changed since.
 
     Args:
         plan: the launch plan.
-        folders: the parts of the session's own folder that its container sees.
+        folders: the parts of the session's own folder that its container sees; None as in
+            ``mounts.plan``.
+        facts: the facts about its image; None before they are known.
+        devices: what it gets for its claims; None before they are granted.
 
     Raises:
         SpecError, PolicyError, TrustRequired: the mounts are invalid, or not allowed now.
@@ -114,14 +171,22 @@ def planned_again(plan: LaunchPlan, folders: mounts.SessionFolders) -> MountPlan
 
     resolved = plan.resolved
     final = mounts.plan(
-        plan.spec, project=resolved.project, cwd=plan.cwd, user=caller(), folders=folders
+        plan.spec,
+        project=resolved.project,
+        cwd=plan.cwd,
+        user=caller(),
+        folders=folders,
+        image=(*(facts.binds if facts else ()), *(devices.binds if devices else ())),
+        volumes=facts.volumes if facts else (),
     )
-    trust.require(resolved, final.grants)
+    refuse_outside(resolved, final, plan.within)
+    trust.require(resolved, _grants(resolved, final))
+    sources = (*final.sources, *final.chosen, *(devices.sources if devices else ()))
+    limits.load().check(plan.spec, sources, resolved.origins)
     for key, source in final.sources:
         if (key, source) not in plan.mounts.sources:
             raise PolicyError(
                 f"{key}: a path has changed since it was checked, and is {source} now",
                 EXCHANGED_HINT,
             )
-    limits.load().check(plan.spec, final.sources, resolved.origins)
     return final

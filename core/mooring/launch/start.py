@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.engines.base import Bind
 from mooring.engines.capabilities import SupportsBinds, require
 from mooring.errors import (
     Cancelled,
@@ -26,6 +25,7 @@ from mooring.host import locks
 from mooring.host.boot import boot_id, uptime
 from mooring.host.users import caller
 from mooring.kernels.kernelhost import host_lives
+from mooring.launch import remounted
 from mooring.launch.create import create
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import plan_launch
@@ -170,10 +170,9 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
             raise Cancelled(f"the start of session {session.name} was cancelled")
 
     # check the paths as they are now; ``start_verified`` refuses one that leads through a new link
-    granted = [Bind(source, target) for source, target in folder.record().plan.mounts]
     limits.check_again(
         session.declared,
-        [(f"mount at {bind.target}", Path(bind.source)) for bind in granted],
+        remounted.sources(folder.record().plan),
         folder.clock.deadlines().get("max_duration"),
     )
     refuse_cancelled()
@@ -183,6 +182,7 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
         if others or recreate.limits_changed(ctx, session, claims):
             wait.progress(f"going on with other {'GPUs' if others else 'limits of its GPUs'}")
             container = recreate.recreate(ctx, session, claims)
+        remounted.prepare(folder, claims)
         for stale in _STALE:
             folder.guest.remove(stale)
         folder.update_state(boot_id=boot_id(), started=0.0)

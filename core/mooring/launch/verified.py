@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 
 from mooring.engines.base import Bind
@@ -32,6 +33,7 @@ from mooring.sessions.folder import SessionFolder
 START_TIMEOUT_S = 60.0
 TICK_S = 0.2
 POLL_S = 0.001
+_NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
 
 def start_verified(
@@ -40,6 +42,8 @@ def start_verified(
     container: str,
     binds: Sequence[Bind],
     tick: Callable[[], None],
+    *,
+    beside: AbstractContextManager[None] = _NOTHING,
 ) -> None:
     """Start a container, check its mounts, open its gate, and wait until its command is checked.
 
@@ -52,6 +56,7 @@ def start_verified(
         container: the id of its container, which does not run.
         binds: the container's binds.
         tick: called several times a second; what it raises ends the wait.
+        beside: entered while the container waits for its check.
 
     Raises:
         PolicyError: a mount is not what was checked; nothing was run.
@@ -65,11 +70,12 @@ def start_verified(
     with pinned(binds if has_gate() else ()) as sources, _unverified(ctx, folder, container):
         _refuse_led_away(ctx, container, sources.targets)
         _start(ctx, container)
-        if has_gate():
-            _compare(ctx, container, sources, wait)
-        with _open_gate(folder):
-            while not folder.guest.exists("checked"):
-                wait()
+        with beside:
+            if has_gate():
+                _compare(ctx, container, sources, wait)
+            with _open_gate(folder):
+                while not folder.guest.exists("checked"):
+                    wait()
 
 
 def _start(ctx: Context, container: str) -> None:

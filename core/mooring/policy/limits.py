@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mooring.errors import PolicyError, SpecError
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.host.users import caller
 from mooring.spec.fields import GpuCount, Priority, Truth
 from mooring.spec.units import format_duration, parse_duration
@@ -368,7 +368,8 @@ def _check_owner(path: Path, info: os.stat_result) -> None:
         return
     raise PolicyError(
         f"{path} {flaw}, so it is not a valid policy",
-        f"no session starts until this is fixed: chown root {path}; chmod go-w {path}",
+        f"no session starts until this is fixed: chown root {quoted(path)}; "
+        f"chmod go-w {quoted(path)}",
     )
 
 

@@ -8,9 +8,10 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION
+from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, is_session
 from mooring.errors import MooringError, SessionNotFound, SessionStateError
 from mooring.host.boot import boot_id
+from mooring.host.text import quoted
 from mooring.sessions.context import Context
 from mooring.sessions.model import (
     REBOOTED,
@@ -47,7 +48,7 @@ def list_sessions(ctx: Context, *, all_users: bool = False) -> list[Session]:
     foreign = [
         from_foreign(row)
         for row in ctx.engine.list({LABEL_INSTALLATION: "", LABEL_ID: ""})
-        if row.labels[LABEL_INSTALLATION] != mine
+        if is_session(row) and row.labels[LABEL_INSTALLATION] != mine
     ]
     return _newest_first([*sessions, *foreign])
 
@@ -64,7 +65,7 @@ def list_and_repair(ctx: Context) -> tuple[list[Session], Repairs]:
         for session_id in gone:
             tickets(ctx).discard(session_id)
     if any(session.state is State.PENDING for session in sessions):
-        with contextlib.suppress(MooringError):  # so are problems with the policy
+        with contextlib.suppress(MooringError, OSError):  # so are problems with the policy
             ensure_dispatcher(ctx)
     return _newest_first(_with_gpus(sessions)), repairs
 
@@ -260,7 +261,8 @@ def _not_found(ctx: Context, pattern: str, sessions: list[Session]) -> SessionNo
     if past is not None:
         why = past.reason or "removed"
         return SessionNotFound(
-            f"session {pattern} is gone ({why})", f"see what happened: mooring events {pattern}"
+            f"session {pattern} is gone ({why})",
+            f"see what happened: mooring events {quoted(pattern)}",
         )
     return SessionNotFound(
         f"no session named {pattern}", f"choose from: {names}" if names else "there are no sessions"

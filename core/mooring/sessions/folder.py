@@ -12,6 +12,7 @@
       enqueued              the launch that ``--enqueue-only`` left to the dispatcher; private
       refused               the version of mooring that cannot read ``enqueued``
       lease, keeper         locks of a session bound to a process's life, see sessions/lease.py
+      k/                    hard links to the kernels' sockets: the paths that clients connect to
       kernels/              which client owns each kernel, see sessions/kernel_owners.py
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one file (mode 0400) per secret, read-only in the container
@@ -30,7 +31,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,9 @@ from mooring.errors import MooringError
 from mooring.guest.clock import Clock
 from mooring.guest.paths import GUEST_RUN, programs_folder
 from mooring.guest.shared import SharedGuest
-from mooring.host import atomic, locks
+from mooring.host import atomic, locks, trees
 from mooring.host.paths import Installation
+from mooring.host.text import one_line, quoted
 from mooring.sessions import record
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from mooring.sessions.record import StateChanges
 
 _ID = re.compile("[0-9a-f]{12}")
+#: The end of the name of a removed session's folder, until it is deleted.
+GONE = ".gone"
 _SUBFOLDERS = ("", "run", "run/k", "run/x", "programs", "home", "secrets", "etc", "empty")
 
 
@@ -113,7 +116,8 @@ class SessionFolder:
         except BaseException:
             if descriptor is not None:
                 os.close(descriptor)
-            shutil.rmtree(draft, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a later sweep deletes it
+                trees.remove_path(draft)
             raise
         folder = cls(final)
         folder._lock = descriptor
@@ -318,16 +322,30 @@ class SessionFolder:
         """Delete the folder, and end the keeper of its terminals.
 
         Raises:
-            MooringError: the caller has no permission to delete some of its content.
+            MooringError: some of its content cannot be deleted; everything else is.
         """
         from mooring.terminals.keeper.client import end_keeper
 
         end_keeper(self.path)  # first: it writes to the folder
-        gone = self.path.with_name(f".{self.id}.gone")
+        gone = self.path.with_name(f".{self.id}{GONE}")
         with contextlib.suppress(OSError):
             self.path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        if gone.exists():
-            raise MooringError(
-                f"cannot delete {gone}", "check what is in it, then delete it yourself"
-            )
+        try:
+            trees.remove_path(gone)
+        except OSError as error:
+            raise undeletable(gone, error) from error
+
+
+def undeletable(path: Path, error: OSError) -> MooringError:
+    """The error for files of a removed session that cannot be deleted, with what deletes them.
+
+    Args:
+        path: the session's former folder.
+        error: the first error of ``trees.remove_path``.
+    """
+    name = error.filename if isinstance(error.filename, str) else ""
+    what = f": {one_line(name)}" if name else ""
+    return MooringError(
+        f"cannot delete {path}{what}: {error.strerror or error}",
+        f"as root: rm -rf -- {quoted(path)}",
+    )

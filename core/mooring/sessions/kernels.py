@@ -13,8 +13,9 @@ from mooring.engines.capabilities import SupportsDetachedExec, require
 from mooring.errors import EngineError, ImageError, KernelError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.processes import process_mark
-from mooring.kernels.kernel import Connection, KernelHandle, others_live
+from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.kernels.kernelhost import host_lives
+from mooring.kernels.listing import others_live
 from mooring.sessions.context import Context
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
 from mooring.sessions.lifecycle import remove
@@ -90,6 +91,7 @@ def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:
     with contextlib.ExitStack() as undo:
         handle = ctx.kernel_handle(record.session, short_id(record.kernel_id))
         undo.callback(handle.close)
+        handle.pin()
         connection = handle.connection()
         if connection is None:
             raise KernelError(f"kernel {handle.id} has ended", "start a new kernel")

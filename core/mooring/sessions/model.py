@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import Container
-from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_NAME, LABEL_OWNER, LABEL_SPEC
+from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_SPEC, name_of, owner_of
 from mooring.gpus.claims import Claim, from_label
 from mooring.guest.clock import ClockStatus, StopReason
 from mooring.kernels.listing import KernelEntry, kernels_of
@@ -261,8 +261,8 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
     declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
-        name=labels.get(LABEL_NAME, row.name),
-        owner=labels.get(LABEL_OWNER, ""),
+        name=name_of(labels, row.name),
+        owner=owner_of(labels),
         state=State.LOST if lost else state,
         image=str(declared.get("image", "host")),
         container=row.id,
@@ -276,7 +276,7 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
         waiting=folder.waiting() if state in LAUNCHING else "",
         notebook=identity.notebook,
         ports=row.ports,
-        claims=from_label(labels.get(LABEL_GPUS, "")),
+        claims=_claims(labels, declared),
         priority=_priority(declared),
         changed_at=max(record.state.changed_at, row.created_at, end.time if end else 0.0),
     )
@@ -288,8 +288,8 @@ def from_foreign(row: Container) -> Session:
     declared = _declared(labels.get(LABEL_SPEC, "{}"))
     return Session(
         id=labels.get(LABEL_ID, ""),
-        name=labels.get(LABEL_NAME, row.name),
-        owner=labels.get(LABEL_OWNER, ""),
+        name=name_of(labels, row.name),
+        owner=owner_of(labels),
         state=_STATES.get(row.state, State.UNKNOWN),
         image=str(declared.get("image", "host")),
         container=row.id,
@@ -300,7 +300,7 @@ def from_foreign(row: Container) -> Session:
         end=None,
         kernels=(),
         ports=row.ports,
-        claims=from_label(labels.get(LABEL_GPUS, "")),
+        claims=_claims(labels, declared),
         foreign=True,
         priority=_priority(declared),
         changed_at=row.created_at,
@@ -367,6 +367,14 @@ def _declared(label: str) -> dict[str, Any]:
         return dict(json.loads(label))
     except (ValueError, TypeError, RecursionError):
         return {}
+
+
+def _claims(labels: Mapping[str, str], declared: Mapping[str, Any]) -> tuple[Claim, ...]:
+    """Return the claims in a session's label; none if its spec requests no GPUs.
+
+    Earlier versions wrote no label then, and the image may have one.
+    """
+    return from_label(labels.get(LABEL_GPUS, "")) if declared.get("gpus") else ()
 
 
 def _priority(declared: Mapping[str, Any]) -> int:

@@ -60,6 +60,7 @@ def ensure_dispatcher(ctx: Context) -> None:
         return
     import subprocess
 
+    from mooring.host.environment import minimal_environment
     from mooring.policy import limits
 
     limits.load()
@@ -71,6 +72,7 @@ def ensure_dispatcher(ctx: Context) -> None:
     subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, log],
         cwd="/",
+        env=minimal_environment(),
         start_new_session=True,
         check=False,
     )

@@ -3,6 +3,9 @@
 Safe to run at any time, by any process. It is level-triggered: it acts on the current state, not on
 remembered events. It queries the engine again before it removes a half-created session, and leaves
 alone whatever lacks this installation's id, or has no record in this installation.
+
+Whatever fails for one session, of whatever class, costs the others nothing: it is recorded in that
+session's history, once, and the next run retries it.
 """
 
 from __future__ import annotations
@@ -11,29 +14,40 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mooring.engines.base import Container
 from mooring.engines.labels import LABEL_ID, LABEL_PROBE, container_name
 from mooring.errors import EngineUnavailable, MooringError
-from mooring.host import atomic
+from mooring.host import atomic, trees
 from mooring.host.boot import boot_id
 from mooring.host.processes import alive, process_mark
+from mooring.host.text import one_line
 from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
-from mooring.sessions.folder import SessionFolder
-from mooring.sessions.model import Session, State, from_container, from_record
+from mooring.sessions.folder import GONE, SessionFolder, undeletable
+from mooring.sessions.model import Session, State, from_container, from_foreign, from_record
 from mooring.sessions.overdue import end_overdue
 from mooring.sessions.usage import remove_unless_used
+
+if TYPE_CHECKING:
+    from mooring.sessions.history import Event
 
 log = logging.getLogger(__name__)
 
 DRAFT_AGE_S = 60.0
 SWEPT_AGE_S = 3600.0
 SIGKILLED = 128 + 9
+#: The kind of the event of a repair that failed.
+PROBLEM = "problem"
+# Exits of kernels recorded in one run and session, which may have invented them
+MOST_EXITS = 50
+# How long files that could not be deleted are left alone
+RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,29 +76,20 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     own = {row.id: ctx.is_own(row) for row in rows}
     containers = {row.labels[LABEL_ID]: row for row in rows if own[row.id]}
     strangers = [row for row in rows if not own[row.id]]
-    probes = _remove_probes(ctx, [row for row in rows if LABEL_PROBE in row.labels])
+    probes = _remove_probes(ctx, [row for row in rows if row.labels.get(LABEL_PROBE)])
     half_created = _remove_unfinished(ctx, folders, containers)
     half_created += _remove_late(ctx, strangers)
-    recreate.clear(ctx, strangers)
+    for row in strangers:
+        with _one_repair(ctx, row.labels.get(LABEL_ID, ""), f"container {row.name}"):
+            recreate.clear(ctx, row)
     _sweep_drafts(ctx)
     boot = boot_id()
-    sessions = [
-        from_container(row, ctx.folder(session_id), boot) for session_id, row in containers.items()
-    ]
+    sessions = [_session(ctx, row, boot) for row in containers.values()]
     sessions = [session for session in sessions if not _remove_abandoned(ctx, session)]
-    ended = []
+    ended: list[str] = []
     for number, session in enumerate(sessions):
-        _record_dead_kernels(ctx, session)
-        _stop_unverified(ctx, session)
-        with _one_repair(f"session {session.name}, which is overdue,"):
-            end_overdue(ctx, session)
-        if session.state not in (State.STOPPED, State.LOST):
-            continue
-        if session.exit_code == SIGKILLED and session.end is None:
-            session = sessions[number] = _with_memory(ctx, session)
-        if _record_end(ctx, session):
-            ended.append(session.id)
-        _remove_at_end(ctx, session)
+        with _one_repair(ctx, session.id, f"session {session.name}"):
+            sessions[number] = _settle(ctx, session, ended)
     known = {*containers, *half_created}
     without = [folder for session_id, folder in folders.items() if session_id not in known]
     more, lost = _without_container(ctx, without)
@@ -102,14 +107,74 @@ def unknown_sessions(ctx: Context) -> list[Session]:
 
 
 @contextlib.contextmanager
-def _one_repair(what: str) -> Iterator[None]:
-    """Log a failed repair instead of raising, except EngineUnavailable; the next run retries it."""
+def _one_repair(ctx: Context, session_id: str, what: str) -> Iterator[None]:
+    """Report an exception instead of raising it, except EngineUnavailable.
+
+    Args:
+        ctx: the client's context.
+        session_id: the session to which the event belongs; empty for none.
+        what: what is repaired, for the report.
+    """
     try:
         yield
     except EngineUnavailable:
         raise
-    except (MooringError, OSError) as error:
-        log.warning("%s cannot be cleared up now: %s", what, error)
+    except Exception as error:
+        _report(ctx, session_id, what, error)
+
+
+def _report(ctx: Context, session_id: str, what: str, error: Exception) -> None:
+    """Log a failed repair and record it in the session's history, unless that is its last word."""
+    known = isinstance(error, (MooringError, OSError))
+    why = error if known else f"{type(error).__name__}: {error}"
+    text = f"{one_line(what)}: {one_line(why, 1000)}"
+    log.debug("%s", text, exc_info=error)
+    last = _last_problem(ctx, session_id) if session_id else None
+    if last is not None and last.detail == text:
+        return
+    log.warning("%s", text)
+    if session_id:
+        ctx.history.add(session_id, PROBLEM, "reconciler", text)
+
+
+def _last_problem(ctx: Context, session_id: str) -> Event | None:
+    problems = [event for event in ctx.history.events(session_id) if event.kind == PROBLEM]
+    return problems[-1] if problems else None
+
+
+def _session(ctx: Context, row: Container, boot: str) -> Session:
+    """Return the session of a container; from its labels alone if its files cannot be read."""
+    session_id = row.labels[LABEL_ID]
+    try:
+        return from_container(row, ctx.folder(session_id), boot)
+    except Exception as error:
+        session = dataclasses.replace(from_foreign(row), foreign=False)
+        _report(ctx, session_id, f"the files of session {session.name}", error)
+        return session
+
+
+def _settle(ctx: Context, session: Session, ended: list[str]) -> Session:
+    """Record what happened to a session since the last run, and remove it if that was asked for.
+
+    Args:
+        ctx: the client's context.
+        session: the session.
+        ended: its id is added if its end is recorded now.
+
+    Returns:
+        The session, with ``out_of_memory`` set.
+    """
+    _record_dead_kernels(ctx, session)
+    _stop_unverified(ctx, session)
+    end_overdue(ctx, session)
+    if session.state not in (State.STOPPED, State.LOST):
+        return session
+    if session.exit_code == SIGKILLED and session.end is None:
+        session = _with_memory(ctx, session)
+    if _record_end(ctx, session):
+        ended.append(session.id)
+    _remove_at_end(ctx, session)
+    return session
 
 
 def _remove_unfinished(
@@ -121,7 +186,7 @@ def _remove_unfinished(
         if folder.ready or folder.enqueued or folder.in_creation():
             continue
         if folder.exists and not folder.ready:
-            with _one_repair(f"session {session_id}, never finished,"):
+            with _one_repair(ctx, session_id, "what is left of its creation"):
                 _remove_half_created(ctx, folder, containers.get(session_id))
             containers.pop(session_id, None)
             removed.append(session_id)
@@ -153,8 +218,10 @@ def _remove_late(ctx: Context, strangers: list[Container]) -> list[str]:
     removed = []
     for mark in ctx.installation.swept.iterdir():
         for row in strangers:
-            if row.labels.get(LABEL_ID) == mark.name and row.name == mark.read_text():
-                with _one_repair(f"container {row.name}"):
+            if row.labels.get(LABEL_ID) != mark.name:
+                continue
+            with _one_repair(ctx, mark.name, f"container {row.name}"):
+                if row.name == mark.read_text():
                     ctx.engine.remove(row.id)
                     removed.append(mark.name)
         with contextlib.suppress(OSError):
@@ -168,7 +235,7 @@ def _remove_probes(ctx: Context, rows: list[Container]) -> list[str]:
     records = {path.name: path for path in ctx.installation.images.glob("mooring-probe-*")}
     old = [row for row in rows if row.name in records and not alive(row.labels[LABEL_PROBE])]
     for row in old:
-        with _one_repair(f"container {row.name}"):
+        with _one_repair(ctx, "", f"container {row.name}"):
             ctx.engine.remove(row.id)
             records[row.name].unlink(missing_ok=True)
     for name in records.keys() - {row.name for row in rows}:  # interrupted before creation
@@ -181,10 +248,23 @@ def _remove_probes(ctx: Context, rows: list[Container]) -> list[str]:
 def _sweep_drafts(ctx: Context) -> None:
     """Delete folders whose creation or removal was interrupted; they have no container."""
     for path in ctx.installation.sessions.glob(".*"):
-        with contextlib.suppress(OSError):
-            gone = path.name.endswith(".gone")
-            if gone or time.time() - path.stat().st_mtime > DRAFT_AGE_S:
-                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it too
+            gone = path.name.endswith(GONE)
+            if not gone and time.time() - path.stat().st_mtime <= DRAFT_AGE_S:
+                continue
+            session_id = path.name[1:].partition(".")[0]
+            last = _last_problem(ctx, session_id)
+            if last is not None and 0 <= time.time() - last.time < RETRY_S:
+                continue
+            with _one_repair(ctx, session_id, "its files"):
+                _delete(path)
+
+
+def _delete(path: Path) -> None:
+    try:
+        trees.remove_path(path)
+    except OSError as error:
+        raise undeletable(path, error) from error
 
 
 def _remove_abandoned(ctx: Context, session: Session) -> bool:
@@ -195,10 +275,15 @@ def _remove_abandoned(ctx: Context, session: Session) -> bool:
     Returns:
         Whether the session was removed.
     """
+    removed = False
+    with _one_repair(ctx, session.id, f"session {session.name}, abandoned by its launcher"):
+        abandoned = lease.abandoned(ctx.folder(session.id))
+        removed = abandoned is not None and _remove_with_lease(ctx, session, abandoned)
+    return removed
+
+
+def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -> bool:
     folder = ctx.folder(session.id)
-    abandoned = lease.abandoned(folder)
-    if abandoned is None:
-        return False
     removed = False
 
     def remove() -> None:
@@ -215,12 +300,11 @@ def _remove_abandoned(ctx: Context, session: Session) -> bool:
         removed = True
 
     try:
-        with _one_repair(f"session {session.name}, abandoned by its launcher,"):
-            boot = boot_id()
-            if session.state is State.LOST or (folder.record().state.boot_id or boot) != boot:
-                abandoned.dissolve()
-                return False
-            remove_unless_used(ctx, session, abandoned, remove, actor="reconciler")
+        boot = boot_id()
+        if session.state is State.LOST or (folder.record().state.boot_id or boot) != boot:
+            abandoned.dissolve()
+            return False
+        remove_unless_used(ctx, session, abandoned, remove, actor="reconciler")
     finally:
         abandoned.release()
     return removed
@@ -233,22 +317,20 @@ def _stop_unverified(ctx: Context, session: Session) -> None:
         return
     try:
         if folder.unverified:
-            with _one_repair(f"session {session.name}, whose start was interrupted,"):
-                ctx.engine.stop(session.container, grace_s=0.0)
-                folder.clock.write_end("stopped", "its start was interrupted")
-                folder.unmark_unverified()
-                ctx.history.add(session.id, "cancelled", "reconciler", "its start was interrupted")
+            ctx.engine.stop(session.container, grace_s=0.0)
+            folder.clock.write_end("stopped", "its start was interrupted")
+            folder.unmark_unverified()
+            ctx.history.add(session.id, "cancelled", "reconciler", "its start was interrupted")
     finally:
         folder.release()
 
 
 def _record_dead_kernels(ctx: Context, session: Session) -> None:
-    """Record the exits of kernels that no client has recorded."""
-    for kernel in session.kernels:
-        if kernel.exit is not None and not kernel.recorded:
-            handle = ctx.kernel_handle(session.id, kernel.id)
-            with contextlib.closing(handle), contextlib.suppress(MooringError):
-                handle.record_exit(ctx.history)
+    """Record the exits of kernels that no client has recorded; the next run continues."""
+    dead = [kernel for kernel in session.kernels if kernel.exit is not None and not kernel.recorded]
+    for kernel in dead[:MOST_EXITS]:
+        with contextlib.closing(ctx.kernel_handle(session.id, kernel.id)) as handle:
+            handle.record_exit(ctx.history)
 
 
 def _with_memory(ctx: Context, session: Session) -> Session:
@@ -289,31 +371,30 @@ def _remove_at_end(ctx: Context, session: Session) -> None:
     creator = folder.record().state.remove_with
     # a creator that is still alive first reads the exit code
     if creator and (creator == process_mark(os.getpid()) or not alive(creator)):
-        with _one_repair(f"session {session.name}"):
-            ctx.engine.remove(session.container)
-            recreate.forget(ctx, folder)
-            ctx.history.add(session.id, "removed", "reconciler", "as its creation asked")
-            folder.remove()
+        ctx.engine.remove(session.container)
+        recreate.forget(ctx, folder)
+        ctx.history.add(session.id, "removed", "reconciler", "as its creation asked")
+        folder.remove()
 
 
 def _without_container(
     ctx: Context, folders: list[SessionFolder]
 ) -> tuple[list[Session], list[str]]:
     """Return the sessions that have a folder only, and the ids of those newly found lost."""
-    sessions, lost = [], []
+    sessions: list[Session] = []
+    lost: list[str] = []
     for folder in folders:
-        if not folder.exists:
-            continue
-        if not folder.ready:
-            sessions.append(from_record(folder, State.STARTING))
-            continue
-        if folder.record().state.abandoned:  # its removal was interrupted
-            with _one_repair(f"session {folder.id}, abandoned by its launcher,"):
+        with _one_repair(ctx, folder.id, "a session without a container"):
+            if not folder.exists:
+                continue
+            if not folder.ready:
+                sessions.append(from_record(folder, State.STARTING))
+            elif folder.record().state.abandoned:  # its removal was interrupted
                 recreate.forget(ctx, folder)
                 folder.remove()
-            continue
-        session = from_record(folder, State.LOST, "its container was removed outside mooring")
-        sessions.append(session)
-        if _record_end(ctx, session):
-            lost.append(session.id)
+            else:
+                because = "its container was removed outside mooring"
+                sessions.append(from_record(folder, State.LOST, because))
+                if _record_end(ctx, sessions[-1]):
+                    lost.append(folder.id)
     return sessions, lost

@@ -73,12 +73,17 @@ class Plan:
         layout: None in records of versions that could not copy files from stopped sessions.
         python: the interpreter in the container that has ipykernel; empty for none.
         note: a sentence about the mounts, for the user.
+        on_top: source, target and read-only flag of each bind mount on top of the layout's, see
+            ``mooring.images.overmounts``; None in records of versions that had none.
+        file_systems: the mount points, other than ``/``, that the sources of its mounts are on.
     """
 
     mounts: tuple[tuple[str, str], ...] = ()
     layout: Layout | None = None
     python: str = ""
     note: str = ""
+    on_top: tuple[tuple[str, str, bool], ...] | None = None
+    file_systems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
                 "binds": [list(bind) for bind in layout.binds],
                 "image": list(layout.image),
             },
+            "on_top": None if plan.on_top is None else [list(bind) for bind in plan.on_top],
+            "file_systems": list(plan.file_systems),
             "python": plan.python,
             "note": plan.note,
         },
@@ -265,4 +272,8 @@ def _plan(known: dict[str, Any]) -> Plan:
             binds=tuple((source, target, ro) for source, target, ro in layout["binds"]),
             image=tuple(layout["image"]),
         )
-    return Plan(mounts=mounts, layout=layout, **known)
+    on_top = known.pop("on_top", None)
+    if on_top is not None:
+        on_top = tuple((source, target, ro) for source, target, ro in on_top)
+    file_systems = tuple(known.pop("file_systems", ()))
+    return Plan(mounts=mounts, layout=layout, on_top=on_top, file_systems=file_systems, **known)

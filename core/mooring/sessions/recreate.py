@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from mooring.engines.base import Container
 from mooring.engines.capabilities import SupportsRecreate, require
 from mooring.engines.labels import LABEL_GPUS, LABEL_ID, container_name
-from mooring.errors import EngineError, MooringError
+from mooring.errors import EngineError
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import GUEST_PIPES, MPS_VARIABLES, devices_of
 from mooring.host.processes import alive, process_mark
@@ -99,25 +99,27 @@ def forget(ctx: Context, folder: SessionFolder) -> None:
         ctx.engine.remove_image(snapshot_image(folder.id))
 
 
-def clear(ctx: Context, strangers: Iterable[Container]) -> None:
-    """Remove the containers that an interrupted ``recreate`` left.
+def clear(ctx: Context, stranger: Container) -> None:
+    """Remove a container that an interrupted ``recreate`` left; leave any other alone.
 
     That is the draft, until the record names the new container, and the previous one after that.
 
     Args:
         ctx: the client's context.
-        strangers: containers with this installation's label that are no session's current one.
+        stranger: a container with this installation's label that is no session's current one.
+
+    Raises:
+        EngineError
+        OSError: the record cannot be written.
     """
-    for row in strangers:
-        session_id = row.labels.get(LABEL_ID, "")
-        if not is_session_id(session_id):
-            continue
-        folder = ctx.folder(session_id)
-        state = folder.record().state
-        name, mark = state.recreating or ("", "")
-        unfinished = bool(name) and row.name == name and not alive(mark)
-        if unfinished or row.id == state.recreated_from:
-            with contextlib.suppress(MooringError, OSError):
-                ctx.engine.remove(row.id)
-                if unfinished:
-                    folder.update_state(recreating=None)
+    session_id = stranger.labels.get(LABEL_ID, "")
+    if not is_session_id(session_id):
+        return
+    folder = ctx.folder(session_id)
+    state = folder.record().state
+    name, mark = state.recreating or ("", "")
+    unfinished = bool(name) and stranger.name == name and not alive(mark)
+    if unfinished or stranger.id == state.recreated_from:
+        ctx.engine.remove(stranger.id)
+        if unfinished:
+            folder.update_state(recreating=None)

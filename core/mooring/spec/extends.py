@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mooring.errors import SpecError
-from mooring.host.text import one_line
+from mooring.host.text import one_line, quoted
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
 from mooring.spec.validation import validate
-from mooring.spec.yamlfile import KeyPath, SpecDocument, parse, read
+from mooring.spec.yamlfile import FileContent, KeyPath, SpecDocument, parse, read_file
 
 MAX_FILES = 32
 MAX_DEPTH = 8
@@ -56,13 +57,14 @@ class Chain:
     Attributes:
         layers: in ascending precedence; the file itself is last.
         reaches: descriptions of the accesses that require the user's trust.
-        sha256: the file's hash if it is the only one, else a hash of all files' hashes, in
-            hexadecimal.
+        sha256: a hash of the contents and the real paths of all files, in hexadecimal.
+        files: the real paths of all files; the file itself is first.
     """
 
     layers: tuple[Layer, ...]
     reaches: tuple[str, ...]
     sha256: str
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class _Base:
 
     path: Path
     profile: str  # the name of the profile that it is or that extends it; empty for neither
-    outside: bool  # outside the project's folder, and not named by one of the user's own files
+    named_by_user: bool  # by the user, or in one of the user's own files
 
 
 def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) -> Chain:
@@ -86,15 +88,24 @@ def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) 
     Raises:
         SpecError: the first problem, with `file:line:column` of its file.
     """
-    walk = _Walk(project, profiles, own)
-    walk.add(_Base(path, "", False), ())
-    hashes = [layer.document.sha256 for layer in reversed(walk.layers)]
-    whole = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    walk = _Walk(project, Path(os.path.realpath(project)), profiles, own)
+    walk.add(_Base(path, "", True), {})
     return Chain(
         tuple(walk.layers),
         tuple(dict.fromkeys(walk.reaches)),
-        whole if hashes[1:] else hashes[0],
+        _hash(walk.files),
+        tuple(dict.fromkeys(real for real, _ in walk.files)),
     )
+
+
+def _hash(files: list[tuple[Path, str]]) -> str:
+    """The hash of files in which any other path or content of one makes another hash.
+
+    Args:
+        files: the real path, and the hash of the content, of each.
+    """
+    content = json.dumps([(os.fsencode(path).hex(), sha256) for path, sha256 in files])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def profile_file(name: str, profiles: Path, label: str) -> Path:
@@ -136,54 +147,54 @@ def profile_names(profiles: Path) -> list[str]:
 
 @dataclass
 class _Walk:
-    """A depth-first traversal of the files."""
+    """A depth-first traversal of the files.
+
+    Where a file lies is what its open descriptor says: its name may lead elsewhere by then.
+    """
 
     project: Path
+    real_project: Path
     profiles: Path
     own: bool
     layers: list[Layer] = field(default_factory=list)
     reaches: list[str] = field(default_factory=list)
+    files: list[tuple[Path, str]] = field(default_factory=list)
     count: int = 0
 
-    def add(self, base: _Base, trail: tuple[Path, ...], place: str = "") -> None:
+    def add(self, base: _Base, trail: Mapping[Path, Path], place: str = "") -> None:
         """Add the layers of the files that a file extends, then its own.
 
         Args:
             base: the file.
-            trail: the files that led to it.
+            trail: the files that led to it, and their real paths.
             place: the position where the last of them names it; empty for the first file.
         """
         self.count += 1
-        self._check_way((*trail, base.path), place)
-        try:
-            content = read(base.path)
-        except SpecError as error:
-            if not place:
-                raise
-            hint = "correct the path, which is relative to the folder of the file that extends it"
-            raise SpecError(f"{place}: {EXTENDS} {error.message}", hint) from None
+        names = " → ".join(one_line(str(path), 60) for path in (*trail, base.path))
+        self._check_limits(len(trail) + 1, names, place)
+        content, real = _read(base, place)
+        if real in trail.values():
+            raise SpecError(f"{place}: {EXTENDS} is circular: {names}", "remove one of them")
+        outside = not base.named_by_user and self.real_project not in real.parents
         try:
             document = parse(base.path, content, allow_empty=self.own or bool(base.profile))
             bases = list(self._bases(document, base))
             data = _validated(document, profile=bool(base.profile))
+            self.files.append((real, document.sha256))
             for next_base, where in bases:
-                self.add(next_base, (*trail, base.path), where)
+                self.add(next_base, {**trail, base.path: real}, where)
         except SpecError as error:
-            raise _without_text(base.path, error, place) if base.outside else error from None
-        if (base.outside or (base.profile and not self.own)) and TELLING & data.keys():
+            raise _without_text(base.path, error, place) if outside else error from None
+        if (outside or (base.profile and not self.own)) and TELLING & data.keys():
             what = f"your profile {base.profile}, " if base.profile else ""
-            self.reaches.append(f"read {what}{one_line(os.path.realpath(base.path), 4096)}")
+            self.reaches.append(f"read {what}{one_line(str(real), 4096)}")
         folder = os.path.abspath(base.path.parent)
         if folder != str(self.project):
             data = _from_folder(data, folder)
         self.layers.append(Layer(document, data))
 
-    def _check_way(self, way: tuple[Path, ...], place: str) -> None:
-        real = [os.path.realpath(path) for path in way]
-        names = " → ".join(one_line(str(path), 60) for path in way)
-        if real[-1] in real[:-1]:
-            raise SpecError(f"{place}: {EXTENDS} is circular: {names}", "remove one of them")
-        if len(way) > MAX_DEPTH:
+    def _check_limits(self, depth: int, names: str, place: str) -> None:
+        if depth > MAX_DEPTH:
             raise SpecError(
                 f"{place}: {EXTENDS} is nested deeper than {MAX_DEPTH} files: {names}",
                 "combine some of the files",
@@ -223,21 +234,38 @@ class _Walk:
                 raise SpecError(
                     error.message, f"for the file of that name in this folder, write ./{text}"
                 ) from None
-            return _Base(path, base.profile or text, False)
+            return _Base(path, base.profile or text, True)
         if scheme_of(text):
             raise SpecError(
                 f"{place}: {EXTENDS} reads files, not URLs", "save a copy beside this file"
             )
         path = _tidy(os.path.join(document.path.parent, os.path.expanduser(text)))
-        real = Path(os.path.realpath(path))
-        if any(top == real or top in real.parents for top in _KERNELS_OWN):
+        if _is_kernels_own(Path(os.path.realpath(path))):  # opening one may have an effect
             raise SpecError(
                 f"{place}: {EXTENDS} {one_line(text)}: not a regular file",
                 "use a file on disk",
             )
-        project = Path(os.path.realpath(self.project))
-        inside = self.own or bool(base.profile) or project in real.parents
-        return _Base(path, base.profile, not inside)
+        return _Base(path, base.profile, self.own or bool(base.profile))
+
+
+def _read(base: _Base, place: str) -> FileContent:
+    """Read a file; ``place`` is the position where another names it, empty for none."""
+
+    def inspect(_: os.stat_result, real: Path) -> None:
+        if place and _is_kernels_own(real):
+            raise SpecError(f"{one_line(base.path)}: not a regular file")
+
+    try:
+        return read_file(base.path, inspect)
+    except SpecError as error:
+        if not place:
+            raise
+        hint = "correct the path, which is relative to the folder of the file that extends it"
+        raise SpecError(f"{place}: {EXTENDS} {error.message}", hint) from None
+
+
+def _is_kernels_own(real: Path) -> bool:
+    return any(top == real or top in real.parents for top in _KERNELS_OWN)
 
 
 def _tidy(path: str) -> Path:
@@ -253,7 +281,7 @@ def _without_text(path: Path, error: SpecError, place: str) -> SpecError:
     return SpecError(
         f"{name}{position.group(1) if position else ''}: not a valid spec, and {place} extends it; "
         "details are omitted because it is outside the project's folder",
-        f"to see the error: mooring config show -f {path}",
+        f"to see the error: mooring config show -f {quoted(path)}",
     )
 
 

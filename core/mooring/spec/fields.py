@@ -9,20 +9,27 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
 
 from mooring.spec.ports import canonical as canonical_port
-from mooring.spec.units import format_size, parse_cpus, parse_duration, parse_gpu_count, parse_size
+from mooring.spec.references import PATTERN, is_reference
+from mooring.spec.units import (
+    MAX_DURATION_S,
+    format_size,
+    parse_cpus,
+    parse_duration,
+    parse_gpu_count,
+    parse_size,
+)
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The maximum of `record`, because a record is read as a whole when a client reconnects.
 MAX_RECORD_BYTES = 64 * 2**20
+#: The limits of `pids_limit`: mooring's own programs and one kernel need some 50 threads; and the
+#: kernel's own maximum.
+MIN_PIDS, MAX_PIDS = 100, 2**22
 #: Tags that pydantic adds to an error's location.
 UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_REFERENCE = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(?::[0-9]+(?=/))?(?:/[A-Za-z0-9._-]+)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?"
-)
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
 _SECOND = 1.0
 MIB = 2**20
@@ -106,6 +113,20 @@ def _priority(value: Any) -> int:
     return value
 
 
+def _pids_limit(value: Any) -> int:
+    if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+        return 0
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value > MAX_PIDS:
+        raise ValueError(f"must be a whole number from {MIN_PIDS} to {MAX_PIDS}, or off")
+    if value in (0, -1):  # as Docker writes it
+        return 0
+    if value < MIN_PIDS:
+        raise ValueError(f"must be at least {MIN_PIDS}, or off for no limit")
+    return value
+
+
 def _timeout(value: Any) -> float:
     seconds = parse_duration(value)
     if 0 < seconds < _SECOND:
@@ -122,8 +143,9 @@ def _image(value: Any) -> str:
         image = f"docker.io/library/{image}" if image == HOST_IMAGE else image
     elif scheme_of(image):
         return image
-    if not _REFERENCE.fullmatch(image):
-        raise ValueError(accepts)
+    if not is_reference(image):
+        lower = is_reference(image.lower())
+        raise ValueError(f"{accepts}; its name must be lowercase" if lower else accepts)
     return image
 
 
@@ -166,7 +188,15 @@ KernelName = Annotated[
     BeforeValidator(_text(_KERNEL, "must be a kernel's name such as python3")),
     _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"}),
 ]
-Image = Annotated[str, BeforeValidator(_image)]
+Image = Annotated[
+    str,
+    BeforeValidator(_image),
+    _schema(
+        {**_TEXT, "pattern": f"^(?:docker://)?{PATTERN}$", "maxLength": 512},
+        # other schemes are for later versions, and for other tools
+        {**_TEXT, "pattern": "^(?!docker:)(?:[A-Za-z][A-Za-z0-9+.-]*://|azureml:)"},
+    ),
+]
 MountName = Annotated[str, BeforeValidator(_mount_name)]
 PathText = Annotated[
     str, BeforeValidator(_text(None, "must be a path, without control characters"))
@@ -211,12 +241,20 @@ Command = Annotated[
 Duration = Annotated[
     float,
     BeforeValidator(_timeout),
-    _schema(_TEXT, {"type": "number", "minimum": 0}, {"const": False}),
+    _schema(_TEXT, {"type": "number", "minimum": 0, "maximum": MAX_DURATION_S}, {"const": False}),
 ]
 Priority = Annotated[
     int,
     BeforeValidator(_priority),
     _schema({"type": "integer", "minimum": -100, "maximum": 100}),
+]
+PidsLimit = Annotated[
+    int,
+    BeforeValidator(_pids_limit),
+    _schema({"type": "integer", "minimum": -1, "maximum": MAX_PIDS}, _TEXT, {"const": False}),
+]
+GroupName = Annotated[
+    str, BeforeValidator(_text(None, "must be the name of one of your groups", 256))
 ]
 Target = Annotated[str, BeforeValidator(_text(None, "must be local or the name of an engine", 255))]
 Record = Annotated[

@@ -27,11 +27,13 @@ from mooring.spec.fields import (
     GpuCount,
     GpuModel,
     GpusOfAKind,
+    GroupName,
     Image,
     KernelName,
     Memory,
     MountName,
     PathText,
+    PidsLimit,
     Port,
     Priority,
     Record,
@@ -180,6 +182,10 @@ class SessionSpec(_Strict):
         default=None,
         description="Memory limit, in bytes or as 16GiB (512m is 512 MiB). Default: no limit.",
     )
+    pids_limit: PidsLimit = Field(
+        default=4096,
+        description="Limit of processes and threads: at least 100; 0 or off for no limit.",
+    )
     shm: SmallMemory | None = Field(
         default=None,
         description="Size of /dev/shm, in bytes or as 8GiB. Default: the engine's.",
@@ -196,6 +202,11 @@ class SessionSpec(_Strict):
         "free port, or 6006:6006 with this machine's port first.",
     )
     home: Truth = Field(default=False, description="Mount your home, writable.")
+    groups: tuple[GroupName, ...] = Field(
+        default=(),
+        description="Further groups of yours that the session has. Default: your primary group, "
+        "and those that own what is mounted.",
+    )
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict, description="Environment variables: NAME: value."
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mooring.errors import SpecError
+from mooring.host.identity import folder_identity
 from mooring.host.text import one_line
 from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
 from mooring.spec.model import SessionSpec, canonical
@@ -35,6 +36,7 @@ ENVIRONMENT: Mapping[str, str] = types.MappingProxyType(
         "MOORING_GPUS": "gpus",
         "MOORING_CPUS": "cpus",
         "MOORING_MEMORY": "memory",
+        "MOORING_PIDS_LIMIT": "pids_limit",
         "MOORING_SHM": "shm",
         "MOORING_HOME": "home",
         "MOORING_IDLE_TIMEOUT": "idle_timeout",
@@ -52,7 +54,13 @@ NOT_IN_USER_CONFIG = frozenset({"name", "command", "inputs", "outputs", "ports",
 
 _MERGED = ("env", "secrets")
 _TEXT = frozenset({"name", "image", "pull", "kernel", "command", "target", "encrypt"})
-_FLAGS = {"inputs": "input", "outputs": "output", "ports": "port", "secrets": "secret"}
+_FLAGS = {
+    "inputs": "input",
+    "outputs": "output",
+    "ports": "port",
+    "secrets": "secret",
+    "groups": "group-add",
+}
 _ALTERNATIVES = {"image": "build", "build": "image"}
 
 
@@ -67,10 +75,13 @@ class ResolvedSpec:
             `user config PATH:2` or `default`. Files that the spec file extends are `file`, too.
         path: the absolute path of the spec file; None without one.
         project: the folder that relative paths start from: the spec file's, or the current one.
-        sha256: the hash of the spec file and all files that it extends, in hexadecimal; None
-            without a spec file. See `mooring.spec.extends.Chain`.
+        sha256: the hash of the spec file and all files that it extends, with their real paths, in
+            hexadecimal; None without a spec file. See `mooring.spec.extends.Chain`.
         reaches: descriptions of the files outside its folder that the spec file reads.
         extended: the files that it extends, as shown in errors.
+        folder: the identity of the project's folder when the spec file had been read
+            (`mooring.host.identity`); empty without a spec file.
+        files: the real paths of the spec file and of all files that it extends.
     """
 
     spec: SessionSpec
@@ -80,6 +91,8 @@ class ResolvedSpec:
     sha256: str | None
     reaches: tuple[str, ...] = ()
     extended: tuple[str, ...] = ()
+    folder: str = ""
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,16 @@ def resolve(
         sha256=chain.sha256 if chain else None,
         reaches=chain.reaches if chain else (),
         extended=_extended(chain) if chain else (),
+        folder=_identity(project) if chain else "",
+        files=chain.files if chain else (),
     )
+
+
+def _identity(project: Path) -> str:
+    try:
+        return folder_identity(project)
+    except OSError as error:
+        raise SpecError(f"{project}: {error.strerror}", "try again") from None
 
 
 def _absolute(path: Path) -> Path:

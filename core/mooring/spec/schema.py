@@ -34,13 +34,12 @@ def json_schema() -> dict[str, Any]:
         items = {"anyOf": [TEXT, properties[key].pop("items")]}
         properties[key]["anyOf"] = [{"type": "array", "items": items}, TEXT]
     build = {"build": {"$ref": "#/properties/build"}}
-    properties["image"].pop("type")
-    properties["image"]["anyOf"] = [
-        TEXT,
+    images = list(properties["image"]["anyOf"])
+    properties["image"]["anyOf"].append(
         {"type": "object", "properties": build, "required": ["build"],
          "additionalProperties": False},
-    ]  # fmt: skip
-    properties["environment"] = {**TEXT, "description": "Azure ML's key for image."}
+    )  # fmt: skip
+    properties["environment"] = {"anyOf": images, "description": "Azure ML's key for image."}
     for described in properties.values():
         _let_be_null(described)
     properties[EXTENDS] = {

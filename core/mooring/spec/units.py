@@ -35,6 +35,17 @@ _SECONDS = {
     for name in names.split()
 }
 _MAX_TEXT = 64
+# The digits of an amount alone, and of one of several, by unit; see duration_pattern
+_DIGITS = {
+    "y": ("[0-9]", "[0-7]"),
+    "mo": ("[0-9]{1,2}", "[0-9]"),
+    "w": ("[0-9]{1,2}", "[0-9]"),
+    "d": ("[0-9]{1,3}", "[0-9]{1,2}"),
+    "h": ("[0-9]{1,4}", "[0-9]{1,2}"),
+    "m": ("[0-9]{1,6}", "[0-9]{1,3}"),
+    "s": ("[0-9]{1,8}", "[0-9]{1,5}"),
+    "ms": ("[0-9]{1,11}", "[0-9]{1,8}"),
+}
 _SECONDS_ALONE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?")
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]+) *(,?) *")
 _NUMBER = re.compile(r"[0-9]{0,24}\.?[0-9]{1,24}")
@@ -64,6 +75,28 @@ def parse_duration(value: object) -> float:
     if isinstance(seconds, (int, float)) and 0 <= seconds <= MAX_DURATION_S:
         return float(seconds)
     raise ValueError(DURATION_ACCEPTS)
+
+
+def duration_pattern() -> str:
+    """A regular expression for texts that are durations, as in a JSON Schema.
+
+    It has fewer than `parse_duration` accepts: the amounts have so few digits that the sum, which
+    an expression cannot bound, is below ten years. A lone amount may have more than one of several.
+    """
+    fraction = r"(?:\.[0-9]+)?"
+    alone, several = [f"[0-9]{{1,8}}{fraction}"], ""
+    for unit, (digits, digits_of_several) in _DIGITS.items():
+        names = (name for name in _SECONDS if _SECONDS[name] == _SECONDS[unit])
+        name = "(?:" + "|".join(_any_case(name) for name in names) + ")"
+        alone.append(f"{digits}{fraction} *{name}")
+        comma = ",? *" if _SECONDS[unit] >= 60 else ""
+        several += f"(?:{digits_of_several}{fraction} *{name} *{comma})?"
+    never = "|".join(_any_case(name) for name in sorted(_NEVER))
+    return f"^ *(?:{never}|{'|'.join(alone)}|(?=[0-9]){several}) *$"
+
+
+def _any_case(word: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" for letter in word)
 
 
 def _duration_text(text: str) -> float | None:

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Where = Callable[[KeyPath], str]
 
 #: Lists whose items may appear in errors.
-_LISTS = frozenset({"inputs", "outputs", "ports"})
+_LISTS = frozenset({"inputs", "outputs", "ports", "groups"})
 _WORDS = {
     "string_type": "must be text; put it in quotes",
     "bool_type": "must be true or false",
@@ -37,6 +37,8 @@ _POINTERS = {
     "mounts": _MOUNTS,
     "mem_limit": "did you mean memory?",
     "shm_size": "did you mean shm?",
+    "pids": "did you mean pids_limit?",
+    "group_add": "did you mean groups?",
     "entrypoint": "did you mean command?",
     "working_dir": _WORKDIR,
     "workdir": _WORKDIR,

@@ -14,9 +14,10 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mooring.errors import SpecError
+from mooring.host.nofollow import real_path
 from mooring.host.text import one_line
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U000100
 #: Values under these keys remain text: YAML 1.1 reads `VERSION: 1.10` as 1.1, `MODE: off` as
 #: false, `[sleep, 010]` as 8, and 22:22 as a base-60 number.
 _VERBATIM = frozenset({"env", "command", "ports"})
+
+
+class FileContent(NamedTuple):
+    """What was read from a file.
+
+    Attributes:
+        content: its bytes.
+        path: the resolved path of the file that was open: what the bytes are from, wherever its
+            name leads by now.
+    """
+
+    content: bytes
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -136,11 +150,21 @@ def read(
     inspect: Callable[[os.stat_result], None] = lambda info: None,
     hint: str = "give the path of a session.yml",
 ) -> bytes:
+    """Read a regular file as `read_file` does, and return its bytes."""
+    return read_file(path, lambda info, _: inspect(info), hint).content
+
+
+def read_file(
+    path: Path,
+    inspect: Callable[[os.stat_result, Path], None] = lambda info, real: None,
+    hint: str = "give the path of a session.yml",
+) -> FileContent:
     """Read a regular file, without blocking on a FIFO or a device.
 
     Args:
         path: the file.
-        inspect: called with the `stat_result` of the open file; may raise.
+        inspect: called with the `stat_result` and the resolved path of the open file, before
+            anything is read from it; may raise.
         hint: the hint of the error for a file that is not regular or cannot be read.
 
     Raises:
@@ -155,7 +179,8 @@ def read(
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 raise _error(path, "not a regular file", hint)
-            inspect(info)
+            real = real_path(descriptor, path)
+            inspect(info, real)
             content = file.read(MAX_BYTES + 1) or b""  # None: a file of /proc that would block
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "it cannot be read"
@@ -168,7 +193,7 @@ def read(
             f"larger than {MAX_BYTES // 1024} KiB",
             "a spec is a short text file; check the path",
         )
-    return content
+    return FileContent(content, real)
 
 
 def _decode(path: Path, content: bytes) -> str:

@@ -46,8 +46,9 @@ export class Actions {
       this.sessions.put(session);
       return session;
     } catch (error) {
-      if (error instanceof ApiError && error.grants.length > 0 && !body.allow) {
-        return (await askTrust(error)) ? this.create({ ...body, allow: true }) : null;
+      // if the file has changed since the user was asked, the user is asked again
+      if (error instanceof ApiError && error.grants.length > 0 && body.allow !== error.digest) {
+        return (await askTrust(error)) ? this.create({ ...body, allow: error.digest }) : null;
       }
       throw error;
     }

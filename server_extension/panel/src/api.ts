@@ -62,17 +62,29 @@ export interface ICreate {
   file?: string;
   values?: Record<string, unknown>;
   name?: string;
-  allow?: boolean;
+  allow?: boolean | string;
 }
 
-/** An error of the API: a code, a message and a hint. `grants` is what needs the user's trust. */
+interface IErrorBody {
+  code: string;
+  message: string;
+  hint: string;
+  grants: string[];
+  digest: string;
+}
+
+/**
+ * An error of the API: a code, a message and a hint. `grants` is what needs the user's trust, and
+ * `digest` trusts it in a request as long as it is the same.
+ */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly code: string,
     message: string,
     readonly hint = '',
-    readonly grants: string[] = []
+    readonly grants: string[] = [],
+    readonly digest = ''
   ) {
     super(message);
   }
@@ -197,12 +209,19 @@ function at(name: string): string {
 }
 
 async function toError(response: Response): Promise<ApiError> {
-  let body: Partial<{ code: string; message: string; hint: string; grants: string[] }> = {};
+  let body: Partial<IErrorBody> = {};
   try {
     body = await response.json();
   } catch {
     // a proxy's page, or nothing: the status line remains
   }
   const message = body.message || `the server answered ${response.status} ${response.statusText}`;
-  return new ApiError(response.status, body.code ?? '', message, body.hint, body.grants);
+  return new ApiError(
+    response.status,
+    body.code ?? '',
+    message,
+    body.hint,
+    body.grants,
+    body.digest
+  );
 }

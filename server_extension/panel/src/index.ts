@@ -21,6 +21,7 @@ import { SessionsPanel } from './panel';
 import { reconnectKernels } from './reconnect';
 import { Sessions } from './sessions';
 import { StatusItem } from './status';
+import { isWanted, UntrustedOutputs } from './untrusted';
 
 /** What the plugins share: one list of the sessions, and the actions. */
 interface IMooring {
@@ -137,4 +138,16 @@ const status: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [model, panel, banners, status];
+const untrusted: JupyterFrontEndPlugin<void> = {
+  id: 'mooring:untrusted-outputs',
+  description: 'Keeps cells of sessions untrusted until the user trusts their notebook.',
+  autoStart: true,
+  optional: [INotebookTracker],
+  activate: (app: JupyterFrontEnd, notebooks: INotebookTracker | null) => {
+    if (notebooks && isWanted()) {
+      new UntrustedOutputs(app, notebooks);
+    }
+  }
+};
+
+export default [model, panel, banners, status, untrusted];

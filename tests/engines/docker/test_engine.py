@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.base import DeviceRequest
+from mooring.engines.base import ContainerConfig, DeviceRequest
 from mooring.engines.docker import DockerEngine
+from mooring.engines.labels import LABEL_ID, LABELS
 from mooring.errors import EngineError
 from mooring.images.host_image import host_image
 from tests.contract.support import DEADLINE_S, declare, logged
@@ -78,6 +79,19 @@ def test_cdi_names_are_taken_as_given(server: Server, has_cdi: bool) -> None:
     (request,) = server.posted[-1]["HostConfig"]["DeviceRequests"]
     assert request["DeviceIDs"] == list(names if has_cdi else uuids)
     assert (request["Driver"] == "cdi") == has_cdi
+
+
+def test_an_image_configures_nothing(server: Server) -> None:
+    """What a container would have from its image is always said: mooring's labels, no health
+    check, the signal that stops it; also for one that is created from a snapshot."""
+    config = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
+        engine.create(dataclasses.replace(config, labels={LABEL_ID: "0123456789ab"}))
+        engine.recreate("c", image="i:1", name="n", **SAME | {"labels": {LABEL_ID: "0123456789ab"}})
+    for posted in (server.posted[0], server.posted[-1]):
+        assert posted["Labels"] == {**dict.fromkeys(LABELS, ""), LABEL_ID: "0123456789ab"}
+        assert posted["Healthcheck"]["Test"] == ["NONE"]
+        assert posted["StopSignal"] == "SIGTERM"
 
 
 def test_podman_in_dockers_place_is_refused(server: Server) -> None:

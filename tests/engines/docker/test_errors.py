@@ -16,6 +16,7 @@ import pytest
 from mooring.engines import capabilities
 from mooring.engines.base import ContainerConfig, Engine
 from mooring.engines.docker import DOCKER_SOCKET, DockerEngine
+from mooring.engines.docker.connection import DockerConnection
 from mooring.engines.docker.streams import DockerStream
 from mooring.errors import EngineError, EngineUnavailable, MooringError
 
@@ -86,6 +87,8 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "attach": lambda engine: engine.attach("c", tty=True),
     "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=1)),
     "binds": lambda engine: engine.binds("c"),
+    "link_target": lambda engine: engine.link_target("c", "/x"),
+    "image_volumes": lambda engine: engine.image_volumes("i:1"),
     "init_path": lambda engine: engine.init_path("c"),
     "processes": lambda engine: engine.processes("c"),
     "mounted": lambda engine: engine.mounted("c", ["/"]),
@@ -94,6 +97,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "exec_exit_code": lambda engine: engine.exec_exit_code("e"),
     "resize": lambda engine: engine.resize("c", 24, 80),
     "out_of_memory": lambda engine: engine.out_of_memory("c", since=0.0),
+    "why_no_mode_filter": lambda engine: engine.why_no_mode_filter(),
     "image_id": lambda engine: engine.image_id("i:1"),
     "pull": lambda engine: list(engine.pull("i:1")),
     "import_image": lambda engine: engine.import_image(b"", "i:1"),
@@ -111,7 +115,8 @@ def test_every_method_is_tried() -> None:
     }
     public = {
         name
-        for name, member in vars(DockerEngine).items()
+        for kind in (DockerConnection, DockerEngine)
+        for name, member in vars(kind).items()
         if not name.startswith("_") and inspect.isfunction(member)
     }
     assert protocol - {"close"} == set(PUBLIC) == public - {"close"}

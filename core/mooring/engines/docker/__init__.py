@@ -1,6 +1,7 @@
 """The Docker engine, through Docker's SDK, which is imported on the first request (0.1 s)."""
 
-from mooring.engines.docker.engine import DOCKER_SOCKET, DockerEngine
+from mooring.engines.docker.connection import DOCKER_SOCKET
+from mooring.engines.docker.engine import DockerEngine
 from mooring.engines.docker.values import is_podman
 
 __all__ = ["DOCKER_SOCKET", "DockerEngine", "is_podman"]

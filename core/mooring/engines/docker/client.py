@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mooring.errors import EngineError
+from mooring.host.text import one_line
+
 if TYPE_CHECKING:
     from docker.api.client import APIClient
 
@@ -27,6 +30,7 @@ def open_client(address: str, timeout_s: float) -> APIClient:
 
     client = APIClient(base_url=address, version=API_VERSION, timeout=timeout_s, num_pools=16)
     keep_streams_whole(client)
+    keep_paths(client)
     return client
 
 
@@ -40,6 +44,25 @@ def negotiate(client: APIClient, version: Mapping[str, Any]) -> None:
     oldest = version.get("MinAPIVersion") or API_VERSION
     if _numbers(oldest) > _numbers(API_VERSION):
         client._version = oldest
+
+
+def keep_paths(client: APIClient) -> None:
+    """Make the client refuse names that would lead to another request.
+
+    The SDK quotes the names in a URL, but neither a slash nor a dot; then ``a/../b`` is ``b``.
+    """
+    url_of = client._url
+
+    def checked(path: str, *names: Any, **options: Any) -> str:
+        for name in names:
+            if isinstance(name, str) and {"", ".", ".."} & set(name.split("/")):
+                raise EngineError(
+                    f"{one_line(name, 100)!r} is not the name of an image or a container",
+                    "check the name",
+                )
+        return str(url_of(path, *names, **options))
+
+    client._url = checked
 
 
 @contextlib.contextmanager

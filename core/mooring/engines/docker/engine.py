@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,47 +14,34 @@ from mooring.engines.base import (
     ContainerConfig,
     ContainerDetail,
     DeviceRequest,
-    EngineInfo,
     Process,
     PullProgress,
 )
-from mooring.engines.docker import images, values
-from mooring.engines.docker.client import expecting_stream, negotiate, open_client
-from mooring.engines.docker.errors import mapped
+from mooring.engines.docker import images, networks, seccomp, values
+from mooring.engines.docker.client import expecting_stream
+from mooring.engines.docker.connection import REQUEST_TIMEOUT_S, DockerConnection
 from mooring.engines.docker.streams import DockerStream
 from mooring.engines.mounted import Mounted, mounted_at
-from mooring.errors import EngineError, ImageError, NotSupported, PortTaken, SessionTimeout
+from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
 
-REQUEST_TIMEOUT_S = 30.0
 REMEMBERED_MAX = 10_000
-DOCKER_SOCKET = "/var/run/docker.sock"
 REMOVED_CODE = 137  # exit code of a process whose container was removed
-# In use by another container, or by another program
-_PORT_TAKEN = re.compile(
-    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
-)
 
 
-class DockerEngine:
+class DockerEngine(DockerConnection):
     """Docker: ``mooring.engines.base.Engine`` and every capability.
 
     Args:
-        address: ``unix:///path``.
-        timeout_s: the timeout of ordinary requests in seconds, after which the engine counts as
-            unavailable.
-        version: the engine's response to ``GET /version``; requested if None or empty.
-        client: the SDK's client; created on the first request if None.
+        address, timeout_s, version, client: as for ``DockerConnection``.
     """
 
-    kind = "docker"
     publish_address = "127.0.0.1"
     alive_states: tuple[str, ...] = ("running", "paused", "restarting")
     propagation: str | None = "rprivate"
     init = "/sbin/docker-init"
-    missing: tuple[int, ...] = (404,)  # status of a path that a container does not have
 
     def __init__(
         self,
@@ -65,64 +51,8 @@ class DockerEngine:
         version: Mapping[str, Any] | None = None,
         client: APIClient | None = None,
     ) -> None:
-        self.address = address
-        self._timeout_s = timeout_s
-        self._client = client
-        self._version: Mapping[str, Any] = version or {}
-        self._info: EngineInfo | None = None
+        super().__init__(address, timeout_s, version=version, client=client)
         self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
-
-    @property
-    def _api(self) -> APIClient:
-        if self._client is None:
-            client = open_client(self.address, self._timeout_s)
-            if not self._version:
-                self._version = client.version(api_version=False)
-            self._refuse_stranger(client)
-            negotiate(client, self._version)
-            self._client = client
-        return self._client
-
-    def _refuse_stranger(self, client: APIClient) -> None:
-        """Raise EngineError if Podman answers instead of Docker, or vice versa."""
-        kind = "podman" if values.is_podman(self._version) else "docker"
-        if kind != self.kind:
-            self._version = {}
-            client.close()
-            path = self.address.removeprefix("unix://")
-            raise EngineError(
-                f"the engine at {path} is now {kind}, not {self.kind}",
-                "restart this program",
-            )
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client, self._version = None, {}
-
-    def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return mapped(doing, self.address, self._timeout_s)
-
-    def info(self) -> EngineInfo:
-        if self._info is None:
-            with self._mapped("asking the engine for its version"):
-                client = self._api
-                version = self._version or client.version(api_version=False)
-            self._info = EngineInfo(
-                kind=self.kind,
-                version=version.get("Version", ""),
-                api_version=version.get("ApiVersion", ""),
-                os=version.get("Os", ""),
-                rootless=self._is_rootless(),
-            )
-        return self._info
-
-    def _is_rootless(self) -> bool:
-        if self.address == f"unix://{DOCKER_SOCKET}":
-            return False
-        with self._mapped("asking the engine for its security options"):
-            options = self._api.info().get("SecurityOptions") or []
-        return any("rootless" in str(option) for option in options)
 
     # containers
 
@@ -168,20 +98,9 @@ class DockerEngine:
         path = ""
         with self._mapped("looking at a container's files"):
             for name in self.init.strip("/").split("/"):
-                path = (
-                    values.link_target(self._stat(container, f"{path}/{name}")) or f"{path}/{name}"
-                )
+                path += f"/{name}"
+                path = images.link_target(self._api, container, path) or path
         return path
-
-    def _stat(self, container: str, path: str) -> str:
-        """The header in which the engine tells about a path in a container; empty for nothing."""
-        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{container}/archive"
-        timeout_s = self._timeout_s
-        response = self._api.head(url, params={"path": path}, timeout=timeout_s)
-        if response.status_code in self.missing:
-            return ""
-        response.raise_for_status()
-        return str(response.headers.get("X-Docker-Container-Path-Stat", ""))
 
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         pid = self._existing(container)["State"].get("Pid")
@@ -223,11 +142,20 @@ class DockerEngine:
         host: dict[str, Any] = self._api.create_host_config(
             mounts=[values.mount_of(bind, self.propagation) for bind in config.binds],
             init=True,
-            network_mode=None if config.network else "none",
+            network_mode=self._network_mode() if config.network else "none",
             port_bindings=values.port_bindings(config.ports, self.publish_address),
-            **values.host_options(config),
+            **values.host_options(config, self._seccomp(config)),
         )
         return host | self._gpus(config.gpus, config.devices, config.cdi_devices)
+
+    def _seccomp(self, config: ContainerConfig) -> str:
+        """The seccomp profile of a container; empty for the engine's default."""
+        if not config.denied_modes or self.why_no_mode_filter():
+            return ""
+        return seccomp.profile(config.denied_modes)
+
+    def why_no_mode_filter(self) -> str:
+        return seccomp.why_not(self._daemon())
 
     def _gpus(
         self, uuids: Sequence[str], devices: Sequence[str], cdi_devices: Sequence[str]
@@ -247,7 +175,7 @@ class DockerEngine:
         return {"Driver": "", "DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}
 
     def _has_cdi(self) -> bool:
-        return bool(self._api.info().get("CDISpecDirs"))
+        return bool(self._daemon().get("CDISpecDirs"))
 
     def recreate(
         self,
@@ -265,6 +193,7 @@ class DockerEngine:
     ) -> str:
         with self._mapped("recreating the container"):
             row = self._api.inspect_container(container)
+            network = self._network_mode()
             images.snapshot(self._api, self.address, container, image)
             config, host = row["Config"], row["HostConfig"]
             added = [values.mount_of(bind, self.propagation) for bind in binds.values() if bind]
@@ -273,14 +202,10 @@ class DockerEngine:
             host |= self._gpus(gpus, devices, cdi_devices)
             if any(mount.get("Type") == "volume" for mount in row.get("Mounts") or []):
                 host["VolumesFrom"] = [container]  # volumes of the image, which a commit omits
-            if host.get("NetworkMode") == "none":  # it was connected after its creation
-                host["NetworkMode"] = "default"
-            changes = {
-                "Image": image,
-                "Labels": config["Labels"] | labels,
-                "Env": values.changed_env(config["Env"] or [], env),
-                "HostConfig": host,
-            }
+            if network:
+                host["NetworkMode"] = network  # was "none" if it was connected after its start
+            changes = {"Image": image, "HostConfig": host}
+            changes |= values.changed_config(config, labels, env)
             reply = self._api.create_container_from_config(config | changes, name)
         return str(reply["Id"])
 
@@ -299,16 +224,21 @@ class DockerEngine:
             with self._mapped("starting the container"):
                 self._api.start(container)
         except EngineError as error:
-            taken = _PORT_TAKEN.search(error.message)
-            if taken is None:
+            if not networks.is_gone(error.message):
                 raise
-            port = int(taken.group(1))
-            raise PortTaken(f"port {port} of this machine is taken", port=port) from error
+            with self._mapped("connecting the container to its network"):
+                networks.reattach(self._api, container)
+            with self._mapped("starting the container"):
+                self._api.start(container)
 
     def attach_network(self, container: str) -> None:
         with self._mapped("connecting the container to its network"):
-            self._api.disconnect_container_from_network(container, "none")
-            self._api.connect_container_to_network(container, "bridge")
+            networks.attach(self._api, container)
+
+    def _network_mode(self) -> str | None:
+        """The network of a container that has one from its start; None for the default."""
+        with self._mapped("asking for the network of sessions"):
+            return networks.ensure(self._api)
 
     def stop(self, container: str, grace_s: float) -> None:
         from docker.errors import NotFound
@@ -450,6 +380,20 @@ class DockerEngine:
                 return str(self._api.inspect_image(reference)["Id"])
             except NotFound:
                 return None
+
+    def link_target(self, container: str, path: str) -> str | None:
+        with self._mapped("looking into the image"):
+            return images.link_target(self._api, container, path)
+
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        from docker.errors import NotFound
+
+        with self._mapped("inspecting the image"):
+            try:
+                row = self._api.inspect_image(reference)
+            except NotFound as error:
+                raise ImageError(f"No such image: {reference}", "pull it first") from error
+        return tuple(sorted((row.get("Config") or {}).get("Volumes") or {}))
 
     def remove_image(self, reference: str) -> None:
         from docker.errors import NotFound

@@ -7,9 +7,13 @@ import re
 import threading
 from collections.abc import Iterator
 
-from mooring.errors import EngineError, EngineUnavailable, MooringError
+from mooring.errors import EngineError, EngineUnavailable, MooringError, PortTaken
 
 _IMPORTING = threading.Lock()
+# In use by another container, or by another program
+_PORT_TAKEN = re.compile(
+    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
+)
 _TOO_MANY_CPUS = re.compile(r"Range of CPUs is from [\d.]+ to ([\d.]+)")
 
 
@@ -84,6 +88,9 @@ def _unavailable(error: Exception, path: str, timeout_s: float) -> EngineUnavail
 
 def _refusal(doing: str, why: str) -> EngineError:
     """The error for a refused request, with a hint if the cause is known."""
+    if taken := _PORT_TAKEN.search(why):
+        port = int(taken.group(1))
+        return PortTaken(f"port {port} of this machine is taken", port=port)
     if limit := _TOO_MANY_CPUS.search(why):
         most = f"{float(limit.group(1)):g}"
         return EngineError(f"the engine's machine has only {most} CPUs", f"request at most {most}")

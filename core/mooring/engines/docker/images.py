@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from mooring.engines.base import PullProgress
@@ -13,6 +16,9 @@ from mooring.errors import ImageError
 if TYPE_CHECKING:
     from docker.api.client import APIClient
 
+# Podman has the second one for a path that does not exist
+_MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+_LINK = 1 << 27  # a bit of Go's FileMode
 COMMIT_TIMEOUT_S = 3600.0
 PULL_HINT = "check the name and the registry, or use an image that is here with pull: never"
 
@@ -50,6 +56,22 @@ def pull(api: APIClient, reference: str) -> Iterator[PullProgress]:
     except APIError as error:
         why = collapsed(str(error.explanation or error))
         raise ImageError(f"cannot pull {reference}: {why}", PULL_HINT) from error
+
+
+def link_target(api: APIClient, container: str, path: str) -> str | None:
+    """See ``SupportsLinks.link_target``.
+
+    Args:
+        api: the SDK's client.
+        container, path: as there.
+    """
+    url = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+    with contextlib.closing(api.head(url, params={"path": path})) as reply:
+        if reply.status_code in _MISSING:
+            return None
+        reply.raise_for_status()
+        found = json.loads(base64.b64decode(reply.headers["X-Docker-Container-Path-Stat"]))
+    return str(found["linkTarget"]) if found["mode"] & _LINK else ""
 
 
 def snapshot(api: APIClient, address: str, container: str, image: str) -> None:

@@ -14,6 +14,15 @@ from mooring.engines.base import (
     DeviceRequest,
     Process,
 )
+from mooring.engines.labels import complete
+
+# Of these a container has its image's unless it has its own. A health check is a command of the
+# image's, which runs from the container's start on; another signal would not end a session
+NO_HEALTHCHECK = {"Test": ["NONE"]}
+STOP_SIGNAL = "SIGTERM"
+# If the machine itself runs out of memory, the kernel ends a container's process rather than one of
+# its services: 500 counts as half of the machine's memory, proc(5)
+OOM_SCORE_ADJ = 500
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
 _STAMP = re.compile(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
@@ -58,7 +67,7 @@ def detail_of(row: Mapping[str, Any]) -> ContainerDetail:
 
 
 def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
-    """The GPUs in ``GET /containers/ID/json``: its device requests, and those of NVIDIA's runtime.
+    """The GPUs in ``GET /containers/ID/json``: device requests, device files, NVIDIA's runtime.
 
     NVIDIA's runtime reads them from the variable ``NVIDIA_VISIBLE_DEVICES``.
     """
@@ -67,6 +76,9 @@ def device_requests_of(row: Mapping[str, Any]) -> tuple[DeviceRequest, ...]:
         DeviceRequest(int(request.get("Count") or 0), tuple(request.get("DeviceIDs") or ()))
         for request in host.get("DeviceRequests") or []
     ]
+    files = tuple(str(device.get("PathOnHost", "")) for device in host.get("Devices") or [])
+    if files:
+        requests.append(DeviceRequest(0, files))
     if host.get("Runtime") == "nvidia":
         pairs = (pair.partition("=") for pair in row.get("Config", {}).get("Env") or [])
         visible = {key: value for key, _, value in pairs}.get("NVIDIA_VISIBLE_DEVICES", "")
@@ -79,21 +91,6 @@ def binds_of(row: Mapping[str, Any]) -> tuple[Bind, ...]:
     """The binds in the response to ``GET /containers/ID/json``."""
     mounts = [mount for mount in row.get("Mounts") or [] if mount.get("Type") == "bind"]
     return tuple(Bind(one["Source"], one["Destination"], not one["RW"]) for one in mounts)
-
-
-def link_target(stat: str) -> str:
-    """Where a link leads, all links resolved, from ``HEAD /containers/ID/archive``.
-
-    Args:
-        stat: the header X-Docker-Container-Path-Stat.
-
-    Returns:
-        An absolute path; empty for what is no link.
-    """
-    import base64
-    import json
-
-    return str(json.loads(base64.b64decode(stat)).get("linkTarget") or "") if stat else ""
 
 
 def processes_of(rows: Sequence[Sequence[str]]) -> list[Process]:
@@ -152,26 +149,35 @@ def container_options(config: ContainerConfig) -> dict[str, Any]:
         "hostname": config.hostname,
         "user": config.user,
         "environment": dict(config.env),
-        "labels": dict(config.labels),
+        "labels": complete(config.labels),
         "working_dir": config.workdir,
         "tty": config.tty,
         "stdin_open": config.open_stdin,
         "ports": sorted({inside for _, inside in config.ports}) or None,
+        "healthcheck": NO_HEALTHCHECK,
+        "stop_signal": STOP_SIGNAL,
     }
 
 
-def host_options(config: ContainerConfig) -> dict[str, Any]:
-    """Privileges, limits and logging of a container, as arguments of ``create_host_config``."""
+def host_options(config: ContainerConfig, seccomp: str = "") -> dict[str, Any]:
+    """Privileges, limits and logging of a container, as arguments of ``create_host_config``.
+
+    Args:
+        config: the container.
+        seccomp: its seccomp profile; empty for the engine's default.
+    """
     return {
         "cap_drop": ["ALL"],
         "cap_add": list(config.capabilities) or None,
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", *([f"seccomp={seccomp}"] if seccomp else ())],
         "cgroupns": "private",  # Docker's default on cgroup v1 is the host's
         "group_add": [str(gid) for gid in config.groups] or None,
         "mem_limit": config.memory_bytes,
         "memswap_limit": config.memory_bytes,
         "nano_cpus": int(config.cpus * 1e9) if config.cpus else None,
         "shm_size": config.shm_bytes,
+        "pids_limit": config.pids_limit,
+        "oom_score_adj": OOM_SCORE_ADJ,
         "log_config": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
     }
 
@@ -193,6 +199,27 @@ def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[s
         elif key in pairs:
             pairs[key] = key
     return list(pairs.values())
+
+
+def changed_config(
+    config: Mapping[str, Any], labels: Mapping[str, str], env: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Apply changes to a container's configuration, whose image may have been replaced.
+
+    Args:
+        config: the configuration.
+        labels: new labels.
+        env: as for ``changed_env``.
+
+    Returns:
+        The changed keys of the configuration.
+    """
+    return {
+        "Labels": complete(config["Labels"] | labels),
+        "Healthcheck": NO_HEALTHCHECK,
+        "StopSignal": STOP_SIGNAL,
+        "Env": changed_env(config["Env"] or [], env),
+    }
 
 
 def changed_mounts(

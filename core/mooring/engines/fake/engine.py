@@ -15,12 +15,13 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from mooring.engines.base import Bind, DeviceRequest, Process
 from mooring.engines.fake.minimum import MinimumEngine, digest
 from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
 from mooring.engines.mounted import Mounted
-from mooring.errors import EngineError, PortTaken
+from mooring.errors import EngineError, ImageError, PortTaken
 
 FIRST_FREE_PORT = 49153
 
@@ -30,10 +31,14 @@ class MemoryEngine(MinimumEngine):
 
     Attributes:
         address: empty, because it has no socket.
+        volumes: the volumes that images declare, by id; a test may replace it.
+        links: the symbolic links of all images; a test may replace it.
     """
 
     address = ""
     publish_address = "127.0.0.1"
+    volumes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    links: Mapping[str, str] = MappingProxyType({})
 
     def binds(self, container: str) -> tuple[Bind, ...]:
         return self._find(container).config.binds
@@ -88,7 +93,11 @@ class MemoryEngine(MinimumEngine):
     def device_requests(self, container: str) -> tuple[DeviceRequest, ...]:
         with self._call("device_requests"):
             one = self.containers.get(container)
-            return (DeviceRequest(0, one.config.gpus),) if one and one.config.gpus else ()
+            wanted = (one.config.gpus, one.config.devices) if one else ()
+            return tuple(DeviceRequest(0, ids) for ids in wanted if ids)
+
+    def why_no_mode_filter(self) -> str:
+        return ""
 
     def out_of_memory(self, container: str, since: float) -> bool:
         with self._call("out_of_memory"):
@@ -127,6 +136,18 @@ class MemoryEngine(MinimumEngine):
                 network=True,
             )
             return self.create(config)
+
+    def link_target(self, container: str, path: str) -> str | None:
+        with self._call("link_target"):
+            self._find(container)
+            return self.links.get(path)
+
+    def image_volumes(self, reference: str) -> tuple[str, ...]:
+        with self._call("image_volumes"):
+            image_id = self.images.get(reference, reference)
+            if image_id not in self.images.values():
+                raise ImageError(f"No such image: {reference}", "pull it first")
+            return tuple(sorted(self.volumes.get(image_id, ())))
 
     def rename(self, container: str, name: str) -> None:
         with self._call("rename"), self._lock:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooring.errors import SessionStateError
+from mooring.host.environment import minimal_environment
 from mooring.terminals.keeper import protocol
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ _PROGRAM = (
     "from mooring.terminals.keeper.process import main; main()"
 )
 ROOT = str(Path(__file__).parents[3])
-# Environment variables that an engine's client or Python reads; others may be secret
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "VIRTUAL_ENV")
-_PASSED_PREFIXES = ("MOORING_", "DOCKER_", "CONTAINER_", "XDG_", "PYTHON", "LC_")
 
 
 class KeeperClient:
@@ -56,17 +54,12 @@ class KeeperClient:
         term.mkdir(mode=0o700, exist_ok=True)
         if keeper_serves(session_dir):
             return cls(session_dir)
-        environ = {
-            key: value
-            for key, value in os.environ.items()
-            if key in _PASSED or key.startswith(_PASSED_PREFIXES)
-        }
         arguments = [sys.executable, str(session_dir), ROOT]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],
-            environ,
+            minimal_environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

@@ -1,0 +1,107 @@
+"""The network of sessions, in which containers reach the world and not each other.
+
+It is one for all users of an engine, because the engine has few address ranges to give, and stays
+when its last container goes, because another one may be about to start in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from mooring.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+NAME = "mooring"
+LABEL = "mooring.network"
+_ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
+# What an administrator configures for the default network holds for this one too
+_COPIED = ("com.docker.network.driver.mtu", "com.docker.network.bridge.enable_ip_masquerade")
+_GONE = re.compile(r"\bnetwork \S+ (?:not found|is ambiguous)")
+
+
+def ensure(api: APIClient) -> str:
+    """Create the network unless it exists.
+
+    Of several processes that create it at the same time, each ends up with the same one.
+
+    Returns:
+        Its name.
+
+    Raises:
+        EngineError: it cannot be created, or somebody has made one in which containers reach each
+            other.
+    """
+    from docker.errors import APIError
+
+    networks = _networks(api)
+    if not networks:
+        made = ""
+        try:
+            made = _create(api)
+        except APIError as error:
+            if error.status_code != 409:  # 409: another process was faster
+                raise _refused(str(error.explanation)) from error
+        networks = _networks(api)
+        if made and networks and networks[0]["Id"] != made:
+            with contextlib.suppress(APIError):
+                api.remove_network(made)
+    if networks and not _ISOLATED.items() <= (networks[0].get("Options") or {}).items():
+        raise EngineError(
+            f"containers in the network {NAME} reach each other, so no session starts in it",
+            f"remove it, and mooring makes its own: docker network rm {NAME}",
+        )
+    return NAME
+
+
+def attach(api: APIClient, container: str) -> None:
+    """Connect a container that was started without a network."""
+    network = ensure(api)
+    api.disconnect_container_from_network(container, "none")
+    api.connect_container_to_network(container, network)
+
+
+def is_gone(why: str) -> bool:
+    """Whether the engine did not start a container because its network was removed meanwhile."""
+    return _GONE.search(why) is not None
+
+
+def reattach(api: APIClient, container: str) -> None:
+    """Connect a stopped container whose network was removed to the one that is there now."""
+    from docker.errors import APIError
+
+    network = ensure(api)
+    with contextlib.suppress(APIError):
+        api.disconnect_container_from_network(container, network, force=True)
+    api.connect_container_to_network(container, network)
+
+
+def _networks(api: APIClient) -> list[dict[str, Any]]:
+    """The networks of that name, the one to use first; old engines allow several."""
+    rows = [row for row in api.networks(names=[NAME]) if row["Name"] == NAME]
+    return sorted(rows, key=lambda row: (row.get("Created", ""), row["Id"]))
+
+
+def _create(api: APIClient) -> str:
+    defaults = [row.get("Options") or {} for row in api.networks(names=["bridge"])]
+    copied = {key: options[key] for options in defaults for key in _COPIED if key in options}
+    made = api.create_network(
+        NAME,
+        driver="bridge",
+        options=copied | _ISOLATED,
+        labels={LABEL: "sessions"},
+        check_duplicate=True,
+    )
+    return str(made["Id"])
+
+
+def _refused(why: str) -> EngineError:
+    hint = "see: docker network ls"
+    if "br_netfilter" in why:
+        hint = "as root: modprobe br_netfilter"
+    elif "address pool" in why:
+        hint = "remove networks that no container uses: docker network prune"
+    return EngineError(f"creating the network {NAME}: {why}", hint)

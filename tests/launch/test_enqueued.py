@@ -1,0 +1,63 @@
+"""An enqueued launch: what the dispatcher reads is what was judged, and it is judged again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mooring.client import Mooring
+from mooring.errors import PolicyError, TrustRequired
+from mooring.launch import enqueued
+from mooring.launch.options import LaunchOptions
+from mooring.launch.plan import LaunchPlan, planned_again
+from tests.support.fake import Declare, clock, declare, engine, service
+from tests.support.sessions import make_folder
+
+__all__ = ["clock", "declare", "engine", "service"]
+
+
+def stored(plan: LaunchPlan) -> LaunchPlan:
+    """What the dispatcher reads of a plan that was left to it."""
+    folder = make_folder("0123456789ab", "waits")
+    folder.release()
+    launch = enqueued.dump(plan, LaunchOptions(enqueue=True), 0, "tester")
+    folder.mark_enqueued(json.loads(json.dumps(launch)))
+    return enqueued.load(folder)[0]
+
+
+@pytest.fixture
+def plan(service: Mooring, declare: Declare, tmp_path: Path) -> LaunchPlan:
+    """A trusted file that uses a folder outside its own."""
+    (tmp_path / "outside").mkdir()
+    resolved = declare(f"inputs: [{tmp_path}/outside]\ncommand: x\n")
+    return service.sessions.plan(resolved).with_trust()
+
+
+def test_nothing_is_lost_on_the_way(plan: LaunchPlan, project: Path) -> None:
+    """The dispatcher has the file, its place and the folder that confines it, as they were."""
+    confined = dataclasses.replace(plan, within=project)
+    read = stored(confined)
+    assert (read.resolved, read.within) == (plan.resolved, project)
+    assert read.trust_digest != ""
+
+
+def test_a_waiting_launch_is_trusted_as_its_file_is(plan: LaunchPlan, project: Path) -> None:
+    """While it waits, its folder may be exchanged for another with the same bytes: then nobody has
+    consented to what is launched."""
+    read = stored(plan)
+    assert planned_again(read).sources
+    shutil.copytree(project, project.with_name("copy"))
+    project.rename(project.with_name("aside"))
+    project.with_name("copy").rename(project)
+    with pytest.raises(TrustRequired):
+        planned_again(read)
+
+
+def test_a_waiting_launch_stays_confined(plan: LaunchPlan, project: Path) -> None:
+    """What a closed server confined is confined when it is launched."""
+    with pytest.raises(PolicyError, match="lies outside"):
+        planned_again(stored(dataclasses.replace(plan, within=project)))
