@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -199,7 +200,9 @@ def _python_paths() -> list[str]:
     folders |= {path for path in (*sys.path, user_site()) if path and os.path.isdir(path)}
     # on sys.path only because of how Python was started
     script = os.path.dirname(os.path.abspath(sys.argv[0]))
-    folders -= {"/", os.getcwd(), os.path.expanduser("~"), script}
+    folders -= {"/", os.path.expanduser("~"), script}
+    with contextlib.suppress(FileNotFoundError):  # it was deleted
+        folders.discard(os.getcwd())
     return sorted(filter(os.path.isdir, folders), key=lambda path: (path.count("/"), path))
 
 
