@@ -100,6 +100,7 @@ def _detach(pipe: int, mask: set[int | signal.Signals], environment: Mapping[str
             signal.signal(number, signal.SIG_IGN)
         os.set_inheritable(pipe, True)
         program = [sys.executable, "-m", "mooring_provisioner.watchdog", str(pipe)]
+        program += sys.argv[1:]  # so that a list of processes shows which launcher it belongs to
         os.execve(sys.executable, program, environment)  # noqa: S606 - no shell is wanted
     finally:
         os._exit(0)

@@ -162,7 +162,7 @@ def kernel_hosts(folder: SessionFolder) -> list[int]:
 def kernel_processes(folder: SessionFolder) -> list[int]:
     """This machine's numbers of a session's kernel hosts and of the kernels they forked."""
     found = []
-    for pid in host_pids("/run/mooring/kernelhost.py"):
+    for pid in host_pids("/kernelhost.py"):
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/root/run/mooring").samefile(folder.run):
                 found.append(pid)
