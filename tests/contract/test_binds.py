@@ -52,12 +52,3 @@ class TestBinds:
         engine.stop(container, grace_s=0.0)
         with pytest.raises(EngineError, match="not running"):
             engine.mounted(container, ["/mnt/a"])
-
-    def test_its_init_lies_where_it_is_looked_for(self, engine: Any, make: Make) -> None:
-        """In an image without links on the way, before and after a first start."""
-        container = make(start=False)
-        before = engine.init_path(container)
-        assert before.startswith("/")
-        engine.start(container)
-        engine.stop(container, grace_s=0.0)
-        assert engine.init_path(container) == before

@@ -47,7 +47,7 @@ def as_somebody(
 
     def hand_over(config: ContainerConfig) -> str:
         for path in (state / "sessions").rglob("*"):
-            os.chown(path, user.uid, user.gid)
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
         return create(config)
 
     monkeypatch.setattr(mooring.engine, "create", hand_over)

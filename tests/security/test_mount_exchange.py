@@ -22,7 +22,7 @@ from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.engines.base import Engine
 from mooring.engines.labels import LABEL_INSTALLATION
-from mooring.errors import EngineError, MooringError, PolicyError
+from mooring.errors import EngineError, ImageError, MooringError, PolicyError
 from mooring.host.paths import Installation
 from mooring.sessions.model import State
 from mooring.spec.resolve import resolve
@@ -204,7 +204,9 @@ def test_a_link_of_the_image_does_not_lead_to_another_init(
     planted.chmod(0o755)
     with imported(hostile_root(script="", links=dict([link])), "led-away") as image:
         flags = {"image": image, "inputs": ["data"], "outputs": ["out"], "command": ["true"]}
-        with pytest.raises(PolicyError, match="the image leads the first program to /mnt/outputs"):
+        with pytest.raises(
+            ImageError, match="brings /sbin/docker-init into the mount at /mnt/outp"
+        ):
             Mooring(real_engine).sessions.create(resolve(flags=flags))
         nothing_was_run(project, real_engine, state)
 

@@ -34,16 +34,6 @@ class SupportsBinds(Protocol):
     def binds(self, container: str) -> tuple[Bind, ...]:
         """The binds that a container was created with. Raises EngineError if it is gone."""
 
-    def init_path(self, container: str) -> str:
-        """Where the first program of a container really lies: the engine's own init.
-
-        Args:
-            container: the id of a container that does not run.
-
-        Returns:
-            Its path in the container's own files, with the links of the image resolved.
-        """
-
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         """What is at paths of a running container, without running anything in it.
 
@@ -226,12 +216,16 @@ class SupportsVolumes(Protocol):
 class SupportsLinks(Protocol):
     """Reads symbolic links in the files of a container that was not started."""
 
+    @property
+    def init(self) -> str:
+        """The path of the engine's own init in a container, which runs before anything else."""
+
     def link_target(self, container: str, path: str) -> str | None:
         """The target of a symbolic link, resolved in the container.
 
         Args:
-            container: the id of a container without binds: some engines create the mount points
-                of binds for this request.
+            container: the id of a container whose binds have their mount points, or that has
+                none: some engines create missing ones, as root, for this request.
             path: an absolute path, in a folder without links above it.
 
         Returns:

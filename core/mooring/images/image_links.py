@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsLinks
-from mooring.errors import ImageError
+from mooring.errors import ImageError, PolicyError
 from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
 from mooring.host.users import User
@@ -65,9 +65,36 @@ def refuse_links(
                 links[path] = engine.link_target(container, path)
             return links[path]
 
-        check_places(binds, facts.volumes, link_at, facts.reference)
+        check_places(binds, (*facts.volumes, engine.init), link_at, facts.reference)
     if len(links) > known:
         write_text(store, json.dumps(links))
+
+
+def refuse_led_away(engine: Engine, container: str, binds: Iterable[Bind]) -> None:
+    """Refuse a container in which a mount would hide the engine's init, by links of its own.
+
+    A session that could write to the folders of its image may have left such links for its next
+    start.
+
+    Args:
+        engine: the engine.
+        container: the id of a container that does not run.
+        binds: its binds.
+
+    Raises:
+        PolicyError: names the mount.
+        EngineError
+    """
+    if not isinstance(engine, SupportsLinks):
+        return
+    place = _place(engine.init, lambda path: engine.link_target(container, path))
+    outer = enclosing(place, {bind.target: bind for bind in binds})
+    if outer is not None:
+        raise PolicyError(
+            f"a link in the session's files brings {engine.init}, which runs first, into the mount "
+            f"at {outer.target}",
+            "remove the session, and create it again",
+        )
 
 
 def check_places(
@@ -80,7 +107,7 @@ def check_places(
 
     Args:
         binds: all binds of the container.
-        volumes: the paths at which the image declares volumes.
+        volumes: the paths at which the image declares volumes, and that of the engine's init.
         link_at: returns the target of a link in the image, resolved; empty if the path is not a
             link, None if it does not exist.
         reference: the image, for the error.

@@ -99,8 +99,7 @@ def prepare_container(
         **_limits(spec),
         tty=tty,
         open_stdin=command is not None,
-        # A command needs the network from the start; a kernel starts while it is attached
-        network=command is not None or bool(spec.ports),
+        network=bool(spec.ports),  # otherwise it is connected while the gate is closed
         denied_modes=denied_modes(user, final.granted),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
         ports=pairs(spec.ports),

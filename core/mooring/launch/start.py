@@ -24,6 +24,8 @@ from mooring.gpus.tickets import Ticket
 from mooring.host import locks
 from mooring.host.boot import boot_id, uptime
 from mooring.host.users import caller
+from mooring.images.image_links import refuse_led_away
+from mooring.images.images import HOST
 from mooring.kernels.kernelhost import host_lives
 from mooring.launch import remounted
 from mooring.launch.create import create
@@ -192,6 +194,8 @@ def _start(ctx: Context, session: Session, folder: SessionFolder, wait: Wait) ->
             MainTerminal(ctx.engine, folder.path, command).keep(container, None)
         try:
             binds = require(ctx.engine, SupportsBinds).binds(container)
+            if session.image != HOST or caller().uid == 0:  # who could write to its image
+                refuse_led_away(ctx.engine, container, binds)
             start_verified(ctx, folder, container, binds, refuse_cancelled)
         except (Cancelled, PolicyError, CommandError, NotSupported, SessionTimeout) as error:
             ctx.engine.stop(container, grace_s=1.0)

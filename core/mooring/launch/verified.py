@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import PurePosixPath
 
 from mooring.engines.base import Bind
 from mooring.engines.capabilities import SupportsBinds, require
@@ -20,7 +19,6 @@ from mooring.errors import (
     CommandError,
     EngineError,
     NotSupported,
-    PolicyError,
     PortTaken,
     SessionTimeout,
 )
@@ -44,6 +42,7 @@ def start_verified(
     tick: Callable[[], None],
     *,
     beside: AbstractContextManager[None] = _NOTHING,
+    first: bool = False,
 ) -> None:
     """Start a container, check its mounts, open its gate, and wait until its command is checked.
 
@@ -57,6 +56,7 @@ def start_verified(
         binds: the container's binds.
         tick: called several times a second; what it raises ends the wait.
         beside: entered while the container waits for its check.
+        first: leave ``beside`` before anything runs in the container.
 
     Raises:
         PolicyError: a mount is not what was checked; nothing was run.
@@ -68,11 +68,13 @@ def start_verified(
     """
     wait = _Wait(ctx, folder, container, tick)
     with pinned(binds if has_gate() else ()) as sources, _unverified(ctx, folder, container):
-        _refuse_led_away(ctx, container, sources.targets)
         _start(ctx, container)
-        with beside:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(beside)
             if has_gate():
                 _compare(ctx, container, sources, wait)
+            if first:
+                stack.close()
             with _open_gate(folder):
                 while not folder.guest.exists("checked"):
                     wait()
@@ -99,20 +101,6 @@ def _unverified(ctx: Context, folder: SessionFolder, container: str) -> Iterator
         folder.unmark_unverified()
         raise
     folder.unmark_unverified()
-
-
-def _refuse_led_away(ctx: Context, container: str, targets: Sequence[str]) -> None:
-    """Refuse a container in which a mount would hide the engine's init, which runs first.
-
-    A link of the image, or of an earlier run as root, may lead to where a mount lies.
-    """
-    path = require(ctx.engine, SupportsBinds).init_path(container)
-    for target in targets:
-        if target in (path, *map(str, PurePosixPath(path).parents)):
-            raise PolicyError(
-                f"the image leads the first program to {path}, which is in the mount at {target}",
-                "use another image: it has a link there",
-            )
 
 
 def _compare(

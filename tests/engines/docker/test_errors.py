@@ -89,7 +89,6 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "binds": lambda engine: engine.binds("c"),
     "link_target": lambda engine: engine.link_target("c", "/x"),
     "image_volumes": lambda engine: engine.image_volumes("i:1"),
-    "init_path": lambda engine: engine.init_path("c"),
     "processes": lambda engine: engine.processes("c"),
     "mounted": lambda engine: engine.mounted("c", ["/"]),
     "exec": lambda engine: engine.exec("c", ["true"]),

@@ -94,14 +94,6 @@ class DockerEngine(DockerConnection):
     def binds(self, container: str) -> tuple[Bind, ...]:
         return values.binds_of(self._existing(container))
 
-    def init_path(self, container: str) -> str:
-        path = ""
-        with self._mapped("looking at a container's files"):
-            for name in self.init.strip("/").split("/"):
-                path += f"/{name}"
-                path = images.link_target(self._api, container, path) or path
-        return path
-
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         pid = self._existing(container)["State"].get("Pid")
         if not pid:

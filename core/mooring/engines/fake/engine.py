@@ -37,14 +37,12 @@ class MemoryEngine(MinimumEngine):
 
     address = ""
     publish_address = "127.0.0.1"
+    init = "/sbin/init"
     volumes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     links: Mapping[str, str] = MappingProxyType({})
 
     def binds(self, container: str) -> tuple[Bind, ...]:
         return self._find(container).config.binds
-
-    def init_path(self, container: str) -> str:
-        return "/sbin/init"
 
     def mounted(self, container: str, paths: Sequence[str]) -> list[Mounted | None]:
         with self._call("mounted"):
