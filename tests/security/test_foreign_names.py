@@ -19,6 +19,7 @@ from mooring.engines.labels import (
     LABEL_NAME,
     LABEL_OWNER,
     LABEL_SPEC,
+    container_name,
 )
 from mooring.gpus.claims import Request
 from mooring.gpus.tickets import Ticket, ticket_queue_of
@@ -50,23 +51,25 @@ def test_a_foreign_name_reaches_no_terminal(
     project: Path,
     name: str,
 ) -> None:
-    """Whatever another user calls a session, its owner, image or GPUs: each is one printable word
-    in every command's output, and the commands in hints are harmless."""
+    """Whatever another user writes as a session's owner, image or GPUs: each is one printable word
+    in every command's output, and the commands in hints are harmless. A name that is no name makes
+    no session."""
     session_id = secrets.token_hex(6)
     spec = {"image": name, "command": [name], "env": {"A": name}, "priority": name}
     labels = {
         LABEL_INSTALLATION: "0" * 16,
         LABEL_ID: session_id,
-        LABEL_NAME: name,
+        LABEL_NAME: "foreign",
         LABEL_OWNER: name,
         LABEL_SPEC: json.dumps(spec),
         LABEL_GPUS: name,
     }
-    container = f"mooring-foreign-{session_id}"
-    forge(container, labels)
+    forge(container_name("foreign", session_id), labels)
+    other = secrets.token_hex(6)  # whose name is none that its container could have
+    forge(f"mooring-foreign-{other}", labels | {LABEL_ID: other, LABEL_NAME: name})
     listed = mooring.sessions.list(all_users=True)
-    (foreign,) = [one for one in listed if one.id == session_id]
-    assert foreign.name == container
+    (foreign,) = [one for one in listed if one.id in (session_id, other)]
+    assert foreign.name == "foreign"
     for words in (
         ["ps", "-q", "--all-users"],
         ["ps", "--all-users"],

@@ -92,8 +92,7 @@ def refuse_unprotected(source: Path, key: str, home: Path) -> None:
         for link in links:
             if is_below(link, source) and not any(is_below(link, top) for top in own):
                 raise PolicyError(
-                    f"{key}: the session could replace the link {link}, which mooring uses to "
-                    f"reach {real}",
+                    f"{key}: the session could replace the link {link}, by which {real} is reached",
                     f"use {real} itself, or replace the link by a folder",
                 )
 

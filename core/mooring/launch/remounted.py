@@ -77,7 +77,7 @@ def _refusal(missing: Bind, points: Iterable[str]) -> PolicyError:
             "unmount it, or create the session again",
         )
     return PolicyError(
-        f"mooring runs from {missing.target} now, which was not protected when the session was "
-        "created",
+        f"{missing.target} was not protected when the session was created, and mooring runs from "
+        "it now",
         "start it with the mooring that created it, or create it again",
     )

@@ -52,7 +52,7 @@ def ensure(api: APIClient) -> str:
     if networks and not _ISOLATED.items() <= (networks[0].get("Options") or {}).items():
         raise EngineError(
             f"containers in the network {NAME} reach each other, so no session starts in it",
-            f"remove it, and mooring makes its own: docker network rm {NAME}",
+            "remove it, and mooring makes its own: docker network rm " + NAME,
         )
     return NAME
 
