@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def as_nobody(action: str, folder: Path) -> subprocess.CompletedProcess[str]:
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
         f"trees.{action}(Path(sys.argv[1]))"
     )
-    words = ["python3", "-c", program, str(folder)]
+    words = [sys.executable, "-c", program, str(folder)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,9 +21,9 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def mounted(path: Path, writable: str = "") -> Mounted:
+def mounted(path: Path, writable: str = "", mount: int = 0) -> Mounted:
     found = path.stat()
-    return Mounted(found.st_dev, found.st_ino, writable)
+    return Mounted(found.st_dev, found.st_ino, mount or found.st_ino, writable)
 
 
 def test_the_same_file_is_let_through(data: Path, tmp_path: Path) -> None:
@@ -86,10 +87,27 @@ def test_what_is_to_be_read_only_is(data: Path) -> None:
 
 def test_nothing_is_left_open(data: Path) -> None:
     """The sources are closed after the block, and when one of them is refused."""
-    before = len(os.listdir("/proc/self/fd"))
+
+    def opened() -> int:
+        links = []
+        for entry in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/self/fd/{entry}"))
+        return links.count(str(data))
+
     with pinned([Bind(str(data), "/mnt/data")] * 50):
-        assert len(os.listdir("/proc/self/fd")) == before + 50
+        assert opened() == 50
     missing = Bind(str(data / "missing"), "/mnt/missing")
     with pytest.raises(PolicyError), pinned([Bind(str(data), "/mnt/data"), missing]):
         pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened() == 0
+
+
+def test_a_mount_that_is_missing_is_refused(data: Path) -> None:
+    """A folder that is mounted onto itself, and seen without that mount, is the same file and not a
+    mount point: it could be renamed."""
+    binds = [Bind(str(data.parent), "/p", False), Bind(str(data), "/p/data", False)]
+    with pinned(binds) as sources:
+        sources.compare([mounted(data.parent, mount=7), mounted(data, mount=8)])
+        with pytest.raises(PolicyError, match="the mount at /p/data"):
+            sources.compare([mounted(data.parent, mount=7), mounted(data, mount=7)])

@@ -24,7 +24,7 @@ from mooring.engines.base import Engine
 from mooring.engines.labels import LABEL_INSTALLATION
 from mooring.errors import EngineError, ImageError, MooringError, PolicyError
 from mooring.host.paths import Installation
-from mooring.sessions.model import State
+from mooring.sessions.model import Session, State
 from mooring.spec.resolve import resolve
 from tests.security import attack
 from tests.support.docker import docker, imported
@@ -249,6 +249,55 @@ def test_what_an_earlier_run_left_is_not_asked(
         Mooring(engine).sessions.start(mooring.sessions.get("twice"))  # type: ignore[arg-type]
     assert not (project / "stolen").exists()
     assert mooring.sessions.get("twice").state is State.STOPPED
+
+
+# Opens the gate's FIFO for writing, and sends it over a socket in the project
+SEND = """
+import array, glob, os, socket, time
+fifo = os.open(glob.glob("/.mooring-*/gate.fifo")[0], os.O_RDWR)
+there = socket.socket(socket.AF_UNIX)
+while True:
+    try:
+        there.connect("mail")
+        break
+    except OSError:
+        time.sleep(0.05)
+there.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fifo]))])
+time.sleep(1000)
+"""
+HOLD = """
+import array, os, socket, time
+here = socket.socket(socket.AF_UNIX)
+here.bind("mail")
+here.listen()
+link, _ = here.accept()
+_, found, _, _ = link.recvmsg(1, 100)
+open("held", "w").close()
+time.sleep(1000)
+"""
+
+
+def test_a_gate_that_another_session_holds_open_is_closed(
+    mooring: Mooring, real_engine: Engine, project: Path, data: Path, loot: Path
+) -> None:
+    """A session that was sent the last FIFO of the gate, opened for writing, does not open the next
+    one: a read-only mount keeps nobody from opening a FIFO so."""
+
+    def begin(name: str, program: str, **flags: object) -> Session:
+        spec = resolve(flags={"command": [sys.executable, "-c", program], **flags})
+        return mooring.sessions.create(spec, LaunchOptions(name=name, tty=False)).session
+
+    begin("holder", HOLD)
+    env = {"LD_DEBUG": "all", "LD_DEBUG_OUTPUT": f"{project}/loaded"}
+    attacked = begin("attacked", SEND, inputs=["data"], env=env)
+    eventually(lambda: (project / "held").exists(), timeout=20)
+    mooring.sessions.stop(attacked)
+    for trace in project.glob("loaded.*"):
+        trace.unlink()
+    engine = Exchanging(real_engine, "start", exchange(data, loot))
+    with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data has changed"):
+        Mooring(engine).sessions.start(mooring.sessions.get("attacked"))  # type: ignore[arg-type]
+    assert list(project.glob("loaded.*")) == []  # no loader ran
 
 
 @pytest.mark.parametrize("what", ["path", "prefix", "programs", "run", "etc/passwd"])

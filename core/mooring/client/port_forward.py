@@ -172,6 +172,7 @@ class Forwarder:
 
     def _exec(self, argv: Sequence[str]) -> Stream:
         # not `processes.exec_in`, which counts as activity
+        self._ctx.folder(self._session.id).refuse_unverified()
         return self._ctx.engine.exec(self._session.container, argv, stdin=True)
 
     def _tell_guard(self, line: str) -> None:

@@ -125,7 +125,7 @@ class SupportsLateNetwork(Protocol):
     """Connects a running container to its first network, so that it can start sooner."""
 
     def attach_network(self, container: str) -> None:
-        """Connect a container that was started without a network to the default network."""
+        """Connect a container that was started without a network to the network of sessions."""
 
 
 @runtime_checkable

@@ -26,12 +26,14 @@ class Mounted:
 
     Attributes:
         device, inode: its identity on this machine.
+        mount: the number of the mount that it is reached through.
         writable: the path of a mount through which it, or something below it, can be written to;
             empty if there is none. Mounts at and below the other paths in question do not count.
     """
 
     device: int
     inode: int
+    mount: int
     writable: str
 
 
@@ -63,7 +65,9 @@ def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
                 found.append(None)
     writable = _writable(table, {mount for _, mount in filter(None, found)})
     return [
-        None if one is None else Mounted(one[0].st_dev, one[0].st_ino, writable.get(one[1], ""))
+        None
+        if one is None
+        else Mounted(one[0].st_dev, one[0].st_ino, one[1], writable.get(one[1], ""))
         for one in found
     ]
 

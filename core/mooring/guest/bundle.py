@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,13 +30,8 @@ PROGRAMS = (
     "kernelprocess.py",
     "recorder.py",
 )
-#: The FIFO that the gate waits for a writer of.
-FIFO = "gate.fifo"
-
-
-def has_gate() -> bool:
-    """Whether sessions begin behind a gate: where the engine shares this machine's kernel."""
-    return sys.platform == "linux"
+# The FIFO that the gate waits for a writer of
+_FIFO = "gate.fifo"
 
 
 def write_programs(folder: Path) -> None:
@@ -56,17 +50,44 @@ def write_programs(folder: Path) -> None:
         (folder / name).write_text((programs / name).read_text())
     with contextlib.suppress(FileExistsError):
         (folder / "run").symlink_to(GUEST_RUN)
-    if has_gate():
-        gate = gate_program(platform.machine())
-        if gate is None:
-            raise NotSupported(
-                f"sessions are not supported on a processor of type {platform.machine()}",
-                "use a machine with x86_64 or aarch64",
-            )
-        (folder / "gate").write_bytes(gate)
-        (folder / "gate").chmod(0o700)
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(folder / FIFO, 0o600)
+    gate = gate_program(platform.machine())
+    if gate is None:
+        raise NotSupported(
+            f"sessions are not supported on a processor of type {platform.machine()}",
+            "use a machine with x86_64 or aarch64",
+        )
+    (folder / "gate").write_bytes(gate)
+    (folder / "gate").chmod(0o700)
+
+
+def close_gate(folder: Path) -> None:
+    """Give a gate a new FIFO, before its container is started.
+
+    A process that has opened the last one may live on in another session, with a descriptor that it
+    was sent: a read-only mount does not keep a FIFO from being opened for writing.
+
+    Args:
+        folder: the session's folder of programs.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    (folder / _FIFO).unlink(missing_ok=True)
+    os.mkfifo(folder / _FIFO, 0o600)
+
+
+def open_gate(folder: Path) -> int:
+    """Let a gate's program go on; return a descriptor, which must be open until it has begun.
+
+    Args:
+        folder: the session's folder of programs.
+
+    Raises:
+        OSError: the FIFO cannot be opened.
+    """
+    # read and write: not blocked if the gate does not wait yet, see fifo(7)
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(folder / _FIFO, flags)
 
 
 def main_argv(
@@ -79,8 +100,7 @@ def main_argv(
         command: the session's command; empty for a shell, None for the clock only.
         size: the initial rows and columns of its terminal; None without a terminal.
     """
-    gate = (f"{programs}/gate", f"{programs}/{FIFO}") if has_gate() else ()
-    init = (*gate, "/bin/sh", f"{programs}/init.sh")
+    init = (f"{programs}/gate", f"{programs}/{_FIFO}", "/bin/sh", f"{programs}/init.sh")
     if command is None:
         return (*init, "clock")
     if size is None:

@@ -6,8 +6,8 @@
     engine.fail("start", EngineUnavailable("no engine"))   # the next start, once
     service = Mooring(engine)
 
-Of the programs that mooring runs in a container, only the essential part is simulated: the clock
-accepts the mounts immediately, and ends the session on request.
+Of the programs that mooring runs in a container, only the essential part is simulated: the command
+is accepted immediately, and the clock ends the session on request.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FakeEngine(MemoryEngine):
         self._python = python
 
     def _begin(self, container: FakeContainer) -> None:
-        """Simulate the clock's check of the mounts, or the probe of an image."""
+        """Simulate the check of the command, or the probe of an image."""
         folders = list(_run_folders(container))
         for folder in folders:
             (folder / "checked").touch()

@@ -199,10 +199,9 @@ def _python_paths() -> list[str]:
     folders |= {os.path.realpath(path) for path in folders}
     folders |= {path for path in (*sys.path, user_site()) if path and os.path.isdir(path)}
     # on sys.path only because of how Python was started
-    script = os.path.dirname(os.path.abspath(sys.argv[0]))
-    folders -= {"/", os.path.expanduser("~"), script}
-    with contextlib.suppress(FileNotFoundError):  # it was deleted
-        folders.discard(os.getcwd())
+    folders -= {"/", os.path.expanduser("~")}
+    with contextlib.suppress(FileNotFoundError):  # the current folder was deleted
+        folders -= {os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))}
     return sorted(filter(os.path.isdir, folders), key=lambda path: (path.count("/"), path))
 
 

@@ -71,7 +71,7 @@ def refuse_links(
 
 
 def refuse_led_away(engine: Engine, container: str, binds: Iterable[Bind]) -> None:
-    """Refuse a container in which a mount would hide the engine's init, by links of its own.
+    """Refuse a container in which links of its own move a mount or the init into another mount.
 
     A session that could write to the folders of its image may have left such links for its next
     start.
@@ -87,14 +87,17 @@ def refuse_led_away(engine: Engine, container: str, binds: Iterable[Bind]) -> No
     """
     if not isinstance(engine, SupportsLinks):
         return
-    place = _place(engine.init, lambda path: engine.link_target(container, path))
-    outer = enclosing(place, {bind.target: bind for bind in binds})
-    if outer is not None:
-        raise PolicyError(
-            f"a link in the session's files brings {engine.init}, which runs first, into the mount "
-            f"at {outer.target}",
-            "remove the session, and create it again",
-        )
+    links: Links = {}
+
+    def link_at(path: str) -> str | None:
+        if path not in links:
+            links[path] = engine.link_target(container, path)
+        return links[path]
+
+    try:
+        check_places(binds, (engine.init,), link_at, "of this session")
+    except ImageError as error:
+        raise PolicyError(error.message, "remove the session, and create it again") from None
 
 
 def check_places(

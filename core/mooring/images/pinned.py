@@ -37,11 +37,16 @@ class PinnedSources:
             mounted: what is at each of ``targets``.
 
         Raises:
-            PolicyError: a mount is missing or of another file, or a read-only one is writable.
+            PolicyError: a mount is missing, also one of the same file as is there without it, or is
+                of another file, or a read-only one is writable.
         """
+        known: set[int] = set()
         for bind, identity, found in zip(self._binds, self._identities, mounted, strict=True):
             if found is None or (found.device, found.inode) != identity:
                 raise _changed(bind)
+            if found.mount in known:  # what is there is seen through another mount
+                raise _changed(bind)
+            known.add(found.mount)
             if bind.read_only and found.writable:
                 raise PolicyError(
                     f"{found.writable} is writable in the session, and {bind.target} is to be "

@@ -163,7 +163,10 @@ def _programs() -> list[str]:
 
 def _command() -> str:
     """Return the path of the command that was run, such as ``mooring``; empty for a script."""
-    name = os.path.abspath(sys.argv[0]) if sys.argv[:1] else ""
+    try:
+        name = os.path.abspath(sys.argv[0]) if sys.argv[:1] else ""
+    except FileNotFoundError:  # the current folder was deleted
+        return ""
     is_command = os.path.isfile(name) and os.access(name, os.X_OK) and not name.endswith(".py")
     return name if is_command else ""
 

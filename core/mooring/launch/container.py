@@ -23,6 +23,7 @@ from mooring.engines.labels import (
     LABEL_VERSION,
     container_name,
 )
+from mooring.errors import ImageError
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
@@ -75,6 +76,11 @@ def prepare_container(
         ImageError: a link of the image leads one of them into another.
     """
     spec = plan.spec
+    if claims and facts.image_id not in ("", ctx.engine.image_id(facts.reference)):
+        raise ImageError(
+            f"image {facts.reference} was replaced while the session waited for GPUs",
+            "create the session again",
+        )
     name, devices = folder.record().identity.name, devices_of(claims)
     final = planned_again(plan, folders_of(folder), facts, devices)
     binds = _prepare_binds(ctx, facts, final, devices)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from mooring.engines import local_sockets
 from mooring.engines.base import Bind
 from mooring.errors import PolicyError, SpecError
+from mooring.host.text import quoted
 from mooring.host.users import User
 
 #: Groups whose members can become root, or read what only root may, by name.
@@ -50,15 +51,28 @@ def session_user(user: User, binds: Iterable[Bind], names: Sequence[str]) -> Use
         return replace(user, groups=())
     powerful = _powerful(user)
     if user.gid in powerful:
+        hint = "ask the administrator for another one: usermod -g GROUP -aG "
+        hint += f"{quoted(_name(user.gid))} {quoted(user.name)}"
+        if _login_gid(user) != user.gid:
+            hint = "leave the shell that newgrp or sg began, or log in again"
         raise PolicyError(
             f"your primary group, {_name(user.gid)}, would expose the host: its members can "
             "become root",
-            f"ask the administrator for another one: usermod -g GROUP -aG {_name(user.gid)} "
-            f"{user.name}",
+            hint,
         )
     kept = {_gid(name, user, powerful) for name in names}
     kept |= {gid for gid in map(_needed, binds) if gid in user.groups and gid not in powerful}
     return replace(user, groups=tuple(sorted(kept - {user.gid})))
+
+
+def _login_gid(user: User) -> int:
+    """Return the primary group that the user database has for a user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(user.uid).pw_gid
+    except KeyError:
+        return user.gid
 
 
 def denied_modes(user: User, granted: Iterable[Bind]) -> int:

@@ -1,4 +1,4 @@
-"""A container's start: its mounts are checked before anything runs in it, and then its command.
+"""A container's start: its mounts are checked before anything of its image runs, then its command.
 
 Its first program is the gate, which needs nothing of the image and waits (``guest/gate``), while
 this machine compares every mount with its source.
@@ -22,13 +22,15 @@ from mooring.errors import (
     PortTaken,
     SessionTimeout,
 )
-from mooring.guest.bundle import FIFO, has_gate
+from mooring.guest.bundle import close_gate, open_gate
 from mooring.host.ports import listener, taken
 from mooring.images.pinned import PinnedSources, pinned
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 
 START_TIMEOUT_S = 60.0
+# How long a container that was started may not be visible yet
+VISIBLE_S = 10.0
 TICK_S = 0.2
 POLL_S = 0.001
 _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
@@ -46,8 +48,8 @@ def start_verified(
 ) -> None:
     """Start a container, check its mounts, open its gate, and wait until its command is checked.
 
-    Until its mounts are checked nothing runs in the container. Until its command is checked, the
-    session counts as starting.
+    Until its mounts are checked nothing runs in the container but the engine's init and the gate.
+    Until its command is checked, the session counts as starting.
 
     Args:
         ctx: the client's context.
@@ -67,17 +69,22 @@ def start_verified(
         SessionTimeout: the container did not begin within ``START_TIMEOUT_S``.
     """
     wait = _Wait(ctx, folder, container, tick)
-    with pinned(binds if has_gate() else ()) as sources, _unverified(ctx, folder, container):
+    programs = folder.path / "programs"
+    with pinned(binds) as sources, _unverified(ctx, folder, container):
+        folder.guest.remove("checked")  # of an earlier run, or of a launch that is repeated
+        close_gate(programs)
         _start(ctx, container)
         with contextlib.ExitStack() as stack:
             stack.enter_context(beside)
-            if has_gate():
-                _compare(ctx, container, sources, wait)
+            _compare(ctx, container, sources, wait)
             if first:
                 stack.close()
-            with _open_gate(folder):
+            opened = open_gate(programs)
+            try:
                 while not folder.guest.exists("checked"):
                     wait()
+            finally:
+                os.close(opened)
 
 
 def _start(ctx: Context, container: str) -> None:
@@ -108,29 +115,16 @@ def _compare(
 ) -> None:
     """Compare a container's mounts with their sources, as soon as they are visible."""
     engine, targets = require(ctx.engine, SupportsBinds), sources.targets
-    while (found := engine.mounted(container, targets)) is None:
+    deadline = time.monotonic() + VISIBLE_S
+    while (found := engine.mounted(container, targets)) is None and time.monotonic() < deadline:
         wait()
-    if not any(found):
+    if found is None or not any(found):
         raise NotSupported(
-            "the mounts of the session cannot be checked: this machine does not see its files",
-            "the engine must run on this machine, not in a virtual machine or another container",
+            "the mounts of the session cannot be checked: this process does not see its files",
+            "the engine must run on this machine, not in a virtual machine or another container; "
+            "and a session is started with the primary group that created it (see: id -g)",
         )
     sources.compare(found)
-
-
-@contextlib.contextmanager
-def _open_gate(folder: SessionFolder) -> Iterator[None]:
-    """Let the gate's program go on, and hold the gate open during the block."""
-    path = folder.path / "programs" / FIFO
-    if not has_gate():
-        yield
-        return
-    # read and write: not blocked if the gate does not wait yet, see fifo(7)
-    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class _Wait:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooring._version import __version__
-from mooring.errors import MooringError
+from mooring.errors import MooringError, SessionStateError
 from mooring.guest.clock import Clock
 from mooring.guest.paths import GUEST_RUN, programs_folder
 from mooring.guest.shared import SharedGuest
@@ -214,6 +214,18 @@ class SessionFolder:
     def unverified(self) -> bool:
         """Whether the container's mounts and command are not checked since its last start."""
         return (self.path / "unverified").exists()
+
+    def refuse_unverified(self) -> None:
+        """Refuse to run something in the container before it is checked.
+
+        Raises:
+            SessionStateError: its start is not complete.
+        """
+        if self.unverified:
+            name = self.record().identity.name or self.id
+            raise SessionStateError(
+                f"session {name} is starting", f"see what it waits for: mooring why {name}"
+            )
 
     def mark_unverified(self) -> None:
         """Mark the container as about to be started: nobody may use it before its check."""

@@ -64,6 +64,7 @@ def ensure_host(ctx: Context, session: Session) -> None:
     if not python:
         raise no_kernel(session.image, "no Python with ipykernel was found in it")
     command = 'exec "$0" "$1" >"$2" 2>&1 </dev/null'
+    folder.refuse_unverified()
     program, log = f"{folder.programs_target}/kernelhost.py", f"{GUEST_RUN}/kernelhost.log"
     argv = ["/bin/sh", "-c", command, python, program, log]
     require(ctx.engine, SupportsDetachedExec).exec_detached(session.container, argv)

@@ -16,6 +16,7 @@ from mooring.errors import (
     SpecError,
 )
 from mooring.guest.bundle import end_argv
+from mooring.guest.paths import programs_folder
 from mooring.sessions import recreate
 from mooring.sessions.containers import remove_container
 from mooring.sessions.context import Context
@@ -175,7 +176,8 @@ def _end_inside(ctx: Context, session: Session, grace_s: float) -> None:
     if session.state is not State.RUNNING or not isinstance(engine, SupportsDetachedExec):
         return
     with contextlib.suppress(EngineError):
-        programs = ctx.folder(session.id).programs_target
+        folder = ctx.folder(session.id)  # of another installation's session, there is none here
+        programs = programs_folder(session.id) if session.foreign else folder.programs_target
         argv = end_argv(programs, "stopped", f"by {ctx.actor}")
         engine.exec_detached(session.container, argv)
         with contextlib.suppress(MooringError):

@@ -21,7 +21,8 @@ from mooring.spec.units import format_duration
 
 #: How long after its maximum duration a session that still runs is ended from here.
 LATE_S = 30.0
-#: How old the clock's last sample is when the clock is looked for among the processes.
+#: How old the clock's last sample is when the clock is looked for among the processes. Time during
+#: which the machine was suspended counts, and the clock is found then.
 SILENT_S = 120.0
 #: How long a session that was asked to end has until its container is stopped.
 PATIENCE_S = 20.0
@@ -44,7 +45,8 @@ def end_overdue(ctx: Context, session: Session) -> None:
     engine = ctx.engine
     try:
         if asked is None:
-            folder.mark_overdue()
+            with contextlib.suppress(OSError):  # the disk is full: it is asked again
+                folder.mark_overdue()
             ctx.add_event(session.id, "overdue", detail)
             if isinstance(engine, SupportsDetachedExec):
                 argv = end_argv(folder.programs_target, reason, detail)
@@ -70,10 +72,9 @@ def _why(ctx: Context, session: Session, folder: SessionFolder) -> tuple[str, st
         longest = format_duration(longest_s)
         return "max_duration", f"reached its maximum duration of {longest}, ended from outside"
     status = session.clock
-    # time that the machine was suspended counts in a sample's age, and no clock runs then
-    suspended_s = uptime() - time.monotonic()
-    age_s = ran_s if status is None else min(ran_s, status.age_s)
-    if age_s - suspended_s > SILENT_S and _clock_is_dead(ctx, session, folder):
+    # a sample of the future is a forged one
+    age_s = ran_s if status is None or status.age_s < 0 else min(ran_s, status.age_s)
+    if age_s > SILENT_S and _clock_is_dead(ctx, session, folder):
         return "stopped", "its clock did not run any more"
     return "", ""
 

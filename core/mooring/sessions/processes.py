@@ -81,7 +81,9 @@ def begin(
         SessionNotFound, SessionStateError: the session has ended meanwhile.
         EngineError
     """
-    ctx.folder(session.id).clock.mark_exec()
+    folder = ctx.folder(session.id)
+    folder.refuse_unverified()
+    folder.clock.mark_exec()
     if workdir:
         command = ["/bin/sh", "-c", _IN_FOLDER, workdir, *command]
     try:
@@ -99,6 +101,7 @@ def has_program(ctx: Context, session: Session, name: str) -> bool:
     """Return whether a program is on a session's PATH; see ``Sessions.has_program``."""
     from mooring.terminals.pump import exit_code
 
+    ctx.folder(session.id).refuse_unverified()
     argv = ["/bin/sh", "-c", 'command -v "$0"', name]
     with contextlib.closing(ctx.engine.exec(session.container, argv)) as stream:
         while stream.recv(4096):
@@ -109,6 +112,7 @@ def has_program(ctx: Context, session: Session, name: str) -> bool:
 def send_signal(ctx: Context, session: Session, name: str, mark: str = "") -> None:
     """Send a signal to a process of a session; see ``Sessions.signal``."""
     script = _SIGNAL_EXEC if mark else 'kill -s "$0" 1'
+    ctx.folder(session.id).refuse_unverified()
     argv = ["/bin/sh", "-c", script, name, f"{GUEST_RUN}/x/{mark}"]
     require(ctx.engine, SupportsDetachedExec).exec_detached(session.container, argv)
 

@@ -88,6 +88,9 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     sessions = [session for session in sessions if not _remove_abandoned(ctx, session)]
     ended: list[str] = []
     for number, session in enumerate(sessions):
+        for repair in (_stop_unverified, end_overdue, _record_dead_kernels):
+            with _one_repair(ctx, session.id, f"session {session.name}"):
+                repair(ctx, session)
         with _one_repair(ctx, session.id, f"session {session.name}"):
             sessions[number] = _settle(ctx, session, ended)
     known = {*containers, *half_created}
@@ -149,6 +152,9 @@ def _session(ctx: Context, row: Container, boot: str) -> Session:
         return from_container(row, ctx.folder(session_id), boot)
     except Exception as error:
         session = dataclasses.replace(from_foreign(row), foreign=False)
+        folder = ctx.folder(session_id)
+        if folder.unverified or not folder.ready:
+            session = dataclasses.replace(session, state=State.STARTING)
         _report(ctx, session_id, f"the files of session {session.name}", error)
         return session
 
@@ -164,9 +170,6 @@ def _settle(ctx: Context, session: Session, ended: list[str]) -> Session:
     Returns:
         The session, with ``out_of_memory`` set.
     """
-    _record_dead_kernels(ctx, session)
-    _stop_unverified(ctx, session)
-    end_overdue(ctx, session)
     if session.state not in (State.STOPPED, State.LOST):
         return session
     if session.exit_code == SIGKILLED and session.end is None:

@@ -95,7 +95,7 @@ def binds_of(row: Mapping[str, Any]) -> tuple[Bind, ...]:
 
 def processes_of(rows: Sequence[Sequence[str]]) -> list[Process]:
     """Convert the rows of ``GET /containers/ID/top``: pid, state as in ps(1), command line."""
-    return [Process(command, state[:1] in ("T", "Z", "X")) for _, state, command in rows]
+    return [Process(command, state[:1] in ("T", "t", "Z", "X")) for _, state, command in rows]
 
 
 def mount_of(bind: Bind, propagation: str | None) -> dict[str, Any]:

@@ -48,7 +48,10 @@ class MemoryEngine(MinimumEngine):
         with self._call("mounted"):
             self._running(container)
             sources = {bind.target: bind for bind in self.binds(container)}
-            return [_mounted(sources[path]) if path in sources else None for path in paths]
+            return [
+                _mounted(number, sources[path]) if path in sources else None
+                for number, path in enumerate(paths)
+            ]
 
     def processes(self, container: str) -> Sequence[Process]:
         with self._call("processes"):
@@ -171,6 +174,6 @@ class MemoryEngine(MinimumEngine):
         return tuple(published)
 
 
-def _mounted(bind: Bind) -> Mounted:
+def _mounted(number: int, bind: Bind) -> Mounted:
     status = os.stat(bind.source)
-    return Mounted(status.st_dev, status.st_ino, "" if bind.read_only else bind.target)
+    return Mounted(status.st_dev, status.st_ino, number, "" if bind.read_only else bind.target)
