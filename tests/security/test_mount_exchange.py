@@ -372,7 +372,7 @@ def test_an_interrupted_start_is_stopped(
         "import os, sys\n"
         "from mooring import Mooring\n"
         "from mooring.launch import verified\n"
-        "place = '_compare' if sys.argv[1] == 'mounted' else '_open_gate'\n"
+        "place = '_compare' if sys.argv[1] == 'mounted' else 'open_gate'\n"
         "setattr(verified, place, lambda *_: os.kill(os.getpid(), 9))\n"
         "service = Mooring()\n"
         "service.sessions.start(service.sessions.get('killed'))\n"
