@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring.engines.mounted import mounted_at, opened_in
+from mooring.engines.mounted import _writable, mounted_at, opened_in
+from mooring.host.filesystems import Mount
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts of Linux")
 
@@ -78,6 +79,29 @@ def test_what_can_be_written_to_is_told(within: Callable[[str], int], tmp_path: 
     assert seen is not None
     below = str(tmp_path / "split" / "sub")
     assert [one and one.writable for one in seen] == [str(tmp_path / "target/sub"), "", "", below]
+
+
+def test_what_is_hidden_does_not_count() -> None:
+    """A bind brings a copy of each mount below its source, over which another one lies; what is
+    mounted in a copy that is hidden cannot be written to. What is mounted beside it can."""
+
+    def mount(number: int, parent: int, point: str, *, read_only: bool = False) -> Mount:
+        return Mount("0:1", "/", point, number, parent, read_only)
+
+    table = [
+        mount(1, 0, "/"),
+        mount(2, 1, "/data", read_only=True),
+        mount(3, 2, "/data/sub"),  # the copy
+        mount(4, 3, "/data/sub/deep"),  # what is mounted in it
+        mount(5, 3, "/data/sub", read_only=True),  # over the copy
+        mount(6, 5, "/data/sub/deep", read_only=True),
+        mount(7, 1, "/other", read_only=True),
+        mount(8, 7, "/other/sub"),
+    ]
+    assert _writable(table, {2, 5, 6, 7}) == {7: "/other/sub"}
+    assert _writable([*table, mount(9, 6, "/data/sub/deep/x")], {2, 5, 6}) == {
+        6: "/data/sub/deep/x"
+    }
 
 
 def test_a_process_that_is_gone_is_not_visible() -> None:

@@ -144,8 +144,8 @@ def test_an_image_without_a_shell_is_refused(alice: Person, make_image: Make) ->
     assert alice.sessions() == []
 
 
-def test_an_image_without_stat_and_ls_is_refused(alice: Person, make_image: Make) -> None:
-    """Where nothing in the image can tell what is mounted, nothing of the user's runs."""
+def test_an_image_needs_neither_stat_nor_ls(alice: Person, make_image: Make) -> None:
+    """What is mounted is checked from outside, without a program of the image's."""
     # not busybox, whose shell finds its applets without any path
     with tempfile.TemporaryDirectory() as build:
         libraries = dict.fromkeys(
@@ -163,9 +163,9 @@ def test_an_image_without_stat_and_ls_is_refused(alice: Person, make_image: Make
         os.symlink("dash", f"{build}/bin/sh")
         tar = subprocess.run(["tar", "-C", build, "-c", "."], capture_output=True, check=True)
     with imported(tar.stdout, "blind") as reference:
-        said = create(alice, reference, "-d", "--", "/bin/cat", check=1)
-    assert "the image has neither stat nor ls to check its mounts" in said
-    assert alice.sessions() == []
+        create(alice, reference, "-d", "--", "/bin/cat")
+        assert "running" in alice.run(alice.wheel.mooring, "ps").stdout
+        alice.run(alice.wheel.mooring, "rm", "-f", "s")
 
 
 PYTHONS = {

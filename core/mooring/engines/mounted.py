@@ -82,11 +82,21 @@ def _writable(table: Iterable[Mount], tops: set[int]) -> dict[int, str]:
     """The path of a writable mount at or below each of ``tops``, where there is one."""
     writable: dict[int, str] = {}
     numbered = {mount.id: mount for mount in table}
-    for mount in numbered.values():
+    on_top = {
+        mount.parent: mount.id
+        for mount in table
+        if mount.parent in numbered and mount.point == numbered[mount.parent].point
+    }
+    for mount in table:
+        if mount.read_only or mount.id in on_top:
+            continue
         top: Mount | None = mount
         while top is not None and top.id not in tops:
-            top = numbered.get(top.parent) if top.parent != top.id else None
-        if top is not None and not mount.read_only:
+            above = numbered.get(top.parent) if top.parent != top.id else None
+            if above is not None and on_top.get(above.id, top.id) != top.id:
+                above = None  # it lies in what another mount hides
+            top = above
+        if top is not None:
             writable.setdefault(top.id, mount.point)
     return writable
 
