@@ -113,7 +113,7 @@ def granted(api: APIClient, container: str) -> dict[str, int]:
     shares = dict.fromkeys(ids, WHOLE)
     label = said["Config"]["Labels"].get(LABEL_GPUS)
     if label is not None:
-        claims = dict(part.partition(":")[::2] for part in label.split(","))
+        claims = dict(part.partition(":")[::2] for part in label.split(",") if part)
         name = said["Name"]
         assert sorted(claims) == sorted(ids), f"{name}: the label says {label}, the engine {ids}"
         shares = {uuid: round(float(share or 1) * WHOLE) for uuid, share in claims.items()}
