@@ -154,10 +154,8 @@ def test_the_kernel_host_is_started(yard: Yard, command: tuple[str, ...]) -> Non
 
     def prepare(session: Session) -> None:
         (session.programs / "kernelhost").write_text("/bin/sh\nmore\n")
-        session.write(
-            "kernelhost.py",
-            "echo host; sleep 0.3\n"
-            "read -r _ _ _ parent _ </proc/$$/stat; echo parent $parent >&2\n",
+        (session.programs / "kernelhost.py").write_text(
+            "echo host; sleep 0.3\nread -r _ _ _ parent _ </proc/$$/stat; echo parent $parent >&2\n"
         )
 
     session = yard.sampled(*command, prepare=prepare, sample_s=60)
