@@ -50,7 +50,8 @@ def opened(page: Page, server: Server, notebook: str) -> Notebook:
 
 def saved(project: Path) -> list[Any]:
     """The cells of the notebook's file."""
-    cells: list[Any] = json.loads((project / "n.ipynb").read_text())["cells"]
+    text = (project / "n.ipynb").read_text() or '{"cells": [{"outputs": []}]}'  # being written
+    cells: list[Any] = json.loads(text)["cells"]
     return cells
 
 

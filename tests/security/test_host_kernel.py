@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from mooring.client import Mooring
-from mooring.engines.base import ContainerConfig
 from mooring.errors import SpecError
 from mooring.host.users import User, caller
 from mooring.launch.container import ROOT_CAPABILITIES
@@ -43,14 +42,14 @@ def as_somebody(
     for module in ("mooring.launch.create", "mooring.launch.plan", "mooring.launch.container"):
         monkeypatch.setattr(f"{module}.caller", lambda: user)
     os.chmod(project, 0o777)
-    create = mooring.engine.create
+    start = mooring.engine.start
 
-    def hand_over(config: ContainerConfig) -> str:
+    def hand_over(container: str) -> None:
         for path in (state / "sessions").rglob("*"):
             os.chown(path, user.uid, user.gid, follow_symlinks=False)
-        return create(config)
+        start(container)
 
-    monkeypatch.setattr(mooring.engine, "create", hand_over)
+    monkeypatch.setattr(mooring.engine, "start", hand_over)
     os.chmod(state, 0o711)
     return user
 

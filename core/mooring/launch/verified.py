@@ -18,6 +18,7 @@ from mooring.engines.labels import LABEL_NAME
 from mooring.errors import (
     CommandError,
     EngineError,
+    EngineUnavailable,
     NotSupported,
     PortTaken,
     SessionTimeout,
@@ -110,14 +111,20 @@ def _unverified(ctx: Context, folder: SessionFolder, container: str) -> Iterator
     folder.unmark_unverified()
 
 
-def _compare(
-    ctx: Context, container: str, sources: PinnedSources, wait: Callable[[], None]
-) -> None:
+def _compare(ctx: Context, container: str, sources: PinnedSources, wait: _Wait) -> None:
     """Compare a container's mounts with their sources, as soon as they are visible."""
     engine, targets = require(ctx.engine, SupportsBinds), sources.targets
     deadline = time.monotonic() + VISIBLE_S
-    while (found := engine.mounted(container, targets)) is None and time.monotonic() < deadline:
-        wait()
+    try:
+        while (found := engine.mounted(container, targets)) is None:
+            if time.monotonic() > deadline:
+                break
+            wait()
+    except EngineUnavailable:
+        raise
+    except EngineError:
+        wait.refuse_ended()
+        raise
     if found is None or not any(found):
         raise NotSupported(
             "the mounts of the session cannot be checked: this process does not see its files",
@@ -155,7 +162,7 @@ class _Wait:
             self._tick()
         if now - self._asked > 1.0:
             self._asked = now
-            self._refuse_ended()
+            self.refuse_ended()
         if now - self._began > START_TIMEOUT_S:
             raise SessionTimeout(
                 f"the container did not begin within {START_TIMEOUT_S:g} s",
@@ -163,7 +170,8 @@ class _Wait:
             )
         time.sleep(POLL_S)
 
-    def _refuse_ended(self) -> None:
+    def refuse_ended(self) -> None:
+        """Raise EngineError with the exit code if the container has ended before its check."""
         detail = self._engine.inspect(self._container)
         if detail is not None and detail.state not in ("exited", "dead"):
             return
