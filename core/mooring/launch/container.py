@@ -76,11 +76,8 @@ def prepare_container(
         ImageError: a link of the image leads one of them into another.
     """
     spec = plan.spec
-    if claims and facts.image_id not in ("", ctx.engine.image_id(facts.reference)):
-        raise ImageError(
-            f"image {facts.reference} was replaced while the session waited for GPUs",
-            "create the session again",
-        )
+    if claims:
+        _refuse_replaced(ctx, facts)
     name, devices = folder.record().identity.name, devices_of(claims)
     final = planned_again(plan, folders_of(folder), facts, devices)
     binds = _prepare_binds(ctx, facts, final, devices)
@@ -113,6 +110,15 @@ def prepare_container(
         devices=devices.nodes,
         cdi_devices=devices.cdi,
     )
+
+
+def _refuse_replaced(ctx: Context, facts: images.ImageFacts) -> None:
+    """Refuse an image whose name means another one by now: the facts are not of that one."""
+    if facts.image_id not in ("", ctx.engine.image_id(facts.reference)):
+        raise ImageError(
+            f"image {facts.reference} was replaced while the session waited for GPUs",
+            "create the session again",
+        )
 
 
 def _prepare_binds(

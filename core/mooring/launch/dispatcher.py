@@ -14,6 +14,7 @@ import time
 
 from mooring.engines.capabilities import SupportsLateNetwork
 from mooring.errors import EngineError, EngineUnavailable, MooringError, PolicyError, SpecError
+from mooring.host.boot import uptime
 from mooring.launch import enqueued
 from mooring.launch.create import Launch, Progress, is_full
 from mooring.launch.wait import Wait
@@ -26,6 +27,8 @@ from mooring.sessions.queue import tickets
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+# How long the first program of an image takes to check its command, at most
+CHECKED_S = 2.0
 RETRY_S = 1.0
 FULL_S = 30.0
 
@@ -156,9 +159,10 @@ def _finish(ctx: Context, folder: SessionFolder) -> bool:
     container = container_of(ctx, folder.id)
     if container is None:
         return False
-    if folder.unverified or not folder.guest.exists("checked"):
+    if container.state == "created" or not _is_checked(folder):
         remove_container(ctx, folder.id, container.id)
         return False
+    folder.unmark_unverified()
     try:
         if isinstance(ctx.engine, SupportsLateNetwork):
             ctx.engine.attach_network(container.id)
@@ -166,11 +170,24 @@ def _finish(ctx: Context, folder: SessionFolder) -> bool:
         raise
     except EngineError as error:  # already attached
         log.debug("session %s: %s", folder.id, error)
-    folder.update_state(container=container.id, changed_at=time.time())
+    folder.update_state(container=container.id, started=uptime(), changed_at=time.time())
     folder.unmark_queued()
     ctx.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
     folder.mark_ready()
     tickets(ctx).discard(folder.id)
+    return True
+
+
+def _is_checked(folder: SessionFolder) -> bool:
+    """Whether the gate of a started container was opened, soon after its dispatcher was killed.
+
+    Nothing runs in it before that, so nothing but its check has left the mark.
+    """
+    until = time.monotonic() + CHECKED_S
+    while not folder.guest.exists("checked"):
+        if time.monotonic() > until:
+            return False
+        time.sleep(CHECKED_S / 100)
     return True
 
 
