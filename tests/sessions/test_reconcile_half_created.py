@@ -16,6 +16,7 @@ from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, LABEL_NAME, con
 from mooring.errors import EngineError
 from mooring.host import atomic
 from mooring.host.paths import Installation
+from mooring.host.processes import process_mark
 from mooring.sessions.model import Session, State
 from tests.sessions.support import container, full_disk, half_created, kinds
 
@@ -143,14 +144,16 @@ def test_half_created_that_cannot_be_removed_is_tried_again(
 
 
 def test_drafts_are_swept(service: Mooring, state: Path) -> None:
-    """Half-made and half-deleted folders go: the deleted at once, the made after a while."""
+    """Half-made and half-deleted folders go: the deleted at once, the made with their maker."""
     sessions = Installation.here().sessions
-    for name in (".aaaaaaaaaaaa.gone", ".bbbbbbbbbbbb.new", ".cccccccccccc.new"):
+    living = f".eeeeeeeeeeee.{process_mark(os.getpid())}.new"
+    dead = f".dddddddddddd.{os.getpid()}:1.new"
+    for name in (".aaaaaaaaaaaa.gone", ".bbbbbbbbbbbb.new", ".cccccccccccc.new", living, dead):
         (sessions / name / "run").mkdir(parents=True)
     old = time.time() - 61
     os.utime(sessions / ".bbbbbbbbbbbb.new", (old, old))
     service.sessions.list()
-    assert [path.name for path in sessions.iterdir()] == [".cccccccccccc.new"]
+    assert {path.name for path in sessions.iterdir()} == {".cccccccccccc.new", living}
 
 
 def test_a_full_disk_does_not_keep_what_is_half_created(

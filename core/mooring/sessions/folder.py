@@ -41,6 +41,7 @@ from mooring.guest.paths import GUEST_RUN, programs_folder
 from mooring.guest.shared import SharedGuest
 from mooring.host import atomic, locks, trees
 from mooring.host.paths import Installation
+from mooring.host.processes import process_mark
 from mooring.host.text import one_line, quoted
 from mooring.sessions import record
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
@@ -104,7 +105,7 @@ class SessionFolder:
             OSError: the folder cannot be written, for example because the disk is full.
         """
         final = installation.sessions / identity.id
-        draft = final.with_name(f".{identity.id}.new")
+        draft = final.with_name(f".{identity.id}.{process_mark(os.getpid())}.new")
         descriptor = None
         try:
             for name in _SUBFOLDERS:

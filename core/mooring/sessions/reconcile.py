@@ -252,10 +252,11 @@ def _sweep_drafts(ctx: Context) -> None:
     """Delete folders whose creation or removal was interrupted; they have no container."""
     for path in ctx.installation.sessions.glob(".*"):
         with contextlib.suppress(FileNotFoundError):  # another process deletes it too
-            gone = path.name.endswith(GONE)
-            if not gone and time.time() - path.stat().st_mtime <= DRAFT_AGE_S:
+            session_id, _, rest = path.name[1:].partition(".")
+            creator = rest.removesuffix(".new") if rest.endswith(".new") else ""
+            young = time.time() - path.stat().st_mtime <= DRAFT_AGE_S
+            if young and not path.name.endswith(GONE) and (not creator or alive(creator)):
                 continue
-            session_id = path.name[1:].partition(".")[0]
             last = _last_problem(ctx, session_id)
             if last is not None and 0 <= time.time() - last.time < RETRY_S:
                 continue
