@@ -14,7 +14,7 @@ import pytest
 
 from mooring import FakeEngine, LaunchOptions, Wait
 from mooring.client import Mooring
-from mooring.errors import Cancelled, EngineError, PolicyError
+from mooring.errors import Cancelled, EngineError, EngineUnavailable, PolicyError
 from mooring.gpus.claims import Request
 from mooring.gpus.tickets import Ticket, TicketQueue
 from mooring.host.paths import Installation
@@ -191,6 +191,26 @@ def test_one_that_outlives_the_machines_restart_runs_in_this_boot(
     assert session.state is State.RUNNING
     mooring.engine.stop(session.container, grace_s=1.0)
     assert mooring.sessions.get("s1").state is State.STOPPED
+
+
+def test_a_launch_that_is_repeated_is_checked_again(
+    ctx: Context, mooring: Mooring, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first container wrote of its check does not count for the second."""
+    monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
+    mooring.engine.fail("attach_network", EngineUnavailable("down"))  # type: ignore[attr-defined]
+    folder = left(1, waiting(1, str(project), command="x"), tickets(ctx))
+    seen: list[bool] = []
+    start = mooring.engine.start
+
+    def look(container: str) -> None:
+        seen.append(folder.guest.exists("checked"))
+        start(container)
+
+    monkeypatch.setattr(mooring.engine, "start", look)
+    dispatcher.start(ctx, folder)
+    assert mooring.sessions.get("s1").state is State.RUNNING
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("method", ["create", "start"])

@@ -42,14 +42,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overdue, "PATIENCE_S", 1.0)
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def begin(mooring: Mooring, **flags: object) -> tuple[Session, SessionFolder]:
     spec = resolve(flags={"command": ["sleep", "1000"], **flags})
     session = mooring.sessions.create(spec, LaunchOptions(name="clock", tty=False)).session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +12,12 @@ import pytest
 
 from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
+from mooring.engines.labels import (
+    LABEL_ID,
+    LABEL_INSTALLATION,
+    LABEL_NAME,
+    container_name,
+)
 from mooring.errors import (
     EngineError,
     MooringError,
@@ -25,6 +32,46 @@ from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.model import State
 from tests.support.sessions import leftovers, session_folder
+
+
+def test_anothers_session_is_ended_by_its_own_clock(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """Its programs are where its own installation put them, of which nothing is here."""
+    mine = service.sessions.create(declare(command="x"), LaunchOptions(name="mine")).session
+    config = engine.containers[mine.container].config
+    theirs = {LABEL_INSTALLATION: "0" * 16, LABEL_NAME: "theirs", LABEL_ID: "fedcba987654"}
+    name = container_name("theirs", "fedcba987654")
+    container = engine.create(
+        dataclasses.replace(config, name=name, labels={**config.labels, **theirs})
+    )
+    engine.start(container)
+    (foreign,) = service.sessions.find_foreign("theirs")
+    service.sessions.stop(foreign, force=True)
+    (end,) = engine.containers[container].execs
+    assert end.argv[1:4] == ("/.mooring-fedcba987654/clock.sh", "end", "stopped")
+
+
+@pytest.mark.parametrize("way", ["exec", "signal", "program", "kernel host"])
+def test_nothing_is_run_before_a_container_is_checked(
+    service: Mooring, engine: FakeEngine, declare, way: str
+) -> None:
+    """Also for who has known the session since before its stop and start."""
+    session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
+    session_folder(session.id).mark_unverified()
+    acts: dict[str, Callable[[], object]] = {
+        "exec": lambda: service.sessions.exec(session, ["true"], stdin=False),
+        "signal": lambda: service.sessions.signal(session, "TERM"),
+        "program": lambda: service.sessions.has_program(session, "tmux"),
+        "kernel host": lambda: service.kernels.ensure_host(session),
+    }
+    record = session_folder(session.id).record()
+    session_folder(session.id).write_plan(
+        dataclasses.replace(record.plan, python="/usr/bin/python")
+    )
+    with pytest.raises(SessionStateError, match="session train is starting"):
+        acts[way]()
+    assert engine.containers[session.container].execs == []
 
 
 def test_stop_start_and_remove_are_idempotent(

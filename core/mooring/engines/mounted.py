@@ -17,7 +17,8 @@ from pathlib import Path
 from mooring.host.filesystems import Mount, mounts
 
 LINKS_MAX = 40  # as in Linux, see path_resolution(7)
-_AT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+# elsewhere than on Linux there is no O_PATH, and `mooring doctor` has to say so
+_AT = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def open_folder(path: Path, *, create: bool = False) -> int:
     for name in path.parts[1:]:
         above = here
         try:
-            here = _enter(above, name, create)
+            here = enter(above, name, create=create)
         finally:
             os.close(above)
     return here
@@ -91,8 +91,14 @@ def real_path(descriptor: int, path: Path) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
-def _enter(above: int, name: str, create: bool) -> int:
-    """Open a folder in another one; Linux says of a link there only that it is not a folder."""
+def enter(above: int, name: str, *, create: bool = False) -> int:
+    """Open a folder in another one; as ``open_folder``.
+
+    Args:
+        above: a descriptor of the folder that it is in.
+        name: its name there.
+        create: create it where it does not exist.
+    """
     try:
         return os.open(name, _PASS, dir_fd=above)
     except FileNotFoundError:
@@ -100,8 +106,8 @@ def _enter(above: int, name: str, create: bool) -> int:
             raise
         with contextlib.suppress(FileExistsError):  # another process was quicker
             os.mkdir(name, dir_fd=above)
-        return _enter(above, name, create=False)
-    except NotADirectoryError:
+        return enter(above, name)
+    except NotADirectoryError:  # Linux says of a link only that it is not a folder
         if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
         raise

@@ -10,13 +10,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from mooring.engines.base import Bind
 from mooring.errors import PolicyError
+from mooring.host import nofollow
 from mooring.images.overmounts import enclosing, in_mount_order
 
-# O_PATH needs no read permission; only Linux has it
-_PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EXCHANGED = (errno.ENOTDIR, errno.ELOOP)
 
@@ -62,22 +62,17 @@ def _create(outer: Bind, below: str, *, folder: bool) -> None:
     *way, name = below.split("/")
     with contextlib.ExitStack() as stack:
 
-        def enter(above: int | None, name: str) -> int:
-            entered = os.open(name, _PASS, dir_fd=above)
-            stack.callback(os.close, entered)
-            return entered
+        def held(descriptor: int) -> int:
+            stack.callback(os.close, descriptor)
+            return descriptor
 
-        here = enter(None, "/")
-        for each in outer.source.strip("/").split("/"):
-            here = enter(here, each)
+        here = held(nofollow.open_folder(Path(outer.source)))
         for each in way:
             try:
-                here = enter(here, each)
+                here = held(nofollow.enter(here, each))
             except FileNotFoundError:
                 _refuse_read_only(outer)
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(each, dir_fd=here)
-                here = enter(here, each)
+                here = held(nofollow.enter(here, each, create=True))
         _create_last(outer, here, name, folder=folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.base import (
@@ -19,13 +19,13 @@ from mooring.engines.base import (
 )
 from mooring.engines.docker import images, networks, seccomp, values
 from mooring.engines.docker.client import expecting_stream
-from mooring.engines.docker.connection import REQUEST_TIMEOUT_S, DockerConnection
+from mooring.engines.docker.connection import DockerConnection
 from mooring.engines.docker.streams import DockerStream
 from mooring.engines.mounted import Mounted, mounted_at
 from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 
 if TYPE_CHECKING:
-    from docker.api.client import APIClient
+    pass
 
 REMEMBERED_MAX = 10_000
 REMOVED_CODE = 137  # exit code of a process whose container was removed
@@ -43,16 +43,9 @@ class DockerEngine(DockerConnection):
     propagation: str | None = "rprivate"
     init = "/sbin/docker-init"
 
-    def __init__(
-        self,
-        address: str,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-        *,
-        version: Mapping[str, Any] | None = None,
-        client: APIClient | None = None,
-    ) -> None:
-        super().__init__(address, timeout_s, version=version, client=client)
-        self._requests: dict[str, tuple[DeviceRequest, ...]] = {}
+    @cached_property
+    def _requests(self) -> dict[str, tuple[DeviceRequest, ...]]:
+        return {}
 
     # containers
 
