@@ -114,6 +114,16 @@ def test_root_has_one_group(tmp_path: Path) -> None:
     assert (user.gid, user.groups) == (0, ())
 
 
+def test_root_asks_for_groups_like_others() -> None:
+    """No name is passed over: root may have any group but the powerful ones."""
+    root = person(gid=0, uid=0)
+    assert session_user(root, (), ["lab"]).groups == (LAB,)
+    with pytest.raises(SpecError, match="there is no group nosuch"):
+        session_user(root, (), ["nosuch"])
+    with pytest.raises(PolicyError, match="would expose the host"):
+        session_user(root, (), ["docker"])
+
+
 def test_modes_that_a_session_cannot_give(tmp_path: Path) -> None:
     """Set-ID modes are denied, except set-group-ID where a writable mount is a shared folder, and
     except to root."""

@@ -39,7 +39,7 @@ def session_user(user: User, binds: Iterable[Bind], names: Sequence[str]) -> Use
     """Return the owner of a session as its processes run: with fewer groups.
 
     Args:
-        user: the owner. Root has no supplementary groups in a session.
+        user: the owner. Root has only the groups that the spec asks for, of all that there are.
         binds: the mounts of the session.
         names: the names of further groups that the spec asks for.
 
@@ -47,9 +47,9 @@ def session_user(user: User, binds: Iterable[Bind], names: Sequence[str]) -> Use
         SpecError: the owner is not in one of the named groups, or it does not exist.
         PolicyError: one of the named groups, or the owner's primary group, is a powerful one.
     """
-    if user.uid == 0:
-        return replace(user, groups=())
     powerful = _powerful(user)
+    if user.uid == 0:
+        return replace(user, groups=tuple(sorted({_gid(name, user, powerful) for name in names})))
     if user.gid in powerful:
         hint = "ask the administrator for another one: usermod -g GROUP -aG "
         hint += f"{quoted(_name(user.gid))} {quoted(user.name)}"
@@ -142,6 +142,6 @@ def _gid(name: str, user: User, powerful: set[int]) -> int:
             f"groups: {name} would expose the host: its members can become root",
             "leave it out; use a group that owns only the files that you share",
         )
-    if gid != user.gid and gid not in user.groups:
+    if user.uid and gid != user.gid and gid not in user.groups:
         raise SpecError(f"groups: you are not in the group {name}", "list yours: id -Gn")
     return gid
