@@ -3,8 +3,10 @@
 ``python -m tests.security.attack --rounds 200`` makes a session in each round, and starts it again.
 Meanwhile somebody who can write to the project waits until the session's output appears, and a
 random time more, and puts a link to a folder outside in the place of the input, of a folder above
-it, or of the output. The session copies what it sees. At the end the script prints how many bytes
-it saw that were not granted: there must be none. It needs nothing but mooring and an engine.
+it, or of the output: once, or again and again with the folder put back in between, so that what is
+mounted and what is there differ. The session copies what it sees. At the end the script prints how
+many bytes it saw that were not granted: there must be none. It needs nothing but mooring and an
+engine.
 """
 
 from __future__ import annotations
@@ -30,17 +32,19 @@ COMMAND = "cat /mnt/inputs/data/file /mnt/outputs/out/file >>seen 2>/dev/null; e
 
 
 class Round:
-    """One session, and one exchange during its creation or its start.
+    """One session, and exchanges during its creation and its start.
 
     Args:
         folder: an empty folder.
         place: what is exchanged.
         delay_s: how long after the output appeared.
+        pause_s: how long until it is put back and exchanged again; None for never.
     """
 
-    def __init__(self, folder: Path, place: str, delay_s: float) -> None:
+    def __init__(self, folder: Path, place: str, delay_s: float, pause_s: float | None) -> None:
         self.project, self.loot = folder / "project", folder / "loot"
-        self.place, self.delay_s = self.project / place, delay_s
+        self.place, self.delay_s, self.pause_s = self.project / place, delay_s, pause_s
+        self._over = threading.Event()
         for path in (self.project / "a" / "data", self.loot / "data"):
             path.mkdir(parents=True)
             (path / "file").write_text(GRANTED if self.project in path.parents else LOOT)
@@ -53,27 +57,36 @@ class Round:
 
     def attacked(self, act: Callable[[], object]) -> str:
         """Call a function while the place is exchanged; returns what came of it."""
-        attacker = threading.Thread(target=self._exchange)
+        self._over.clear()
+        attacker = threading.Thread(target=self._attack)
         attacker.start()
         try:
             act()
         except MooringError as error:
             return type(error).__name__
         finally:
+            self._over.set()
             attacker.join()
-            if self.place.is_symlink():
-                self.place.unlink()
-                self._aside.rename(self.place)
+            self._put_back()
         return "let through"
 
-    def _exchange(self) -> None:
-        deadline = time.monotonic() + 5
-        while not (self.project / "out").exists() and time.monotonic() < deadline:
-            pass
-        time.sleep(self.delay_s)
-        if self.place.exists():
+    def _attack(self) -> None:
+        while not (self.project / "out").exists():
+            if self._over.wait(0.001):
+                return
+        ended = self._over.wait(self.delay_s)
+        while not ended and self.place.exists():
             self.place.rename(self._aside)
             self.place.symlink_to(self.loot)
+            ended = self.pause_s is None or self._over.wait(self.pause_s)
+            if not ended:
+                self._put_back()
+                ended = self._over.wait(self.pause_s)
+
+    def _put_back(self) -> None:
+        if self.place.is_symlink():
+            self.place.unlink()
+            self._aside.rename(self.place)
 
     @property
     def _aside(self) -> Path:
@@ -103,7 +116,8 @@ def attack(
             break
         with tempfile.TemporaryDirectory(prefix="mooring-attack-") as name:
             folder = Path(name).resolve()
-            one = Round(folder, chance.choice(PLACES), chance.random() * 0.25)
+            pause_s = chance.choice((None, chance.random() * 0.02))
+            one = Round(folder, chance.choice(PLACES), chance.random() * 0.25, pause_s)
             flags = {
                 "image": image,
                 "inputs": ["a/data"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mooring.images.pinned import PinnedSources
 from mooring.launch import create, verified
 from mooring.sessions.model import State
 from mooring.spec.resolve import ResolvedSpec, resolve
+from tests.support.exchange import Exchanging, replace_by_link
 from tests.support.guest_scripts import OWN_PATH, caged, make_run_folder
 
 pytestmark = pytest.mark.engine
@@ -35,33 +36,6 @@ def loot(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "file").write_text("the loot")
     return folder
-
-
-class Swapping:
-    """An engine that lets somebody act between the check of the mounts and their mounting."""
-
-    def __init__(self, engine: Engine, act: Callable[[], None]) -> None:
-        self._engine = engine
-        self._act = act
-        self.created: list[str] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._engine, name)
-
-    def create(self, config: object) -> str:
-        self._act()
-        self.created.append(self._engine.create(config))  # type: ignore[arg-type]
-        return self.created[-1]
-
-
-def swap(path: Path, target: Path) -> Callable[[], None]:
-    """Put a link to ``target`` in the place of ``path``."""
-
-    def act() -> None:
-        path.rename(path.with_name("aside"))
-        path.symlink_to(target)
-
-    return act
 
 
 def seen(command: str) -> dict[str, object]:
@@ -85,7 +59,7 @@ def test_a_link_swapped_in_after_the_check_grants_nothing(
 ) -> None:
     """A mount's source that became a link to elsewhere ends the session before its command."""
     (project / "data").mkdir()
-    engine = Swapping(real_engine, swap(project / "data", loot))
+    engine = Exchanging(real_engine, "create", replace_by_link(project / "data", loot))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     with pytest.raises(PolicyError) as caught:
         attacked.sessions.create(resolve(flags={kind: ["data"]} | seen("sleep 60")))
@@ -102,7 +76,8 @@ def test_a_link_swapped_in_above_the_source_grants_nothing(
     """A folder above a mount's source that became a link ends the session as well."""
     (project / "a" / "data").mkdir(parents=True)
     (tmp_path / "elsewhere" / "data").mkdir(parents=True)
-    engine = Swapping(real_engine, swap(project / "a", tmp_path / "elsewhere"))
+    act = replace_by_link(project / "a", tmp_path / "elsewhere")
+    engine = Exchanging(real_engine, "create", act)
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data"):
         attacked.sessions.create(resolve(flags={"inputs": ["a/data"]} | seen("sleep 60")))
@@ -114,7 +89,7 @@ def test_a_working_directory_swapped_after_the_check_grants_nothing(
     mooring: Mooring, real_engine: Engine, state: Path, project: Path, loot: Path
 ) -> None:
     """The working directory is compared as every other mount is, and in a kernel's session too."""
-    engine = Swapping(real_engine, swap(project, loot))
+    engine = Exchanging(real_engine, "create", replace_by_link(project, loot))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     try:
         with pytest.raises(
@@ -125,7 +100,7 @@ def test_a_working_directory_swapped_after_the_check_grants_nothing(
         assert sorted(path.name for path in loot.iterdir()) == ["file"]
     finally:
         project.unlink()
-        project.with_name("aside").rename(project)
+        project.with_name("project.aside").rename(project)
 
 
 def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
@@ -141,7 +116,7 @@ def test_a_folder_swapped_between_its_resolving_and_its_reading_grants_nothing(
     original = verified.pinned
 
     def after_the_swap(binds: Iterable[Bind]) -> AbstractContextManager[PinnedSources]:
-        swap(project / "data", loot)()
+        replace_by_link(project / "data", loot)()
         return original(binds)
 
     monkeypatch.setattr(verified, "pinned", after_the_swap)
@@ -161,12 +136,12 @@ def test_a_link_that_turns_after_the_consent_asks_again(
     """A file's input that leads outside only after it was judged is refused for want of consent."""
     (project / "data").mkdir()
     resolved = file_spec(project, "inputs: [data]\ncommand: [sleep, '60']\n")
-    engine = Swapping(real_engine, lambda: None)
+    engine = Exchanging(real_engine, "create", lambda: None)
 
     reserve = create.reserve
 
     def after_the_turn(*arguments: object, **options: object) -> object:
-        swap(project / "data", loot)()
+        replace_by_link(project / "data", loot)()
         return reserve(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(create, "reserve", after_the_turn)
@@ -184,31 +159,27 @@ def test_a_stopped_session_is_not_started_over_a_link(
     flags = {"inputs": ["data"], "command": ["sleep", "60"]}
     name = mooring.sessions.create(resolve(flags=flags)).session.name
     mooring.sessions.stop(mooring.sessions.get(name))
-    swap(project / "data", loot)()
+    replace_by_link(project / "data", loot)()
     with pytest.raises(PolicyError, match="data"):
         mooring.sessions.start(mooring.sessions.get(name))
     assert mooring.sessions.get(name).state is State.STOPPED
     (project / "data").unlink()
-    (project / "aside").rename(project / "data")
+    (project / "data.aside").rename(project / "data")
     assert mooring.sessions.start(mooring.sessions.get(name)).state is State.RUNNING
 
 
 def test_a_link_swapped_in_during_a_start_grants_nothing(
     mooring: Mooring, real_engine: Engine, project: Path, loot: Path
 ) -> None:
-    """The container compares at every start, and what it wrote of it before does not count."""
+    """The mounts are compared at every start."""
     (project / "data").mkdir()
     flags = {"inputs": ["data"]} | seen("sleep 60")
     session = mooring.sessions.create(resolve(flags=flags)).session
     mooring.sessions.stop(mooring.sessions.get(session.name))
     (project / "ran").unlink()
 
-    class Late(Swapping):
-        def start(self, container: str) -> None:
-            self._act()
-            self._engine.start(container)
-
-    attacked = Mooring(Late(real_engine, swap(project / "data", loot)))  # type: ignore[arg-type]
+    engine = Exchanging(real_engine, "start", replace_by_link(project / "data", loot))
+    attacked = Mooring(engine)  # type: ignore[arg-type]
     with pytest.raises(
         PolicyError, match="the mount at /mnt/inputs/data has changed since it was checked"
     ):
@@ -484,7 +455,7 @@ def test_a_missing_source_is_never_made(
 ) -> None:
     """A source that vanished after the check is an error, and nobody makes a folder of its name."""
     (project / "data").mkdir()
-    engine = Swapping(real_engine, (project / "data").rmdir)
+    engine = Exchanging(real_engine, "create", (project / "data").rmdir)
     with pytest.raises(Exception, match="data"):
         Mooring(engine).sessions.create(
             resolve(flags={"inputs": ["data"], "command": ["sleep", "60"]})

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from mooring.sessions.model import Session, State
 from mooring.spec.resolve import resolve
 from tests.security import attack
 from tests.support.docker import docker, imported
+from tests.support.exchange import Exchanging, replace_by_link
 from tests.support.sessions import session_folder
 from tests.support.waiting import eventually
 
@@ -36,30 +37,6 @@ pytestmark = pytest.mark.engine
 NOTHING: Mapping[str, str] = {}
 LOOT = "the loot\n"
 STEAL = "cat /mnt/inputs/data/* >>{project}/stolen; echo ran >>{project}/ran"
-
-
-class Exchanging:
-    """An engine, beside which somebody acts just before a container is created or started."""
-
-    def __init__(self, engine: Engine, method: str, act: Callable[[], object]) -> None:
-        self._engine, self._method, self._act = engine, method, act
-        self.printed: list[str] = []
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(self._engine, name)
-        if name in ("stop", "remove"):
-            return lambda container, *rest, **more: (
-                self.printed.append(logs(container)),
-                found(container, *rest, **more),
-            )[1]
-        if name != self._method:
-            return found
-        return lambda *arguments: (self._act(), found(*arguments))[1]
-
-
-def logs(container: str) -> str:
-    done = docker("logs", container)
-    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -76,16 +53,6 @@ def data(project: Path) -> Path:
     folder.mkdir()
     (folder / "file").write_text("granted\n")
     return folder
-
-
-def exchange(path: Path, target: Path) -> Callable[[], None]:
-    """Put a link in the place of a path."""
-
-    def act() -> None:
-        path.rename(path.with_name("aside"))
-        path.symlink_to(target)
-
-    return act
 
 
 def nothing_was_run(project: Path, engine: Engine, state: Path) -> None:
@@ -116,7 +83,7 @@ def test_no_variable_of_the_spec_has_an_effect_before_the_check(
     method: str,
 ) -> None:
     """No loader and no shell begins before the mounts are compared: a loader would print here."""
-    engine = Exchanging(real_engine, method, exchange(data, loot))
+    engine = Exchanging(real_engine, method, replace_by_link(data, loot))
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]
     flags = {"inputs": ["data"], "env": env, "command": ["sh", "-c", STEAL.format(project=project)]}
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data has changed"):
@@ -176,7 +143,7 @@ def test_no_program_of_the_image_runs_before_the_check(
     """A hostile image is asked for nothing: its shell would copy what it sees, and say yes."""
     script = STEAL.format(project=project) + "; touch /run/mooring/checked"
     with imported(hostile_root(*scripts, script=script), "hostile", *changes) as image:
-        engine = Exchanging(real_engine, "start", exchange(data, loot))
+        engine = Exchanging(real_engine, "start", replace_by_link(data, loot))
         Mooring(real_engine).sessions.create(  # the facts of the image are known
             resolve(flags={"image": image, "command": ["true"]}), LaunchOptions(name="facts")
         )
@@ -239,12 +206,12 @@ def test_what_an_earlier_run_left_is_not_asked(
     printed = b"".join(mooring.sessions.logs(session)).decode()
     assert [line for line in printed.splitlines() if "mv:" not in line] == ["done"]
     mooring.sessions.stop(session)
-    exchange(data, loot)()
+    replace_by_link(data, loot)()
     with pytest.raises(PolicyError, match="data"):
         mooring.sessions.start(mooring.sessions.get("twice"))
-    engine = Exchanging(real_engine, "start", exchange(data, loot))
+    engine = Exchanging(real_engine, "start", replace_by_link(data, loot))
     data.unlink()
-    data.with_name("aside").rename(data)
+    data.with_name("data.aside").rename(data)
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data has changed"):
         Mooring(engine).sessions.start(mooring.sessions.get("twice"))  # type: ignore[arg-type]
     assert not (project / "stolen").exists()
@@ -294,7 +261,7 @@ def test_a_gate_that_another_session_holds_open_is_closed(
     mooring.sessions.stop(attacked)
     for trace in project.glob("loaded.*"):
         trace.unlink()
-    engine = Exchanging(real_engine, "start", exchange(data, loot))
+    engine = Exchanging(real_engine, "start", replace_by_link(data, loot))
     with pytest.raises(PolicyError, match="the mount at /mnt/inputs/data has changed"):
         Mooring(engine).sessions.start(mooring.sessions.get("attacked"))  # type: ignore[arg-type]
     assert list(project.glob("loaded.*")) == []  # no loader ran
@@ -319,11 +286,11 @@ def test_moorings_own_mounts_are_compared_too(
 
     def act() -> None:
         if what in ("path", "prefix"):
-            exchange(tmp_path / "packages", loot)()
+            replace_by_link(tmp_path / "packages", loot)()
             return
         (folder,) = (state / "sessions").glob("[0-9a-f]*")
         target = loot / "file" if what == "etc/passwd" else loot
-        exchange(folder / what, target)()
+        replace_by_link(folder / what, target)()
 
     engine = Exchanging(real_engine, "start", act)
     attacked = Mooring(engine, actor="tester")  # type: ignore[arg-type]

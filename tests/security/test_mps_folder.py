@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.gpus.conftest import nvml, real_engine, refusal_of_requests
 from tests.policy.conftest import plant
 from tests.policy.support import Plant
 from tests.support.docker import inspect
+from tests.users.people import open_to_all
 
 __all__ = ["nvml", "plant", "real_engine", "refusal_of_requests"]
 
@@ -51,10 +51,8 @@ sys.stdin.read()
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A folder like /tmp."""
-    folder = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
-    folder.chmod(0o1777)
-    yield folder
-    shutil.rmtree(folder)
+    with open_to_all(0o1777) as folder:
+        yield folder
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from mooring.spec.resolve import resolve
 from tests.support.docker import docker
 from tests.support.streams import output_of
 from tests.support.wheel_env import InstalledWheel
-from tests.users.people import Person, engine_group, person, remove_sessions
+from tests.users.people import Person, engine_group, open_to_all, person, remove_sessions
 
 pytestmark = pytest.mark.engine
 
@@ -175,10 +174,8 @@ def dora(_dora: Person) -> Iterator[Person]:
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user of the machine can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="mt-open-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with open_to_all() as folder:
+        yield folder
 
 
 def gid_of(group: str) -> int:

@@ -1,4 +1,4 @@
-"""Files that are exchanged between the check of a name and its use."""
+"""Files that are exchanged between the check of a name and its use, or its mount."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mooring.engines.base import ContainerConfig, Engine
+from tests.support.docker import docker
 from tests.support.waiting import eventually
 
 _acts: dict[str, Callable[[], None]] = {}
@@ -26,6 +28,51 @@ while True:
     if count == 1:
         print("flipping", flush=True)
 """
+
+
+class Exchanging:
+    """An engine, beside which somebody acts just before a container is created or started.
+
+    Args:
+        engine: the real one.
+        method: ``create`` or ``start``; empty for neither.
+        act: what is done then.
+
+    Attributes:
+        created: the ids of the containers that were created.
+        printed: what each container had printed when it was stopped or removed.
+    """
+
+    def __init__(self, engine: Engine, method: str, act: Callable[[], object]) -> None:
+        self._engine, self._method, self._act = engine, method, act
+        self.created: list[str] = []
+        self.printed: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def create(self, config: ContainerConfig) -> str:
+        if self._method == "create":
+            self._act()
+        self.created.append(self._engine.create(config))
+        return self.created[-1]
+
+    def start(self, container: str) -> None:
+        if self._method == "start":
+            self._act()
+        self._engine.start(container)
+
+    def stop(self, container: str, grace_s: float) -> None:
+        self._look(container)
+        self._engine.stop(container, grace_s)
+
+    def remove(self, container: str) -> None:
+        self._look(container)
+        self._engine.remove(container)
+
+    def _look(self, container: str) -> None:
+        done = docker("logs", container)
+        self.printed.append(done.stdout + done.stderr)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,15 @@ notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1]
 nbclient.NotebookClient(notebook, kernel_name="host", timeout=60).execute()
 print(notebook.cells[0].outputs[0]["text"], end="")
 """
+
+
+@contextlib.contextmanager
+def open_to_all(mode: int = 0o755) -> Iterator[Path]:
+    """A folder that every user of the machine can reach; pytest's own are root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
+    folder.chmod(mode)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.users.people import ENGINE_SOCKET, Person, engine_group
+from tests.users.people import ENGINE_SOCKET, Person, engine_group, open_to_all
 
 pytestmark = pytest.mark.engine
 
@@ -46,10 +45,8 @@ except MooringError as error:
 @pytest.fixture
 def lock() -> Iterator[Path]:
     """A folder like /run/lock."""
-    path = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
-    path.chmod(0o1777)
-    yield path
-    shutil.rmtree(path)
+    with open_to_all(0o1777) as folder:
+        yield folder
 
 
 def test_a_strangers_queue_is_named_and_mended(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.users.people import Person
+from tests.users.people import Person, open_to_all
 
 pytestmark = pytest.mark.engine
 
@@ -43,10 +41,8 @@ for path in sys.argv[1:]:
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that everybody can reach; pytest's own are root's alone."""
-    path = Path(tempfile.mkdtemp(prefix="mt-", dir="/var/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_to_all() as folder:
+        yield folder
 
 
 def test_a_users_kernel_is_nobody_elses(alice: Person, bob: Person) -> None:
