@@ -108,7 +108,7 @@ def _main(
         format="%(levelname)s %(name)s: %(message)s",
         level=logging.DEBUG if verbose else logging.WARNING,
     )
-    for noisy in ("urllib3", "docker", "asyncio"):
+    for noisy in ("docker", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.INFO)
 
 

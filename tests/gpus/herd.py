@@ -297,9 +297,8 @@ def _import_all() -> None:
         "mooring.gpus.queue mooring.gpus.tickets mooring.gpus.usage mooring.policy.limits "
         "mooring.policy.trust mooring.terminals.terminal mooring.sessions.history "
         "mooring.spec.resolve mooring.spec.yamlfile mooring.engines.docker.engine "
-        "mooring_cli.main mooring_cli.create mooring_cli.spec_flags docker.api.client "
-        "docker.types docker.errors pydantic yaml platformdirs requests sqlite3 rich.console "
-        "rich.progress"
+        "mooring_cli.main mooring_cli.create mooring_cli.spec_flags pydantic "
+        "yaml platformdirs sqlite3 rich.console rich.progress"
     ).split():
         importlib.import_module(name)
     with contextlib.suppress(ImportError):

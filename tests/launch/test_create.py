@@ -136,7 +136,9 @@ def test_a_creation_that_fails_leaves_nothing(
 
 def test_every_method_that_creates_is_failed(service: Mooring, engine: FakeEngine, declare) -> None:
     """The list of calls that are made to fail is the list of calls that a creation makes."""
-    service.sessions.create(declare(kernel="python3"), LaunchOptions(attach=True))
+    made = service.sessions.create(declare(kernel="python3"), LaunchOptions(attach=True))
+    assert made.stream is not None
+    made.stream.close()
     assert set(engine.calls) == set(METHODS)
 
 

@@ -199,7 +199,7 @@ def test_a_launch_that_is_repeated_is_checked_again(
     """What the first container wrote of its check does not count for the second."""
     monkeypatch.setattr(dispatcher, "RETRY_S", 0.01)
     mooring.engine.fail("attach_network", EngineUnavailable("down"))  # type: ignore[attr-defined]
-    folder = left(1, waiting(1, str(project), command="x"), tickets(ctx))
+    folder = left(1, waiting(1, str(project), kernel="python3"), tickets(ctx))
     seen: list[bool] = []
     start = mooring.engine.start
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -79,9 +78,9 @@ class PodmanEngine(DockerEngine):
     def _has_cdi(self) -> bool:
         return True
 
-    def _imported(self, reply: str, repository: str, tag: str) -> str:
-        image = self.image_id(f"{repository}:{tag}")
+    def _imported(self, made: str, reference: str) -> str:
+        image = self.image_id(reference)
         if image is None:  # Podman 4 ignores the tag
-            image = str(json.loads(reply.split("\n")[0])["status"])
-            self._api.tag(image, repository, tag)
-        return image
+            repository, _, tag = reference.rpartition(":")
+            self._api.post("images", made, "tag", query={"repo": repository, "tag": tag})
+        return image or made

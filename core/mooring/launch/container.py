@@ -102,7 +102,8 @@ def prepare_container(
         **_limits(spec),
         tty=tty,
         open_stdin=command is not None,
-        network=bool(spec.ports),  # otherwise it is connected while the gate is closed
+        # A kernel starts while the container is being connected; a command waits for its network
+        network=bool(command is not None or spec.ports),
         denied_modes=denied_modes(user, final.granted),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
         ports=pairs(spec.ports),

@@ -275,8 +275,6 @@ class Launch:
             config.binds,
             lambda: self._progress("starting the container"),
             beside=network,
-            # a kernel takes longer to start than the connection
-            first=bool(self._plan.spec.argv or not self._plan.spec.kernel),
         )
         folder.update_state(container=container, started=uptime(), changed_at=time.time())
         self._progress("starting the container")  # the last chance to cancel

@@ -45,7 +45,6 @@ def start_verified(
     tick: Callable[[], None],
     *,
     beside: AbstractContextManager[None] = _NOTHING,
-    first: bool = False,
 ) -> None:
     """Start a container, check its mounts, open its gate, and wait until its command is checked.
 
@@ -59,7 +58,6 @@ def start_verified(
         binds: the container's binds.
         tick: called several times a second; what it raises ends the wait.
         beside: entered while the container waits for its check.
-        first: leave ``beside`` before anything runs in the container.
 
     Raises:
         PolicyError: a mount is not what was checked; nothing was run.
@@ -78,8 +76,6 @@ def start_verified(
         with contextlib.ExitStack() as stack:
             stack.enter_context(beside)
             _compare(ctx, container, sources, wait)
-            if first:
-                stack.close()
             opened = open_gate(programs)
             try:
                 while not folder.guest.exists("checked"):

@@ -57,7 +57,7 @@ def test_what_a_container_was_given_is_asked_for_once() -> None:
     asked = []
 
     class Api:
-        def inspect_container(self, container: str) -> dict[str, Any]:
+        def get(self, kind: str, container: str, _: str) -> dict[str, Any]:
             asked.append(container)
             return {"HostConfig": {"DeviceRequests": [{"Count": -1}]}}
 
@@ -106,7 +106,7 @@ def test_requests_of_nvidias_own_runtime() -> None:
     """Devices that NVIDIA's runtime gives by a variable are requests as well."""
 
     class Api:
-        def inspect_container(self, container: str) -> dict[str, Any]:
+        def get(self, kind: str, container: str, _: str) -> dict[str, Any]:
             env = ["PATH=/bin", f"NVIDIA_VISIBLE_DEVICES={container}"]
             return {"HostConfig": {"Runtime": "nvidia"}, "Config": {"Env": env}}
 

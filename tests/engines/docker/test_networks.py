@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from docker.errors import APIError
 
 from mooring.engines.docker import DockerEngine, networks
+from mooring.engines.docker.client import ApiError, Client
 from mooring.errors import EngineError
-from tests.support.docker import docker, docker_api
+from tests.support.docker import docker
 
 ICC = "com.docker.network.bridge.enable_icc"
 MTU = "com.docker.network.driver.mtu"
@@ -20,21 +20,24 @@ FULL = "could not find an available, non-overlapping IPv4 address pool among the
 
 
 class Api:
-    """What the SDK's client says of networks; ``before`` runs before each creation."""
+    """What an engine says of networks; ``before`` runs before each creation."""
 
     def __init__(self, *rows: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
         self.rows, self.before = list(rows), before
 
-    def networks(self, names: list[str]) -> list[dict[str, Any]]:
-        return [row for row in self.rows if names[0] in row["Name"]]
+    def get(self, *path: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+        assert path == ("networks",)
+        return [row for row in self.rows if query["filters"]["name"][0] in row["Name"]]
 
-    def create_network(self, name: str, **options: Any) -> dict[str, str]:
+    def post(self, *path: str, body: dict[str, Any]) -> dict[str, str]:
+        assert path == ("networks", "create")
         self.before()
-        self.rows.append(network("made", "2", name=name, **options["options"]) | {"made": options})
+        made = network("made", "2", name=body["Name"], **body["Options"])
+        self.rows.append(made | {"made": body})
         return {"Id": "made"}
 
-    def remove_network(self, network: str) -> None:
-        self.rows = [row for row in self.rows if row["Id"] != network]
+    def delete(self, *path: str) -> None:
+        self.rows = [row for row in self.rows if ("networks", row["Id"]) != path]
 
 
 def network(key: str, created: str, name: str = "mooring", **options: str) -> dict[str, Any]:
@@ -43,13 +46,6 @@ def network(key: str, created: str, name: str = "mooring", **options: str) -> di
 
 def isolated(key: str, created: str) -> dict[str, Any]:
     return network(key, created, **{ICC: "false"})
-
-
-def refused(why: str, status: int) -> APIError:
-    class Response:
-        status_code = status
-
-    return APIError(why, response=Response(), explanation=why)
 
 
 def ids(api: Api) -> list[str]:
@@ -62,7 +58,7 @@ def test_it_is_made_once() -> None:
     assert networks.ensure(api) == networks.ensure(api) == "mooring"  # type: ignore[arg-type]
     assert ids(api) == ["made"]
     assert api.rows[-1]["Options"][ICC] == "false"
-    assert api.rows[-1]["made"]["labels"] == {"mooring.network": "sessions"}
+    assert api.rows[-1]["made"]["Labels"] == {"mooring.network": "sessions"}
 
 
 def test_the_default_networks_settings_hold() -> None:
@@ -87,7 +83,7 @@ def test_another_process_was_faster() -> None:
 
     def before() -> None:
         api.rows.append(isolated("other", "1"))
-        raise refused("network with name mooring already exists", 409)
+        raise ApiError(409, "network with name mooring already exists")
 
     api.before = before
     assert networks.ensure(api) == "mooring"  # type: ignore[arg-type]
@@ -114,7 +110,7 @@ def test_what_hinders_it_is_told(why: str, hint: str) -> None:
     """Where the engine cannot make it, no session starts without it, and what to do is told."""
 
     def before() -> None:
-        raise refused(why, 500)
+        raise ApiError(500, why)
 
     with pytest.raises(EngineError, match="creating the network mooring") as caught:
         networks.ensure(Api(before=before))  # type: ignore[arg-type]
@@ -132,7 +128,7 @@ def other_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def _ensure(address: str, name: str) -> str:
     networks.NAME = name
-    return networks.ensure(docker_api(DockerEngine(address)))
+    return networks.ensure(Client(address, 30.0))
 
 
 @pytest.mark.engine

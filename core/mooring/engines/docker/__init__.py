@@ -1,4 +1,4 @@
-"""The Docker engine, through Docker's SDK, which is imported on the first request (0.1 s)."""
+"""The Docker engine, through its HTTP API."""
 
 from mooring.engines.docker.connection import DOCKER_SOCKET
 from mooring.engines.docker.engine import DockerEngine

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mooring.engines.base import EngineInfo
 from mooring.engines.docker import values
-from mooring.engines.docker.client import negotiate, open_client
+from mooring.engines.docker.client import Client
 from mooring.engines.docker.errors import mapped
 from mooring.errors import EngineError
 
-if TYPE_CHECKING:
-    from docker.api.client import APIClient
-
 REQUEST_TIMEOUT_S = 30.0
+API_VERSION = "1.41"  # of Docker 20.10, and sufficient
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 class DockerConnection:
-    """A connection to an engine, opened by the first request.
+    """Requests to an engine, and what its first one found out.
 
     Args:
         address: ``unix:///path``.
         timeout_s: the timeout of ordinary requests in seconds, after which the engine counts as
             unavailable.
         version: the engine's response to ``GET /version``; requested if None or empty.
-        client: the SDK's client; created on the first request if None.
+        client: sends the requests; a ``Client`` if None.
     """
 
     kind = "docker"
@@ -38,7 +36,7 @@ class DockerConnection:
         timeout_s: float = REQUEST_TIMEOUT_S,
         *,
         version: Mapping[str, Any] | None = None,
-        client: APIClient | None = None,
+        client: Client | None = None,
     ) -> None:
         self.address = address
         self._timeout_s = timeout_s
@@ -48,22 +46,26 @@ class DockerConnection:
         self._daemon_info: Mapping[str, Any] = {}
 
     @property
-    def _api(self) -> APIClient:
+    def _api(self) -> Client:
         if self._client is None:
-            client = open_client(self.address, self._timeout_s)
+            client = Client(self.address, self._timeout_s)
             if not self._version:
-                self._version = client.version(api_version=False)
-            self._refuse_stranger(client)
-            negotiate(client, self._version)
+                self._version = client.get("version")
+            self._refuse_stranger()
+            client.version = self._api_version()
             self._client = client
         return self._client
 
-    def _refuse_stranger(self, client: APIClient) -> None:
+    def _api_version(self) -> str:
+        """Ours, or the engine's oldest if that is newer, as with Docker 29."""
+        oldest = str(self._version.get("MinAPIVersion") or API_VERSION)
+        return max(API_VERSION, oldest, key=_numbers)
+
+    def _refuse_stranger(self) -> None:
         """Raise EngineError if Podman answers instead of Docker, or vice versa."""
         kind = "podman" if values.is_podman(self._version) else "docker"
         if kind != self.kind:
             self._version = {}
-            client.close()
             path = self.address.removeprefix("unix://")
             raise EngineError(
                 f"the engine at {path} is now {kind}, not {self.kind}",
@@ -72,7 +74,6 @@ class DockerConnection:
 
     def close(self) -> None:
         if self._client is not None:
-            self._client.close()
             self._client, self._version, self._daemon_info = None, {}, {}
 
     def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
@@ -82,7 +83,7 @@ class DockerConnection:
         if self._info is None:
             with self._mapped("asking the engine for its version"):
                 client = self._api
-                version = self._version or client.version(api_version=False)
+                version = self._version or client.get("version")
             self._info = EngineInfo(
                 kind=self.kind,
                 version=version.get("Version", ""),
@@ -102,5 +103,9 @@ class DockerConnection:
         """The response to ``GET /info``, cached: what is used of it needs a restart to change."""
         if not self._daemon_info:
             with self._mapped("asking the engine for its configuration"):
-                self._daemon_info = self._api.info()
+                self._daemon_info = self._api.get("info")
         return self._daemon_info
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mooring.engines.base import (
     Bind,
@@ -17,15 +18,13 @@ from mooring.engines.base import (
     Process,
     PullProgress,
 )
-from mooring.engines.docker import images, networks, seccomp, values
-from mooring.engines.docker.client import expecting_stream
+from mooring.engines.docker import cli_config, images, networks, seccomp, values
+from mooring.engines.docker.client import ApiError, NotFound
 from mooring.engines.docker.connection import DockerConnection
 from mooring.engines.docker.streams import DockerStream
 from mooring.engines.mounted import Mounted, mounted_at
+from mooring.engines.streams import Demultiplexer
 from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
-
-if TYPE_CHECKING:
-    pass
 
 REMEMBERED_MAX = 10_000
 REMOVED_CODE = 137  # exit code of a process whose container was removed
@@ -56,7 +55,7 @@ class DockerEngine(DockerConnection):
         if alive:
             filters["status"] = list(self.alive_states)
         with self._mapped("listing containers"):
-            rows = self._api.containers(all=True, filters=filters)
+            rows = self._api.get("containers", "json", query={"all": True, "filters": filters})
         return [values.container_of(row) for row in rows]
 
     def inspect(self, container: str) -> ContainerDetail | None:
@@ -75,11 +74,9 @@ class DockerEngine(DockerConnection):
         return requests
 
     def _inspected(self, container: str) -> dict[str, Any] | None:
-        from docker.errors import NotFound
-
         with self._mapped("inspecting a container"):
             try:
-                row: dict[str, Any] = self._api.inspect_container(container)
+                row: dict[str, Any] = self._api.get("containers", container, "json")
             except NotFound:
                 return None
         return row
@@ -100,19 +97,24 @@ class DockerEngine(DockerConnection):
         return row
 
     def create(self, config: ContainerConfig) -> str:
-        from docker.errors import ImageNotFound
-
         self._refuse(config)
         with self._mapped("creating a container"):
+            body = values.container_body(config)
+            body["Env"] = values.env_strings(cli_config.proxies(self.address)) + body["Env"]
+            body["HostConfig"] = self._host_config(config)
             try:
-                reply = self._api.create_container(
-                    **values.container_options(config), host_config=self._host_config(config)
-                )
-            except ImageNotFound as error:
+                return self._created(config.name, body)
+            except NotFound as error:
+                if "no such image" not in error.why.lower():
+                    raise
                 raise ImageError(
                     f"No such image: {config.image}", "check its name, or pull it first"
                 ) from error
-        return str(reply["Id"])
+
+    def _created(self, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container, and return its id."""
+        made = self._api.post("containers", "create", query={"name": name}, body=body)
+        return str(made["Id"])
 
     def _refuse(self, config: ContainerConfig) -> None:
         """Raise NotSupported for a config that the engine would ignore or apply incorrectly."""
@@ -124,13 +126,10 @@ class DockerEngine(DockerConnection):
 
     def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
         """The host configuration of a container, as the API's ``HostConfig``."""
-        host: dict[str, Any] = self._api.create_host_config(
-            mounts=[values.mount_of(bind, self.propagation) for bind in config.binds],
-            init=True,
-            network_mode=self._network_mode() if config.network else "none",
-            port_bindings=values.port_bindings(config.ports, self.publish_address),
-            **values.host_options(config, self._seccomp(config)),
-        )
+        host = values.host_body(config, self.propagation, self._seccomp(config))
+        network = self._network_mode() if config.network else "none"
+        host["NetworkMode"] = network or "default"
+        host["PortBindings"] = values.port_bindings(config.ports, self.publish_address)
         return host | self._gpus(config.gpus, config.devices, config.cdi_devices)
 
     def _seccomp(self, config: ContainerConfig) -> str:
@@ -177,9 +176,9 @@ class DockerEngine(DockerConnection):
         cdi_devices: Sequence[str] = (),
     ) -> str:
         with self._mapped("recreating the container"):
-            row = self._api.inspect_container(container)
+            row = self._api.get("containers", container, "json")
             network = self._network_mode()
-            images.snapshot(self._api, self.address, container, image)
+            images.snapshot(self._api, container, image)
             config, host = row["Config"], row["HostConfig"]
             added = [values.mount_of(bind, self.propagation) for bind in binds.values() if bind]
             host |= values.changed_mounts(host, binds, added) | self._groups(host, groups)
@@ -191,8 +190,7 @@ class DockerEngine(DockerConnection):
                 host["NetworkMode"] = network  # was "none" if it was connected after its start
             changes = {"Image": image, "HostConfig": host}
             changes |= values.changed_config(config, labels, env)
-            reply = self._api.create_container_from_config(config | changes, name)
-        return str(reply["Id"])
+            return self._created(name, config | changes)
 
     def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
         """The key of a container's host configuration that adds supplementary groups."""
@@ -202,19 +200,19 @@ class DockerEngine(DockerConnection):
 
     def rename(self, container: str, name: str) -> None:
         with self._mapped("renaming the container"):
-            self._api.rename(container, name)
+            self._api.post("containers", container, "rename", query={"name": name})
 
     def start(self, container: str) -> None:
         try:
             with self._mapped("starting the container"):
-                self._api.start(container)
+                self._api.post("containers", container, "start")
         except EngineError as error:
             if not networks.is_gone(error.message):
                 raise
             with self._mapped("connecting the container to its network"):
                 networks.reattach(self._api, container)
             with self._mapped("starting the container"):
-                self._api.start(container)
+                self._api.post("containers", container, "start")
 
     def attach_network(self, container: str) -> None:
         with self._mapped("connecting the container to its network"):
@@ -226,60 +224,63 @@ class DockerEngine(DockerConnection):
             return networks.ensure(self._api)
 
     def stop(self, container: str, grace_s: float) -> None:
-        from docker.errors import NotFound
-
+        whole_s = max(0, round(grace_s))
         with self._mapped("stopping the container"), contextlib.suppress(NotFound):
-            self._api.stop(container, timeout=max(0, round(grace_s)))
+            self._api.post(
+                "containers",
+                container,
+                "stop",
+                query={"t": whole_s},
+                timeout_s=self._timeout_s + whole_s,
+            )
 
     def remove(self, container: str) -> None:
-        from docker.errors import APIError, NotFound
-
         with self._mapped("removing the container"), contextlib.suppress(NotFound):
             try:
-                self._api.remove_container(container, force=True, v=True)
-            except APIError as error:
+                self._api.delete("containers", container, query={"force": True, "v": True})
+            except ApiError as error:
                 # 409: another client is already removing it
-                if error.status_code != 409 or "already in progress" not in str(error.explanation):
+                if error.status != 409 or "already in progress" not in error.why:
                     raise
 
     def wait(self, container: str, timeout_s: float | None = None) -> int:
-        import requests
-
+        limit_s = math.inf if timeout_s is None else timeout_s
         with self._mapped("waiting for the container to exit"):
             try:
-                # The SDK treats None as its default timeout, so "no limit" must be a number; the
-                # transport does not accept a timeout of zero
-                limit_s = 10**9 if timeout_s is None else max(timeout_s, 0.01)
-                return int(self._api.wait(container, timeout=limit_s)["StatusCode"])
-            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as error:
-                if timeout_s is None or "timed out" not in str(error).lower():
+                reply = self._api.post("containers", container, "wait", timeout_s=limit_s)
+            except TimeoutError as error:
+                if timeout_s is None:
                     raise
                 raise SessionTimeout(f"still running after {timeout_s:g} s") from error
+            return int(reply["StatusCode"])
 
     def out_of_memory(self, container: str, since: float) -> bool:
-        filters = {"container": container, "event": "oom"}
+        query = {
+            "since": f"{since:.9f}",
+            "until": f"{time.time():.9f}",
+            "filters": {"container": [container], "event": ["oom"]},
+        }
         with self._mapped("asking for the engine's events"):
-            events = self._api.events(
-                since=f"{since:.9f}", until=f"{time.time():.9f}", filters=filters
-            )
-            with contextlib.closing(events):
-                return any(True for _ in events)
+            return any(list(self._api.stream("GET", "events", query=query)))
 
     # processes
 
     def processes(self, container: str) -> Sequence[Process]:
         with self._mapped("listing the processes of a container"):
-            rows = self._api.top(container, ps_args="-eo pid,stat,args")["Processes"]
-        return values.processes_of(rows)
+            query = {"ps_args": "-eo pid,stat,args"}
+            return values.processes_of(
+                self._api.get("containers", container, "top", query=query)["Processes"]
+            )
 
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> DockerStream:
-        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        with self._mapped("attaching"), expecting_stream():
-            raw = self._api.attach_socket(
-                container, params=params | ({"detachKeys": detach_keys} if detach_keys else {})
+        query = dict.fromkeys(("stdin", "stdout", "stderr", "stream"), 1)
+        keys = detach_keys or cli_config.detach_keys() or None
+        with self._mapped("attaching"):
+            connection = self._api.hijack(
+                "containers", container, "attach", query={**query, "detachKeys": keys}
             )
         return DockerStream(
-            raw,
+            connection,
             tty,
             resize=partial(self.resize, container),
             exit_code=partial(self._main_exit_code, container),
@@ -291,13 +292,17 @@ class DockerEngine(DockerConnection):
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
         with self._mapped("reading the container's output"):
-            # the SDK's own request happens with the log's connection open, leaked if it fails
-            self._api.inspect_container(container)
-            for chunk in self._api.logs(
-                container, stdout=True, stderr=True, stream=True, follow=follow, tail=tail or "all"
-            ):
-                # the SDK decodes a terminal's output if the response specifies an encoding
-                yield chunk.encode() if isinstance(chunk, str) else chunk
+            query = {"stdout": 1, "stderr": 1, "follow": follow, "tail": tail or "all"}
+            chunks = self._api.stream(
+                "GET", "containers", container, "logs", query=query, timeout_s=math.inf
+            )
+            with contextlib.closing(chunks):
+                frames = Demultiplexer()
+                for chunk in chunks:
+                    if tty:
+                        yield chunk
+                    else:
+                        yield from (bytes(piece) for _, piece in frames.feed(chunk))
 
     def exec(
         self,
@@ -311,19 +316,23 @@ class DockerEngine(DockerConnection):
         detach_keys: str = "",
     ) -> DockerStream:
         with self._mapped("starting a process in the container"):
-            exec_id = self._api.exec_create(
-                container,
-                list(argv),
-                environment=dict(env or {}),
-                workdir=workdir,
-                tty=tty,
-                stdin=stdin,
-                detach_keys=detach_keys or None,
-            )["Id"]
-            with expecting_stream():
-                raw = self._api.exec_start(exec_id, tty=tty, socket=True)
+            body = {
+                "Cmd": list(argv),
+                "Env": values.env_strings(env or {}),
+                "Tty": tty,
+                "AttachStdin": stdin,
+                "AttachStdout": True,
+                "AttachStderr": True,
+                "DetachKeys": detach_keys or cli_config.detach_keys(),
+            }
+            if workdir is not None:
+                body["WorkingDir"] = workdir
+            exec_id = self._api.post("containers", container, "exec", body=body)["Id"]
+            connection = self._api.hijack(
+                "exec", exec_id, "start", body={"Tty": tty, "Detach": False}
+            )
         return DockerStream(
-            raw,
+            connection,
             tty,
             exec_id,
             resize=partial(self.resize, container, exec_id=exec_id),
@@ -332,16 +341,15 @@ class DockerEngine(DockerConnection):
 
     def exec_detached(self, container: str, argv: Sequence[str]) -> str:
         with self._mapped("starting a process in the container"):
-            exec_id = self._api.exec_create(container, list(argv), stdout=False, stderr=False)["Id"]
-            self._api.exec_start(exec_id, detach=True)
+            body = {"Cmd": list(argv)}
+            exec_id = self._api.post("containers", container, "exec", body=body)["Id"]
+            self._api.post("exec", exec_id, "start", body={"Tty": False, "Detach": True})
         return str(exec_id)
 
     def exec_exit_code(self, exec_id: str) -> int | None:
-        from docker.errors import NotFound
-
         with self._mapped("asking for the exit code of a process"):
             try:
-                state = self._api.exec_inspect(exec_id)
+                state = self._api.get("exec", exec_id, "json")
             except NotFound:  # the container was removed, with its processes
                 return REMOVED_CODE
         return None if state["Running"] else state["ExitCode"]
@@ -350,19 +358,15 @@ class DockerEngine(DockerConnection):
         if rows < 1 or columns < 1:
             return
         with self._mapped("resizing the terminal"):
-            if exec_id:
-                self._api.exec_resize(exec_id, height=rows, width=columns)
-            else:
-                self._api.resize(container, height=rows, width=columns)
+            whose = ("exec", exec_id) if exec_id else ("containers", container)
+            self._api.post(*whose, "resize", query={"h": rows, "w": columns})
 
     # images
 
     def image_id(self, reference: str) -> str | None:
-        from docker.errors import NotFound
-
         with self._mapped("inspecting the image"):
             try:
-                return str(self._api.inspect_image(reference)["Id"])
+                return str(self._api.get("images", reference, "json")["Id"])
             except NotFound:
                 return None
 
@@ -371,31 +375,26 @@ class DockerEngine(DockerConnection):
             return images.link_target(self._api, container, path)
 
     def image_volumes(self, reference: str) -> tuple[str, ...]:
-        from docker.errors import NotFound
-
         with self._mapped("inspecting the image"):
             try:
-                row = self._api.inspect_image(reference)
+                row = self._api.get("images", reference, "json")
             except NotFound as error:
                 raise ImageError(f"No such image: {reference}", "pull it first") from error
-        return tuple(sorted((row.get("Config") or {}).get("Volumes") or {}))
+            return tuple(sorted((row.get("Config") or {}).get("Volumes") or {}))
 
     def remove_image(self, reference: str) -> None:
-        from docker.errors import NotFound
-
         with self._mapped("removing an image"), contextlib.suppress(NotFound):
-            self._api.remove_image(reference)
+            self._api.delete("images", reference)
 
     def pull(self, reference: str) -> Iterator[PullProgress]:
         with self._mapped("pulling the image"):
             yield from images.pull(self._api, reference)
 
     def import_image(self, tar: bytes, reference: str) -> str:
-        repository, _, tag = reference.rpartition(":")
         with self._mapped("importing an image"):
-            reply = self._api.import_image_from_data(tar, repository=repository, tag=tag)
-            return self._imported(str(reply), repository, tag)
+            made = images.import_tar(self._api, tar, reference)
+            return self._imported(made, reference)
 
-    def _imported(self, reply: str, repository: str, tag: str) -> str:
-        """The id of an image that was just imported."""
-        return str(self._api.inspect_image(f"{repository}:{tag}")["Id"])
+    def _imported(self, made: str, reference: str) -> str:
+        """The id of an image that was just imported; ``made`` is what the engine says it is."""
+        return str(self._api.get("images", reference, "json")["Id"])

@@ -1,15 +1,14 @@
-"""Map every exception of Docker's SDK and its transport to one of mooring's errors."""
+"""Map every exception of a request to one of mooring's errors."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator
 
-from mooring.errors import EngineError, EngineUnavailable, MooringError, PortTaken
+from mooring.engines.docker.client import ApiError
+from mooring.errors import EngineError, EngineUnavailable, PortTaken
 
-_IMPORTING = threading.Lock()
 # In use by another container, or by another program
 _PORT_TAKEN = re.compile(
     r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
@@ -30,52 +29,26 @@ def mapped(doing: str, address: str, timeout_s: float) -> Iterator[None]:
         EngineError: the engine refused the request.
         EngineUnavailable: the engine did not answer, or its response cannot be parsed.
     """
-    with _IMPORTING:  # concurrent imports could expose a partially initialized SDK
-        import docker.api.client
-        import docker.utils.socket  # noqa: F401
-    from http.client import HTTPException
-
-    import requests
-    from docker.errors import APIError, DockerException, StreamParseError
-    from docker.utils.socket import SocketError
-    from urllib3.exceptions import HTTPError
-
     try:
         yield
-    except MooringError:
-        raise
-    except APIError as error:
-        why = collapsed(str(error.explanation or error))
-        if error.response is not None:
-            error.response.close()  # the SDK leaves a refused stream's connection open
-        raise _refusal(doing, why) from error
-    except (
-        DockerException,
-        StreamParseError,
-        SocketError,
-        requests.exceptions.RequestException,
-        # requests does not wrap these while a response is streamed
-        HTTPError,
-        HTTPException,
-        OSError,
-        ValueError,
-    ) as error:
+    except ApiError as error:
+        raise _refusal(doing, collapsed(error.why)) from error
+    except (OSError, ValueError) as error:
         raise _unavailable(error, address.removeprefix("unix://"), timeout_s) from error
 
 
 def _unavailable(error: Exception, path: str, timeout_s: float) -> EngineUnavailable:
-    text = str(error)
-    if "PermissionError" in text or "Permission denied" in text:
+    if isinstance(error, PermissionError):
         return EngineUnavailable(
             f"no permission to use the engine at {path}",
             'add yourself to its group: sudo usermod -aG docker "$USER", then log in again',
         )
-    if "FileNotFoundError" in text or "No such file" in text:
+    if isinstance(error, FileNotFoundError):
         return EngineUnavailable(
             f"no container engine: {path} does not exist",
             "install Docker (sudo apt install docker.io) or start it; see: mooring doctor",
         )
-    if "timed out" in text.lower():
+    if isinstance(error, TimeoutError):
         return EngineUnavailable(
             f"the engine at {path} did not answer within {timeout_s:g} s",
             "its sessions continue; try again, or check the engine's log",

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mooring.engines.docker.client import ApiError, Client
 from mooring.errors import EngineError
-
-if TYPE_CHECKING:
-    from docker.api.client import APIClient
 
 NAME = "mooring"
 LABEL = "mooring.network"
@@ -23,7 +21,7 @@ _COPIED = ("com.docker.network.driver.mtu", "com.docker.network.bridge.enable_ip
 _GONE = re.compile(r"\bnetwork \S+ (?:not found|is ambiguous)")
 
 
-def ensure(api: APIClient) -> str:
+def ensure(api: Client) -> str:
     """Create the network unless it exists.
 
     Of several processes that create it at the same time, each ends up with the same one.
@@ -35,20 +33,18 @@ def ensure(api: APIClient) -> str:
         EngineError: it cannot be created, or somebody has made one in which containers reach each
             other.
     """
-    from docker.errors import APIError
-
     networks = _networks(api)
     if not networks:
         made = ""
         try:
             made = _create(api)
-        except APIError as error:
-            if error.status_code != 409:  # 409: another process was faster
-                raise _refused(str(error.explanation)) from error
+        except ApiError as error:
+            if error.status != 409:  # 409: another process was faster
+                raise _refused(error.why) from error
         networks = _networks(api)
         if made and networks and networks[0]["Id"] != made:
-            with contextlib.suppress(APIError):
-                api.remove_network(made)
+            with contextlib.suppress(ApiError):
+                api.delete("networks", made)
     if networks and not _ISOLATED.items() <= (networks[0].get("Options") or {}).items():
         raise EngineError(
             f"containers in the network {NAME} reach each other, so no session starts in it",
@@ -57,11 +53,11 @@ def ensure(api: APIClient) -> str:
     return NAME
 
 
-def attach(api: APIClient, container: str) -> None:
+def attach(api: Client, container: str) -> None:
     """Connect a container that was started without a network."""
     network = ensure(api)
-    api.disconnect_container_from_network(container, "none")
-    api.connect_container_to_network(container, network)
+    api.post("networks", "none", "disconnect", body={"Container": container})
+    api.post("networks", network, "connect", body={"Container": container})
 
 
 def is_gone(why: str) -> bool:
@@ -69,33 +65,38 @@ def is_gone(why: str) -> bool:
     return _GONE.search(why) is not None
 
 
-def reattach(api: APIClient, container: str) -> None:
+def reattach(api: Client, container: str) -> None:
     """Connect a stopped container whose network was removed to the one that is there now."""
-    from docker.errors import APIError
-
     network = ensure(api)
-    with contextlib.suppress(APIError):
-        api.disconnect_container_from_network(container, network, force=True)
-    api.connect_container_to_network(container, network)
+    with contextlib.suppress(ApiError):
+        body = {"Container": container, "Force": True}
+        api.post("networks", network, "disconnect", body=body)
+    api.post("networks", network, "connect", body={"Container": container})
 
 
-def _networks(api: APIClient) -> list[dict[str, Any]]:
+def _networks(api: Client) -> list[dict[str, Any]]:
     """The networks of that name, the one to use first; old engines allow several."""
-    rows = [row for row in api.networks(names=[NAME]) if row["Name"] == NAME]
+    rows = [row for row in _named(api, NAME) if row["Name"] == NAME]
     return sorted(rows, key=lambda row: (row.get("Created", ""), row["Id"]))
 
 
-def _create(api: APIClient) -> str:
-    defaults = [row.get("Options") or {} for row in api.networks(names=["bridge"])]
+def _create(api: Client) -> str:
+    defaults = [row.get("Options") or {} for row in _named(api, "bridge")]
     copied = {key: options[key] for options in defaults for key in _COPIED if key in options}
-    made = api.create_network(
-        NAME,
-        driver="bridge",
-        options=copied | _ISOLATED,
-        labels={LABEL: "sessions"},
-        check_duplicate=True,
-    )
-    return str(made["Id"])
+    body = {
+        "Name": NAME,
+        "Driver": "bridge",
+        "Options": copied | _ISOLATED,
+        "Labels": {LABEL: "sessions"},
+        "CheckDuplicate": True,
+    }
+    return str(api.post("networks", "create", body=body)["Id"])
+
+
+def _named(api: Client, name: str) -> list[dict[str, Any]]:
+    """The networks whose names contain one."""
+    rows: list[dict[str, Any]] = api.get("networks", query={"filters": {"name": [name]}})
+    return rows
 
 
 def _refused(why: str) -> EngineError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable
-from typing import Any
 
 from mooring.engines.streams import SocketStream
 from mooring.errors import EngineError
@@ -14,7 +14,7 @@ class DockerStream(SocketStream):
     """A ``mooring.engines.base.Stream`` over a hijacked connection.
 
     Args:
-        raw: the SDK's socket; it keeps the response, and so the connection, alive.
+        connection: the socket, after the response's head.
         tty: the process has a terminal.
         exec_id: the exec's id; empty for a main process.
         resize: called with rows and columns to resize the terminal.
@@ -23,18 +23,15 @@ class DockerStream(SocketStream):
 
     def __init__(
         self,
-        raw: Any,
+        connection: socket.socket,
         tty: bool,
         exec_id: str = "",
         *,
         resize: Callable[[int, int], None],
         exit_code: Callable[[], int | None],
     ) -> None:
-        super().__init__(getattr(raw, "_sock", raw), tty, exec_id)
-        self._raw = raw
+        super().__init__(connection, tty, exec_id)
         self._resize, self._exit_code = resize, exit_code
-        # the timeout of requests does not apply to the stream
-        self._socket.settimeout(None)
 
     def resize(self, rows: int, columns: int) -> None:
         # Fails if the process has just exited or has not started yet
@@ -44,8 +41,3 @@ class DockerStream(SocketStream):
 
     def exit_code(self) -> int | None:
         return self._exit_code()
-
-    def close(self) -> None:
-        super().close()
-        with contextlib.suppress(OSError, AttributeError):
-            self._raw.close()

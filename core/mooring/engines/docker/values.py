@@ -123,63 +123,74 @@ def device_nodes(paths: Sequence[str]) -> list[dict[str, str]]:
 
 def port_bindings(
     ports: Sequence[tuple[int, int]], address: str
-) -> dict[int, list[tuple[str, ...]]]:
-    """Convert published ports to the SDK's form.
+) -> dict[str, list[dict[str, str]]]:
+    """Convert published ports.
 
     Args:
         ports: pairs of host port (0 for any free port) and container port.
         address: the address of this machine to publish on.
-
-    Returns:
-        For each container port, tuples of the address and, unless 0, the host port.
     """
-    bindings: dict[int, list[tuple[str, ...]]] = {}
+    bindings: dict[str, list[dict[str, str]]] = {}
     for local, inside in ports:
-        bindings.setdefault(inside, []).append((address, str(local)) if local else (address,))
+        bindings.setdefault(f"{inside}/tcp", []).append(
+            {"HostIp": address, "HostPort": str(local) if local else ""}
+        )
     return bindings
 
 
-def container_options(config: ContainerConfig) -> dict[str, Any]:
-    """The arguments of the SDK's ``create_container``, without the host configuration."""
+def container_body(config: ContainerConfig) -> dict[str, Any]:
+    """The body of ``POST /containers/create``, without the host configuration."""
     return {
-        "image": config.image,
-        "command": list(config.argv),
-        "entrypoint": [],
-        "name": config.name,
-        "hostname": config.hostname,
-        "user": config.user,
-        "environment": dict(config.env),
-        "labels": complete(config.labels),
-        "working_dir": config.workdir,
-        "tty": config.tty,
-        "stdin_open": config.open_stdin,
-        "ports": sorted({inside for _, inside in config.ports}) or None,
-        "healthcheck": NO_HEALTHCHECK,
-        "stop_signal": STOP_SIGNAL,
+        "Image": config.image,
+        "Cmd": list(config.argv),
+        "Entrypoint": [],
+        "Hostname": config.hostname,
+        "User": config.user,
+        "Env": env_strings(config.env),
+        "Labels": complete(config.labels),
+        "WorkingDir": config.workdir,
+        "Tty": config.tty,
+        "OpenStdin": config.open_stdin,
+        "StdinOnce": config.open_stdin,
+        "AttachStdin": config.open_stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "ExposedPorts": {f"{inside}/tcp": {} for _, inside in config.ports},
+        "Healthcheck": NO_HEALTHCHECK,
+        "StopSignal": STOP_SIGNAL,
     }
 
 
-def host_options(config: ContainerConfig, seccomp: str = "") -> dict[str, Any]:
-    """Privileges, limits and logging of a container, as arguments of ``create_host_config``.
+def host_body(config: ContainerConfig, propagation: str | None, seccomp: str) -> dict[str, Any]:
+    """Mounts, privileges, limits and logging of a container, in the API's ``HostConfig``.
 
     Args:
         config: the container.
+        propagation: as for ``mount_of``.
         seccomp: its seccomp profile; empty for the engine's default.
     """
-    return {
-        "cap_drop": ["ALL"],
-        "cap_add": list(config.capabilities) or None,
-        "security_opt": ["no-new-privileges", *([f"seccomp={seccomp}"] if seccomp else ())],
-        "cgroupns": "private",  # Docker's default on cgroup v1 is the host's
-        "group_add": [str(gid) for gid in config.groups] or None,
-        "mem_limit": config.memory_bytes,
-        "memswap_limit": config.memory_bytes,
-        "nano_cpus": int(config.cpus * 1e9) if config.cpus else None,
-        "shm_size": config.shm_bytes,
-        "pids_limit": config.pids_limit,
-        "oom_score_adj": OOM_SCORE_ADJ,
-        "log_config": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+    body = {
+        "Mounts": [mount_of(bind, propagation) for bind in config.binds],
+        "Init": True,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(config.capabilities) or None,
+        "SecurityOpt": ["no-new-privileges", *([f"seccomp={seccomp}"] if seccomp else ())],
+        "CgroupnsMode": "private",  # Docker's default on cgroup v1 is the host's
+        "GroupAdd": [str(gid) for gid in config.groups] or None,
+        "Memory": config.memory_bytes,
+        "MemorySwap": config.memory_bytes,
+        "NanoCpus": int(config.cpus * 1e9) if config.cpus else None,
+        "ShmSize": config.shm_bytes,
+        "PidsLimit": config.pids_limit,
+        "OomScoreAdj": OOM_SCORE_ADJ,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
     }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def env_strings(env: Mapping[str, str]) -> list[str]:
+    """Convert environment variables to ``NAME=VALUE`` strings."""
+    return [f"{name}={value}" for name, value in env.items()]
 
 
 def changed_env(old: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:

@@ -68,7 +68,8 @@ class MemoryEngine(MinimumEngine):
 
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> FakeStream:
         with self._call("attach"):
-            return FakeStream(self._find(container).main, tty)
+            main = self._find(container).main
+        return FakeStream(main, tty)
 
     def exec_detached(self, container: str, argv: Sequence[str]) -> str:
         with self._call("exec_detached"):

@@ -240,9 +240,9 @@ class MinimumEngine:
     ) -> FakeStream:
         with self._call("exec"):
             exec_id, process = self._process(container, argv, env, workdir, tty=tty)
-            stream = FakeStream(process, tty, exec_id)
-            if not stdin:
-                process.stdin = BytesIO()
+        stream = FakeStream(process, tty, exec_id)
+        if not stdin:
+            process.stdin = BytesIO()
         threading.Thread(
             target=lambda: process.finish(process.play(self.execute)), daemon=True
         ).start()

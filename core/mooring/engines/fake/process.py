@@ -16,6 +16,13 @@ from mooring.engines.streams import HEADER, SocketStream
 SIGKILLED, SIGTERMED = 137, 143
 
 
+class _End(socket.socket):
+    """A process's side of a connection, closed without a warning when its container is dropped."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass
 class FakeProcess:
     """A process in a fake container, passed to the function that runs as it.
@@ -54,7 +61,8 @@ class FakeProcess:
 
     def connect(self) -> socket.socket:
         """Open a connection to its streams; the first one is its standard input."""
-        near, far = socket.socketpair()
+        near, other = socket.socketpair()
+        far = _End(fileno=other.detach())
         if not self.ends:
             self.stdin = far.makefile("rb")
         self.ends.append(far)
