@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mooring.host.filesystems import Mount, mounts
+from mooring.host.filesystems import LINKS_MAX, Mount, mounts
 
-LINKS_MAX = 40  # as in Linux, see path_resolution(7)
 # elsewhere than on Linux there is no O_PATH, and `mooring doctor` has to say so
 _AT = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from mooring.files.paths import CopyError
 from mooring.files.unpack import MAX_DEPTH, shown
+from mooring.host.filesystems import LINKS_MAX, is_below
 from mooring.sessions.record import Layout
 
-MAX_LINKS = 40  # as in Linux
 _PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # needs no read permission
 
 Names = tuple[str, ...]
@@ -71,7 +71,7 @@ class Tree:
         self._name = name
         self.workdir = layout.workdir
         real_home = os.path.realpath(home)
-        own = Path(os.path.realpath(state))
+        own = os.path.realpath(state)
         info = os.stat(own)
         self._own: Identity = (info.st_dev, info.st_ino)
         self._mounts: list[Mount] = []
@@ -79,7 +79,7 @@ class Tree:
         self._mounts += [Mount("", _names(target), True) for target in layout.image]
         for source, target, read_only in layout.binds:
             real = real_home if source == str(home) else source
-            closed = real == os.devnull or (real != real_home and _is_within(Path(real), own))
+            closed = real == os.devnull or (real != real_home and is_below(real, own))
             self._mounts.append(Mount("" if closed else real, _names(target), read_only))
 
     def find(self, path: str, *, follow: bool) -> Names:
@@ -110,7 +110,7 @@ class Tree:
                 kind, link = entry.kind, entry.link
             if kind == "link" and (pending or follow):
                 links += 1
-                if links > MAX_LINKS:
+                if links > LINKS_MAX:
                     raise CopyError(f"{shown(path)}: too many levels of symbolic links")
                 pending += _names(link, keep_up=True)[::-1]
                 here = () if link.startswith("/") else here
@@ -236,10 +236,6 @@ class _Way:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.folder)
-
-
-def _is_within(path: Path, top: Path) -> bool:
-    return path == top or top in path.parents
 
 
 def _names(path: str, keep_up: bool = False) -> Names:

@@ -11,6 +11,7 @@ from pathlib import Path
 _TABLE = Path("/proc/self/mountinfo")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _FIELDS = 7  # of a line, at least
+LINKS_MAX = 40  # symbolic links that Linux follows in one path, path_resolution(7)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Mount:
     id: int = 0
     parent: int = 0
     read_only: bool = False
+
+
+def is_below(path: str | Path, top: str | Path) -> bool:
+    """Whether a path is ``top`` or below it; both must be absolute, without symbolic links."""
+    return str(path) == str(top) or str(path).startswith(f"{str(top).rstrip('/')}/")
 
 
 def mounts(table: Path = _TABLE) -> tuple[Mount, ...]:
@@ -67,7 +73,7 @@ def mount_point_of(path: str, points: Iterable[str]) -> str:
         path: an absolute path without symbolic links.
         points: the mount points, as ``mount_points`` returns them.
     """
-    above = [point for point in points if _is_below(path, point)]
+    above = [point for point in points if is_below(path, point)]
     return max(above, key=len, default="/")
 
 
@@ -86,15 +92,15 @@ def aliases(path: str, mounted: Iterable[Mount]) -> set[str]:
     own = Mount("", "/", "")
     for mount in mounted:  # of several at one point, the last one is visible
         if path.startswith(mount.point) and len(mount.point) >= len(own.point):
-            own = mount if _is_below(path, mount.point) else own
+            own = mount if is_below(path, mount.point) else own
     place = _joined(own.root, path[len(own.point.rstrip("/")) :])
     found = set()
     for mount in (one for one in mounted if one.device == own.device and one is not own):
-        if _is_below(place, mount.root):
+        if is_below(place, mount.root):
             other = _joined(mount.point, place[len(mount.root.rstrip("/")) :])
             if other != path and _is_same(path, other):
                 found.add(other)
-        elif _is_below(mount.root, place):
+        elif is_below(mount.root, place):
             part = _joined(path, mount.root[len(place.rstrip("/")) :])
             if part != mount.point and _is_same(part, mount.point):
                 found.add(mount.point)
@@ -109,10 +115,6 @@ def _mount_of(row: list[bytes]) -> Mount:
 
 def _joined(folder: str, rest: str) -> str:
     return f"{folder.rstrip('/')}/{rest.lstrip('/')}".rstrip("/") or "/"
-
-
-def _is_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def _is_same(path: str, other: str) -> bool:

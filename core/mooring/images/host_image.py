@@ -9,12 +9,13 @@ import os
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
 from mooring.guest.paths import GUEST_RUN
+from mooring.host.filesystems import is_below
 from mooring.images.images import ImageFacts
 from mooring.images.protected import prefixes, user_site
 
@@ -152,7 +153,7 @@ def is_system(target: str) -> bool:
     Args:
         target: a target of ``host_binds``.
     """
-    return _is_covered(target, _system_paths())
+    return any(is_below(target, top) for top in _system_paths())
 
 
 def _origins() -> Callable[[str], str]:
@@ -184,13 +185,9 @@ def _chosen_paths() -> list[str]:
     """The folders of the calling Python environment outside the system's own software."""
     system, chosen = list(filter(os.path.exists, _system_paths())), list[str]()
     for path in _python_paths():
-        if not _is_covered(path, (*system, *chosen)):
+        if not any(is_below(path, top) for top in (*system, *chosen)):
             chosen.append(path)
     return chosen
-
-
-def _is_covered(path: str, tops: Iterable[str]) -> bool:
-    return any(path == top or path.startswith(top.rstrip("/") + "/") for top in tops)
 
 
 def _python_paths() -> list[str]:

@@ -18,7 +18,7 @@ from mooring.engines.base import Bind
 from mooring.errors import PolicyError, SpecError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host import nofollow
-from mooring.host.filesystems import mount_points
+from mooring.host.filesystems import is_below, mount_points
 from mooring.host.users import User
 from mooring.images import protected
 from mooring.images.host_image import chosen_sources
@@ -26,7 +26,6 @@ from mooring.images.overmounts import overmounts
 from mooring.images.sources import (
     WORKING_DIRECTORY,
     absolute,
-    is_below,
     is_mountable,
     is_sensitive,
     refuse_host,

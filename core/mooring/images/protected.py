@@ -23,13 +23,11 @@ from pathlib import Path
 from mooring.engines import local_socket_names
 from mooring.errors import PolicyError
 from mooring.host import paths
-from mooring.host.filesystems import aliases, mounts
-from mooring.images.sources import is_below
+from mooring.host.filesystems import LINKS_MAX, aliases, is_below, mounts
 
 # Prefixes that also hold what is not Python's
 _SYSTEM_PREFIXES = ("/", "/usr", "/usr/local")
 _MOORING = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_MAX_LINKS = 40  # as in Linux
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def _trace(name: str) -> tuple[Path, tuple[Path, ...]]:
             here = there
             continue
         links.append(Path(there))
-        if len(links) > _MAX_LINKS:
+        if len(links) > LINKS_MAX:
             break
         here = "/" if target.startswith("/") else here
         pending += target.split("/")[::-1]

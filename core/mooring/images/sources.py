@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mooring.errors import PolicyError, SpecError
 from mooring.host import paths
+from mooring.host.filesystems import is_below
 from mooring.host.text import one_line
 
 #: The key of the working directory's mount, which no key of a spec requests.
@@ -111,11 +112,6 @@ def is_mountable(path: Path) -> bool:
     if str(path) in _TOPS or is_below(path, Path(os.path.realpath(paths.state_dir()))):
         return False
     return not any(is_below(path, Path(top)) for top in (*_FORBIDDEN, *_SYSTEM))
-
-
-def is_below(path: Path, top: Path) -> bool:
-    """Whether a path is ``top`` or below it; both must be resolved."""
-    return path == top or str(path).startswith(f"{str(top).rstrip('/')}/")
 
 
 def refuse_host(source: Path, key: str, sockets: Iterable[Path]) -> None:

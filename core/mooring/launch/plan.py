@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mooring.errors import PolicyError
 from mooring.gpus.claims import Request
+from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
-from mooring.images.sources import is_below
 from mooring.launch.groups import session_user
 from mooring.policy import trust
 
