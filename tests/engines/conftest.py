@@ -19,16 +19,20 @@ NETWORK = {
     "Id": "n",
     "Options": {"com.docker.network.bridge.enable_icc": "false"},
 }
-CONTAINER = {"Config": {"Env": [], "Labels": {}}, "HostConfig": {}}
+CONTAINER = {"Id": "made", "Config": {"Env": [], "Labels": {}}, "HostConfig": {}}
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """An engine that knows its versions and lists no container."""
+    """An engine that knows its versions and lists no container.
+
+    ``head_s`` and ``body_s`` are how long it takes to begin its response to a POST, or a log, and
+    to go on with it.
+    """
 
     daemon_threads = True
     oldest = "1.24"
     version = "24.0"
-    commit_s = 0.0
+    commit_s = head_s = body_s = 0.0
     components: tuple[str, ...] = ()
     info: dict[str, object]
     asked: list[str]
@@ -53,7 +57,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             reply = {"MinAPIVersion": self.server.oldest, **version}
         filters = json.loads(dict(urllib.parse.parse_qsl(query)).get("filters", "{}"))
         self.server.states = filters.get("status", [])
-        self._reply(reply)
+        self._reply(reply, slow=path.endswith("/logs"))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -62,14 +66,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(path)
         if path.endswith("/commit"):
             time.sleep(self.server.commit_s)
-        self._reply({"Id": "made", "Warnings": []})
+        self._reply({"Id": "made", "StatusCode": 3, "status": "done"}, slow=True)
 
-    def _reply(self, reply: object) -> None:
+    def _reply(self, reply: object, slow: bool) -> None:
         body = json.dumps(reply).encode()
+        time.sleep(self.server.head_s if slow else 0)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        time.sleep(self.server.body_s if slow else 0)
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:

@@ -57,6 +57,12 @@ def test_other_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_sockets(environ) == [Path(os.path.realpath(DOCKER_SOCKET))]
 
 
+@pytest.mark.parametrize("path", ["/a/b.sock", "a/b.sock", "//a/b.sock"])
+def test_a_path_is_absolute(path: str) -> None:
+    """A socket's path begins at the root folder, also without its first slash."""
+    assert local_address({"DOCKER_HOST": f"unix://{path}"}) == "unix:///a/b.sock"
+
+
 def test_podmans_socket_where_docker_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,7 +232,7 @@ class Engine(Protocol):
         """The engine's identity. Raises EngineUnavailable if it does not answer."""
 
     def close(self) -> None:
-        """Close idle connections; the next request reopens them."""
+        """Close what is open between requests; the next request reopens it."""
 
     def list(self, labels: Mapping[str, str], *, alive: bool = False) -> list[Container]:
         """List containers, newest first, with one request.

@@ -82,5 +82,6 @@ class PodmanEngine(DockerEngine):
         image = self.image_id(reference)
         if image is None:  # Podman 4 ignores the tag
             repository, _, tag = reference.rpartition(":")
-            self._api.post("images", made, "tag", query={"repo": repository, "tag": tag})
+            query = {"repo": repository, "tag": tag}
+            self._api.send("POST", "images", made, "tag", query=query)
         return image or made

@@ -67,7 +67,8 @@ def local_address(environ: Mapping[str, str]) -> str:
                 f"DOCKER_HOST is {host}: this version supports no engines on other machines",
                 "unset DOCKER_HOST, or set it to unix:///path/to/docker.sock",
             )
-        return host
+        # a path without its first slash is taken as Docker's SDK takes it
+        return "unix:///" + host.removeprefix("unix://").lstrip("/")
     if not os.path.exists(DOCKER_SOCKET):
         runtime = environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
         podman = Path(runtime) / "podman" / "podman.sock"

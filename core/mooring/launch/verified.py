@@ -73,8 +73,7 @@ def start_verified(
         folder.guest.remove("checked")  # of an earlier run, or of a launch that is repeated
         close_gate(programs)
         _start(ctx, container)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(beside)
+        with beside:
             _compare(ctx, container, sources, wait)
             opened = open_gate(programs)
             try:

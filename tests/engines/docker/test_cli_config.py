@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,20 @@ def test_detach_keys(configure: Configure, tmp_path: Path, monkeypatch: Any) -> 
 
 
 class Api:
-    """An engine that is asked for a pull."""
+    """An engine that is asked for a pull, and its response."""
 
-    def stream(
-        self, *path: str, headers: dict[str, str], query: dict[str, str], **_: object
-    ) -> Any:
-        self.headers, self.query = headers, query
-        return iter([b'{"status": "done"}'])
+    def open(self, *path: str, **options: Any) -> Api:
+        self.headers, self.query = options["headers"], options["query"]
+        return self
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def chunks(self) -> Iterator[bytes]:
+        yield b'{"status": "done"}'
 
 
 def pulled(reference: str) -> Api:
@@ -99,6 +106,7 @@ def pulled(reference: str) -> Api:
         ("r.example:5000/a/b", "r.example:5000/a/b", "latest"),
         ("r.example:5000/a/b:1", "r.example:5000/a/b", "1"),
         ("r.example:5000/a@sha256:abc", "r.example:5000/a", "sha256:abc"),
+        ("r.example:5000/a:1@sha256:abc", "r.example:5000/a", "sha256:abc"),
     ],
 )
 def test_credentials(configure: Configure, reference: str, name: str, tag: str) -> None:
@@ -125,3 +133,23 @@ def test_a_credential_helper(
     assert (sent["Username"], sent["Password"]) == ("me", "s")
     with pytest.raises(ImageError, match=r"cannot pull s\.example/a: .*docker-credential-missing"):
         pulled("s.example/a")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"auths": "x"}, {"auths": {"r.example": {"auth": 5}}}, {"auths": 5}, {"credsStore": 5}],
+)
+def test_broken_credentials(configure: Configure, config: object) -> None:
+    """Credentials that cannot be read are told, with the file that they are in, by pulls alone."""
+    configure(config)
+    with pytest.raises(ImageError, match=r"cannot pull r\.example/a") as caught:
+        pulled("r.example/a")
+    assert "config.json" in caught.value.hint
+    assert cli_config.proxies("unix:///s") == {}
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{", "\x00"])
+def test_no_credentials(configure: Configure, config: object) -> None:
+    """A configuration that is none has no credentials."""
+    configure(config)
+    assert pulled("r.example/a").headers == {}

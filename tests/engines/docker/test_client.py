@@ -10,11 +10,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mooring.engines.docker.client import ApiError, Client, NotFound, lines
+from mooring.engines.docker.client import ApiError, Client, NotFound, documents
 from mooring.errors import EngineError
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -27,17 +29,23 @@ class Scripted:
 
     Args:
         path: of its socket.
-        response: what it responds; sent in pieces of ``piece`` bytes, and then ``after``, with the
-            connection left open until the client closes it if ``stays``.
+        response: what it responds, in pieces of ``piece`` bytes.
+        stays: leave it to the client to close the connection.
     """
 
     def __init__(
-        self, path: Path, response: bytes, *, piece: int = 1 << 20, stays: bool = False
+        self,
+        path: Path,
+        response: bytes,
+        *,
+        piece: int = 1 << 20,
+        stays: bool = True,
+        pause_s: float = 0.001,
     ) -> None:
         self.asked: list[bytes] = []
         self.heard: list[bytes] = []
         self.open = 0
-        self._response, self._piece, self._stays = response, piece, stays
+        self._response, self._piece, self._stays, self._pause_s = response, piece, stays, pause_s
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -56,8 +64,8 @@ class Scripted:
         self.open += 1
         with connected, contextlib.suppress(OSError):
             request = b""
-            while b"\r\n\r\n" not in request:
-                request += connected.recv(65536)
+            while b"\r\n\r\n" not in request and (data := connected.recv(65536)):
+                request += data
             head, _, body = request.partition(b"\r\n\r\n")
             for line in head.lower().split(b"\r\n"):
                 if line.startswith(b"content-length:"):
@@ -67,7 +75,7 @@ class Scripted:
             for start in range(0, len(self._response), self._piece):
                 connected.sendall(self._response[start : start + self._piece])
                 if self._piece < 100:
-                    time.sleep(0.001)
+                    time.sleep(self._pause_s)
             while self._stays and (data := connected.recv(65536)):
                 self.heard.append(data)
         self.open -= 1
@@ -89,7 +97,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Make a client of an engine that responds as told; it must leave no connection open."""
     made: list[Scripted] = []
 
-    def make(response: bytes, timeout_s: float = 5.0, **options: int) -> tuple[Client, Scripted]:
+    def make(response: bytes, timeout_s: float = 5.0, **options: Any) -> tuple[Client, Scripted]:
         made.append(Scripted(tmp_path / f"s{len(made)}", response, **options))
         return Client(made[-1].address, timeout_s), made[-1]
 
@@ -104,12 +112,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def test_a_name_leads_to_no_other_request(serve: Serve, name: str) -> None:
     """A name whose parts would be taken out of the URL's path is refused, and nothing is sent."""
     client, server = serve(OK + b"\r\n{}")
-    calls = (client.get, client.post, client.delete, client.head, client.hijack)
-    for call in calls:
+    for call in (client.get, client.post, client.hijack, client.open, client.send):
         with pytest.raises(EngineError, match="is not the name of an image or a container"):
             call("images", name, "json")
-    with pytest.raises(EngineError):
-        list(client.stream("GET", "images", name))
     assert server.asked == []
 
 
@@ -125,7 +130,7 @@ def test_a_name_leads_to_no_other_request(serve: Serve, name: str) -> None:
 )
 def test_other_names_are_sent(serve: Serve, name: str, sent: bytes) -> None:
     """Every other name is sent, quoted."""
-    client, server = serve(OK + b"\r\n{}")
+    client, server = serve(OK + b"Content-Length: 2\r\n\r\n{}")
     client.version = "1.41"
     assert client.get("images", name, "json") == {}
     assert server.asked[0].startswith(b"GET /v1.41/images/" + sent + b"/json HTTP/1.1\r\n")
@@ -135,7 +140,7 @@ def test_a_request(serve: Serve) -> None:
     """Parameters that are None are left out, mappings are JSON, and so is the body."""
     client, server = serve(OK + b"Content-Length: 2\r\n\r\n{}")
     query = {"all": True, "t": 3, "no": None, "filters": {"label": ["a=b&c"]}}
-    client.post("containers", "create", query=query, body={"a": "ü"})
+    assert client.post("containers", "create", query=query, body={"a": "ü"}) == {}
     head, _, body = server.asked[0].partition(b"\r\n\r\n")
     first, *fields = head.split(b"\r\n")
     assert first == (
@@ -150,9 +155,9 @@ def test_a_request(serve: Serve) -> None:
 def test_a_request_without_a_body(serve: Serve) -> None:
     """A request that has no body says so, and one of bytes is sent as it is."""
     client, server = serve(b"HTTP/1.1 204 No Content\r\n\r\n")
-    assert client.post("containers", "c", "start") is None
-    client.post("images", "create", body=b"\0\xff")
-    client.delete("containers", "c")
+    client.send("POST", "containers", "c", "start")
+    client.send("POST", "images", "create", body=b"\0\xff")
+    client.send("DELETE", "containers", "c")
     assert b"Content-Length: 0\r\n" in server.asked[0]
     assert server.asked[1].endswith(b"Content-Length: 2\r\n\r\n\0\xff")
     assert server.asked[2].startswith(b"DELETE ")
@@ -167,12 +172,14 @@ def test_a_request_without_a_body(serve: Serve) -> None:
         CHUNKED + b'5\r\n{"a":\r\n8;x=y\r\n [1, 2]}\r\n0\r\n\r\n',
         OK + b"\r\n" + b'{"a": [1, 2]}',
         b'HTTP/1.0 200 OK\r\n\r\n{"a": [1, 2]}',
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b'\r\n{"a": [1, 2]}',
     ],
-    ids="length lower-case chunks to-the-end http-1.0".split(),
+    ids="length lower-case chunks to-the-end http-1.0 interim".split(),
 )
 def test_a_document(serve: Serve, response: bytes, piece: int) -> None:
     """However a body is framed, and in whatever pieces it arrives, it is read to its end."""
-    client, _ = serve(response, piece=piece)
+    framed = b"ength" in response or b"chunked" in response
+    client, _ = serve(response, piece=piece, stays=framed)
     assert client.get("info") == {"a": [1, 2]}
 
 
@@ -194,14 +201,22 @@ def test_a_document(serve: Serve, response: bytes, piece: int) -> None:
         CHUNKED + b"2\r\n[]",
         CHUNKED + b"2\r\n[]\r\n",
         CHUNKED + b"40\r\n[]\r\n0\r\n\r\n",
+        CHUNKED + b"1\r\n[]\r\n0\r\n\r\n",
+        CHUNKED + b"-1\r\n[]\r\n0\r\n\r\n",
+        CHUNKED + b"0_2\r\n[]\r\n0\r\n\r\n",
+        CHUNKED + b"2;" + b"x" * 300 + b"\r\n[]\r\n0\r\n\r\n",
+        OK + b"Content-Length: 4\r\n\r\nnull",
+        OK + b"Content-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
         OK + b"X: y\r\n" * 200_000,
     ],
 )
 def test_nonsense(serve: Serve, response: bytes) -> None:
     """A response that is cut short, or is none, is a ValueError, or the connection's own error."""
-    client, _ = serve(response)
-    with pytest.raises((ValueError, ConnectionError)):
-        client.get("info")
+    client, _ = serve(response, stays=False)
+    for call in (client.get, client.post):
+        with pytest.raises((ValueError, ConnectionError)):
+            call("info")
 
 
 @pytest.mark.parametrize(
@@ -216,15 +231,14 @@ def test_nonsense(serve: Serve, response: bytes) -> None:
 )
 def test_a_refusal(serve: Serve, body: bytes, why: str) -> None:
     """What the engine says is in the error, in whatever form it says it."""
-    client, _ = serve(b"HTTP/1.1 404 Not Found\r\n\r\n" + body)
-    for call in (client.get, client.post, client.delete, client.hijack):
+    head = f"HTTP/1.1 404 Not Found\r\nContent-Length: {len(body)}\r\n\r\n"
+    client, _ = serve(head.encode() + body)
+    for call in (client.get, client.post, client.hijack, partial(client.send, "DELETE")):
         with pytest.raises(NotFound) as caught:
             call("containers", "c")
         assert (caught.value.status, caught.value.why) == (404, why)
-    with pytest.raises(NotFound):
-        client.head("containers", "c")
-    with pytest.raises(NotFound):
-        list(client.stream("GET", "containers", "c"))
+    with pytest.raises(NotFound, match="status 404"):
+        client.open("HEAD", "containers", "c")
 
 
 def test_another_refusal(serve: Serve) -> None:
@@ -236,35 +250,42 @@ def test_another_refusal(serve: Serve) -> None:
     assert not isinstance(caught.value, NotFound)
 
 
-def test_a_body_that_is_not_read(serve: Serve) -> None:
+@pytest.mark.parametrize("abrupt", [False, True])
+def test_a_body_that_is_not_read(serve: Serve, abrupt: bool) -> None:
     """A refusal that comes before the body was read is told, and not a broken pipe."""
     head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 22\r\n\r\n"
     client, server = serve(head + b'{"message": "too big"}')
-    server._serve = lambda connected: _refuse(connected, server._response)  # type: ignore
-    with pytest.raises(ApiError, match="too big"):
-        client.post("images", "create", body=bytes(8 << 20))
 
+    def refuse(connected: socket.socket) -> None:
+        with connected:
+            connected.sendall(server._response)
+            if not abrupt:
+                connected.shutdown(socket.SHUT_RD)
+                time.sleep(0.1)
 
-def _refuse(connected: socket.socket, response: bytes) -> None:
-    with connected:
-        connected.sendall(response)
-        connected.shutdown(socket.SHUT_RD)
-        time.sleep(0.1)
+    server._serve = refuse  # type: ignore[method-assign]
+    with pytest.raises((ApiError, ConnectionError)) as caught:
+        client.send("POST", "images", "create", body=bytes(8 << 20))
+    assert abrupt or str(caught.value) == "too big"
 
 
 def test_headers(serve: Serve) -> None:
     """The names of headers are in lower case, and a response to HEAD has no body."""
     client, _ = serve(OK + b"X-Docker-Stat:  abc \r\nContent-Length: 50\r\n\r\n")
-    assert client.head("containers", "c", "archive")["x-docker-stat"] == "abc"
+    with client.open("HEAD", "containers", "c", "archive") as response:
+        assert response.headers["x-docker-stat"] == "abc"
+        assert response.read() == b""
 
 
 def test_a_stream_is_read_as_it_arrives(serve: Serve) -> None:
-    """The pieces of a response are there before its end, and what is not wanted is not read."""
-    client, server = serve(CHUNKED + b"3\r\none\r\n3\r\ntwo\r\n", stays=True)
-    stream = client.stream("GET", "containers", "c", "logs", timeout_s=math.inf)
-    assert [next(stream), next(stream)] == [b"one", b"two"]
-    assert server.open == 1
-    stream.close()
+    """The pieces of a response are there before its end, and closing it ends the request."""
+    client, server = serve(CHUNKED + b"3\r\none\r\n3\r\ntwo\r\n")
+    with client.open("GET", "containers", "c", "logs") as response:
+        chunks = response.chunks(math.inf)
+        assert [next(chunks), next(chunks)] == [b"one", b"two"]
+        assert server.open == 1
+        chunks.close()  # type: ignore[attr-defined]
+        assert server.open == 1
 
 
 def test_json_lines() -> None:
@@ -272,14 +293,14 @@ def test_json_lines() -> None:
     text = b'{"a": 1}\r\n\r\n{"b":\t2}\n{"c": 3}'
     for size in (1, 3, 100):
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        assert list(lines(iter(pieces))) == [{"a": 1}, {"b": 2}, {"c": 3}]
+        assert list(documents(iter(pieces))) == [{"a": 1}, {"b": 2}, {"c": 3}]
 
 
 @pytest.mark.parametrize("piece", [1, 30, 1 << 20])
 def test_a_hijacked_connection_loses_nothing(serve: Serve, piece: int) -> None:
     """The first bytes of a stream may arrive together with the head: each is the stream's."""
     head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n"
-    client, server = serve(head + b"first\r\n\r\nbytes", piece=piece, stays=True)
+    client, server = serve(head + b"first\r\n\r\nbytes", piece=piece)
     with client.hijack("exec", "e", "start", body={"Tty": True}) as connection:
         got = b""
         while len(got) < 14:
@@ -295,13 +316,26 @@ def test_a_hijacked_connection_loses_nothing(serve: Serve, piece: int) -> None:
 @pytest.mark.parametrize("response", [b"", OK, OK + b"\r\n", CHUNKED + b"2\r\n"])
 def test_silence(serve: Serve, response: bytes) -> None:
     """An engine that says nothing, or no more, is waited for no longer than the timeout."""
-    client, _ = serve(response, timeout_s=0.2, stays=True)
+    client, _ = serve(response, timeout_s=0.2)
     began = time.monotonic()
+    for call in (client.get, client.post, partial(client.send, "POST")):
+        with pytest.raises(TimeoutError):
+            call("info")
+    assert time.monotonic() - began < 5
+
+
+def test_patience(serve: Serve) -> None:
+    """A response may be waited for longer than others, or less long, its head as its body."""
+    client, _ = serve(OK + b"Content-Length: 2\r\n\r\n{}", 0.01, piece=4, pause_s=0.02)
     with pytest.raises(TimeoutError):
         client.get("info")
-    assert time.monotonic() - began < 5
-    with pytest.raises(TimeoutError):
-        client.post("containers", "c", "wait", timeout_s=0.0)
+    for timeout_s in (5.0, math.inf):
+        client.send("POST", "commit", timeout_s=timeout_s)
+    client, _ = serve(OK + b"\r\n")
+    with client.open("POST", "containers", "c", "wait") as response:
+        for timeout_s in (0.0, 0.05):
+            with pytest.raises(TimeoutError):
+                response.read(timeout_s)
 
 
 def test_a_connection_waits_its_turn(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from mooring.engines.base import ContainerConfig, DeviceRequest
 from mooring.engines.docker import DockerEngine
 from mooring.engines.labels import LABEL_ID, LABELS
-from mooring.errors import EngineError
+from mooring.errors import EngineError, EngineUnavailable, SessionTimeout
 from mooring.images.host_image import host_image
 from tests.contract.support import DEADLINE_S, declare, logged
 from tests.engines.conftest import Server
@@ -50,6 +51,77 @@ def test_many_files_may_take_their_time(server: Server) -> None:
     engine.close()
     assert made == "made"
     assert server.asked[-2:] == ["/v1.41/commit", "/v1.41/containers/create"]
+
+
+SLOW: dict[str, Callable[[DockerEngine], object]] = {
+    "wait": lambda engine: engine.wait("c"),
+    "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=None)),
+    "pull": lambda engine: list(engine.pull("i")),
+    "import": lambda engine: engine.import_image(b"", "i:1"),
+    "stop": lambda engine: engine.stop("c", grace_s=1.0),
+}
+
+
+@pytest.fixture
+def hurried(server: Server) -> Iterator[DockerEngine]:
+    """An engine whose ordinary requests have 0.2 s, and a server that says what it is."""
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}", 0.2)) as engine:
+        engine.info()
+        yield engine
+
+
+@pytest.mark.parametrize("call", SLOW)
+def test_what_takes_long_may_take_long(server: Server, hurried: DockerEngine, call: str) -> None:
+    """What lasts as long as a program, a transfer or a grace period is no ordinary request."""
+    server.body_s = 0.5
+    SLOW[call](hurried)
+
+
+@pytest.mark.parametrize("call", ["pull", "import", "stop"])
+def test_a_slow_start_may_be_slow(server: Server, hurried: DockerEngine, call: str) -> None:
+    """An engine answers some requests only when they are done."""
+    server.head_s = 0.5
+    SLOW[call](hurried)
+
+
+@pytest.mark.parametrize("call", ["wait", "logs"])
+def test_an_engine_that_does_not_begin(server: Server, hurried: DockerEngine, call: str) -> None:
+    """An engine that hangs is not waited for, also where its answer may take as long as it likes:
+    it says at once that it has begun."""
+    server.head_s = 0.5
+    with pytest.raises(EngineUnavailable, match=r"did not answer within 0\.2 s"):
+        SLOW[call](hurried)
+
+
+def test_an_engine_that_stops_in_its_logs(server: Server, hurried: DockerEngine) -> None:
+    """Without ``follow`` a log has an end, which is waited for as for any other response."""
+    server.body_s = 0.5
+    with pytest.raises(EngineUnavailable):
+        list(hurried.logs("c", tty=True, follow=False, tail=None))
+
+
+def test_a_program_that_still_runs(server: Server, hurried: DockerEngine) -> None:
+    """A timeout of a wait is not the engine's, unless that does not even begin to wait."""
+    server.body_s = 0.5
+    with pytest.raises(SessionTimeout, match=r"still running after 0\.1 s"):
+        hurried.wait("c", timeout_s=0.1)
+    server.body_s = 0.0
+    assert hurried.wait("c", timeout_s=5.0) == 3
+
+
+@pytest.mark.engine
+def test_logs_need_no_record(real_engine: DockerEngine) -> None:
+    """The engine knows better than a session's record, which may be lost, whether its output has
+    the frames of one without a terminal."""
+    config = declare(f"contract-{secrets.token_hex(4)}", "echo ours", host_image(real_engine))
+    container = real_engine.create(config)
+    try:
+        real_engine.start(container)
+        real_engine.wait(container, timeout_s=DEADLINE_S)
+        printed = b"".join(real_engine.logs(container, tty=True, follow=False, tail=None))
+    finally:
+        real_engine.remove(container)
+    assert printed == b"ours\n"
 
 
 def test_what_a_container_was_given_is_asked_for_once() -> None:

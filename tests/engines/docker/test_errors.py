@@ -8,7 +8,7 @@ import inspect
 import json
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ def _exceptions() -> list[Exception]:
     """One of every exception that a request can raise."""
     return [
         ApiError(500, "boom"),
-        ApiError(304, ""),
         NotFound(404, "boom"),
         NotFound(404, "No such image: boom"),
         OSError(errno.EMFILE, "boom"),
@@ -113,13 +112,30 @@ class Failing:
         self.hits += 1
         raise self.error
 
-    post = delete = head = hijack = get
+    post = send = hijack = get
 
-    def stream(self, *path: str, **options: object) -> Generator[bytes]:
+    def open(self, *path: str, **options: object) -> Any:
         if self.late:
-            yield b'{"status": "so far"}\n'
-        self.hits += 1
-        raise self.error
+            self.hits += 1
+            return self
+        return self.get()
+
+    headers: Mapping[str, str] = {}
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def chunks(self, timeout_s: float | None = None) -> Generator[bytes]:
+        yield b'{"status": "so far"}\n'
+        self.get()
+
+    def read(self, timeout_s: float | None = None) -> Any:
+        self.get()
+
+    document = read
 
 
 def failing(client: Any, *, informed: bool = True) -> DockerEngine:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mooring.engines.docker import DockerEngine, networks
-from mooring.engines.docker.client import ApiError, Client
+from mooring.engines.docker.client import ApiError
 from mooring.errors import EngineError
 from tests.support.docker import docker
 
@@ -36,8 +36,8 @@ class Api:
         self.rows.append(made | {"made": body})
         return {"Id": "made"}
 
-    def delete(self, *path: str) -> None:
-        self.rows = [row for row in self.rows if ("networks", row["Id"]) != path]
+    def send(self, *path: str) -> None:
+        self.rows = [row for row in self.rows if ("DELETE", "networks", row["Id"]) != path]
 
 
 def network(key: str, created: str, name: str = "mooring", **options: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def other_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def _ensure(address: str, name: str) -> str:
     networks.NAME = name
-    return networks.ensure(Client(address, 30.0))
+    return str(DockerEngine(address)._network_mode())
 
 
 @pytest.mark.engine

@@ -11,7 +11,7 @@ import json
 import math
 import socket
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -48,8 +48,8 @@ class Client:
 
     Every method takes the path of the request in parts, each quoted as a whole, so that no name
     leads to another request. In a ``query``, None omits a parameter, and a mapping is sent as JSON.
-    A ``timeout_s`` is the longest wait for the next bytes in seconds: None for the client's,
-    ``math.inf`` for no limit.
+    A ``body`` is sent as JSON unless it is bytes. A ``timeout_s`` is the longest wait in seconds
+    for the connection and for the next bytes: None for the client's, ``math.inf`` for no limit.
 
     Args:
         address: the engine's, ``unix:///path``.
@@ -71,80 +71,58 @@ class Client:
         self.version = ""
 
     def get(self, *path: str, query: Mapping[str, Any] | None = None) -> Any:
-        """Request a document, and return it parsed."""
-        return json.loads(self._text("GET", path, query))
+        """Request a document: a JSON object or array."""
+        with self.open("GET", *path, query=query) as response:
+            return response.document()
 
-    def post(
-        self,
-        *path: str,
-        query: Mapping[str, Any] | None = None,
-        body: Any = None,
-        timeout_s: float | None = None,
-    ) -> Any:
-        """Post a body, JSON unless it is bytes, and return the parsed response; None if empty."""
-        text = self._text("POST", path, query, body, timeout_s)
-        return json.loads(text) if text else None
+    def post(self, *path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        """Post something, and return the document that is the response."""
+        with self.open("POST", *path, query=query, body=body) as response:
+            return response.document()
 
-    def delete(self, *path: str, query: Mapping[str, Any] | None = None) -> None:
-        """Delete something."""
-        self._text("DELETE", path, query)
-
-    def head(self, *path: str, query: Mapping[str, Any] | None = None) -> Mapping[str, str]:
-        """Return the headers of a response, with lower-case names."""
-        with contextlib.closing(self._send("HEAD", path, query)) as response:
-            return response.headers
-
-    def stream(
+    def send(
         self,
         method: str,
         *path: str,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
-        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-    ) -> Generator[bytes]:
-        """Yield the body of a response as it arrives; closing the generator ends the request."""
-        sent = self._send(method, path, query, body, headers, timeout_s)
-        with contextlib.closing(sent) as response:
-            yield from response.chunks()
+    ) -> None:
+        """Send a request whose response says no more than that it was done."""
+        with self.open(method, *path, query=query, body=body, timeout_s=timeout_s) as response:
+            response.read()
 
     def hijack(
         self, *path: str, query: Mapping[str, Any] | None = None, body: Any = None
     ) -> socket.socket:
-        """Post a body, and return the connection, which is a stream after the response's head."""
+        """Post something, and return the connection, a stream after the response's head."""
         upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
-        connection = self._send("POST", path, query, body, upgrade).connection
-        connection.settimeout(None)
-        return connection
+        response = self.open("POST", *path, query=query, body=body, headers=upgrade)
+        response.connection.settimeout(None)
+        return response.connection
 
-    def _text(
+    def open(
         self,
         method: str,
-        path: tuple[str, ...],
-        query: Mapping[str, Any] | None,
-        body: Any = None,
-        timeout_s: float | None = None,
-    ) -> bytes:
-        sent = self._send(method, path, query, body, timeout_s=timeout_s)
-        with contextlib.closing(sent) as response:
-            return b"".join(response.chunks())
-
-    def _send(
-        self,
-        method: str,
-        path: tuple[str, ...],
+        *path: str,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-    ) -> _Response:
-        """Send a request, and return the response unless the engine refuses the request."""
+    ) -> Response:
+        """Send a request, and return the response as soon as its head is there.
+
+        Returns:
+            The response, a context manager; the caller closes it.
+        """
         request = _request(method, self._target(path, query), body, headers or {})
-        connection = self._connect(self._timeout(timeout_s))
+        limit_s = _limit(self._timeout_s if timeout_s is None else timeout_s)
+        connection = self._connect(limit_s)
         try:
-            with contextlib.suppress(BrokenPipeError):  # refused before it was read to its end
+            # refused before it was read to its end
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(request)
-            response = _Response(connection, method)
+            response = Response(connection, method)
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise response.error()
         except BaseException:
@@ -168,10 +146,6 @@ class Client:
         target = "/" + "/".join(quote(part, safe="/:") for part in parts)
         return f"{target}?{urlencode(pairs)}" if pairs else target
 
-    def _timeout(self, timeout_s: float | None) -> float | None:
-        wait_s = self._timeout_s if timeout_s is None else timeout_s
-        return None if math.isinf(wait_s) else max(wait_s, 0.001)
-
     def _connect(self, timeout_s: float | None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
@@ -191,31 +165,75 @@ class Client:
             raise
 
 
-class _Response:
-    """The head of a response, and the way to its body. RFC 9112.
+class Response:
+    """A response to a request, which ends with it. RFC 9112.
 
-    The head is read without a byte of what follows, which may be a stream.
+    Its head is read without a byte of what follows, which may be a stream.
+
+    Attributes:
+        connection: the connection to the engine.
+        status: the HTTP status.
+        headers: the headers, with names in lower case.
     """
 
     def __init__(self, connection: socket.socket, method: str) -> None:
         self.connection = connection
-        first, *lines = _head(connection).decode("latin-1").split("\r\n")
-        protocol, _, rest = first.partition(" ")
-        status = rest.partition(" ")[0]
-        if not protocol.startswith("HTTP/1.") or not status.isdigit():
-            raise ValueError("the response is not HTTP")
-        self.status = int(status)
-        pairs = (line.partition(":") for line in lines)
-        self.headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self.status, self.headers = _parsed(_head(connection))
+        while self.status < HTTPStatus.OK and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.status, self.headers = _parsed(_head(connection))  # the other one was interim
         self._is_empty = method == "HEAD" or self.status in _EMPTY
 
-    def close(self) -> None:
-        """Close the connection, which ends the request."""
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.connection.close()
+
+    def document(self, timeout_s: float | None = None) -> Any:
+        """The body, a JSON object or array.
+
+        Args:
+            timeout_s: as for ``chunks``.
+        """
+        found = json.loads(self.read(timeout_s))
+        if not isinstance(found, (dict, list)):
+            raise ValueError("the response is not a document")
+        return found
+
+    def read(self, timeout_s: float | None = None) -> bytes:
+        """The whole body.
+
+        Args:
+            timeout_s: as for ``chunks``.
+        """
+        return b"".join(self.chunks(timeout_s))
+
+    def chunks(self, timeout_s: float | None = None) -> Iterator[bytes]:
+        """The body, in pieces as they arrive.
+
+        Args:
+            timeout_s: the longest wait for the next one in seconds, ``math.inf`` for no limit; None
+                for that of the head.
+        """
+        if self._is_empty:
+            return
+        if timeout_s is not None:
+            self.connection.settimeout(_limit(timeout_s))
+        with self.connection.makefile("rb") as body:
+            if self.headers.get("transfer-encoding", "").lower() == "chunked":
+                while size := _chunk_size(body.readline(_LINE_BYTES)):
+                    yield _exactly(body, size)
+                    if _exactly(body, 2) != b"\r\n":
+                        raise ValueError("a chunk of the response is longer than it says")
+            elif "content-length" in self.headers:
+                yield _exactly(body, int(self.headers["content-length"]))
+            else:
+                while piece := body.read1(_RECEIVED_BYTES):
+                    yield piece
 
     def error(self) -> ApiError:
         """The error that a response with such a status says."""
-        text = b"".join(self.chunks()).decode(errors="replace")
+        text = self.read().decode(errors="replace")
         with contextlib.suppress(ValueError):
             found = json.loads(text)
             if isinstance(found, dict):
@@ -223,23 +241,8 @@ class _Response:
         kind = NotFound if self.status == HTTPStatus.NOT_FOUND else ApiError
         return kind(self.status, text or f"status {self.status}")
 
-    def chunks(self) -> Iterator[bytes]:
-        """The body, in pieces as they arrive."""
-        if self._is_empty:
-            return
-        with self.connection.makefile("rb") as body:
-            if self.headers.get("transfer-encoding", "").lower() == "chunked":
-                while size := _chunk_size(body.readline(_LINE_BYTES)):
-                    yield _exactly(body, size)
-                    _exactly(body, 2)
-            elif "content-length" in self.headers:
-                yield _exactly(body, int(self.headers["content-length"]))
-            else:
-                while piece := body.read1(_RECEIVED_BYTES):
-                    yield piece
 
-
-def lines(chunks: Iterator[bytes]) -> Iterator[Any]:
+def documents(chunks: Iterator[bytes]) -> Iterator[Any]:
     """Parse a stream of JSON documents, one on each line."""
     rest = b""
     for chunk in chunks:
@@ -275,8 +278,27 @@ def _head(connection: socket.socket) -> bytes:
     return head[:end]
 
 
+def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
+    """Parse a head: the status, and the headers with names in lower case."""
+    first, *rest = head.decode("latin-1").split("\r\n")
+    protocol, _, status = first.partition(" ")
+    number = status.partition(" ")[0]
+    if not protocol.startswith("HTTP/1.") or not (number.isascii() and number.isdigit()):
+        raise ValueError("the response is not HTTP")
+    pairs = (line.partition(":") for line in rest)
+    return int(number), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _limit(wait_s: float) -> float | None:
+    """Convert a timeout to a socket's, which has None for no limit and no zero."""
+    return None if math.isinf(wait_s) else max(wait_s, 0.001)
+
+
 def _chunk_size(line: bytes) -> int:
-    return int(line.partition(b";")[0], 16)
+    digits = line.partition(b";")[0].strip()
+    if not line.endswith(b"\r\n") or not digits.isalnum():
+        raise ValueError("a chunk of the response has no size")
+    return int(digits, 16)
 
 
 def _exactly(body: BinaryIO, size: int) -> bytes:

@@ -18,7 +18,7 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 class DockerConnection:
-    """Requests to an engine, and what its first one found out.
+    """Sends requests to an engine in the version of its API, which the first one asks for.
 
     Args:
         address: ``unix:///path``.
@@ -47,14 +47,15 @@ class DockerConnection:
 
     @property
     def _api(self) -> Client:
-        if self._client is None:
+        client = self._client
+        if client is None:
             client = Client(self.address, self._timeout_s)
             if not self._version:
                 self._version = client.get("version")
             self._refuse_stranger()
             client.version = self._api_version()
             self._client = client
-        return self._client
+        return client
 
     def _api_version(self) -> str:
         """Ours, or the engine's oldest if that is newer, as with Docker 29."""
@@ -76,8 +77,10 @@ class DockerConnection:
         if self._client is not None:
             self._client, self._version, self._daemon_info = None, {}, {}
 
-    def _mapped(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return mapped(doing, self.address, self._timeout_s)
+    def _mapped(
+        self, doing: str, timeout_s: float | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        return mapped(doing, self.address, timeout_s or self._timeout_s)
 
     def info(self) -> EngineInfo:
         if self._info is None:

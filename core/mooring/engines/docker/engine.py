@@ -21,6 +21,7 @@ from mooring.engines.base import (
 from mooring.engines.docker import cli_config, images, networks, seccomp, values
 from mooring.engines.docker.client import ApiError, NotFound
 from mooring.engines.docker.connection import DockerConnection
+from mooring.engines.docker.errors import collapsed
 from mooring.engines.docker.streams import DockerStream
 from mooring.engines.mounted import Mounted, mounted_at
 from mooring.engines.streams import Demultiplexer
@@ -105,10 +106,12 @@ class DockerEngine(DockerConnection):
             try:
                 return self._created(config.name, body)
             except NotFound as error:
-                if "no such image" not in error.why.lower():
+                if "image" not in error.why.lower():
                     raise
+                missing = "no such image" in error.why.lower()
                 raise ImageError(
-                    f"No such image: {config.image}", "check its name, or pull it first"
+                    f"No such image: {config.image}" if missing else collapsed(error.why),
+                    "check its name, or pull it first",
                 ) from error
 
     def _created(self, name: str, body: Mapping[str, Any]) -> str:
@@ -200,19 +203,19 @@ class DockerEngine(DockerConnection):
 
     def rename(self, container: str, name: str) -> None:
         with self._mapped("renaming the container"):
-            self._api.post("containers", container, "rename", query={"name": name})
+            self._api.send("POST", "containers", container, "rename", query={"name": name})
 
     def start(self, container: str) -> None:
         try:
             with self._mapped("starting the container"):
-                self._api.post("containers", container, "start")
+                self._api.send("POST", "containers", container, "start")
         except EngineError as error:
             if not networks.is_gone(error.message):
                 raise
             with self._mapped("connecting the container to its network"):
                 networks.reattach(self._api, container)
             with self._mapped("starting the container"):
-                self._api.post("containers", container, "start")
+                self._api.send("POST", "containers", container, "start")
 
     def attach_network(self, container: str) -> None:
         with self._mapped("connecting the container to its network"):
@@ -225,19 +228,16 @@ class DockerEngine(DockerConnection):
 
     def stop(self, container: str, grace_s: float) -> None:
         whole_s = max(0, round(grace_s))
-        with self._mapped("stopping the container"), contextlib.suppress(NotFound):
-            self._api.post(
-                "containers",
-                container,
-                "stop",
-                query={"t": whole_s},
-                timeout_s=self._timeout_s + whole_s,
-            )
+        path, query = ("containers", container, "stop"), {"t": whole_s}
+        limit_s = self._timeout_s + whole_s
+        with self._mapped("stopping the container", limit_s), contextlib.suppress(NotFound):
+            self._api.send("POST", *path, query=query, timeout_s=limit_s)
 
     def remove(self, container: str) -> None:
         with self._mapped("removing the container"), contextlib.suppress(NotFound):
             try:
-                self._api.delete("containers", container, query={"force": True, "v": True})
+                query = {"force": True, "v": True}
+                self._api.send("DELETE", "containers", container, query=query)
             except ApiError as error:
                 # 409: another client is already removing it
                 if error.status != 409 or "already in progress" not in error.why:
@@ -245,13 +245,15 @@ class DockerEngine(DockerConnection):
 
     def wait(self, container: str, timeout_s: float | None = None) -> int:
         limit_s = math.inf if timeout_s is None else timeout_s
-        with self._mapped("waiting for the container to exit"):
+        with (
+            self._mapped("waiting for the container to exit"),
+            # its head says that the engine has begun to wait
+            self._api.open("POST", "containers", container, "wait") as response,
+        ):
             try:
-                reply = self._api.post("containers", container, "wait", timeout_s=limit_s)
+                reply = response.document(limit_s)
             except TimeoutError as error:
-                if timeout_s is None:
-                    raise
-                raise SessionTimeout(f"still running after {timeout_s:g} s") from error
+                raise SessionTimeout(f"still running after {limit_s:g} s") from error
             return int(reply["StatusCode"])
 
     def out_of_memory(self, container: str, since: float) -> bool:
@@ -260,8 +262,11 @@ class DockerEngine(DockerConnection):
             "until": f"{time.time():.9f}",
             "filters": {"container": [container], "event": ["oom"]},
         }
-        with self._mapped("asking for the engine's events"):
-            return any(list(self._api.stream("GET", "events", query=query)))
+        with (
+            self._mapped("asking for the engine's events"),
+            self._api.open("GET", "events", query=query) as response,
+        ):
+            return bool(response.read())
 
     # processes
 
@@ -292,14 +297,12 @@ class DockerEngine(DockerConnection):
 
     def logs(self, container: str, *, tty: bool, follow: bool, tail: int | None) -> Iterator[bytes]:
         with self._mapped("reading the container's output"):
+            is_terminal = self._existing(container)["Config"].get("Tty", tty)
             query = {"stdout": 1, "stderr": 1, "follow": follow, "tail": tail or "all"}
-            chunks = self._api.stream(
-                "GET", "containers", container, "logs", query=query, timeout_s=math.inf
-            )
-            with contextlib.closing(chunks):
+            with self._api.open("GET", "containers", container, "logs", query=query) as response:
                 frames = Demultiplexer()
-                for chunk in chunks:
-                    if tty:
+                for chunk in response.chunks(math.inf if follow else None):
+                    if is_terminal:
                         yield chunk
                     else:
                         yield from (bytes(piece) for _, piece in frames.feed(chunk))
@@ -343,7 +346,7 @@ class DockerEngine(DockerConnection):
         with self._mapped("starting a process in the container"):
             body = {"Cmd": list(argv)}
             exec_id = self._api.post("containers", container, "exec", body=body)["Id"]
-            self._api.post("exec", exec_id, "start", body={"Tty": False, "Detach": True})
+            self._api.send("POST", "exec", exec_id, "start", body={"Tty": False, "Detach": True})
         return str(exec_id)
 
     def exec_exit_code(self, exec_id: str) -> int | None:
@@ -359,7 +362,7 @@ class DockerEngine(DockerConnection):
             return
         with self._mapped("resizing the terminal"):
             whose = ("exec", exec_id) if exec_id else ("containers", container)
-            self._api.post(*whose, "resize", query={"h": rows, "w": columns})
+            self._api.send("POST", *whose, "resize", query={"h": rows, "w": columns})
 
     # images
 
@@ -384,7 +387,7 @@ class DockerEngine(DockerConnection):
 
     def remove_image(self, reference: str) -> None:
         with self._mapped("removing an image"), contextlib.suppress(NotFound):
-            self._api.delete("images", reference)
+            self._api.send("DELETE", "images", reference)
 
     def pull(self, reference: str) -> Iterator[PullProgress]:
         with self._mapped("pulling the image"):

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from mooring.engines.base import PullProgress
-from mooring.engines.docker.client import ApiError, Client, NotFound, lines
+from mooring.engines.docker import cli_config
+from mooring.engines.docker.client import ApiError, Client, NotFound, documents
 from mooring.engines.docker.errors import collapsed
 from mooring.errors import ImageError
 
@@ -18,6 +19,7 @@ from mooring.errors import ImageError
 _MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
 _LINK = 1 << 27  # a bit of Go's FileMode
 COMMIT_TIMEOUT_S = 3600.0
+_CONFIG_HINT = "correct ~/.docker/config.json, or log in again: docker login --help"
 PULL_HINT = "check the name and the registry, or use an image that is here with pull: never"
 
 
@@ -26,31 +28,34 @@ def pull(api: Client, reference: str) -> Iterator[PullProgress]:
 
     Args:
         api: the engine's client.
-        reference: ``repository``, ``repository:tag`` or ``repository@digest``.
+        reference: ``repository``, ``repository:tag`` or ``repository@digest``; a digest
+            takes precedence over a tag.
 
     Raises:
         ImageError: the image does not exist, or cannot be pulled.
     """
-    name, _, tag = reference.partition("@")
-    if not tag and ":" in name.rsplit("/", 1)[-1]:
-        name, _, tag = reference.rpartition(":")
-    query = {"fromImage": name, "tag": tag or "latest"}
+    name, _, digest = reference.partition("@")
+    tag = ""
+    if ":" in name.rsplit("/", 1)[-1]:
+        name, _, tag = name.rpartition(":")
+    query = {"fromImage": name, "tag": digest or tag or "latest"}
     layers: dict[str, tuple[int, int]] = {}
     try:
-        pulled = api.stream(
+        with api.open(
             "POST", "images", "create", query=query, headers=_credentials(name), timeout_s=math.inf
-        )
-        for line in lines(pulled):
-            if "error" in line:
-                raise ImageError(f"cannot pull {reference}: {collapsed(line['error'])}", PULL_HINT)
-            detail = line.get("progressDetail") or {}
-            if line.get("id") and detail.get("total"):
-                layers[line["id"]] = (detail.get("current", 0), detail["total"])
-            yield PullProgress(
-                status=line.get("status", ""),
-                done_bytes=sum(done for done, _ in layers.values()),
-                total_bytes=sum(total for _, total in layers.values()),
-            )
+        ) as response:
+            for line in documents(response.chunks()):
+                if "error" in line:
+                    why = collapsed(line["error"])
+                    raise ImageError(f"cannot pull {reference}: {why}", PULL_HINT)
+                detail = line.get("progressDetail") or {}
+                if line.get("id") and detail.get("total"):
+                    layers[line["id"]] = (detail.get("current", 0), detail["total"])
+                yield PullProgress(
+                    status=line.get("status", ""),
+                    done_bytes=sum(done for done, _ in layers.values()),
+                    total_bytes=sum(total for _, total in layers.values()),
+                )
     except NotFound as error:
         raise ImageError(f"No such image: {reference}", PULL_HINT) from error
     except ApiError as error:
@@ -63,17 +68,23 @@ def _credentials(repository: str) -> dict[str, str]:
     Docker's SDK reads them from the configuration of Docker's command line, or asks the program
     that is configured there.
     """
+    config = cli_config.read()
+    if not config:
+        return {}
     import docker.auth
     from docker.errors import DockerException
 
+    # it raises as well
+    warnings.filterwarnings("ignore", r"docker-credential-\S+ not installed")
     try:
         registry, _ = docker.auth.resolve_repository_name(repository)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a program that is missing: it raises as well
-            found = docker.auth.resolve_authconfig(docker.auth.load_config(), registry)
+        found = docker.auth.load_config(config_dict=config).resolve_authconfig(registry)
     except (DockerException, OSError, ValueError) as error:
         why = collapsed(str(error))
-        raise ImageError(f"cannot pull {repository}: {why}", "see: docker login --help") from error
+        raise ImageError(f"cannot pull {repository}: {why}", _CONFIG_HINT) from error
+    except (AttributeError, KeyError, TypeError) as error:  # a value of another type
+        why = "the credentials in Docker's configuration cannot be read"
+        raise ImageError(f"cannot pull {repository}: {why}", _CONFIG_HINT) from error
     return {"X-Registry-Auth": docker.auth.encode_header(found).decode()} if found else {}
 
 
@@ -86,16 +97,20 @@ def import_tar(api: Client, tar: bytes, reference: str) -> str:
         reference: the image's, ``repository:tag``.
 
     Returns:
-        The id that the engine reports; empty if it reports none.
+        The id that the engine reports.
     """
     repository, _, tag = reference.rpartition(":")
     query = {"fromSrc": "-", "repo": repository, "tag": tag}
-    reply = api.stream("POST", "images", "create", query=query, body=tar, timeout_s=math.inf)
     made = ""
-    for line in lines(reply):
-        if "error" in line:
-            raise ImageError(f"cannot import {reference}: {collapsed(line['error'])}")
-        made = str(line.get("status") or made)
+    with api.open(
+        "POST", "images", "create", query=query, body=tar, timeout_s=math.inf
+    ) as response:
+        for line in documents(response.chunks()):
+            if "error" in line:
+                raise ImageError(f"cannot import {reference}: {collapsed(line['error'])}")
+            made = str(line.get("status") or made)
+    if not made:
+        raise ImageError(f"cannot import {reference}: the engine reports no image")
     return made
 
 
@@ -107,12 +122,13 @@ def link_target(api: Client, container: str, path: str) -> str | None:
         container, path: as there.
     """
     try:
-        headers = api.head("containers", container, "archive", query={"path": path})
+        with api.open("HEAD", "containers", container, "archive", query={"path": path}) as response:
+            stat = response.headers.get("x-docker-container-path-stat", "")
     except ApiError as error:
         if error.status in _MISSING:
             return None
         raise
-    found = json.loads(base64.b64decode(headers["x-docker-container-path-stat"]))
+    found = json.loads(base64.b64decode(stat))
     return str(found["linkTarget"]) if found["mode"] & _LINK else ""
 
 
@@ -126,4 +142,4 @@ def snapshot(api: Client, container: str, image: str) -> None:
     """
     repository, _, tag = image.rpartition(":")
     query = {"container": container, "repo": repository, "tag": tag}
-    api.post("commit", query=query, body={}, timeout_s=COMMIT_TIMEOUT_S)
+    api.send("POST", "commit", query=query, body={}, timeout_s=COMMIT_TIMEOUT_S)

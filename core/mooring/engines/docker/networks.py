@@ -44,7 +44,7 @@ def ensure(api: Client) -> str:
         networks = _networks(api)
         if made and networks and networks[0]["Id"] != made:
             with contextlib.suppress(ApiError):
-                api.delete("networks", made)
+                api.send("DELETE", "networks", made)
     if networks and not _ISOLATED.items() <= (networks[0].get("Options") or {}).items():
         raise EngineError(
             f"containers in the network {NAME} reach each other, so no session starts in it",
@@ -56,8 +56,9 @@ def ensure(api: Client) -> str:
 def attach(api: Client, container: str) -> None:
     """Connect a container that was started without a network."""
     network = ensure(api)
-    api.post("networks", "none", "disconnect", body={"Container": container})
-    api.post("networks", network, "connect", body={"Container": container})
+    body = {"Container": container}
+    api.send("POST", "networks", "none", "disconnect", body=body)
+    api.send("POST", "networks", network, "connect", body=body)
 
 
 def is_gone(why: str) -> bool:
@@ -68,10 +69,10 @@ def is_gone(why: str) -> bool:
 def reattach(api: Client, container: str) -> None:
     """Connect a stopped container whose network was removed to the one that is there now."""
     network = ensure(api)
+    body = {"Container": container}
     with contextlib.suppress(ApiError):
-        body = {"Container": container, "Force": True}
-        api.post("networks", network, "disconnect", body=body)
-    api.post("networks", network, "connect", body={"Container": container})
+        api.send("POST", "networks", network, "disconnect", body=body | {"Force": True})
+    api.send("POST", "networks", network, "connect", body=body)
 
 
 def _networks(api: Client) -> list[dict[str, Any]]:
