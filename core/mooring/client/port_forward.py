@@ -146,7 +146,7 @@ class Forwarder:
             if ended:
                 return ended
             time.sleep(max(0.0, begun + AGAIN_S - time.monotonic()))
-            with contextlib.suppress(EngineError):
+            with contextlib.suppress(MooringError):
                 self._begin()
 
     def close(self) -> None:
@@ -201,7 +201,7 @@ class Forwarder:
         """Start idle relays until there are ``SPARES``, in the background."""
 
         def fill() -> None:
-            with self._filling, contextlib.suppress(EngineError, OSError):
+            with self._filling, contextlib.suppress(MooringError, OSError):
                 while len(self._spares) < SPARES and not self._closed.is_set():
                     relay = self._new_relay()
                     with self._lock:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 
 from mooring.engines.docker.client import ApiError
 from mooring.errors import EngineError, EngineUnavailable, PortTaken
 
+log = logging.getLogger(__name__)
 # In use by another container, or by another program
 _PORT_TAKEN = re.compile(
     r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
@@ -34,6 +36,7 @@ def mapped(doing: str, address: str, timeout_s: float) -> Iterator[None]:
     except ApiError as error:
         raise _refusal(doing, collapsed(error.why)) from error
     except (OSError, ValueError) as error:
+        log.debug("%s: %r", doing, error)
         raise _unavailable(error, address.removeprefix("unix://"), timeout_s) from error
 
 
