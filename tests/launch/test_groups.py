@@ -124,12 +124,17 @@ def test_root_asks_for_groups_like_others() -> None:
         session_user(root, (), ["docker"])
 
 
-def test_modes_that_a_session_cannot_give(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("uid", "installs"), [(1000, True), (1000, False), (0, False)])
+def test_modes_that_a_session_cannot_give(tmp_path: Path, uid: int, installs: bool) -> None:
     """Set-ID modes are denied, except set-group-ID where a writable mount is a shared folder, and
-    except to root."""
+    except to root where it installs packages."""
     plain, shared = folder(tmp_path / "a", LAB, 0o775), folder(tmp_path / "b", LAB, 0o2775)
-    assert denied_modes(person(), [bind(plain)]) == 0o6000
-    assert denied_modes(person(), [bind(plain), bind(shared)]) == 0o4000
-    assert denied_modes(person(), [bind(shared, read_only=True)]) == 0o6000
-    assert denied_modes(person(), [Bind("/nonexistent", "/there")]) == 0o6000
-    assert denied_modes(person(uid=0), [bind(plain)]) == 0
+
+    def denied(*binds: Bind) -> int:
+        return denied_modes(person(uid=uid), binds, installs=installs)
+
+    assert denied(bind(plain)) == 0o6000
+    assert denied(bind(plain), bind(shared)) == 0o4000
+    assert denied(bind(shared, read_only=True)) == 0o6000
+    assert denied(Bind("/nonexistent", "/there")) == 0o6000
+    assert denied_modes(person(uid=0), [bind(plain)], installs=True) == 0

@@ -21,6 +21,7 @@ from mooring.client import Mooring
 from mooring.engines.base import Engine
 from mooring.spec.resolve import resolve
 from tests.support.docker import docker
+from tests.support.images import image_maker
 from tests.support.streams import output_of
 from tests.support.wheel_env import InstalledWheel
 from tests.users.people import Person, engine_group, open_to_all, person, remove_sessions
@@ -325,10 +326,31 @@ def test_ordinary_programs_run(dora: Person) -> None:
     assert done.stdout == "all\n", done.stderr
 
 
+MAKE = "cp $(command -v cp) {0} && chmod {1} {0}; stat -c %a {0}"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="sessions are those of root")
+@pytest.mark.parametrize("mode", ["4755", "2755", "6755"])
+@pytest.mark.parametrize("where", ["here", "/tmp/id"])
+def test_a_session_of_root_leaves_none_either(
+    mooring: Mooring, project: Path, where: str, mode: str
+) -> None:
+    """In the host image there is nothing to install; a program that is root's for everybody would
+    be all that it could make (a newcomer did, in an output)."""
+    session = mooring.sessions.create(resolve(flags={"command": ["sleep", "60"]})).session
+    made = output_of(mooring, session, "sh", "-c", MAKE.format(where, mode))
+    assert made.endswith("755\n")
+    assert not made.endswith(f"{mode}\n")
+    assert set_id_files(project) == []
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="sessions are those of root")
 def test_roots_package_managers_go_on(mooring: Mooring, project: Path) -> None:
-    """A session of root can make set-ID files, because packages have them: they gain nothing in
-    there, and the machine's own root has to mind what others can reach of what it mounts."""
-    session = mooring.sessions.create(resolve(flags={"command": ["sleep", "60"]})).session
-    script = "cp /usr/bin/id /tmp/id && chmod 4755 /tmp/id && stat -c %a /tmp/id"
-    assert output_of(mooring, session, "sh", "-c", script) == "4755\n"
+    """In an image of its own, a session of root can make set-ID files, because packages have them:
+    the machine's own root has to mind what others can reach of what it mounts."""
+    with image_maker() as make:
+        image = make("cp", "chmod", name="packages")
+        resolved = resolve(flags={"command": ["sleep", "60"], "image": image, "pull": "never"})
+        session = mooring.sessions.create(resolved).session
+        assert output_of(mooring, session, "sh", "-c", MAKE.format("/id", "4755")) == "4755\n"
+        mooring.sessions.remove(session, force=True)

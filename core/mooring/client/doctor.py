@@ -67,6 +67,13 @@ def examine(engine: Engine | None = None) -> list[Finding]:
 def _machine() -> Iterator[Finding]:
     if sys.platform.startswith("linux"):
         yield Finding("ok", "system", f"Linux {os.uname().release}")
+        if os.getuid() == 0:
+            yield Finding(
+                "info",
+                "user",
+                "root: sessions are root's too, and can change what is mounted as root can",
+                "work as an ordinary user of the engine's group where you can",
+            )
     else:
         yield Finding(
             "problem",

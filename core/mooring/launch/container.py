@@ -104,7 +104,7 @@ def prepare_container(
         open_stdin=command is not None,
         # A kernel starts while the container is being connected; a command waits for its network
         network=bool(command is not None or spec.ports),
-        denied_modes=denied_modes(user, final.granted),
+        denied_modes=denied_modes(user, final.granted, installs=spec.image != images.HOST),
         capabilities=ROOT_CAPABILITIES if user.uid == 0 else (),
         ports=pairs(spec.ports),
         gpus=devices.requested,

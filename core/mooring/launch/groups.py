@@ -75,18 +75,19 @@ def _login_gid(user: User) -> int:
         return user.gid
 
 
-def denied_modes(user: User, granted: Iterable[Bind]) -> int:
+def denied_modes(user: User, granted: Iterable[Bind], *, installs: bool) -> int:
     """Return the mode bits that a session cannot give to files: a program with one runs for others.
 
-    Root's sessions can give both, because package managers do. Set-group-ID is not denied where a
-    folder that the session can write has it: there it is how people share, and copies of folders
-    fail without it.
+    Root's sessions can give both if they install packages, which have such files. Set-group-ID is
+    not denied where a folder that the session can write has it: there it is how people share, and
+    copies of folders fail without it.
 
     Args:
         user: the owner.
         granted: the mounts that the spec requests.
+        installs: whether root can install packages in the image, as in all but the host image.
     """
-    if user.uid == 0:
+    if user.uid == 0 and installs:
         return 0
     for bind in granted:
         with contextlib.suppress(OSError):
