@@ -213,12 +213,22 @@ def test_special_files_are_left_out_and_told(cli: Cli, name: str, away: Path) ->
 
 
 def test_pipes_of_a_session_are_left_out(cli: Cli, box: str, away: Path) -> None:
-    """So it is the other way round, and setuid bits do not come along."""
-    cli("exec", box, "--", "sh", "-c", "mkdir /tmp/d; cd /tmp/d; mkfifo p; echo >f; chmod 6755 f")
+    """So it is the other way round."""
+    cli("exec", box, "--", "sh", "-c", "mkdir /tmp/d; cd /tmp/d; mkfifo p; echo >f; chmod 755 f")
     done = cli("cp", f"{box}:/tmp/d", str(away), check=1)
     assert "left out: p is a named pipe" in done.stderr
     assert os.listdir(away / "d") == ["f"]
     assert stat.S_IMODE((away / "d" / "f").stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="sessions of others cannot set these bits")
+def test_set_id_bits_stay_in_the_session(cli: Cli, project: Path, busybox: str, away: Path) -> None:
+    """They do not come along: here the file would be its caller's, for everybody."""
+    cli("create", "-d", "--name", "box", "--image", busybox, "--pull", "never", check=0)
+    script = "cd /tmp; echo >f; busybox chmod 6755 f; stat -c %a f"
+    assert cli("exec", "box", "--", "sh", "-c", script, check=0).stdout == "6755\n"
+    cli("cp", "box:/tmp/f", str(away), check=0)
+    assert stat.S_IMODE((away / "f").stat().st_mode) == 0o755
 
 
 def test_streams(box: str, cli: Cli, away: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from mooring.client import Mooring
+from mooring.client.port_forward import SPARES
 from mooring.engines.base import Engine
 from tests.support.images import image_maker
 
@@ -326,6 +327,7 @@ def test_a_client_that_goes_leaves_no_relay(cli: Cli, box: str, forward: Start) 
     """A service that never stops sending does not keep the relay of a client that has gone."""
     serve(cli, box, "127.0.0.1", 7001, FOREVER)
     there = forward(box, "0:7001")
+    eventually(lambda: len(inside(cli, box)) > SPARES)  # and their guard
     waiting = len(inside(cli, box))
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", there.ports[0]), timeout=20) as near:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mooring.client import Mooring
+from mooring.engines.docker.seccomp import profile
 from mooring.errors import SpecError
 from mooring.host.users import User, caller
 from mooring.launch.container import ROOT_CAPABILITIES
@@ -82,7 +83,7 @@ def test_a_container_has_nothing_of_the_host(
     mooring: Mooring, project: Path, flags: dict[str, Any]
 ) -> None:
     """No privilege, no capability beyond the stated few, no namespace or device of the host's, no
-    published port, and Docker's default seccomp profile."""
+    published port, and Docker's default seccomp profile, or the one that denies set-ID modes."""
     session = mooring.sessions.create(resolve(flags=flags)).session
     found = inspect(session.container)
     host = found["HostConfig"]
@@ -90,7 +91,9 @@ def test_a_container_has_nothing_of_the_host(
     assert host["CapDrop"] == ["ALL"]
     kept = ROOT_CAPABILITIES if caller().uid == 0 else ()
     assert sorted(name.removeprefix("CAP_") for name in host["CapAdd"] or []) == sorted(kept)
-    assert host["SecurityOpt"] == ["no-new-privileges"]
+    plain, *filters = host["SecurityOpt"]
+    assert plain == "no-new-privileges"
+    assert filters == ["seccomp=" + profile(0o6000)]
     for mode in ("PidMode", "UTSMode", "UsernsMode"):
         assert host[mode] == "", mode
     assert host["IpcMode"] in ("private", "")
