@@ -42,6 +42,8 @@ SPARES = 2
 MAX_CONNECTIONS = 400  # two file descriptors each, of the usual limit of 1024
 #: How long a session that has ended is awaited to be started again.
 RESTART_S = 10.0
+# How long a removal may take from the container to the session's record
+REMOVAL_S = 1.0
 #: Interval at which a half-closed connection is checked for being fully closed.
 CLOSED_S = 5.0
 #: Minimum interval between starts of the guard.
@@ -245,7 +247,9 @@ class Forwarder:
             if session.state is State.RUNNING:
                 self._session = session
                 return ""
-            if time.monotonic() > deadline or session.state in (State.LOST, State.GONE):
+            if session.state is State.LOST:  # or it is just being removed
+                deadline = min(deadline, time.monotonic() + REMOVAL_S)
+            if time.monotonic() > deadline or session.state is State.GONE:
                 why = f" ({session.reason})" if session.reason else ""
                 return f"session {name} is {session.state}{why}"
             time.sleep(0.2)
