@@ -17,6 +17,7 @@ import { Debouncer } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import type { Api, IExecution } from './api';
+import { Executions } from './executions';
 
 const DEBOUNCE_MS = 500;
 // Messages about an execution that change its cell
@@ -46,8 +47,7 @@ export class MissedOutput {
       if (status === 'connected') {
         this.compareSoon();
       } else {
-        // Their next messages may not reach this page
-        this.ours.clear();
+        this.executions.disconnected();
       }
     });
     this.follow(context.session?.kernel ?? null);
@@ -74,8 +74,7 @@ export class MissedOutput {
     for (const [cell, execution] of this.missed) {
       this.write(cell, execution);
     }
-    this.missed = new Map();
-    this._changed.emit();
+    this.setMissed(new Map());
   }
 
   /** Do not offer these executions again. */
@@ -83,8 +82,7 @@ export class MissedOutput {
     for (const execution of this.missed.values()) {
       this.dismissed.add(execution.msg_id);
     }
-    this.missed = new Map();
-    this._changed.emit();
+    this.setMissed(new Map());
   }
 
   dispose(): void {
@@ -95,26 +93,35 @@ export class MissedOutput {
 
   private follow(kernel: Kernel.IKernelConnection | null): void {
     this.sent.stop();
-    this.ours.clear();
+    this.executions.disconnected();
     this.running.clear();
     this.followed.clear();
     if (this.missed.size > 0) {
-      this.missed = new Map();
-      this._changed.emit();
+      this.setMissed(new Map());
     }
     if (kernel) {
-      this.sent.start(kernel, id => this.ours.add(id));
+      this.sent.start(kernel, (msgId, cellId) => this.onRequest(msgId, cellId));
       this.compareSoon();
+    }
+  }
+
+  private onRequest(msgId: string, cellId: string): void {
+    this.executions.requested(msgId, cellId);
+    const rest = [...this.missed].filter(([cell]) => cell.id !== cellId);
+    if (rest.length < this.missed.size) {
+      this.setMissed(new Map(rest));
     }
   }
 
   private onIOPub(message: KernelMessage.IMessage): void {
     const parent = (message.parent_header as { msg_id?: string }).msg_id ?? '';
-    if (this.ours.has(parent)) {
-      return;
-    }
     const type = message.header.msg_type;
-    if (SHOWN.includes(type) || (type === 'status' && this.running.has(parent))) {
+    if (this.executions.follows(parent)) {
+      const { execution_state } = message.content as { execution_state?: string };
+      if (type === 'status' && execution_state === 'idle') {
+        this.executions.finished(parent);
+      }
+    } else if (SHOWN.includes(type) || (type === 'status' && this.running.has(parent))) {
       this.compareSoon();
     }
   }
@@ -132,10 +139,12 @@ export class MissedOutput {
     }
     const missed = new Map<ICodeCellModel, IExecution>();
     this.running.clear();
-    for (const [cell, execution] of this.match(recording.executions)) {
-      if (this.ours.has(execution.msg_id)) {
-        continue;
-      }
+    const cells = this.codeCells();
+    for (const [id, execution] of this.executions.missed(
+      [...cells.values()].map(cell => ({ id: cell.id, source: cell.sharedModel.getSource() })),
+      recording.executions
+    )) {
+      const cell = cells.get(id)!;
       if (execution.status === 'running') {
         this.running.add(execution.msg_id);
       }
@@ -145,32 +154,28 @@ export class MissedOutput {
         missed.set(cell, execution);
       }
     }
+    this.setMissed(missed);
+  }
+
+  private codeCells(): Map<string, ICodeCellModel> {
+    const cells = new Map<string, ICodeCellModel>();
+    for (const cell of this.panel.content.model?.cells ?? []) {
+      if (cell.type === 'code') {
+        cells.set(cell.id, cell as ICodeCellModel);
+      }
+    }
+    return cells;
+  }
+
+  private setMissed(missed: Map<ICodeCellModel, IExecution>): void {
     this.missed = missed;
     this._changed.emit();
   }
 
-  /** The last execution of each cell: by the cell's id, else by its code. */
-  private match(executions: IExecution[]): Map<ICodeCellModel, IExecution> {
-    const byId = new Map<string, ICodeCellModel>();
-    const byCode = new Map<string, ICodeCellModel>();
-    for (const cell of this.panel.content.model?.cells ?? []) {
-      if (cell.type === 'code') {
-        byId.set(cell.id, cell as ICodeCellModel);
-        byCode.set(cell.sharedModel.getSource().trim(), cell as ICodeCellModel);
-      }
-    }
-    const last = new Map<ICodeCellModel, IExecution>();
-    for (const execution of executions) {
-      const cell = byId.get(execution.cell_id) ?? byCode.get(execution.code.trim());
-      if (cell && execution.code.trim()) {
-        last.delete(cell);
-        last.set(cell, execution);
-      }
-    }
-    return last;
-  }
-
   private write(cell: ICodeCellModel, execution: IExecution): void {
+    if (cell.isDisposed) {
+      return;
+    }
     const running = execution.status === 'running';
     if (!JSONExt.deepEqual(cell.outputs.toJSON(), normal(execution.outputs, cell.trusted))) {
       cell.outputs.fromJSON(execution.outputs);
@@ -198,8 +203,7 @@ export class MissedOutput {
     DEBOUNCE_MS
   );
   private readonly sent = new SentRequests();
-  /** Executions that this page requested, and whose messages it receives. */
-  private readonly ours = new Set<string>();
+  private readonly executions = new Executions();
   /** Executions still running that others requested, or this page before a disconnection. */
   private readonly running = new Set<string>();
   /** Those of them whose cells are kept up to date. */
@@ -209,12 +213,16 @@ export class MissedOutput {
   private _changed = new Signal<this, void>(this);
 }
 
-/** Reports the executions that this page requests from a kernel. */
+/** Reports the executions that this page requests from a kernel, and their cells. */
 class SentRequests {
-  start(kernel: Kernel.IKernelConnection, onRequest: (msgId: string) => void): void {
+  start(
+    kernel: Kernel.IKernelConnection,
+    onRequest: (msgId: string, cellId: string) => void
+  ): void {
     const onMessage = (_: unknown, { msg, direction }: Kernel.IAnyMessageArgs): void => {
       if (direction === 'send' && msg.header.msg_type === 'execute_request') {
-        onRequest(msg.header.msg_id);
+        const { cellId } = msg.metadata as { cellId?: string };
+        onRequest(msg.header.msg_id, cellId ?? '');
       }
     };
     kernel.anyMessage.connect(onMessage);
