@@ -62,15 +62,44 @@ def test_document() -> None:
 
 
 def test_values_keep_their_spelling_where_they_are_text() -> None:
-    """Under env and command, numbers and YAML 1.1's truth values stay as written."""
+    """Under env and command, numbers and truth values stay as written."""
     document = load(write("env: {V: 1.10, M: 0755, D: off, NO: 1:30}\ncommand: [sleep, 010, yes]"))
     spec = validate(document.data, where=document)
     assert spec.env == {"V": "1.10", "M": "0755", "D": "off", "NO": "1:30"}
     assert spec.command == ["sleep", "010", "yes"]
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10), ("+7", 7), ("-0", 0), ("0o10", 8), ("0x1F", 31), ("1e3", 1000.0),
+        ("1.", 1.0), (".5", 0.5), ("-.5e-1", -0.05), (".inf", float("inf")), ("1.50", 1.5),
+        ("True", True), ("FALSE", False), ("null", None), ("", None), ("NULL", None),
+        *((text, text) for text in (
+            "yes", "No", "on", "OFF", "y", "tRUE", "nULL", "1_000", "0b11", "1:30", "190:20:30",
+            "2024-01-01", "0o8", "0x", "08x", "1e", "+", ".", "inf", "=", "1 0", "+0o7",
+        )),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("c", [True, False])
+def test_the_core_schema(monkeypatch: Any, text: str, value: object, c: bool) -> None:
+    """What is a number, a truth value or nothing is so by YAML 1.2, section 10.3.2."""
+    if not c:
+        monkeypatch.delattr("yaml.CSafeLoader", raising=False)
+    found = load(write(f"a: {text}\nb: '{text}'\nc: !!str {text}\n")).data
+    assert (found["a"], type(found["a"])) == (value, type(value))
+    assert (found["b"], found["c"]) == (text, text)
+    assert repr(scalar(text)) == repr(value)
+
+
+def test_a_number_is_decimal() -> None:
+    """A zero in front makes no octal number."""
+    document = load(write("cpus: 010"))
+    assert validate(document.data, where=document).cpus == 10
+
+
 def test_off_means_never() -> None:
-    """`off` without quotes, which YAML 1.1 makes false, is never."""
+    """`off` without quotes is never."""
     document = load(write("idle_timeout: off\nmax_duration: never"))
     spec = validate(document.data, where=document)
     assert (spec.idle_timeout, spec.max_duration) == (0.0, 0.0)
@@ -207,7 +236,7 @@ def test_azure_ml_job() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("30m", "30m"), ("5", 5), ("0.5", 0.5), ("off", False), ("true", True), ("~", None),
+    [("30m", "30m"), ("5", 5), ("0.5", 0.5), ("off", "off"), ("true", True), ("~", None),
      ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("a: b", "a: b"), ("!!int x", "!!int x")],
 )  # fmt: skip
 def test_scalar(text: str, value: object) -> None:

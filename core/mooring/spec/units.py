@@ -58,7 +58,7 @@ def parse_duration(value: object) -> float:
 
     Args:
         value: a number of seconds, or text: `30m`, `1h30m`, `8h`, `90s`, `90`. `off`, `never`, 0
-            and `False` (YAML 1.1's value for `off`) mean never.
+            and `False` mean never.
 
     Returns:
         Seconds, 0.0 for never.

@@ -33,8 +33,17 @@ _CORE = "tag:yaml.org,2002:"
 _TYPED = frozenset(_CORE + name for name in ("null", "bool", "int", "float"))
 _PLAIN_TAGS = _TYPED | {_CORE + "str"}
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: Values under these keys remain text: YAML 1.1 reads `VERSION: 1.10` as 1.1, `MODE: off` as
-#: false, `[sleep, 010]` as 8, and 22:22 as a base-60 number.
+# Section 10.3.2 of YAML 1.2.2, the core schema; PyYAML's own rules are those of YAML 1.1, in which
+# 010 is 8, 1:30 is 90, and no is false
+_RULES = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),  # of YAML 1.1; refused
+)
+#: Values under these keys remain text: `VERSION: 1.10` is no 1.1, and `MODE: 0755` keeps its zero.
 _VERBATIM = frozenset({"env", "command", "ports"})
 
 
@@ -132,10 +141,9 @@ def scalar(text: str) -> object:
     """
     import yaml
 
-    loader: Any = yaml.SafeLoader("")
+    loader = _loader_class()("")
     try:
-        node = yaml.ScalarNode(loader.resolve(yaml.ScalarNode, text, (True, False)), text)
-        return _typed(loader, node)
+        return _typed(loader.resolve(yaml.ScalarNode, text, (True, False)), text)
     finally:
         loader.dispose()
 
@@ -216,15 +224,37 @@ def _line_column(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def _typed(loader: Any, node: Node) -> object:
-    """Convert a scalar to text, a number, a bool or None, by the rules of YAML 1.1.
+def _loader_class() -> Any:
+    """A loader of PyYAML with the rules of YAML 1.2, written in C if there is one."""
+    import yaml
 
-    Unlike in YAML 1.1, dates and times (`1:30` would be 90) remain text.
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    made: Any = type("_CoreLoader", (base,), {"yaml_implicit_resolvers": {}})
+    for name, pattern, first in _RULES:
+        starts = [character.strip("\0") for character in first]
+        made.add_implicit_resolver(_CORE + name, re.compile(rf"(?:{pattern})\Z"), starts)
+    return made
+
+
+def _typed(tag: str, text: str) -> object:
+    """Convert a scalar to text, a number, a bool or None.
+
+    Raises:
+        ValueError: it is tagged as a number or a bool, and is none.
     """
-    if node.tag not in _TYPED or (":" in node.value and node.tag != _CORE + "null"):
-        return str(node.value)
-    value: object = loader.construct_object(node)
-    return value
+    if tag not in _TYPED:
+        return text
+    if tag == _CORE + "null":
+        return None
+    lower = text.lower()
+    if tag == _CORE + "bool":
+        if lower not in ("true", "false"):
+            raise ValueError("not a bool")
+        return lower == "true"
+    if tag == _CORE + "float":
+        return float(lower.replace(".inf", "inf").replace(".nan", "nan"))
+    base = {"0o": 8, "0x": 16}.get(lower[:2], 10)
+    return int(text, base)
 
 
 class _Reader:
@@ -236,7 +266,7 @@ class _Reader:
         self._path = path
         self._text = text
         self._yaml = yaml
-        self._loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._loader_class = _loader_class()
         self._positions: dict[KeyPath, tuple[int, int]] = {}
         self._count = 0
 
@@ -313,7 +343,7 @@ class _Reader:
         if len(path) == 2 and path[0] in _VERBATIM and node.tag != _CORE + "null":
             return str(node.value)
         try:
-            return _typed(loader, node)
+            return _typed(node.tag, str(node.value))
         except ValueError:
             raise self._refuse(node, "not a number", "put it in quotes if it is text") from None
 
