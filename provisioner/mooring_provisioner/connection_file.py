@@ -17,7 +17,7 @@ from mooring_provisioner.relay import listen
 if TYPE_CHECKING:
     from mooring_provisioner.session import KernelspecConfig
 
-USAGE = "usage, by Jupyter clients: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE"
+USAGE = "usage, by Jupyter clients: mooring-kernel KERNELSPEC-FOLDER CONNECTION-FILE [ARG…]"
 # Variables of the client's environment that kernels get, beside those of the kernelspec
 KERNEL_ENV = ("PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING",)
 # Jupyter Server sets this to the notebook that a kernel is for; other clients may
@@ -112,9 +112,7 @@ def read_kernelspec(folder: str) -> tuple[KernelspecConfig, dict[str, str]]:
             str(values.get("session") or ""),
             str(values.get("profile") or ""),
         )
-        env = {
-            str(name): os.environ.get(name, value) for name, value in content.get("env", {}).items()
-        }
+        env = {str(name): _value(name, str(text)) for name, text in content.get("env", {}).items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise KernelError(
@@ -122,6 +120,11 @@ def read_kernelspec(folder: str) -> tuple[KernelspecConfig, dict[str, str]]:
             "install it again: mooring kernel install; to list kernelspecs: mooring kernel list",
         ) from error
     return config, env | {name: os.environ[name] for name in KERNEL_ENV if name in os.environ}
+
+
+def _value(name: str, text: str) -> str:
+    """The client's value of a kernelspec's variable; other variables in it are the kernel's own."""
+    return text if "$" in text else os.environ.get(name, text)
 
 
 def notebook_of(client: int) -> str:

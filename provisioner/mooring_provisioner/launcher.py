@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +53,13 @@ def main() -> int:
                 "this kernelspec was installed by an older version of mooring",
                 "install it again: mooring kernel install",
             )
-        if len(sys.argv) != 3:
+        if len(sys.argv) < 3:
             raise KernelError("two arguments are needed", USAGE)
-        folder, file = sys.argv[1:]
+        folder, file, *arguments = sys.argv[1:]
         watchdog = Watchdog()
         ports = Ports.read(file)
         with ports.bound() as sockets:
-            return Launcher(folder, ports.key, watchdog).run(sockets)
+            return Launcher(folder, ports.key, watchdog, arguments).run(sockets)
     except _Leave as leave:
         return leave.code
     except MooringError as error:
@@ -76,11 +77,15 @@ class Launcher:
         kernelspec: the kernelspec's folder.
         key: the client's key; the kernel uses it too, so the relay need not sign messages again.
         watchdog: cleans up after this process has exited.
+        arguments: command-line arguments, added to the kernel's.
     """
 
-    def __init__(self, kernelspec: str, key: bytes, watchdog: Watchdog) -> None:
+    def __init__(
+        self, kernelspec: str, key: bytes, watchdog: Watchdog, arguments: Sequence[str] = ()
+    ) -> None:
         from mooring import process_mark
 
+        self._arguments = arguments
         self._kernelspec, self._key, self._watchdog = kernelspec, key, watchdog
         self._cwd = os.getcwd()
         self._client = os.getppid()
@@ -114,7 +119,9 @@ class Launcher:
             connection = handle.write_connection(
                 key=self._key, encrypt=False, kernel_name=kernel_name
             )
-            mooring.kernels.start(session, handle, connection, cwd=self._cwd, env=env)
+            mooring.kernels.start(
+                session, handle, connection, cwd=self._cwd, env=env, arguments=self._arguments
+            )
             return self._serve(handle, ports)
         finally:
             for number in (*LEAVE_SIGNALS, signal.SIGINT):

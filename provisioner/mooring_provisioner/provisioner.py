@@ -42,6 +42,8 @@ from mooring_provisioner.pools import LAUNCHES, in_thread
 from mooring_provisioner.session import KernelspecConfig, open_session
 
 POLL_S = 0.05
+# What a kernelspec's argv begins with: launcher, folder, connection file
+OWN_ARGUMENTS = 3
 # How long an exiting client waits for a kernel that it has asked to shut down
 EXIT_PATIENCE_S = 2.0
 
@@ -95,12 +97,13 @@ class MooringProvisioner(KernelProvisionerBase):
     _notebook = ""
     _requested = True  # whether the user, not the restarter, requested the launch
     _arguments: list[str]
+    _given: dict[str, str]  # environment variables that the client gives this kernel alone
     _working: threading.Lock  # a cancelled launch holds it in its thread until it returns
     _cancelled: threading.Event  # polled by the launch
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._arguments = []
+        self._arguments, self._given = [], {}
         self._working = threading.Lock()
         self._cancelled = threading.Event()
 
@@ -117,20 +120,25 @@ class MooringProvisioner(KernelProvisionerBase):
         return self._alive
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Prepare a launch; the first step of ``start_kernel``. The kernelspec's argv is not used.
+        """Prepare a launch; the first step of ``start_kernel``.
+
+        What a kernelspec's argv has after mooring's own three arguments is added to the kernel's.
 
         Args:
             kwargs: the kernel manager's arguments; ``mooring_session`` is the id of a session to
                 start the kernel in and overrides the kernelspec.
         """
-        self._arguments = list(kwargs.pop("extra_arguments", None) or [])
+        extra = list(kwargs.pop("extra_arguments", None) or [])
+        self._arguments = [*self.kernel_spec.argv[OWN_ARGUMENTS:], *extra]
+        env = kwargs.get("env") or {}
+        self._given = {name: env[name] for name in env if env[name] != os.environ.get(name)}
         self._session_id = str(kwargs.pop("mooring_session", ""))
         if "last_activity" in getattr(self.parent, "trait_names", list)():
             # Jupyter Server lists a kernel shortly before it sets this attribute, and its
             # /api/status fails until then; the server's own first value is the same
             self.parent.last_activity = datetime.now(timezone.utc)  # type: ignore[union-attr]
         # Jupyter Server sets this to the notebook's path
-        self._notebook = (kwargs.get("env") or {}).get("JPY_SESSION_NAME", "")
+        self._notebook = env.get("JPY_SESSION_NAME", "")
         kwargs.pop("transport_encryption", None)
         prepared: dict[str, Any] = await super().pre_launch(cmd=["mooring"], **kwargs)
         return prepared
@@ -278,6 +286,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 connection,
                 cwd=cwd,
                 env=self.kernel_spec.env,
+                given=self._given,
                 arguments=self._arguments,
                 timeout_s=self.start_timeout_s,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,15 +55,44 @@ def test_a_kernelspec_becomes_a_command(
     """Jupyter's placeholders are filled in, and the rest of the command stays as it is."""
     folder = tmp_path / "data" / "kernels" / "other"
     folder.mkdir(parents=True)
-    argv = ["other", "-f", "{connection_file}", "{resource_dir}/x", "{prefix}"]
+    argv = ["other", "-f", "{connection_file}", "{resource_dir}/x", "{prefix}/y", "{z}", "{}"]
     spec = {"argv": argv, "display_name": "Other", "language": "x", "env": {"A": "b"}}
     (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
     command, env = process.find_command("other", "/k/a")
-    assert command == ["other", "-f", "/k/a/c.json", f"{folder}/x", "{prefix}"]
+    filled = ["/k/a/c.json", f"{folder}/x", f"{sys.prefix}/y"]
+    assert command == ["other", "-f", *filled, "{z}", "{}"]
     assert env == {"A": "b"}
     with pytest.raises(LookupError, match="no kernel 'none' in this image"):
         process.find_command("none", "/k/a")
+
+
+@pytest.mark.parametrize("version", ["", "3", f"3.{sys.version_info.minor}"])
+def test_a_kernelspec_of_this_python(
+    process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """A Python without a path is this one, as in Jupyter."""
+    folder = tmp_path / "data" / "kernels" / "other"
+    folder.mkdir(parents=True)
+    spec = {"argv": [f"python{version}", "-m", "x"], "display_name": "Other", "language": "x"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
+    assert process.find_command("other", "/k/a") == ([sys.executable, "-m", "x"], {})
+
+
+def test_variables_of_a_kernelspec_are_expanded(
+    process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """${NAME} is the kernel's own variable, before any of the kernelspec's was set; what is no
+    variable stays text (jupyter_client#472, vscode-jupyter#15007)."""
+    for name in ("PATH", "A", "B", "C", "D"):
+        monkeypatch.setenv(name, "/bin")
+    variables = {"PATH": "/x:${PATH}", "A": "$B", "B": "${A}/b", "C": "$$5 ${NONE} $", "D": ""}
+    process.expand_into_environ(variables)
+    found = {name: os.environ[name] for name in variables}
+    assert found == {
+        "PATH": "/x:/bin", "A": "/bin", "B": "/bin/b", "C": "$5 ${NONE} $", "D": ""
+    }  # fmt: skip
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number(process: Any) -> None:

@@ -76,12 +76,13 @@ def test_a_kernelspecs_configuration_is_read(
 ) -> None:
     """Its environment is the client's where that sets it, and what debuggers want comes along."""
     content = document(display_name="x", kernel="python3", config={"session": "lab"})
-    content["env"] = {"ONE": "1", "TWO": "2"}
+    content["env"] = {"ONE": "1", "TWO": "2", "PATH": "/x:${PATH}"}
     (tmp_path / "kernel.json").write_text(json.dumps(content))
     monkeypatch.setenv("TWO", "other")
     monkeypatch.setenv("PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING", "1")
     config, env = read_kernelspec(str(tmp_path))
     assert (config.session, config.spec) == ("lab", "")
+    assert env.pop("PATH") == "/x:${PATH}"  # the kernel's own
     assert env == {"ONE": "1", "TWO": "other", "PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1"}
 
 

@@ -80,6 +80,7 @@ class Kernels:
         *,
         cwd: str,
         env: Mapping[str, str],
+        given: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         timeout_s: float = kernels.START_TIMEOUT_S,
     ) -> None:
@@ -92,7 +93,9 @@ class Kernels:
             handle: the kernel, with its connection file written.
             connection: the content of that file.
             cwd: the working directory, as the container sees it.
-            env: environment variables, added to the container's.
+            env: environment variables of the kernelspec, in which ``${NAME}`` is the value of a
+                variable of the kernel's.
+            given: environment variables that the client gives this kernel alone.
             arguments: arguments, added to the kernel's own.
             timeout_s: timeout in seconds for the sockets to exist.
 
@@ -109,6 +112,7 @@ class Kernels:
             connection,
             cwd=cwd,
             env=env,
+            given=given,
             arguments=arguments,
             timeout_s=timeout_s,
         )

@@ -18,7 +18,7 @@ It reads ``settings`` beside it (record_bytes: how much of a kernel's output is 
     k/ID/out.*          its recorded output, see recorder.py
     k/ID/exit           {"code": …, "oom": …}, once it has exited
 
-Requests: {"op": "start", "id", "kernel", "cwd", "env", "arguments", "encrypted"},
+Requests: {"op": "start", "id", "kernel", "cwd", "env", "given", "arguments", "encrypted"},
 {"op": "signal", "id", "signum"}, {"op": "ping"}. A failed request is answered with "error".
 """
 
@@ -199,9 +199,10 @@ class KernelHost:
         if native and request["encrypted"] and not process.can_encrypt():
             return {"error": "encryption needs ipykernel 7 or newer in the image"}
         command, extra_env = [], {}
+        given = request.get("given") or {}
         if not native:
             command, extra_env = process.find_command(request["kernel"], folder)
-        elif any(name.startswith(READ_AT_START) for name in request["env"]):
+        elif any(name.startswith(READ_AT_START) for name in (*request["env"], *given)):
             command = [sys.executable, os.path.abspath(__file__), "kernel", folder]
         prepare_folder(folder)
         recorder = self.recorder

@@ -11,6 +11,7 @@ import atexit
 import gc
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,7 +35,7 @@ def become_kernel(folder, request, command, extra_env, recorder):
     """
     os.setsid()
     prepare(folder, request, extra_env)
-    arguments = request.get("arguments") or []
+    arguments = [fill(text, folder) for text in request.get("arguments") or []]
     if not command:
         run_ipykernel(folder, arguments, recorder)
         return
@@ -60,13 +61,34 @@ def prepare(folder, request, extra_env):
             file.write("500")  # the OOM killer prefers the kernel to the clock
     except OSError:
         pass
-    os.environ.update(extra_env)
-    os.environ.update(request.get("env") or {})
+    os.environ.update(request.get("given") or {})
+    expand_into_environ(extra_env)
+    expand_into_environ(request.get("env") or {})
     os.environ["JPY_PARENT_PID"] = str(os.getppid())  # ipykernel exits when its parent does
     try:
         os.chdir(request.get("cwd") or ".")
     except OSError:
         pass
+
+
+def expand_into_environ(variables):
+    """Set the variables of a kernelspec, in which ${NAME} is a variable's value, as in Jupyter."""
+    expanded = {}
+    for name, text in variables.items():
+        if "$" in text:
+            from string import Template
+
+            text = Template(text).safe_substitute(os.environ)
+        expanded[name] = text
+    os.environ.update(expanded)
+
+
+def fill(text, folder, resource_dir=None):
+    """Fill in the placeholders of an argument, {connection_file} and the like, as Jupyter does."""
+    known = {"connection_file": os.path.join(folder, "c.json"), "prefix": sys.prefix}
+    if resource_dir is not None:
+        known["resource_dir"] = resource_dir
+    return re.sub(r"\{(\w+)\}", lambda found: known.get(found.group(1), found.group()), text)
 
 
 def die_with(parent):
@@ -201,14 +223,9 @@ def find_command(name, folder):
     except NoSuchKernel:
         names = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise LookupError("no kernel %r in this image (it has: %s)" % (name, names)) from None
-    connection_file = os.path.join(folder, "c.json")
-    command = [
-        part.replace("{connection_file}", connection_file).replace(
-            "{resource_dir}", spec.resource_dir
-        )
-        for part in spec.argv
-    ]
-    if command[0] in ("python", "python3"):
+    command = [fill(part, folder, spec.resource_dir) for part in spec.argv]
+    version = sys.version_info
+    if command[0] in ("python", "python%d" % version[0], "python%d.%d" % version[:2]):
         command[0] = sys.executable
     return command, dict(spec.env)
 

@@ -16,7 +16,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -190,6 +190,7 @@ class KernelHandle:
         *,
         cwd: str,
         env: dict[str, str],
+        given: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         timeout_s: float = 60.0,
     ) -> None:
@@ -199,7 +200,9 @@ class KernelHandle:
 
         Args:
             cwd: working directory, a path in the container.
-            env: environment variables, added to the container's.
+            env: environment variables of the kernelspec, in which ``${NAME}`` is the value of a
+                variable of the kernel's.
+            given: environment variables that the client gives this kernel alone.
             arguments: command-line arguments, added to those of the kernelspec.
             timeout_s: timeout for the whole start, in seconds.
 
@@ -218,6 +221,7 @@ class KernelHandle:
             "kernel": connection.kernel_name,
             "cwd": cwd,
             "env": env,
+            "given": dict(given or {}),
             "arguments": list(arguments),
             "encrypted": bool(connection.curve_public_key),
         }

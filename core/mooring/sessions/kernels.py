@@ -78,12 +78,13 @@ def start_kernel(
     *,
     cwd: str,
     env: Mapping[str, str],
+    given: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
     timeout_s: float = START_TIMEOUT_S,
 ) -> None:
     """Start a kernel's process and record it in the history; see ``Kernels.start``."""
     ensure_host(ctx, session)
-    handle.start(cwd=cwd, env=dict(env), arguments=arguments, timeout_s=timeout_s)
+    handle.start(cwd=cwd, env=dict(env), given=given, arguments=arguments, timeout_s=timeout_s)
     ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
 
 
