@@ -362,3 +362,24 @@ def test_a_kernels_session_needs_no_late_network(declare, state: Path) -> None:
     session = service.sessions.create(declare(kernel="python3")).session
     assert session.state is State.RUNNING
     assert engine.containers[session.container].config.network
+
+
+@pytest.mark.parametrize(
+    ("spec", "mib"), [({"memory": "8GiB"}, 4096), ({"memory": "8GiB", "shm": "1GiB"}, 1024)]
+)
+def test_shared_memory_is_half_of_the_memory(
+    service: Mooring, engine: FakeEngine, declare, spec: dict[str, str], mib: int
+) -> None:
+    """/dev/shm has room for a data loader (pytorch#5040, kubeflow#2522), unless a spec says how
+    much."""
+    service.sessions.create(declare(command="x", **spec))
+    (container,) = engine.containers.values()
+    assert container.config.shm_bytes == mib << 20
+
+
+def test_shared_memory_without_a_limit(service: Mooring, engine: FakeEngine, declare) -> None:
+    """Without a limit of the memory it is half of the machine's, as of any tmpfs."""
+    service.sessions.create(declare(command="x"))
+    (container,) = engine.containers.values()
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert container.config.shm_bytes == machine // 2

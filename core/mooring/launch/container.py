@@ -138,8 +138,17 @@ def _limits(spec: SessionSpec) -> dict[str, Any]:
         "cpus": spec.cpus,
         "memory_bytes": spec.memory,
         "pids_limit": spec.pids_limit or None,
-        "shm_bytes": spec.shm,
+        "shm_bytes": spec.shm or _half_the_memory(spec),
     }
+
+
+def _half_the_memory(spec: SessionSpec) -> int:
+    """Half of the memory that a session may use, which is the size of a tmpfs by default.
+
+    What is in it counts as the session's memory, tmpfs(5).
+    """
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(spec.memory or machine, machine) // 2
 
 
 def _labels(

@@ -188,7 +188,7 @@ class SessionSpec(_Strict):
     )
     shm: SmallMemory | None = Field(
         default=None,
-        description="Size of /dev/shm, in bytes or as 8GiB. Default: the engine's.",
+        description="Size of /dev/shm, in bytes or as 8GiB. Default: half of the memory.",
     )
     inputs: Mounts = Field(
         default=(), description="Read-only folders and files, under /mnt/inputs/NAME."
