@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -19,6 +21,18 @@ import mooring
 from mooring import MooringError, quoted
 
 USAGE, INTERRUPTED = 2, 130
+# What mooring prints, in ASCII
+_ASCII = {
+    "…": "...",
+    "✓": "ok",
+    "✗": "!!",
+    "·": "-",
+    "→": "->",
+    "─": "-",
+    "│": "|",
+    "├": "+",
+    "└": "+",
+}
 REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote command
 
 # In the order of --help. A command is in the module of its name, except those in ELSEWHERE.
@@ -151,6 +165,18 @@ def _open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    codecs.register_error("mooring", _in_other_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mooring")
+
+
+def _in_other_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace what a stream's encoding does not have: an error handler, see ``codecs``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(c) or ascii(c)[1:-1] for c in text), error.end
 
 
 def _report(error: Exception) -> int:

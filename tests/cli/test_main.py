@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,24 @@ def test_a_command_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
         main.Commands()["pss"]
     group = typer.main.get_command(main.app)
     assert list(group.commands) == list(main.COMMANDS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+def test_any_encoding_of_the_output(encoding: str) -> None:
+    """What an encoding does not have is printed in other characters (an internal error before)."""
+    script = (
+        "from mooring_cli import main; main._open_standard_streams();"
+        "print('a\\u2713 \\u2026 \\U0001f40b \\udcff', end='')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    printed = done.stdout.decode(encoding)
+    if encoding.startswith("utf"):
+        assert printed == "a\u2713 \u2026 \U0001f40b \\udcff"
+    else:
+        ellipsis = "\u2026" if encoding == "cp1252" else "..."
+        assert printed == f"aok {ellipsis} \\U0001f40b \\udcff"
