@@ -76,7 +76,7 @@ def test_a_variable_that_is_read_at_the_start(mooring: Mooring, jupyter: Path) -
     with Started(
         install(), env={**os.environ, "PYTHONDONTWRITEBYTECODE": "of this kernel"}
     ) as kernel:
-        assert run(kernel.client, "import sys; print(sys.dont_write_bytecode)").text == "True\n"
+        assert run(kernel.client, "import sys; print(sys.dont_write_bytecode)").text == "True"
 
 
 def test_arguments_of_a_kernelspec(mooring: Mooring, jupyter: Path) -> None:
@@ -87,4 +87,4 @@ def test_arguments_of_a_kernelspec(mooring: Mooring, jupyter: Path) -> None:
     content["argv"].append("--IPKernelApp.exec_lines=home = '{prefix}'")
     path.write_text(json.dumps(content))
     with Started(name) as kernel:
-        assert run(kernel.client, "import sys; print(home == sys.prefix)").text == "True\n"
+        assert run(kernel.client, "import sys; print(home == sys.prefix)").text == "True"
