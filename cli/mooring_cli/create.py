@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mooring import SpecError, quoted
 from mooring_cli import options as opt
 from mooring_cli.launch import LaunchFlags, launch
 from mooring_cli.progress import parse_max_wait
@@ -40,6 +42,11 @@ def create(
     inside.
     """
     opt.check_keys(detach_keys)
+    if command and command[0].endswith((".yml", ".yaml")) and os.path.isfile(command[0]):
+        raise SpecError(
+            f"{command[0]} is a spec file, and arguments are the session's command",
+            f"name it with -f: mooring create -f {quoted(command[0])}",
+        )
     max_wait_s = parse_max_wait(max_wait)
     cwd = Path.cwd()
     resolved = resolve_spec(file, {**values, "name": name}, opt.after_dashes(command))

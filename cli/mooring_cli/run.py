@@ -73,6 +73,11 @@ def run(
     """
     try:
         opt.check_keys(detach_keys)
+        if os.path.isfile(image):
+            raise SpecError(
+                f"{image} is a file, and the first argument is an image",
+                f"name the image first, host for this machine: mooring run host {quoted(image)}",
+            )
         flags = LaunchFlags(
             detach=detach,
             remove=remove,
