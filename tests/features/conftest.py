@@ -23,14 +23,14 @@ APPLETS = "sh cat ls id whoami sleep stat tail date rm mv mkdir touch env pwd st
 class Terminal(pexpect.spawn):  # type: ignore[type-arg]
     """The command line at a terminal of 30 rows and 100 columns."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, term: str = "xterm") -> None:
         super().__init__(
             sys.executable,
             ["-m", "mooring_cli", *arguments],
             encoding="utf-8",
             timeout=30,
             dimensions=(30, 100),
-            env=os.environ | {"TERM": "xterm"},
+            env=os.environ | {"TERM": term},
         )
         self.delaybeforesend = None
         self._asked = 0
@@ -68,8 +68,8 @@ def terminal(mooring: Mooring, project: Path) -> Iterator[Open]:
     """Starts the command line at a terminal."""
     opened: list[Terminal] = []
 
-    def start(*arguments: str) -> Terminal:
-        opened.append(Terminal(*arguments))
+    def start(*arguments: str, term: str = "xterm") -> Terminal:
+        opened.append(Terminal(*arguments, term=term))
         return opened[-1]
 
     yield start

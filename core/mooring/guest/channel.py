@@ -31,7 +31,7 @@ class Guest(Protocol):
     def text(self, name: str) -> str:
         """Read a file like ``read``, and strip whitespace; empty instead of OSError."""
 
-    def write(self, name: str, content: str) -> None:
+    def write(self, name: str, content: str | bytes) -> None:
         """Replace a file or folder by a file atomically, mode 0600. Raises OSError."""
 
     def create(self, name: str) -> None:

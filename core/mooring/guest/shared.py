@@ -133,14 +133,14 @@ class SharedGuest:
         except OSError:
             return ""
 
-    def write(self, name: str, content: str) -> None:
+    def write(self, name: str, content: str | bytes) -> None:
         """See ``Guest.write``."""
         with self._above(name) as (folder, last):
             draft = f".{last}.{secrets.token_hex(4)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                with os.fdopen(os.open(draft, flags, 0o600, dir_fd=folder), "w") as file:
-                    file.write(content)
+                with os.fdopen(os.open(draft, flags, 0o600, dir_fd=folder), "wb") as file:
+                    file.write(content.encode() if isinstance(content, str) else content)
                 try:
                     os.replace(draft, last, src_dir_fd=folder, dst_dir_fd=folder)
                 except IsADirectoryError:

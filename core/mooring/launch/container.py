@@ -94,7 +94,7 @@ def prepare_container(
         argv=bundle.main_argv(folder.programs_target, command, size if tty else None),
         user=f"{user.uid}:{user.gid}",
         groups=tuple(sorted({*user.groups, *devices.groups})),
-        env=_environment(spec, facts, user, devices, name, tty),
+        env=_environment(spec, facts, user, devices, folder, name, tty),
         labels=_labels(ctx, folder, name, spec, user, claims),
         binds=binds,
         workdir=final.workdir,
@@ -233,16 +233,21 @@ def _environment(
     facts: images.ImageFacts,
     user: User,
     devices: Devices,
+    folder: SessionFolder,
     name: str,
     tty: bool,
 ) -> dict[str, str]:
+    term = os.environ.get("TERM") or "xterm-256color"
+    if tty:
+        folder.describe_terminal(term)
     return {
         **dict(facts.env),
         "HOME": user.home,
         "USER": user.name,
         "LOGNAME": user.name,
         "MOORING_SESSION": name,
-        **({"TERM": os.environ.get("TERM") or "xterm-256color"} if tty else {}),
+        "TERMINFO_DIRS": f":{folder.terminfo_target}",  # after the image's own
+        **({"TERM": term} if tty else {}),
         **spec.env,
         **devices.env,
     }

@@ -42,6 +42,7 @@ from mooring.guest.shared import SharedGuest
 from mooring.host import atomic, locks, trees
 from mooring.host.paths import Installation
 from mooring.host.processes import process_mark
+from mooring.host.terminfo import description
 from mooring.host.text import one_line, quoted
 from mooring.sessions import record
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
@@ -205,6 +206,24 @@ class SessionFolder:
     def programs_target(self) -> str:
         """The folder of mooring's programs in the session's container."""
         return programs_folder(self.id) if self.has_gate else GUEST_RUN
+
+    @property
+    def terminfo_target(self) -> str:
+        """The folder of its descriptions of terminals in the session's container."""
+        return f"{self.programs_target}/terminfo"
+
+    def describe_terminal(self, name: str) -> None:
+        """Copy this machine's description of a terminal, which the image may lack.
+
+        Args:
+            name: as in ``TERM``; nothing happens if this machine has no such description.
+        """
+        data = description(name, os.environ)
+        if data:
+            with contextlib.suppress(OSError):
+                self.programs.make_folder("terminfo")
+                self.programs.make_folder(f"terminfo/{name[0]}")
+                self.programs.write(f"terminfo/{name[0]}/{name}", data)
 
     @property
     def has_gate(self) -> bool:

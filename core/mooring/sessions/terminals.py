@@ -40,6 +40,7 @@ def open_terminal(
 ) -> Stream:
     """Start a process in a terminal that outlives its clients; see ``Terminals.open``."""
     folder = ctx.folder(session.id)
+    folder.describe_terminal((env or {}).get("TERM", ""))
     keeper = None
     try:
         keeper = KeeperClient.start(folder.path)
