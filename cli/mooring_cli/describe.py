@@ -117,6 +117,8 @@ def _facts(mooring: Mooring, session: Session) -> Facts:
         facts.append(("priority", str(session.priority)))
     if about := mooring.records.note(session):
         facts.append(("folder", about))
+    if files := mooring.records.home_files(session):
+        facts.append(("private home", str(files)))
     if session.notebook:
         facts.append(("opened by", session.notebook))
     if session.clock is not None and session.state is State.RUNNING:

@@ -171,4 +171,8 @@ def _exit_code(mooring: Mooring, session: Session, code: int | None) -> int:
     if code is None:
         note(f"detached from {session.name}; to attach again: mooring attach {session.name}")
         return 0
-    return mooring.sessions.record_end(session, code)
+    files = mooring.records.home_files(session)
+    code = mooring.sessions.record_end(session, code)
+    if files and not mooring.records.exists(session.id):
+        note(f"{session.name} is removed; its private home contained {files}")
+    return code

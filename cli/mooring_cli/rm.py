@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mooring_cli import options as opt
+from mooring_cli.output import note
 from mooring_cli.selection import PARALLEL, apply, is_alive, select
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def rm(
                 f"session {session.name} belongs to {session.owner}; only they can remove it",
                 f"to end what runs in it: mooring stop --force {session.name}",
             )
+        files = mooring.records.home_files(session)
         mooring.sessions.remove(session, force=force)
+        if files:
+            note(f"{session.name}: its private home contained {files}")
 
     selection = select(
         mooring,

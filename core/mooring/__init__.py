@@ -68,6 +68,7 @@ _DEFINED_IN = {
     "mooring.launch.wait": "Wait",
     "mooring.policy.limits": "POLICY_FILE Policy load:load_policy",
     "mooring.sessions.history": "Event History PastSession",
+    "mooring.sessions.home": "HomeFiles",
     "mooring.sessions.kernel_owners": "KernelOwners KernelRecord Ownership short_id",
     "mooring.sessions.kernels": "AdoptedKernel",
     "mooring.sessions.lease": "Lease",
@@ -134,6 +135,7 @@ __all__ = [
     "Grant",
     "History",
     "Holder",
+    "HomeFiles",
     "ImageError",
     "Installation",
     "InstalledKernelspec",
@@ -329,6 +331,7 @@ if TYPE_CHECKING:
     from mooring.policy.limits import POLICY_FILE, Policy
     from mooring.policy.limits import load as load_policy
     from mooring.sessions.history import Event, History, PastSession
+    from mooring.sessions.home import HomeFiles
     from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
     from mooring.sessions.kernels import AdoptedKernel
     from mooring.sessions.lease import Lease

@@ -259,6 +259,11 @@ class MooringProvisioner(KernelProvisionerBase):
 
     # called in a thread
 
+    @property
+    def _root(self) -> str:
+        """The root folder of the Jupyter server that the client is; empty if it is none."""
+        return str(getattr(getattr(self.parent, "parent", None), "root_dir", ""))
+
     def _short_id(self) -> str:
         return short_id(str(self.kernel_id))
 
@@ -295,7 +300,7 @@ class MooringProvisioner(KernelProvisionerBase):
     def _prepare(self, mooring: Mooring, cwd: str, cancelled: threading.Event) -> Connection:
         """Find or create the session, and write the connection file of a new kernel in it."""
         config = KernelspecConfig(self.spec, self.flags, self.session, self.profile)
-        resolved = config.resolve(cwd)
+        resolved = config.resolve(cwd, self._root)
         if self._session_id:
             session = mooring.sessions.start(
                 mooring.sessions.get(self._session_id), wait=Wait(cancelled=cancelled.is_set)
@@ -342,7 +347,7 @@ class MooringProvisioner(KernelProvisionerBase):
     def _write_record(self, mooring: Mooring, session: Session, cwd: str) -> None:
         """Record the kernel's owner if the client is a server, whose successor may adopt it."""
         manager: Any = self.parent
-        root = getattr(manager.parent, "root_dir", "")
+        root = self._root
         if self._hold is not None or not root:
             return
         self._hold = mooring.kernels.owners.own(
@@ -350,7 +355,7 @@ class MooringProvisioner(KernelProvisionerBase):
                 session=session.id,
                 kernel_id=str(self.kernel_id),
                 kernel_name=manager.kernel_name,
-                root=str(root),
+                root=root,
                 cwd=cwd,
             )
         )
@@ -379,6 +384,7 @@ class MooringProvisioner(KernelProvisionerBase):
             self._session = self._handle = self._hold = None
             if session is None:
                 return
+            files = shared_mooring().records.home_files(session)
             try:
                 if handle is not None:
                     shared_mooring().kernels.shut_down(session, handle, hold)
@@ -386,6 +392,10 @@ class MooringProvisioner(KernelProvisionerBase):
                     shared_mooring().kernels.end_session_with(session, self._short_id())
             except MooringError as error:
                 self.log.warning("session %s cannot be removed now: %s", session.name, error)
+                return
+            if files and not shared_mooring().records.exists(session.id):
+                removed = "session %s is removed; its private home contained %s"
+                self.log.warning(removed, session.name, files)
 
     def _undo_launch(self) -> None:
         """Undo a first launch that failed; a kernel that was being adopted keeps running."""

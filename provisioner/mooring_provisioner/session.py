@@ -30,11 +30,13 @@ class KernelspecConfig:
     session: str = ""
     profile: str = ""
 
-    def resolve(self, cwd: str, **values: Any) -> ResolvedSpec:
+    def resolve(self, cwd: str, root: str = "", **values: Any) -> ResolvedSpec:
         """Resolve the spec; its kernel defaults to ``python3``.
 
         Args:
             cwd: the kernel's working directory; the project of a session without a spec file.
+            root: the Jupyter server's root, above which nothing is mounted by default; empty for
+                no server.
             values: values of the spec, which override all others.
 
         Raises:
@@ -51,7 +53,9 @@ class KernelspecConfig:
         if self.session:
             _check_name(self.session)
         if file is None:
-            resolved = dataclasses.replace(resolved, project=Path(cwd))
+            resolved = dataclasses.replace(
+                resolved, project=Path(cwd), root=Path(root) if root else None
+            )
         return resolved
 
 

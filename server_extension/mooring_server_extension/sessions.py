@@ -92,7 +92,7 @@ class SessionsHandler(MooringHandler):
         flags = body.values | ({} if body.name is None else {"name": body.name})
         resolved = resolve(flags=flags, file=file, flag=lambda key: f"value {key!r}")
         if file is None:
-            resolved = dataclasses.replace(resolved, project=root)
+            resolved = dataclasses.replace(resolved, project=root, root=root)
         else:
             below_root(root, str(resolved.files[0]))  # a link may have taken the file's place
         within = root if self.context.restrict_paths else None

@@ -39,9 +39,10 @@ def plan(service: Mooring, declare: Declare, tmp_path: Path) -> LaunchPlan:
 
 def test_nothing_is_lost_on_the_way(plan: LaunchPlan, project: Path) -> None:
     """The dispatcher has the file, its place and the folder that confines it, as they were."""
-    confined = dataclasses.replace(plan, within=project)
+    confined = dataclasses.replace(plan, within=project, mounted=project.parent)
     read = stored(confined)
     assert (read.resolved, read.within) == (plan.resolved, project)
+    assert read.mounted == project.parent
     assert read.trust_digest != ""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.sessions.context import Context
+from mooring.sessions.home import HomeFiles
 from mooring.sessions.model import Session
 
 
@@ -40,6 +42,10 @@ class Records:
         """Return a line about the mounts that the user should know; empty for none."""
         return "" if session.foreign else self._ctx.folder(session.id).record().plan.note
 
+    def home_files(self, session: Session) -> HomeFiles:
+        """Return what a session has written to its private home, which is deleted with it."""
+        return HomeFiles() if session.foreign else self._ctx.folder(session.id).home_files()
+
     def gpu_sharing(self, session: Session) -> dict[str, str]:
         """Return how each share of a GPU is limited, in a line, by the GPU's UUID."""
         if session.foreign:
@@ -47,8 +53,8 @@ class Records:
         return dict(self._ctx.folder(session.id).record().state.gpu_sharing)
 
     def project_folder(self, session: Session) -> str:
-        """Return the folder to open in a session: the project's if it is mounted, else the home."""
+        """Return the folder to open in a session: the project if it is mounted, else the home."""
         record = self._ctx.folder(session.id).record()
         project = os.path.realpath(record.identity.project or "/")
         mounted = [target for _, target in record.plan.mounts]
-        return project if project in mounted else caller().home
+        return project if any(is_below(project, top) for top in mounted) else caller().home

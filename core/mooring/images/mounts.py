@@ -8,7 +8,7 @@ so that replacing a path by a symbolic link in between gains nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from mooring.host.users import User
 from mooring.images import protected
 from mooring.images.host_image import chosen_sources
 from mooring.images.overmounts import overmounts
+from mooring.images.project import marker_of
 from mooring.images.sources import (
     WORKING_DIRECTORY,
     absolute,
@@ -96,6 +97,8 @@ class MountPlan:
             project, their home, or folders that Python imports from; empty otherwise.
         secret_files: the real paths of the files that secrets are read from, by the secrets' names.
         on_top: mounts on top of ``binds`` and those of the image, see ``overmounts``.
+        leading: folders of the private home that only lead to a mount, read-only, so that what is
+            written beside the mount fails instead of being removed with the session.
     """
 
     binds: tuple[Bind, ...]
@@ -107,6 +110,7 @@ class MountPlan:
     chosen: Sources = ()
     secret_files: Mapping[str, Path] = field(default_factory=dict)
     on_top: tuple[Bind, ...] = ()
+    leading: tuple[Bind, ...] = ()
 
 
 def plan(
@@ -115,6 +119,7 @@ def plan(
     project: Path,
     cwd: Path,
     user: User,
+    mounted: Path | None = None,
     folders: SessionFolders | None = None,
     image: Sequence[Bind] = (),
     volumes: Sequence[str] = (),
@@ -124,10 +129,11 @@ def plan(
     Args:
         spec: the session's spec.
         project: the folder that the spec may use freely: its file's, or the current folder.
-        cwd: the user's current folder; it becomes the working directory if it is in the project.
+        cwd: the user's current folder; it becomes the working directory if it is mounted.
         user: the session's owner.
-        folders: the session's folders; None for a plan without ``binds``, ``granted`` and
-            ``on_top``.
+        mounted: the folder that is mounted at the same path; None for ``project``.
+        folders: the session's folders; None for a plan without ``binds``, ``granted``, ``on_top``
+            and ``leading``.
         image: the binds that the image and the devices need.
         volumes: the paths at which the image declares volumes.
 
@@ -137,15 +143,19 @@ def plan(
     """
     layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user)
     layout.add_home()
-    workdir, note = layout.add_working_directory(resolved(cwd, WORKING_DIRECTORY))
+    workdir, note = layout.add_working_directory(
+        resolved(mounted or project, WORKING_DIRECTORY), resolved(cwd, WORKING_DIRECTORY)
+    )
     layout.add_inputs_and_outputs()
     layout.add_secrets()
     layout.add_groups()
     sources, chosen = layout.checked_sources()
     binds, on_top = layout.binds(folders) if folders else (), tuple[Bind, ...]()
+    leading = on_top
     if folders:
         guarded = protected.guarded_paths(folders.empty)
         on_top = overmounts((*image, *binds), guarded, volumes=volumes, mount_points=mount_points())
+        leading = layout.leading(folders, {bind.target for bind in (*image, *binds, *on_top)})
     return MountPlan(
         binds=binds,
         workdir=workdir,
@@ -156,6 +166,7 @@ def plan(
         note="; ".join(filter(None, (note, *protected.import_notes(layout.writable)))),
         secret_files=layout.secret_files,
         on_top=on_top,
+        leading=leading,
     )
 
 
@@ -193,16 +204,17 @@ class _Layout:
             self.requests.append(_Request("home", source, self.user.home, False))
             self.grants.append(Grant("home", f"your home, {self.user.home}, writable"))
 
-    def add_working_directory(self, cwd: Path) -> tuple[str, str]:
-        """Request a mount of the project at the same path.
+    def add_working_directory(self, project: Path, cwd: Path) -> tuple[str, str]:
+        """Request a mount of a folder at the same path.
 
         Args:
+            project: the folder, a resolved path.
             cwd: a resolved path.
 
         Returns:
             The working directory in the container, and a note as in ``MountPlan``.
         """
-        project, home = self.project, self.user.home
+        home = self.user.home
         if not is_mountable(project):
             whose = "your home" if self.spec.home else "a private one"
             return home, f"{project} is not mounted; the working directory is {home}, {whose}"
@@ -211,6 +223,11 @@ class _Layout:
             self.grants.append(Grant(WORKING_DIRECTORY, f"your home, {home}, writable"))
             inside = "" if project == self.real_home else f"lies in {project} and so "
             note = f"your home, {home}, {inside}is mounted writable, with its keys and tokens"
+        elif not is_below(cwd, project):
+            note = f"{cwd} is not mounted; the working directory is {project}"
+        elif project != self.project:
+            why = marker_of(project)
+            note = f"your project, {project}, is mounted" + (f": it contains {why}" if why else "")
         if not (self.spec.home and str(project) == home):
             self.requests.append(_Request(WORKING_DIRECTORY, project, str(project), False))
         return str(cwd if is_below(cwd, project) else project), note
@@ -262,6 +279,25 @@ class _Layout:
             if not request.read_only:
                 protected.refuse_unprotected(request.source, request.key, self.real_home)
         return sources, chosen
+
+    def leading(self, folders: SessionFolders, known: Container[str]) -> tuple[Bind, ...]:
+        """Return ``leading`` of ``MountPlan``.
+
+        A hidden folder stays writable: programs keep their settings there.
+
+        Args:
+            folders: the session's folders.
+            known: the targets of all other mounts.
+        """
+        home, source = self.user.home, os.path.realpath(folders.home)
+        tops = set()
+        for request in self.requests:
+            if is_below(request.target, home) and request.target != home:
+                tops.add(request.target[len(home) :].lstrip("/").split("/")[0])
+        binds = [Bind(f"{source}/{top}", f"{home}/{top}") for top in sorted(tops)]
+        shown = [bind for bind in binds if not os.path.basename(bind.target).startswith(".")]
+        mounted_home = any(request.target == home for request in self.requests)
+        return tuple(bind for bind in shown if not mounted_home and bind.target not in known)
 
     def binds(self, folders: SessionFolders) -> tuple[Bind, ...]:
         """The requested mounts and the session's own; the sources are resolved."""

@@ -128,8 +128,8 @@ def _prepare_binds(
     """Return all binds of a container in mount order, and create their mount points."""
     binds = in_mount_order(facts.binds, final.binds, final.on_top, devices.binds)
     refuse_links(ctx.engine, ctx.installation, facts, binds, caller())
-    create_mount_points(binds, final.workdir)
-    return binds
+    create_mount_points(binds, final.workdir)  # also those in the folders that lead there
+    return in_mount_order(binds, final.leading)
 
 
 def _limits(spec: SessionSpec) -> dict[str, Any]:
@@ -221,7 +221,9 @@ def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:
             binds=tuple((bind.source, bind.target, bind.read_only) for bind in final.binds),
             image=tuple(bind.target for bind in facts.binds if bind.target not in targets),
         ),
-        on_top=tuple((bind.source, bind.target, bind.read_only) for bind in final.on_top),
+        on_top=tuple(
+            (bind.source, bind.target, bind.read_only) for bind in (*final.on_top, *final.leading)
+        ),
         file_systems=tuple(sorted(file_systems - {"/"})),
         python=facts.python,
         note=final.note,

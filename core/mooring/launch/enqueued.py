@@ -41,6 +41,7 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "tty": options.tty,
             "size": list(options.size),
             "since": since,
+            "mounted": plan.mounted and str(plan.mounted),
             "within": plan.within and str(plan.within),
         },
         "actor": actor,
@@ -84,6 +85,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
             mounts=MountPlan((), str(cwd), (), (), sources),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
+            mounted=Path(manner["mounted"]) if manner.get("mounted") else None,
             within=Path(manner["within"]) if manner.get("within") else None,
         )
         options = LaunchOptions(tty=manner["tty"], size=(rows, columns), enqueue=True)

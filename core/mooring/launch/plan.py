@@ -12,6 +12,9 @@ from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
+from mooring.images.project import project_of
+from mooring.images.sources import WORKING_DIRECTORY
+from mooring.images.sources import resolved as resolved_path
 from mooring.launch.groups import session_user
 from mooring.policy import trust
 
@@ -35,6 +38,8 @@ class LaunchPlan:
         mounts: the folders and files of this machine that the session sees.
         needs_trust: what the spec file uses outside its folder and is not trusted with yet.
         gpus: the GPUs that it requests; None for none.
+        mounted: the folder that is mounted as the session's own: the spec file's, or the project
+            that the current folder belongs to.
         within: the folder that it is confined to, resolved; None for no such limit.
     """
 
@@ -43,6 +48,7 @@ class LaunchPlan:
     mounts: MountPlan
     needs_trust: tuple[Grant, ...]
     gpus: Request | None
+    mounted: Path | None = None
     within: Path | None = None
 
     @property
@@ -86,7 +92,7 @@ def plan_launch(
 
     Args:
         resolved: the spec and where each value came from.
-        cwd: the working directory, if it is inside the spec's project; None for the project.
+        cwd: the working directory, if it is in a folder that is mounted; None for the project.
         check_policy: check the spec against the administrator's policy.
         within: a folder that the launch is confined to, see ``refuse_outside``; resolved.
 
@@ -98,7 +104,12 @@ def plan_launch(
 
     refuse_unsupported(resolved.spec)
     here = cwd or resolved.project
-    mount_plan = mounts.plan(resolved.spec, project=resolved.project, cwd=here, user=caller())
+    mounted = resolved.project
+    if resolved.path is None:
+        mounted = project_of(resolved_path(mounted, WORKING_DIRECTORY), caller(), resolved.root)
+    mount_plan = mounts.plan(
+        resolved.spec, project=resolved.project, cwd=here, user=caller(), mounted=mounted
+    )
     session_user(caller(), (), resolved.spec.groups)  # checks the groups
     refuse_outside(resolved, mount_plan, within)
     if check_policy:
@@ -110,6 +121,7 @@ def plan_launch(
         mounts=mount_plan,
         needs_trust=tuple(trust.missing(resolved, _grants(resolved, mount_plan))),
         gpus=Request.of(*resolved.spec.gpu_request),
+        mounted=mounted,
         within=within,
     )
 
@@ -175,6 +187,7 @@ def planned_again(
         project=resolved.project,
         cwd=plan.cwd,
         user=caller(),
+        mounted=plan.mounted,
         folders=folders,
         image=(*(facts.binds if facts else ()), *(devices.binds if devices else ())),
         volumes=facts.volumes if facts else (),

@@ -45,6 +45,7 @@ from mooring.host.processes import process_mark
 from mooring.host.terminfo import description
 from mooring.host.text import one_line, quoted
 from mooring.sessions import record
+from mooring.sessions.home import HomeFiles, home_files
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
 
 if TYPE_CHECKING:
@@ -162,6 +163,14 @@ class SessionFolder:
     def update_state(self, **changes: Unpack[StateChanges]) -> None:
         """See ``record.update_state``."""
         record.update_state(self.path, **changes)
+
+    def home_files(self) -> HomeFiles:
+        """Return what the session has written to its private home."""
+        try:
+            since = (self.path / "etc" / "passwd").stat().st_mtime  # after what was sent to it
+        except OSError:
+            return HomeFiles()
+        return home_files(self.home, since)
 
     # creation
 

@@ -21,6 +21,7 @@ from mooring.sessions import recreate
 from mooring.sessions.containers import remove_container
 from mooring.sessions.context import Context
 from mooring.sessions.find import refreshed
+from mooring.sessions.home import removal_detail
 from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
 
@@ -96,7 +97,7 @@ def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
     folder = ctx.folder(session.id)
     recreate.forget(ctx, folder)
     # first, because who follows the events stops when the folder has gone
-    ctx.add_event(session.id, "removed")
+    ctx.add_event(session.id, "removed", removal_detail(folder.home_files()))
     if not ended:
         ctx.history.session_ended(
             session.id, at=time.time(), reason=f"removed by {ctx.actor}", exit_code=None

@@ -30,6 +30,7 @@ from mooring.host.text import one_line
 from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import GONE, SessionFolder, undeletable
+from mooring.sessions.home import removal_detail
 from mooring.sessions.model import Session, State, from_container, from_foreign, from_record
 from mooring.sessions.overdue import end_overdue
 from mooring.sessions.usage import remove_unless_used
@@ -295,7 +296,8 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
         ctx.engine.remove(session.container)
         with contextlib.suppress(OSError):  # disk full: the following removals free space
             folder.update_state(abandoned=True)
-        ctx.history.add(session.id, "removed", "reconciler", "its kernel's launcher was killed")
+        because = removal_detail(folder.home_files(), "its kernel's launcher was killed")
+        ctx.history.add(session.id, "removed", "reconciler", because)
         ctx.history.session_ended(
             session.id, at=time.time(), reason="its launcher was killed", exit_code=None
         )
@@ -377,7 +379,8 @@ def _remove_at_end(ctx: Context, session: Session) -> None:
     if creator and (creator == process_mark(os.getpid()) or not alive(creator)):
         ctx.engine.remove(session.container)
         recreate.forget(ctx, folder)
-        ctx.history.add(session.id, "removed", "reconciler", "as its creation asked")
+        because = removal_detail(folder.home_files(), "as its creation asked")
+        ctx.history.add(session.id, "removed", "reconciler", because)
         folder.remove()
 
 

@@ -75,6 +75,8 @@ class ResolvedSpec:
             `user config PATH:2` or `default`. Files that the spec file extends are `file`, too.
         path: the absolute path of the spec file; None without one.
         project: the folder that relative paths start from: the spec file's, or the current one.
+        root: without a spec file, the folder above which nothing is mounted by default, such as a
+            Jupyter server's root; None for no such limit.
         sha256: the hash of the spec file and all files that it extends, with their real paths, in
             hexadecimal; None without a spec file. See `mooring.spec.extends.Chain`.
         reaches: descriptions of the files outside its folder that the spec file reads.
@@ -93,6 +95,7 @@ class ResolvedSpec:
     extended: tuple[str, ...] = ()
     folder: str = ""
     files: tuple[Path, ...] = ()
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
