@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_the_machines_programs_work(mooring: Mooring, session: Session) -> None:
     assert lines[2:5] == ["root", "libs", first]
     assert lines[5:8] == ["/bin/sh", "/sbin", "/usr/bin"]
     assert lines[8] == f"Python {sys.version.split()[0]}"
+
+
+def test_the_machines_settings_are_found(mooring: Mooring, session: Session) -> None:
+    """Programs find in /etc what they find outside (go-judge#119, jupyterhub-deploy-docker#69)."""
+    for command in ("git config --system -l", "pip config list", "man -w ls", "mvn -v"):
+        outside = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        inside = told(mooring, session, f"{command} || true")
+        elsewhere = (str(Path.home()), ":env:")  # of the user's, not of the machine's
+        lines = outside.stdout.splitlines()
+        expected = [line for line in lines if not any(word in line for word in elsewhere)]
+        assert [line for line in expected if line not in inside] == [], command
 
 
 def test_the_rest_of_the_machine_is_not_there(

@@ -82,7 +82,7 @@ def test_another_users_repository_is_no_project(notebooks: Path, user: User) -> 
     assert project_of(notebooks, other) == notebooks
 
 
-@pytest.mark.parametrize("folder", ["/", "/tmp", "/home", "/usr/lib", "/nowhere/at/all"])  # noqa: S108
+@pytest.mark.parametrize("folder", ["/", "/tmp", "/home", "/usr/lib", "/nowhere/at/all"])
 def test_system_folders_are_what_they_are(user: User, folder: str) -> None:
     """A folder that cannot be mounted is left to the plan, which says so."""
     assert project_of(Path(folder), user) == Path(folder)

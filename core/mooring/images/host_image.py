@@ -16,49 +16,13 @@ from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.filesystems import is_below
+from mooring.images import host_settings
 from mooring.images.images import ImageFacts
 from mooring.images.protected import prefixes, user_site
 
 #: The folder that pip installs into in a session, because the environment is read-only.
 PACKAGES = f"{GUEST_RUN}/packages"
 
-# The parts of /etc that programs need and that contain no secrets
-_ETC = (
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates",
-    "debian_version",
-    "environment",
-    "fonts",
-    "inputrc",
-    "java-11-openjdk",
-    "java-17-openjdk",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "localtime",
-    "magic",
-    "matplotlibrc",
-    "mime.types",
-    "nsswitch.conf",
-    "OpenCL",
-    "os-release",
-    "pki",
-    "profile",
-    "profile.d",
-    "protocols",
-    "python3",
-    "R",
-    "services",
-    "shells",
-    "skel",
-    "ssl",
-    "terminfo",
-    "timezone",
-    "vim",
-    "vulkan",
-)
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
@@ -133,7 +97,7 @@ def root_tar(layout: list[tuple[str, int, str]]) -> bytes:
 
 def host_binds() -> list[Bind]:
     """The read-only mounts of this machine: its programs and the calling Python environment."""
-    targets = [*filter(os.path.exists, _system_paths()), *_chosen_paths()]
+    targets = [*_system_paths(), *_chosen_paths()]
     return [Bind(os.path.realpath(path), path) for path in targets]
 
 
@@ -153,7 +117,7 @@ def is_system(target: str) -> bool:
     Args:
         target: a target of ``host_binds``.
     """
-    return any(is_below(target, top) for top in _system_paths())
+    return any(is_below(target, top) for top in ("/etc", *_system_folders()))
 
 
 def _origins() -> Callable[[str], str]:
@@ -162,8 +126,11 @@ def _origins() -> Callable[[str], str]:
     chosen = {os.path.abspath(path) for path in variable if path}
     environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
     packages = user_site()
+    certificates = {path: name for name, path in host_settings.certificates(os.environ).items()}
 
     def origin(path: str) -> str:
+        if path in certificates:
+            return f"image host, {certificates[path]}"
         if path in chosen:
             return "image host, PYTHONPATH"
         if path == packages:
@@ -174,17 +141,21 @@ def _origins() -> Callable[[str], str]:
     return origin
 
 
-def _system_paths() -> list[str]:
-    """The paths of the system's own software, which need not exist."""
+def _system_folders() -> list[str]:
+    """The folders of the system's own software, which need not exist."""
     tops = [f"/{name}" for name in _TOP if name != "sbin" and os.path.isdir(f"/{name}")]
-    paths = ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
-    return [*paths, *(f"/etc/{name}" for name in _ETC)]
+    return ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
+
+
+def _system_paths() -> list[str]:
+    """The paths of the system's own software and settings."""
+    return [*filter(os.path.exists, _system_folders()), *host_settings.etc_paths()]
 
 
 def _chosen_paths() -> list[str]:
     """The folders of the calling Python environment outside the system's own software."""
-    system, chosen = list(filter(os.path.exists, _system_paths())), list[str]()
-    for path in _python_paths():
+    system, chosen = _system_paths(), list[str]()
+    for path in (*_python_paths(), *host_settings.certificates(os.environ).values()):
         if not any(is_below(path, top) for top in (*system, *chosen)):
             chosen.append(path)
     return chosen
@@ -217,11 +188,7 @@ def _environment() -> dict[str, str]:
         env["PIP_PREFIX"] = PACKAGES
         env["VIRTUAL_ENV"] = sys.prefix
     env["PATH"] = ":".join(dict.fromkeys(folders))
-    for name in ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "CONDA_PREFIX", "LD_LIBRARY_PATH"):
-        if os.environ.get(name):
-            env[name] = os.environ[name]
-    env.setdefault("LANG", "C.UTF-8")
-    return env
+    return {"LANG": "C.UTF-8", **env, **host_settings.variables(os.environ)}
 
 
 def _text_of(path: str) -> str:

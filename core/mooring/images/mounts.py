@@ -8,7 +8,7 @@ so that replacing a path by a symbolic link in between gains nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from mooring.guest.paths import GUEST_RUN
 from mooring.host import nofollow
 from mooring.host.filesystems import is_below, mount_points
 from mooring.host.users import User
-from mooring.images import protected
+from mooring.images import host_settings, protected
 from mooring.images.host_image import chosen_sources
 from mooring.images.overmounts import overmounts
 from mooring.images.project import marker_of
@@ -93,8 +93,9 @@ class MountPlan:
         grants: what requires the user's trust if a spec file requests it.
         sources: pairs of key and real path, one for each requested mount.
         chosen: likewise, for what the user's environment adds to the host image.
-        note: a notice for the user about mounts that are not what they may expect: of their
-            project, their home, or folders that Python imports from; empty otherwise.
+        note: a notice for the user about what may not be what they expect: of their project,
+            their home, folders that Python imports from, or variables that the session does not
+            have; empty otherwise.
         secret_files: the real paths of the files that secrets are read from, by the secrets' names.
         on_top: mounts on top of ``binds`` and those of the image, see ``overmounts``.
         leading: folders of the private home that only lead to a mount, read-only, so that what is
@@ -163,7 +164,7 @@ def plan(
         grants=tuple(layout.grants),
         sources=sources,
         chosen=chosen,
-        note="; ".join(filter(None, (note, *protected.import_notes(layout.writable)))),
+        note="; ".join(filter(None, (note, *layout.notes()))),
         secret_files=layout.secret_files,
         on_top=on_top,
         leading=leading,
@@ -263,6 +264,12 @@ class _Layout:
     def writable(self) -> list[Path]:
         """The sources of the writable mounts."""
         return [request.source for request in self.requests if not request.read_only]
+
+    def notes(self) -> Iterator[str]:
+        """Notes about the writable mounts and the image, as in ``MountPlan``."""
+        yield from protected.import_notes(self.writable)
+        if self.spec.uses_host_image:
+            yield from host_settings.notes(os.environ)
 
     def checked_sources(self) -> tuple[Sources, Sources]:
         """Refuse mounts that must not be; return ``sources`` and ``chosen`` of ``MountPlan``.

@@ -1,0 +1,110 @@
+"""What ``image: host`` has of this machine's settings, and what it does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mooring.host.users import User
+from mooring.images import host_settings, mounts
+from mooring.images.host_image import chosen_sources, host_binds, is_system
+from mooring.images.host_settings import certificates, etc_paths, notes, variables
+from mooring.spec.model import SessionSpec
+
+
+def objection(name: str, value: str) -> str:
+    """The note about a variable; empty if the session has it."""
+    environ = {name: value}
+    text = "; ".join(notes(environ))
+    assert (name in variables(environ)) is not bool(text)
+    return text
+
+
+def test_what_everybody_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is not everybody's to read may have a password in it, and root's sessions could
+    read it."""
+    for name, mode in (("pip.conf", 0o600), ("npmrc", 0o644), ("gitconfig", 0o640)):
+        (tmp_path / name).touch(mode)
+        (tmp_path / name).chmod(mode)
+    patterns = [f"{tmp_path}/{name}" for name in ("pip.conf", "npmrc", "gitc*", "missing")]
+    monkeypatch.setattr(host_settings, "_ETC", patterns)
+    assert etc_paths() == [f"{tmp_path}/npmrc"]
+
+
+def test_no_private_keys() -> None:
+    """Certificates are there without the keys that lie beside them."""
+    targets = [bind.target for bind in host_binds()]
+    for private in ("/etc/ssl/private", "/etc/pki/tls/private", "/etc/ssh", "/etc/shadow"):
+        assert not any(f"{private}/".startswith(f"{target}/") for target in targets)
+    assert "/etc/ssl/certs" in targets
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "PIP_INDEX_URL", "UV_INDEX"])
+def test_addresses_come_along(name: str) -> None:
+    """What pip needs outside it has inside."""
+    assert objection(name, "https://index.example:8080/simple") == ""
+    assert (variables({name: ""}), list(notes({name: ""}))) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://ann:secret@index.example/simple",
+        "https://token@index.example",
+        "https://a.example https://ann:secret@b.example",
+        "ann:secret@proxy.example:3128",
+    ],
+)
+def test_an_address_with_a_password_does_not(value: str) -> None:
+    """Keys and secrets never reach a variable, and the user is told which one is missing."""
+    told = objection("PIP_EXTRA_INDEX_URL", value)
+    assert told.startswith("the session does not have your PIP_EXTRA_INDEX_URL")
+    assert "secret@" not in told
+
+
+@pytest.mark.parametrize(
+    "value", ["http://localhost:3128", "127.0.0.1:3128", "http://[::1]:80/", "https://127.9.9.9"]
+)
+def test_this_machines_loopback_is_not_the_sessions(value: str) -> None:
+    """A proxy that cannot be reached would break what works without one."""
+    assert "loopback" in objection("HTTPS_PROXY", value)
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_exceptions_are_no_addresses(name: str) -> None:
+    """``no_proxy`` usually names the loopback."""
+    assert objection(name, "localhost,127.0.0.1,.example") == ""
+
+
+def test_certificates_bring_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that a variable names is mounted, as the user's choice for the policy."""
+    file = tmp_path / "ca.pem"
+    file.touch()
+    for name in certificates(os.environ):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    assert certificates(os.environ) == {"SSL_CERT_FILE": str(file)}
+    assert str(file) in [bind.target for bind in host_binds()]
+    assert ("image host, SSL_CERT_FILE", file) in chosen_sources()
+    assert not is_system(str(file))
+
+
+def test_certificates_that_are_nowhere() -> None:
+    """A path that leads nowhere, or exposes the host, keeps no session from being created."""
+    assert "no such absolute path" in objection("SSL_CERT_FILE", "/nowhere/ca.pem")
+    assert "no such absolute path" in objection("PIP_CERT", "ca.pem")
+    assert "expose the host" in objection("SSL_CERT_DIR", "/run")
+
+
+def test_the_plan_tells(project: Path, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`create` says what is missing, and only where it concerns the image."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:secret@proxy.example")
+
+    def note(**spec: object) -> str:
+        declared = SessionSpec.model_validate(spec)
+        return mounts.plan(declared, project=project, cwd=project, user=user).note
+
+    assert "does not have your HTTPS_PROXY" in note()
+    assert "HTTPS_PROXY" not in note(image="docker://python:3.12")
