@@ -326,7 +326,7 @@ def test_ordinary_programs_run(dora: Person) -> None:
     assert done.stdout == "all\n", done.stderr
 
 
-MAKE = "cp $(command -v cp) {0} && chmod {1} {0}; stat -c %a {0}"
+MAKE = "exec 2>&1; cp $(command -v cp) {0} && chmod {1} {0}; stat -c %a {0}"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="sessions are those of root")

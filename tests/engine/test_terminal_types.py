@@ -9,8 +9,9 @@ import pytest
 
 from mooring.client import Mooring
 from tests.conftest import Cli
-from tests.features.conftest import Open
+from tests.features.conftest import Open, terminal
 
+__all__ = ["terminal"]
 pytestmark = pytest.mark.engine
 
 NAME = "mt-odd-terminal"
