@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import subprocess
@@ -85,9 +86,26 @@ def test_root_stays_root() -> None:
 
 def test_a_group_that_has_a_name_keeps_it() -> None:
     """The image's name for the caller's gid stands; without one it is the caller's."""
-    assert with_group("users:x:1000:\n", ANN) == "users:x:1000:\n"
-    assert with_group("ann:x:5:\nroot:x:0:\n", ANN) == "root:x:0:\nann:x:1000:\n"
-    assert with_group("", ANN) == "ann:x:1000:\n"
+    ann = User(1000, 1000, (), "ann", "/home/ann")
+    assert with_group("users:x:1000:\n", ann) == "users:x:1000:\n"
+    assert with_group("ann:x:5:\nroot:x:0:\n", ann) == "root:x:0:\nann:x:1000:\n"
+    assert with_group("", ann) == "ann:x:1000:\n"
+
+
+def test_every_group_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session's further groups are named as on this machine, or by their number: `groups` in a
+    shell's startup files says nothing (podman#5876)."""
+    names = {44: "video", 54321: "lab"}
+
+    def getgrgid(gid: int) -> grp.struct_group:
+        return grp.struct_group((names[gid], "x", gid, []))
+
+    monkeypatch.setattr(grp, "getgrgid", getgrgid)
+    user = User(1000, 1000, (44, 1000, 100, 777, 54321), "ann", "/home/ann")
+    made = with_group("video:x:985:\nusers:x:100:\n", user)
+    assert made == (
+        "video:x:985:\nusers:x:100:\nann:x:1000:\nvideo-44:x:44:\ngroup777:x:777:\nlab:x:54321:\n"
+    )
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, entry: object, home: str | None = None) -> None:

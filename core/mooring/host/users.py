@@ -26,10 +26,6 @@ class User:
     def passwd_line(self) -> str:
         return f"{self.name}:x:{self.uid}:{self.gid}:{self.name}:{self.home}:/bin/sh"
 
-    @property
-    def group_line(self) -> str:
-        return f"{self.name}:x:{self.gid}:"
-
 
 @lru_cache(maxsize=1)
 def caller() -> User:
@@ -72,16 +68,36 @@ def with_user(passwd: str, user: User) -> str:
 
 
 def with_group(group: str, user: User) -> str:
-    """Add a user's primary group to an image's ``/etc/group`` unless the gid has a name already.
+    """Add a user's groups to an image's ``/etc/group``, unless their gids have names already.
+
+    Without a name, ``groups`` in a shell's startup files is an error. The primary group is named
+    after the user, and the others as on this machine.
 
     Args:
         group: the content of the image's file.
-        user: the user whose group to add.
+        user: the user whose groups to add.
 
     Returns:
         The new content.
     """
     lines = [line for line in group.splitlines() if line.count(":") >= 3]
-    if not any(line.split(":")[2] == str(user.gid) for line in lines):
-        lines = [line for line in lines if line.split(":")[0] != user.name] + [user.group_line]
+    known = {line.split(":")[2] for line in lines}
+    if str(user.gid) not in known:
+        lines = [line for line in lines if line.split(":")[0] != user.name]
+        lines.append(f"{user.name}:x:{user.gid}:")
+    for gid in user.groups:
+        if gid != user.gid and str(gid) not in known:
+            name = _group_name(gid)
+            if any(line.split(":")[0] == name for line in lines):
+                name = f"{name}-{gid}"  # the image's own group of this name has another gid
+            lines.append(f"{name}:x:{gid}:")
     return "\n".join(lines) + "\n"
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"group{gid}"
