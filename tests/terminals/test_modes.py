@@ -1,88 +1,271 @@
-"""Modes that a program sets on its terminal, and output that is replayed."""
+"""What a program changes in its terminal: undone by detaching, there again by attaching."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooring.terminals.modes import Modes, Replay
+from mooring.terminals.modes import Modes
+from tests.support.waiting import eventually
 
 SET = b"\x1b[?1049h\x1b[?25lx\x1b[?1;2004h\x1b="
 
+# Each setting of a terminal: what sets it, and what a program resets it with
+SETTINGS = {
+    "cursor keys": (b"\x1b[?1h", b"\x1b[?1l"),
+    "reverse video": (b"\x1b[?5h", b"\x1b[?5l"),
+    "autowrap": (b"\x1b[?7l", b"\x1b[?7h"),
+    "cursor": (b"\x1b[?25l", b"\x1b[?25h"),
+    "mouse": (b"\x1b[?1000;1006h", b"\x1b[?1006;1000l"),
+    "all mouse movements": (b"\x1b[?1003h\x1b[?1016h", b"\x1b[?1016l\x1b[?1003l"),
+    "focus": (b"\x1b[?1004h", b"\x1b[?1004l"),
+    "bracketed paste": (b"\x1b[?2004h", b"\x1b[?2004l"),
+    "colour scheme reports": (b"\x1b[?2031h", b"\x1b[?2031l"),
+    "size reports": (b"\x1b[?2048h", b"\x1b[?2048l"),
+    "a mode of tomorrow": (b"\x1b[?5522h", b"\x1b[?5522l"),
+    "alternate screen": (b"\x1b[?1049h", b"\x1b[?1049l"),
+    "alternate screen of old": (b"\x1b[?47h", b"\x1b[?47l"),
+    "insert": (b"\x1b[4h", b"\x1b[4l"),
+    "newline": (b"\x1b[20h", b"\x1b[20l"),
+    "local echo": (b"\x1b[12l", b"\x1b[12h"),
+    "keypad": (b"\x1b=", b"\x1b>"),
+    "scroll region": (b"\x1b[2;10r", b"\x1b[r"),
+    "scroll region, reset in full": (b"\x1b[5;9r", b"\x1b[0;0r"),
+    "origin": (b"\x1b[?6h", b"\x1b[?6l"),
+    "margins": (b"\x1b[?69h\x1b[5;40s", b"\x1b[?69l"),
+    "line drawing": (b"\x1b(0", b"\x1b(B"),
+    "line drawing, shifted": (b"\x1b)0\x0e", b"\x0f\x1b)B"),
+    "a set of 96": (b"\x1b-A\x1bn", b"\x0f\x1b)B"),
+    "not UTF-8": (b"\x1b%@", b"\x1b%G"),
+    "8-bit controls": (b"\x1b G", b"\x1b F"),
+    "cursor's shape": (b"\x1b[5 q", b"\x1b[ q"),
+    "protected": (b'\x1b[1"q', b'\x1b[0"q'),
+    "status line": (b"\x1b[1$}", b"\x1b[0$}"),
+    "printer": (b"\x1b[5i", b"\x1b[4i"),
+    "pointer": (b"\x1b[>2p", b"\x1b[>1p"),
+    "kitty keyboard": (b"\x1b[>1u", b"\x1b[<u"),
+    "kitty keyboard, twice": (b"\x1b[>1u\x1b[>31u", b"\x1b[<2u"),
+    "kitty keyboard, set": (b"\x1b[=5u\x1b[=8;2u\x1b[=1;3u", b"\x1b[=0u"),
+    "modifyOtherKeys": (b"\x1b[>4;2m", b"\x1b[>4m"),
+    "modifyOtherKeys, to nought": (b"\x1b[>4;1m", b"\x1b[>4;0m"),
+    "modifyOtherKeys, all": (b"\x1b[>1;2m\x1b[>4;1m", b"\x1b[>m"),
+    "formatOtherKeys": (b"\x1b[>4;1f", b"\x1b[>4f"),
+    "bold and red": (b"\x1b[1;31m", b"\x1b[22;39m"),
+    "colours of many": (b"\x1b[38;5;208;48;2;1;2;3;4:3m\x1b[58:5:9m", b"\x1b[m"),
+    "hyperlink": (b"\x1b]8;id=1;http://example.org/\x1b\\", b"\x1b]8;;\x07"),
+    "palette": (b"\x1b]4;1;#112233;2;red\x07", b"\x1b]104\x07"),
+    "one colour of the palette": (b"\x1b]4;7;#112233\x07", b"\x1b]104;7\x1b\\"),
+    "colours": (b"\x1b]10;#fff;#000;red\x1b\\", b"\x1b]110\x07\x1b]111\x07\x1b]112\x07"),
+    "mouse pointer": (b"\x1b]22;crosshair\x07", b"\x1b]22;\x07"),
+    "progress": (b"\x1b]9;4;1;50\x07", b"\x1b]9;4;0\x07"),
+    "title": (b"\x1b[22;0;0t", b"\x1b[23;0;0t"),
+}
+HARMLESS = [
+    b"text", b"\xc3\xa9\r\n", b"\x1b[H", b"\x1b[10;20H", b"\x1b[2J", b"\x1b[6n", b"\x1b[?u",
+    b"\x1b]0;title\x07", b"\x1b]11;?\x07", b"\x1b]52;c;QQ==\x07", b"\x1bP$qm\x1b\\", b"\x1b[>q",
+    b"\x1b[18t", b"\x1b[c", b"\x1b[1;2H", b"\x1bM", b"\x1b[0i", b"\x1b[?2026l",
+]  # fmt: skip
+PIECES = st.sampled_from(
+    [*itertools.chain.from_iterable(SETTINGS.values()), *HARMLESS, b"\x1b7", b"\x1b8", b"\x1b[!p"]
+)
+OUTPUT = st.lists(PIECES, max_size=12).map(b"".join)
 
-@given(st.lists(st.integers(0, len(SET)), max_size=5))
-def test_modes_are_read_wherever_the_output_is_cut(cuts: list[int]) -> None:
+
+def fed(*pieces: bytes) -> Modes:
+    modes = Modes()
+    for piece in pieces:
+        modes.feed(piece)
+    return modes
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_setting_of_a_terminal(name: str) -> None:
+    """A program's settings are known until the program resets them; an undone and restored
+    terminal has neither more nor less."""
+    sets, resets = SETTINGS[name]
+    modes = fed(sets)
+    assert modes.undone()
+    assert modes.restored()
+    assert fed(sets, resets).restored() == fed(sets, resets).undone() == b""
+    assert fed(sets, modes.undone()).restored() == b""
+    again = Modes(modes.saved)
+    assert (again.restored(), again.undone()) == (modes.restored(), modes.undone())
+    assert fed(sets, b"\x1bc").restored() in (b"", b"\x1b[22;0;0t")  # a full reset
+
+
+@given(OUTPUT, st.lists(st.integers(0, 500), max_size=6))
+def test_settings_are_read_wherever_the_output_is_cut(output: bytes, cuts: list[int]) -> None:
     """Sequences that arrive in pieces count like those that arrive whole."""
-    modes = Modes()
-    ends = [0, *sorted(cuts), len(SET)]
-    for start, end in itertools.pairwise(ends):
-        modes.feed(SET[start:end])
-    assert modes.changed == [0, 1, 25, 1049, 2004]
-    assert modes.full_screen
+    ends = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
+    modes = fed(*(output[start:end] for start, end in itertools.pairwise(ends)))
+    assert (modes.restored(), modes.undone()) == (fed(output).restored(), fed(output).undone())
 
 
-def test_what_was_set_is_undone_and_restored() -> None:
-    """Detaching resets the terminal's modes; attaching sets those of the program."""
-    modes = Modes()
-    modes.feed(SET)
-    again = Modes()
-    again.feed(modes.restored())
-    assert again.changed == modes.changed
-    again.feed(modes.undone())
-    assert again.changed == []
-    assert Modes().undone() == Modes().restored() == b""
+@given(OUTPUT, OUTPUT)
+def test_a_terminal_gets_the_settings_of_another(shown: bytes, wanted: bytes) -> None:
+    """After a replay of any part of the output, this terminal is set as the program left its own;
+    detaching gives it back as it was."""
+    here, program = fed(shown), Modes(fed(wanted).saved)
+    terminal = fed(shown)
+    terminal.feed(here.become(program))
+    assert terminal.become(program) == here.become(program) == b""
+    assert here.full_screen == program.full_screen
+    here.feed(here.undone())
+    assert here.restored() == b""
 
 
-@pytest.mark.parametrize("reset", [b"\x1bc", b"\x1b[!p"])
-def test_a_reset_resets_all(reset: bytes) -> None:
-    """A terminal that the program has reset has its default modes."""
-    modes = Modes([25, 1049])
-    modes.feed(b"text" + reset)
-    assert modes.changed == []
+@given(st.binary(max_size=300) | st.lists(PIECES | st.binary(max_size=9)).map(b"".join))
+def test_no_output_is_too_odd(output: bytes) -> None:
+    """Whatever bytes a program prints, what restores them is read back as the same."""
+    modes = fed(output)
+    again = Modes(modes.saved)
+    assert again.restored() == modes.restored()
+    assert fed(output, modes.undone()).restored() == b""
 
 
-QUESTIONS = [
-    b"\x1b[6n",
-    b"\x1b[5n",
-    b"\x1b[c",
-    b"\x1b[0c",
-    b"\x1b[>c",
-    b"\x1b[?2026$p",
-    b"\x1b[18t",
-    b"\x1b[?u",
-    b"\x1b[>q",
-    b"\x1bZ",
-    b"\x05",
-    b"\x1bP$qm\x1b\\",
-    b"\x1bP+q544e\x1b\\",
-    b"\x1b]11;?\x07",
-    b"\x1b]4;1;?\x1b\\",
-    b"\x1b]52;c;?\x07",
-]
-HARMLESS = [b"\x1b[31m", b"\x1b[2J", b"\x1b[?25h", b"\x1b]0;title\x07", b"\x1b[8;24;80t", b"\x1b[H"]
+def test_what_is_counted_is_bounded() -> None:
+    """A program that sets settings without an end fills no memory and no screen."""
+    numbers = range(2000)
+    modes = fed(
+        b"".join(b"\x1b[?%dh\x1b[>%du\x1b[22;0t\x1b[38;5;%dm" % (n, n, n) for n in numbers),
+        b"".join(b"\x1b]4;%d;#123456\x07" % n for n in numbers),
+        b"\x1b]11;" + b"x" * 100_000 + b"\x07",
+    )
+    assert len(modes.undone()) < 20_000
+    assert len(modes.restored()) < 20_000
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_no_question_is_asked_again(question: bytes) -> None:
-    """A sequence that makes a terminal answer is not replayed, wherever the output is cut."""
-    data = b"before" + question + b"after"
-    for cut in range(len(data)):
-        replay = Replay(len(data), cut=False)
-        shown = b"".join(replay.feed(piece)[0] for piece in (data[:cut], data[cut:]))
-        assert shown == b"beforeafter", cut
+def test_renditions_without_a_reset_are_reduced() -> None:
+    """Of thousands of colours the last one is kept, with what was set before them."""
+    modes = fed(b"\x1b[1m", *(b"\x1b[38;2;%d;1;1m" % (n % 256) for n in range(3000)))
+    assert modes.restored() == b"\x1b[1;38;2;183;1;1m"
 
 
-def test_all_else_is_shown_and_the_new_is_as_it_came() -> None:
-    """Colours, titles and positions are replayed; new output passes unchanged, questions too."""
-    data = b"".join(HARMLESS)
-    assert Replay(len(data), cut=False).feed(data + b"\x1b[6n") == (data, b"\x1b[6n")
+def test_what_the_cursor_saves_is_restored_with_it() -> None:
+    """Renditions and character sets come back with the cursor, and when a full screen ends."""
+    assert fed(b"\x1b7\x1b[31m\x1b(0\x1b8").restored() == b""
+    assert fed(b"\x1b[31m\x1b[?1049h\x1b[0;1m\x1b(0\x1b[?1049l").restored() == b"\x1b[31m"
+    assert fed(b"\x1b[s\x1b[31m\x1b[u").restored() == b""
 
 
-def test_a_replay_begins_with_a_line() -> None:
-    """The rest of a line, or of a full screen that was left, is not replayed."""
-    assert Replay(11, cut=True).feed(b"st\r\nwhole\r\n") == (b"whole\r\n", b"")
-    data = b"\x1b[5Hrest of vi\n\x1b[?1049l$ ls\r\n"
-    assert Replay(len(data), cut=True).feed(data) == (b"$ ls\r\n", b"")
+def test_modes_that_a_program_saves_and_restores() -> None:
+    """A mode that was saved in the terminal is the saved one again."""
+    assert fed(b"\x1b[?1001s\x1b[?1001h\x1b[?1001r").restored() == b""
+    assert fed(b"\x1b[?7l\x1b[?7s\x1b[?7h\x1b[?7r").restored() == b"\x1b[?7l"
+
+
+def test_each_screen_has_its_keyboard() -> None:
+    """What was pushed on the main screen's keyboard stays under that of a full screen."""
+    modes = fed(b"\x1b[>1u\x1b[?1049h\x1b[>5u\x1b[>7u")
+    assert modes.restored() == b"\x1b[>1u\x1b[?1049h\x1b[>5u\x1b[>7u"
+    assert modes.undone() == b"\x1b[<2u\x1b[?1049l\x1b[<1u\x1b[0m"
+
+
+def test_a_sequence_that_was_not_finished_is_ended() -> None:
+    """A terminal that waits for the end of a string would swallow what the shell prints next."""
+    long = b"\x1b]52;c;" + b"A" * 100_000
+    for output in (b"\x1b]0;ti", b"\x1b[3", b"\x1bP$q", b"\x1b]0;title\x1b", long):
+        assert fed(output).undone() == b"\x1b\\".join((b"\x18", b"")), output[:20]
+    assert fed(long, b"B" * 100, b"\x1b", b"\\").undone() == fed(long, b"\x07").undone() == b""
+
+
+def test_a_frame_is_not_restored() -> None:
+    """Synchronized output is ended on detaching, and not begun on attaching: it hides output."""
+    modes = fed(b"\x1b[?2026h")
+    assert modes.undone().startswith(b"\x1b[?2026l")
+    assert modes.restored() == b""
+
+
+def test_tab_stops_are_undone() -> None:
+    """The user's terminal has its tab stops again."""
+    for output in (b"\x1b[3g", b"\x1bH", b"\x1b[g"):
+        modes = fed(output)
+        assert modes.become(Modes()) == b""  # after a replay they are still the program's
+        assert modes.undone().startswith(b"\x1b[?5W")
+
+
+def test_the_modes_of_an_earlier_keeper() -> None:
+    """Keepers of earlier versions send numbers of modes; what cannot be read changes nothing."""
+    assert Modes([0, 25, 1049]).restored() == b"\x1b[?1049h\x1b=\x1b[?25l"
+    assert Modes(None).restored() == Modes({"a": 1}).restored() == b""
+
+
+def test_a_soft_reset_resets_what_it_should() -> None:
+    """The cursor, the region and the character sets are the default ones; the screen stays."""
+    assert fed(SET, b"\x1b[2;5r\x1b(0\x1b[1m\x1b[!p").restored() == b"\x1b[?1049h\x1b[?2004h"
+
+
+# Against a terminal of somebody else's
+
+FLAGS = (
+    "alternate_on cursor_flag insert_flag keypad_cursor_flag keypad_flag mouse_all_flag "
+    "mouse_any_flag mouse_button_flag mouse_sgr_flag mouse_standard_flag origin_flag "
+    "scroll_region_lower scroll_region_upper wrap_flag pane_tabs"
+).split()
+VISIBLE = [
+    b"\x1b[?1h", b"\x1b[?25l", b"\x1b[?7l", b"\x1b[4h", b"\x1b=", b"\x1b[?6h", b"\x1b[3;9r",
+    b"\x1b[?1000;1006h", b"\x1b[?1002h", b"\x1b[?1003h", b"\x1b[?1049h", b"\x1b[1;31m", b"\x1b(0",
+    b"\x1b)0\x0e", b"\x1b[?1049h\x1b[2;8r\x1b[7m\x1b[?1000h",
+]  # fmt: skip
+
+
+class Tmux:
+    """A terminal: what it was sent, and what state it is in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._command = ["tmux", "-S", f"{folder}/socket", "-f", "/dev/null"]
+        self._count = 0
+        os.mkfifo(folder / "output")
+        program = f"stty raw -echo; exec cat {folder}/output"
+        self.run("new-session", "-d", "-x", "80", "-y", "24", program)
+        self._output = (folder / "output").open("wb", buffering=0)
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run([*self._command, *words], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def state(self, *output: bytes) -> tuple[str, str]:
+        """Show output and text; return the flags of the terminal, and how the text looks."""
+        self._count += 1
+        data = b"".join(output)
+        flags = " ".join(f"{flag}=#{{{flag}}}" for flag in FLAGS)
+        self._output.write(data + b"\x1b[3Hlqk\x1b]2;%d\x07" % self._count)
+        eventually(
+            lambda: self.run("display", "-p", "#{pane_title}").strip() == str(self._count), 20
+        )
+        return self.run("display", "-p", flags), self.run("capture-pane", "-e", "-p")
+
+    def close(self) -> None:
+        with contextlib.suppress(AssertionError):
+            self.run("kill-server")
+        self._output.close()
+
+
+@pytest.fixture(scope="module")
+def tmux(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tmux]:
+    if shutil.which("tmux") is None:
+        pytest.skip("there is no tmux: install it")
+    terminal = Tmux(tmp_path_factory.mktemp("tmux"))
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.parametrize("sets", VISIBLE, ids=repr)
+def test_a_real_terminal_is_as_it_was(tmux: Tmux, sets: bytes) -> None:
+    """tmux, a terminal, has its own state again when what was changed is undone, and the program's
+    when it is restored (atch#34)."""
+    clear = b"\x1bc\x1b[2J"
+    before, changed = tmux.state(clear), tmux.state(clear, sets)
+    assert changed != before
+    assert tmux.state(clear, fed(sets).restored()) == changed
+    assert tmux.state(clear, sets, fed(sets).undone(), b"\x1b[2J") == before

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from mooring.engines.streams import SocketStream
-from mooring.terminals.pump import connect, exit_code, key_codes, raw, terminal_size
+from mooring.terminals.modes import Modes
+from mooring.terminals.pump import connect, exit_code, key_codes, raw, terminal_size, undo
 from tests.support.waiting import eventually
 
 DEADLINE_S = 30.0
@@ -380,6 +381,42 @@ def test_raw_is_for_terminals(pipe: Callable[[], Pipe]) -> None:
     """A file that is not a terminal is left as it is."""
     with raw(None), raw(pipe().read_end):
         pass
+
+
+def test_a_terminal_that_hangs_up_is_no_error() -> None:
+    """A terminal that is gone cannot be put back; what ended the command is what counts."""
+    person, program = pty.openpty()
+    with raw(program):
+        os.close(person)
+    modes = Modes()
+    modes.feed(b"\x1b[?1003h")
+    undo(modes, program, program)
+    os.close(program)
+
+
+def test_modes_are_undone_on_an_engines_own_stream(
+    terminal: Far, user: tuple[int, int], pipe: Callable[[], Pipe]
+) -> None:
+    """Where nothing keeps a terminal, the modes are undone too, and reports that are left are not
+    for the user's shell."""
+    sink = pipe()
+
+    def process() -> None:
+        assert terminal.resized.acquire(timeout=DEADLINE_S)
+        terminal.far.sendall(b"\x1b[?1003h\x1b[>1u")
+        assert os.read(sink.read_end, 100) == b"\x1b[?1003h\x1b[>1u"
+        os.write(user[0], b"\x1b[112;5u\x1b[113;5u")
+
+    with playing(process):
+        left = connect(
+            terminal,
+            stdin=user[1],
+            stdout=sink.write_end,
+            size=lambda: (24, 80),
+            detach_keys="ctrl-p,ctrl-q",
+        )
+    assert left is True
+    assert os.read(sink.read_end, 100) == b"\x1b[?1003l\x1b[<1u\x1b[0m"
 
 
 @pytest.mark.parametrize("pieces", [[b"abc\x10\x11"], [b"abc\x10", b"\x11"]], ids=["once", "cut"])

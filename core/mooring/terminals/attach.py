@@ -17,14 +17,13 @@ from mooring.errors import EngineError, EngineUnavailable, NotSupported, Session
 from mooring.terminals.detach_keys import DetachKeys
 from mooring.terminals.keeper import protocol
 from mooring.terminals.keeper.client import Link, keeper_serves, session_exists
-from mooring.terminals.modes import Modes, Replay
-from mooring.terminals.pump import key_codes, raw, write_all
+from mooring.terminals.modes import Modes
+from mooring.terminals.pump import key_codes, raw, undo, write_all
+from mooring.terminals.replay import Replay
 from mooring.terminals.resize import Resizer, size_changes
 from mooring.terminals.terminal import MainTerminal, PersistentTerminal
 
 MAX_UNACCEPTED_BYTES = 64 << 10
-# Delay before a possible prefix of the detach keys is forwarded
-KEY_TIMEOUT_S = 0.5
 MIN_RETRY_S, MAX_RETRY_S = 0.02, 2.0
 
 REPLACED = "the keeper of this terminal was replaced: output may be missing here"
@@ -69,8 +68,8 @@ class Attachment:
         self._outgoing = bytearray()
         self._unaccepted = bytearray()
         self._accepted = 0  # bytes of input before the unaccepted ones
-        # The modes that the output shown so far has set, and those that the program has set
-        self._modes = self._program_modes = Modes()
+        # The modes of this process's terminal, and those that the program has set
+        self._modes, self._program_modes = Modes(), Modes()
         self._replay: Replay | None = None
         self._code: int | None = None
         self._over = False
@@ -97,8 +96,7 @@ class Attachment:
                 self._disconnect()
                 self._resizer.close()
                 if self._size is not None:
-                    with contextlib.suppress(OSError):
-                        write_all(self._stdout, self._modes.undone())
+                    undo(self._modes, self._stdin, self._stdout)
         return self._code
 
     # the loop
@@ -109,7 +107,7 @@ class Attachment:
             self._connect()
             if self._over:
                 return
-        if self._keys.pending and now - self._keys.pending_since >= KEY_TIMEOUT_S:
+        if self._keys.deadline is not None and now >= self._keys.deadline:
             self._send_input(self._keys.flush())
         poll = select.poll()
         poll.register(resized, select.POLLIN)
@@ -133,11 +131,9 @@ class Attachment:
                 return
 
     def _timeout_ms(self, now: float) -> float | None:
-        deadlines = []
+        deadlines = [] if self._keys.deadline is None else [self._keys.deadline]
         if self._link is None:
             deadlines.append(self._retry_at)
-        if self._keys.pending:
-            deadlines.append(self._keys.pending_since + KEY_TIMEOUT_S)
         return max(0.0, min(deadlines) - now) * 1000 + 1 if deadlines else None
 
     # input
@@ -268,8 +264,7 @@ class Attachment:
         self._send()
 
     def _begin_replay(self, message: dict[str, object], offset: int) -> None:
-        changed = message.get("modes")
-        self._program_modes = Modes(changed if isinstance(changed, list) else [])
+        self._program_modes = Modes(message.get("modes"))
         length = _number(message["end"]) - offset
         if length:
             self._replay = Replay(length, cut=offset > 0)
@@ -278,9 +273,9 @@ class Attachment:
 
     def _restore_modes(self) -> None:
         """Set the modes of this terminal to the program's, regardless of the replay."""
-        self._modes = self._program_modes
+        data = self._modes.become(self._program_modes)
         if self._size is not None:
-            write_all(self._stdout, self._modes.restored())
+            write_all(self._stdout, data)
 
     def _forget_accepted(self, accepted: int) -> None:
         count = accepted - self._accepted

@@ -1,137 +1,392 @@
-"""Track the terminal modes that a program sets, as needed for detaching and attaching.
+"""Track what a program changes in its terminal, as needed for detaching and attaching.
 
-For the numbers see "DEC Private Mode Set" in "Xterm Control Sequences" (invisible-island.net).
+For the control sequences see "Xterm Control Sequences" (invisible-island.net), and for the keyboard
+"Comprehensive keyboard handling in terminals" (sw.kovidgoyal.net/kitty).
 """
 
 from __future__ import annotations
 
 import re
 
-# On by default: autowrap, cursor
-_DEFAULT_ON = frozenset((7, 25))
-# Cursor keys, autowrap, cursor, alternate screens, mouse, focus events, bracketed paste
-_KNOWN = frozenset((1, 7, 25, 47, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1047, 1049, 2004))
-_SCREENS = frozenset((47, 1047, 1049))
-_CHANGE = re.compile(rb"\x1b(?:\[\?([0-9;]{1,60})([hl])|(c)|([=>])|\[(!)p)")
-_KEYPAD = 0
-_LONGEST = 64
-_LONGEST_TEXT = 4096
-_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[P\]X^_][^\x07\x1b]*\x1b?)?\Z")
-
-# Queries, which a terminal answers on its input: the program that sent one reads the answer, but
-# during a replay nothing does
-QUESTIONS = re.compile(
-    rb"\x05"  # ENQ (answerback)
-    rb"|\x1b\[[>=?]?[0-9;]*[cn]"  # device attributes, status reports
-    rb"|\x1b\[\??[0-9;]*\$p"  # modes
-    rb"|\x1b\[(?:1[1-9]|2[01])(?:;[0-9]*)*t"  # window state
-    rb"|\x1b\[\?u|\x1b\[>[0-9]*q|\x1b\[[0-9;]*x|\x1bZ"  # keyboard, version, parameters
-    rb"|\x1bP[$+]q[^\x1b]*\x1b\\"  # settings, capabilities
-    rb"|\x1b\](?:[0-9]+;)+\?(?:\x07|\x1b\\)"  # colours
-    rb"|\x1b\]52;[^;\x07\x1b]*;[^\x07\x1b]*(?:\x07|\x1b\\)"  # clipboard, queried or set
+from mooring.terminals.sequences import (
+    LONGEST,
+    RENDITION,
+    SEQUENCE,
+    csi,
+    numbers,
+    osc,
+    private,
+    renditions,
+    unfinished,
 )
+
+SCREENS = frozenset((47, 1047, 1049))
+_SAVE_CURSOR = frozenset((1048, 1049))
+# Private modes that are on by default: ANSI, autowrap, auto-repeat, cursor, alternate scroll, the
+# Alt and Num Lock keys, private colours
+_DEFAULT_ON = frozenset((2, 7, 8, 25, 1007, 1034, 1035, 1036, 1070))
+# Synchronized output: on reattach it would stop the display until the program's next frame
+_NOT_RESTORED = frozenset((2026,))
+_ANSI_DEFAULT_ON = frozenset((12,))
+
+# Sequences that undo a setting, and that settings are named after
+_ATTRIBUTES = b"\x1b[0m"
+_REGION = b"\x1b7\x1b[r\x1b8"  # setting it moves the cursor
+_ORIGIN = b"\x1b[?6l\x1b[9999H"  # likewise; the last line is where output may go on
+_MARGINS = b"\x1b[?69l"
+_KEYPAD = b"\x1b>"
+_SHIFT = b"\x0f"
+_PROTECTED = b'\x1b[0"q'
+_TABS = b"\x1b[?5W"
+_CHARSETS = {slot: b"\x1b%cB" % slot for slot in b"()*+"}
+_CURSOR = (_ORIGIN, _SHIFT, _PROTECTED, *_CHARSETS.values())  # saved with the cursor
+_SOFT_RESET = (
+    *_CURSOR, _ATTRIBUTES, _REGION, _KEYPAD, b"\x1b[2l", b"\x1b[4l", b"\x1b[?1l", b"\x1b[?7h",
+    b"\x1b[?25h",
+)  # fmt: skip
+# Settings with one number, by the characters of their sequence that are not the number
+_NUMBERED = {
+    b" q": (b"\x1b[0 q", b"0"),  # cursor's shape
+    b'"q': (_PROTECTED, b"0"),
+    b"$}": (b"\x1b[0$}", b"0"),  # write to the status line
+    b">p": (b"\x1b[>1p", b"1"),  # pointer
+    b"i": (b"\x1b[4i", b"4"),  # print instead of showing
+}
+_COLOURS = range(10, 20)
+
+_MOST_SETTINGS, _MOST_KEYBOARDS, _MOST_TITLES, _MOST_RENDITIONS = 600, 100, 10, 400
+_LONGEST_VALUE = 2100
 
 
 class Modes:
-    """Tracks the modes that a program's output sets.
+    """What a program's output has changed in its terminal: modes, keyboard, colours, and so on.
+
+    Not tracked are the screen's content, the title, tab stops (they are undone, but not restored)
+    and what the program saved in the terminal to restore later.
 
     Args:
-        changed: modes that differ from the default, from an earlier ``changed``; unknown numbers
-            are ignored.
+        saved: an earlier ``saved``, or the numbers of private modes that differ from the default,
+            as keepers of earlier versions send them; anything else is ignored.
     """
 
-    def __init__(self, changed: list[int] | None = None) -> None:
-        self._changed = set(changed or ()) & (_KNOWN | {_KEYPAD})
+    def __init__(self, saved: object = "") -> None:
+        # The sequence that sets each setting that differs from the default, by the sequence that
+        # undoes it; empty for a setting that is not restored
+        self._settings: dict[bytes, bytes] = {}
+        self._attributes = b""  # parameters of the graphic renditions since the last reset
+        # Flags of the kitty keyboard protocol: stacks for the main and the alternate screen
+        self._keyboards: tuple[list[int], list[int]] = ([0], [0])
+        self._titles: list[bytes] = []  # parameters of the titles pushed
+        self._cursors: dict[bool, tuple[dict[bytes, bytes], bytes]] = {}
+        self._saved_modes: dict[int, bool] = {}
         self._tail = b""
+        if isinstance(saved, str):
+            self.feed(saved.encode("latin-1", "ignore"))
+        elif isinstance(saved, list):
+            for number in saved:
+                if number == 0:
+                    self.feed(b"\x1b=")
+                elif isinstance(number, int):
+                    self._set_private(number, number not in _DEFAULT_ON)
 
     @property
-    def changed(self) -> list[int]:
-        """The numbers of the modes that differ from the default."""
-        return sorted(self._changed)
+    def saved(self) -> str:
+        """The settings as text, for JSON."""
+        return self.restored().decode("latin-1")
 
     @property
     def full_screen(self) -> bool:
         """Whether the program uses the alternate screen, as full-screen editors do."""
-        return bool(self._changed & _SCREENS)
+        return any(undo in self._settings for undo in _LEAVE_SCREEN)
+
+    @property
+    def reports(self) -> bool:
+        """Whether the terminal sends input by itself: of the mouse, the focus, colours or size."""
+        return any(undo in self._settings for undo in _END_REPORTS)
 
     def feed(self, data: bytes) -> None:
         """Process output, which may be split at any byte."""
-        if b"\x1b" not in data and not self._tail:
+        if not self._tail and not (b"\x1b" in data or b"\x0e" in data or b"\x0f" in data):
             return
         data = self._tail + data
         end = 0
-        for change in _CHANGE.finditer(data):
-            end = change.end()
-            numbers, letter, reset, keypad, soft_reset = change.groups()
-            if reset or soft_reset:
-                self._changed.clear()
-            elif keypad:
-                self._set(_KEYPAD, keypad == b"=")
+        for match in SEQUENCE.finditer(data):
+            self._render(data, end, match.start())
+            end = match.end()
+            prefix, params, final, code, text, slot, charset, single = match.groups()
+            if final:
+                self._control(prefix + final, params)
+            elif code:
+                self._command(int(code), text)
+            elif slot:
+                self._designate(slot, charset)
             else:
-                for number in numbers.split(b";"):
-                    if number:
-                        self._set(int(number), letter == b"h")
-        last = data.rfind(b"\x1b", max(end, len(data) - _LONGEST))
-        self._tail = data[last:] if last >= 0 else b""
+                self._escape(single or match.group())
+        self._render(data, end, len(data))
+        self._tail = unfinished(data, end)
 
-    def _set(self, number: int, on: bool) -> None:
-        if number not in _KNOWN and number != _KEYPAD:
-            return
-        if on == (number in _DEFAULT_ON):
-            self._changed.discard(number)
+    def _render(self, data: bytes, start: int, end: int) -> None:
+        """Apply the graphic renditions in a part of the output, which are most of its sequences."""
+        reset = max(data.rfind(b"\x1b[m", start, end), data.rfind(b"\x1b[0m", start, end))
+        if reset >= 0:
+            self._attributes, start = b"", reset
+        params = RENDITION.findall(data, start, end)[-_MOST_RENDITIONS:]
+        self._attributes += b"".join([one + b";" for one in params])
+        if len(self._attributes) > LONGEST:
+            self._attributes = renditions(self._attributes)
+
+    def _control(self, key: bytes, params: bytes) -> None:
+        """Apply a control sequence.
+
+        Args:
+            key: all of its characters but the parameters.
+            params: its parameters.
+        """
+        alternate = self.full_screen
+        if key in _NUMBERED:
+            undo, default = _NUMBERED[key]
+            if params in (b"", default):
+                self._put(undo)
+            elif key != b"i" or params == b"5":
+                self._put(undo, csi(key, params))
+        elif key in (b"?h", b"?l", b"?s", b"?r"):
+            for number in numbers(params):
+                self._change_private(number, key[1:])
+        elif key in (b"h", b"l"):
+            for number in numbers(params):
+                default = b"h" if number in _ANSI_DEFAULT_ON else b"l"
+                value = b"\x1b[%d%s" % (number, key)
+                self._put(b"\x1b[%d%s" % (number, default), None if key == default else value)
+        elif key == b"r":
+            whole = params.strip(b"0;") in (b"", b"1")
+            self._put(_REGION, None if whole else b"\x1b7\x1b[%sr\x1b8" % params)
+        elif key == b"s" and params and _MARGINS in self._settings:
+            self._put(_MARGINS, b"\x1b[?69h\x1b[%ss" % params)
+        elif key in (b"s", b"u"):
+            self._cursor(alternate, save=key == b"s")
+        elif key in (b">m", b">f", b">n"):  # how keys are sent with modifiers
+            self._modify_keys(key, params)
+        elif key in (b">u", b"<u", b"=u"):
+            _set_keyboard(self._keyboards[alternate], key[:1], [*numbers(params)])
+        elif key == b"!p":
+            for undo in _SOFT_RESET:
+                self._put(undo)
+            self._attributes = b""
+            self._cursors.clear()
+        elif key == b"t":
+            if params[:2] == b"22":
+                self._titles = [*self._titles, params[2:]][-_MOST_TITLES:]
+            elif params[:2] == b"23":
+                self._titles = self._titles[:-1]
+        elif (key, params) == (b"?W", b"5"):
+            self._put(_TABS)
+        elif key == b"g":
+            self._put(_TABS, b"")
+
+    def _modify_keys(self, key: bytes, params: bytes) -> None:
+        resource, _, value = params.partition(b";")
+        if not resource:
+            for undo in [undo for undo in self._settings if re.fullmatch(rb"\x1b\[>\d+m", undo)]:
+                self._put(undo)
+        elif key == b">n":
+            self._put(csi(b">m", resource), csi(key, resource))
         else:
-            self._changed.add(number)
+            off = value.strip(b"0;") == b""
+            self._put(csi(key, resource), None if off else csi(key, params))
+
+    def _command(self, code: int, text: bytes) -> None:
+        """Apply an operating system command (OSC)."""
+        first, _, rest = text.partition(b";")
+        if code in (4, 5):
+            fields = text.split(b";")
+            for index, colour in zip(fields[::2], fields[1::2], strict=False):
+                if colour != b"?" and index.isdigit():
+                    self._put(osc(100 + code, index), osc(code, index + b";" + colour))
+        elif code in (104, 105):
+            for index in filter(None, text.split(b";")):
+                self._put(osc(code, index))
+            if not text:
+                for undo in [one for one in self._settings if one.startswith(b"\x1b]%d;" % code)]:
+                    self._put(undo)
+        elif code in _COLOURS:
+            for number, colour in zip(range(code, 20), text.split(b";"), strict=False):
+                if colour != b"?":
+                    self._put(osc(number + 100), osc(number, colour))
+        elif code - 100 in _COLOURS:
+            self._put(osc(code))
+        elif code == 8:  # hyperlink
+            self._put(osc(8, b";"), osc(8, text) if rest else None)
+        elif code == 22 and first[:1] not in (b"?", b">"):  # pointer
+            self._put(osc(22, b""), osc(22, text) if text[:1] not in (b"", b"<") else None)
+        elif code == 9 and first == b"4":  # progress
+            self._put(osc(9, b"4;0"), osc(9, text) if rest[:1] != b"0" else None)
+
+    def _designate(self, slot: bytes, charset: bytes) -> None:
+        if slot == b" ":
+            self._put(b"\x1b F", b"\x1b G" if charset == b"G" else None)  # 8-bit controls
+        elif slot == b"%":
+            self._put(b"\x1b%G", b"\x1b%@" if charset == b"@" else None)  # not UTF-8
+        else:
+            undo = _CHARSETS[slot.translate(_SLOTS)[0]]
+            plain = charset == b"B" and slot in b"()*+"
+            self._put(undo, None if plain else b"\x1b" + slot + charset)
+
+    def _escape(self, final: bytes) -> None:
+        """Apply a sequence of an escape and one character, or a control character."""
+        if final in (b"=", b">"):
+            self._put(_KEYPAD, b"\x1b=" if final == b"=" else None)
+        elif final == b"\x0f":
+            self._put(_SHIFT)
+        elif final == b"\x0e":
+            self._put(_SHIFT, final)
+        elif final in (b"n", b"o"):
+            self._put(_SHIFT, b"\x1b" + final)
+        elif final in (b"7", b"8"):
+            self._cursor(self.full_screen, save=final == b"7")
+        elif final == b"H":
+            self._put(_TABS, b"")
+        elif final == b"<":
+            self._put(b"\x1b<")
+        else:  # a full reset; not all terminals reset colours
+            colours = [undo for undo in self._settings if undo.startswith(b"\x1b]")]
+            self._settings = dict.fromkeys(colours, b"")
+            self._attributes = b""
+            self._keyboards = [0], [0]
+            self._cursors.clear()
+
+    def _change_private(self, number: int, action: bytes) -> None:
+        if action == b"s":
+            if len(self._saved_modes) < _MOST_SETTINGS:
+                changed = _undo(number) in self._settings
+                self._saved_modes[number] = changed != (number in _DEFAULT_ON)
+        elif action == b"r":
+            self._set_private(number, self._saved_modes.get(number, number in _DEFAULT_ON))
+        else:
+            self._set_private(number, action == b"h")
+
+    def _set_private(self, number: int, on: bool) -> None:
+        if number in _SAVE_CURSOR and on:
+            self._cursor(self.full_screen, save=True)
+        if number in SCREENS:
+            for undo in _LEAVE_SCREEN:
+                self._put(undo)
+        if number != 1048:
+            value = b"" if number in _NOT_RESTORED else private(number, on)
+            self._put(_undo(number), None if on == (number in _DEFAULT_ON) else value)
+        if number in _SAVE_CURSOR and not on:
+            self._cursor(self.full_screen, save=False)
+
+    def _cursor(self, alternate: bool, *, save: bool) -> None:
+        """Save or restore what a terminal saves with the cursor."""
+        if save:
+            kept = {undo: self._settings[undo] for undo in _CURSOR if undo in self._settings}
+            self._cursors[alternate] = kept, self._attributes
+            return
+        kept, self._attributes = self._cursors.get(alternate, ({}, b""))
+        for undo in _CURSOR:
+            if self._settings.get(undo) != kept.get(undo):
+                self._put(undo, kept.get(undo))
+
+    def _put(self, undo: bytes, value: bytes | None = None) -> None:
+        """Change a setting; without a value it has its default."""
+        self._settings.pop(undo, None)
+        if value is None or len(self._settings) >= _MOST_SETTINGS or len(value) > _LONGEST_VALUE:
+            return
+        self._settings[undo] = value
 
     def restored(self) -> bytes:
-        """Return the bytes that set these modes on a terminal in its default state."""
-        return b"".join(_put(number, number not in _DEFAULT_ON) for number in self.changed)
+        """Return the bytes that set all of this on a terminal in its default state."""
+        screens = [value for undo, value in self._settings.items() if undo in _LEAVE_SCREEN]
+        parts = [*_keyboard(self._keyboards[False]), *(b"\x1b[22%st" % one for one in self._titles)]
+        if screens:
+            parts += [*screens, *_keyboard(self._keyboards[True])]
+        parts += [value for undo, value in self._settings.items() if undo not in _LEAVE_SCREEN]
+        return b"".join(parts) + self._rendition()
 
     def undone(self) -> bytes:
-        """Return the bytes that reset a terminal with these modes to its default state."""
-        resets = b"".join(_put(number, number in _DEFAULT_ON) for number in self.changed)
-        return b"\x1b[0m" + resets if resets else b""
+        """Return the bytes that reset a terminal with these settings to its default state."""
+        leave = [undo for undo in self._settings if undo in _LEAVE_SCREEN]
+        parts = [*_keyboard_undone(self._keyboards[True]), *leave] if leave else []
+        parts += [undo for undo in reversed(self._settings) if undo not in _LEAVE_SCREEN]
+        parts += _keyboard_undone(self._keyboards[False])
+        parts += [b"\x1b[23%st" % one for one in reversed(self._titles)]
+        if parts or self._rendition():
+            parts.append(_ATTRIBUTES)
+        if self._tail:  # end the sequence that the terminal is waiting for
+            parts.insert(0, b"\x18\x1b\\")
+        return b"".join(parts)
+
+    def become(self, other: Modes) -> bytes:
+        """Take over the settings of another terminal.
+
+        Returns:
+            The bytes that give a terminal with the settings so far those of the other.
+        """
+        here = (self.full_screen, self._keyboards, self._titles)
+        if here == (other.full_screen, other._keyboards, other._titles):
+            parts = [
+                undo
+                for undo in reversed(self._settings)
+                if undo not in other._settings and undo != _TABS
+            ]
+            parts += [
+                value
+                for undo, value in other._settings.items()
+                if self._settings.get(undo) != value
+            ]
+            if self._rendition() != other._rendition():
+                parts += [_ATTRIBUTES, other._rendition()]
+            kept = {_TABS: b""} if _TABS in self._settings else {}
+        else:
+            parts, kept = [self.undone(), other.restored()], {}
+        self._settings = other._settings | kept
+        self._attributes, self._titles = other._attributes, list(other._titles)
+        main, alternate = other._keyboards
+        self._keyboards = list(main), list(alternate)
+        return b"".join(parts)
+
+    def _rendition(self) -> bytes:
+        self._attributes = renditions(self._attributes)
+        return b"\x1b[%sm" % self._attributes[:-1] if self._attributes else b""
 
 
-def _put(number: int, on: bool) -> bytes:
-    if number == _KEYPAD:
-        return b"\x1b=" if on else b"\x1b>"
-    return b"\x1b[?%d%c" % (number, b"h" if on else b"l")
+_LEAVE_SCREEN = frozenset(private(number, False) for number in SCREENS)
+_END_REPORTS = [private(number, False) for number in (9, *range(1000, 1005), 2031, 2048)]
+_SLOTS = bytes.maketrans(b"-./", b")*+")
 
 
-class Replay:
-    """Filters earlier output that is replayed.
+def _undo(number: int) -> bytes:
+    """Return the bytes that set a private mode to its default."""
+    return {2: b"\x1b<", 6: _ORIGIN}.get(number) or private(number, number in _DEFAULT_ON)
+
+
+def _set_keyboard(stack: list[int], action: bytes, numbers: list[int]) -> None:
+    """Change a stack of keyboard flags in place.
 
     Args:
-        length: how many bytes are replayed.
-        cut: whether they start in the middle of the output; the rest of the first line is then
-            omitted, or everything up to the point where the program leaves the alternate screen.
+        stack: the stack, its last element in force.
+        action: ``>`` pushes, ``<`` pops, ``=`` changes the flags in force.
+        numbers: the sequence's parameters.
     """
-
-    def __init__(self, length: int, cut: bool) -> None:
-        self.left = length
-        self._cut = cut
-        self._pending = b""
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split ``data`` into the filtered replay and the unchanged new output after it."""
-        old, new = data[: self.left], data[self.left :]
-        self.left -= len(old)
-        old = self._pending + old
-        self._pending = b""
-        if self._cut:
-            self._cut = False
-            old = _from_a_line(old)
-        if self.left:  # an escape sequence may continue in the next call
-            unfinished = _UNFINISHED.search(old, max(0, len(old) - _LONGEST_TEXT))
-            if unfinished:
-                old, self._pending = old[: unfinished.start()], unfinished.group()
-        return QUESTIONS.sub(b"", old), new
+    number = numbers[0] if numbers else int(action == b"<")
+    if action == b">":
+        stack.append(number)
+        del stack[:-_MOST_KEYBOARDS]
+    elif action == b"<":
+        del stack[max(0, len(stack) - number) :]
+        if not stack:
+            stack.append(0)
+    else:
+        how = numbers[1] if len(numbers) > 1 else 1
+        now = stack[-1]
+        stack[-1] = {2: now | number, 3: now & ~number}.get(how, number)
 
 
-def _from_a_line(data: bytes) -> bytes:
-    left = max(data.find(b"\x1b[?%dl" % number) for number in _SCREENS)
-    entered = [data.find(b"\x1b[?%dh" % number) for number in _SCREENS]
-    if left >= 0 and not any(0 <= at < left for at in entered):
-        return data[data.index(b"l", left) + 1 :]
-    end = data.find(b"\n")
-    return data[end + 1 :] if end >= 0 else data
+def _keyboard(stack: list[int]) -> list[bytes]:
+    base = [b"\x1b[=%du" % stack[0]] if stack[0] else []
+    return base + [b"\x1b[>%du" % flags for flags in stack[1:]]
+
+
+def _keyboard_undone(stack: list[int]) -> list[bytes]:
+    pop = [b"\x1b[<%du" % (len(stack) - 1)] if len(stack) > 1 else []
+    return pop + [b"\x1b[=0u"] * (stack[0] != 0)

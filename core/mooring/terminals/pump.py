@@ -17,6 +17,8 @@ import tty as tty_modes
 from collections.abc import Callable, Iterator
 
 from mooring.engines.base import STDERR, Stream
+from mooring.terminals.detach_keys import DetachKeys
+from mooring.terminals.modes import Modes
 from mooring.terminals.resize import size_changes
 
 CHUNK = 65536
@@ -44,7 +46,7 @@ def connect(
     Returns:
         True after the detach keys, False at the end of the output. After the detach keys the remote
         process keeps running; the engine also receives them, and its output from then on is not
-        shown.
+        shown. What the remote process changed in this process's terminal is undone.
 
     Raises:
         BrokenPipeError: the reader of this process's output has closed the pipe.
@@ -59,8 +61,13 @@ def connect(
 
     with size_changes(True) as changed:
         resize()  # before raw mode, in which Ctrl-C would not interrupt a hanging engine call
+        modes = Modes()
         with raw(stdin):
-            return _Pump(stream, descriptors, key_codes(detach_keys), (changed, resize)).run()
+            try:
+                keys = DetachKeys(key_codes(detach_keys))
+                return _Pump(stream, descriptors, keys, modes, (changed, resize)).run()
+            finally:
+                undo(modes, stdin, stdout)
 
 
 def exit_code(stream: Stream) -> int:
@@ -119,18 +126,18 @@ class _Pump:
         self,
         stream: Stream,
         descriptors: tuple[int | None, int, int],
-        detach_codes: bytes = b"",
+        keys: DetachKeys | None = None,
+        modes: Modes | None = None,
         on_resize: tuple[int, Callable[[], None]] | None = None,
     ) -> None:
         self._stream = stream
         self._stdin, self._stdout, self._stderr = descriptors
-        self._detach_codes = detach_codes
+        self._keys, self._modes = keys, modes
         self._on_resize = on_resize
         self._far = stream.socket()
         self._far.setblocking(False)
         self._selector = selectors.PollSelector()  # epoll refuses regular files
         self._unsent = b""
-        self._typed = b""
         self._detached = False
 
     def run(self) -> bool:
@@ -162,6 +169,8 @@ class _Pump:
         except BlockingIOError:
             return True
         for number, piece in pieces:
+            if self._modes is not None:
+                self._modes.feed(bytes(piece))
             write_all(self._stderr if number == STDERR else self._stdout, piece)
         return bool(pieces)
 
@@ -181,9 +190,8 @@ class _Pump:
                 self._stream.close_stdin()
             return
         self._unsent = _send(self._far, data)
-        self._typed += data
-        self._detached = bool(self._detach_codes) and self._detach_codes in self._typed
-        self._typed = self._typed[-16:]
+        if self._keys is not None:
+            _, self._detached = self._keys.feed(data, 0.0)
         if self._unsent:  # stop reading until all of it is sent
             self._selector.unregister(descriptor)
             self._selector.modify(self._far, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -241,4 +249,20 @@ def raw(descriptor: int | None) -> Iterator[None]:
         tty_modes.setraw(descriptor, termios.TCSANOW)
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal has hung up
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def undo(modes: Modes, stdin: int | None, stdout: int) -> None:
+    """Undo on this process's terminal what a program has changed there.
+
+    Args:
+        modes: what it has changed.
+        stdin, stdout: the terminal's file descriptors. Input that was not read yet is discarded if
+            the terminal reports the mouse and such by itself.
+    """
+    with contextlib.suppress(OSError, termios.error):  # the terminal has hung up
+        write_all(stdout, modes.undone())
+        if stdin is not None and modes.reports and os.isatty(stdin):
+            termios.tcdrain(stdin)
+            termios.tcflush(stdin, termios.TCIFLUSH)

@@ -337,7 +337,7 @@ class Keeper:
             start=spool.start,
             end=spool.end,
             taken=terminal.accepted.get(client.name),
-            modes=terminal.modes.changed,
+            modes=terminal.modes.saved,
             about=terminal.about,
         )
         self._count_input(client, terminal, 0)  # remember the client even if it sends no input

@@ -101,7 +101,7 @@ class Terminal:
         with contextlib.suppress(OSError):
             draft = f"{self.name}/.about"
             with open(draft, "w") as file:
-                json.dump(self.about | {"modes": self.modes.changed}, file)
+                json.dump(self.about | {"modes": self.modes.saved}, file)
             os.replace(draft, f"{self.name}/about")
 
     def remove(self) -> None:
