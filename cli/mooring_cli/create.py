@@ -25,6 +25,7 @@ def create(
     name: opt.NewName = None,
     detach: opt.Detach = False,
     remove: opt.Remove = False,
+    no_stdin: opt.NoStdin = False,
     tmux: Annotated[
         bool,
         typer.Option("--tmux", help="Attach inside the image's tmux, or else to a new terminal."),
@@ -54,6 +55,7 @@ def create(
     flags = LaunchFlags(
         detach=detach or resolved.spec.only_kernels,
         remove=remove,
+        no_stdin=no_stdin,
         max_wait_s=max_wait_s,
         enqueue=enqueue,
         tmux=tmux,

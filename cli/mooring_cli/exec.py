@@ -40,9 +40,7 @@ def exec_(
     env: opt.Env = None,
     tty: opt.Tty = None,
     interactive: Interactive = False,
-    no_stdin: Annotated[
-        bool, typer.Option("--no-stdin", "-n", help="Do not forward standard input.")
-    ] = False,
+    no_stdin: opt.NoStdin = False,
     again: Again = "",
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
     rank: Rank = None,
@@ -63,7 +61,7 @@ def exec_(
         variables = dict(opt.variable(text) for text in env or [])
         mooring = Mooring()
         session = mooring.sessions.get_running(name)
-        at_terminal = is_interactive() if tty is None else tty
+        at_terminal = is_interactive() and not no_stdin if tty is None else tty
         terminal_id = _unattached(mooring, session, again) if at_terminal and again else ""
         if terminal_id:
             code = attach_to(mooring, session, terminal_id, detach_keys)

@@ -25,7 +25,8 @@ class LaunchFlags:
         detach: run in the background and print the session's name.
         remove: remove the session when its command has ended.
         tty: whether its main process has a terminal; None to allocate one if standard input and
-            output are terminals, or if the command does not attach to the main process.
+            output are terminals and used, or if the command does not attach to the main process.
+        no_stdin: do not forward standard input.
         max_wait_s: timeout until the session runs, in seconds; None for no timeout.
         enqueue: return immediately if the session is queued, or after ``max_wait_s`` if that is
             set; the session stays in the queue.
@@ -39,12 +40,18 @@ class LaunchFlags:
     detach: bool = False
     remove: bool = False
     tty: bool | None = None
+    no_stdin: bool = False
     max_wait_s: float | None = None
     enqueue: bool = False
     files: Sequence[Path] = ()
     tmux: bool = False
     folderless: bool = False
     detach_keys: str = opt.DETACH_KEYS
+
+    @property
+    def stdin(self) -> int | None:
+        """The file descriptor to forward; None for none."""
+        return None if self.no_stdin else 0
 
     @property
     def background(self) -> bool:
@@ -72,7 +79,7 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
         raise SpecError("--tmux attaches, and -d and --enqueue-only do not", "use only one of them")
     tty = flags.tty
     if tty is None:
-        tty = flags.background or flags.tmux or is_interactive()
+        tty = flags.background or flags.tmux or (is_interactive() and not flags.no_stdin)
     mooring = Mooring()
     created = _create(mooring, plan, flags, tty)
     session, stream = created.session, created.stream
@@ -93,7 +100,7 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
     if stream is None:
         return _join_late(mooring, session, flags, tty)
     with forwarding(mooring, session, stream):
-        end = join(stream, detach_keys=flags.detach_keys)
+        end = join(stream, stdin=flags.stdin, detach_keys=flags.detach_keys)
     return _exit_code(mooring, session, end)
 
 
@@ -156,7 +163,8 @@ def _join_late(mooring: Mooring, session: Session, flags: LaunchFlags, tty: bool
         # the output ends shortly before the engine reports the exit
         code = mooring.sessions.wait_until_ended(session)
         return 1 if code is None else code
-    end = join(stream, detach_keys=flags.detach_keys, replay=Replay(last_bytes=None))
+    replay = Replay(last_bytes=None)
+    end = join(stream, stdin=flags.stdin, detach_keys=flags.detach_keys, replay=replay)
     return _exit_code(mooring, session, end)
 
 

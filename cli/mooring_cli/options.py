@@ -81,8 +81,12 @@ Tty = Annotated[
     typer.Option(
         "--tty/--no-tty",
         "-t/-T",
-        help="Allocate a terminal. Default: if stdin and stdout are terminals.",
+        help="Allocate a terminal. Default: if stdin and stdout are terminals, without -n.",
     ),
+]
+NoStdin = Annotated[
+    bool,
+    typer.Option("--no-stdin", "-n", help="Do not forward standard input; for `while read` loops."),
 ]
 Enqueue = Annotated[
     bool,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mooring import SessionTimeout, SpecError
+from mooring import SessionTimeout, SpecError, in_background
 from mooring_cli.output import clean, note
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ _PULL = re.compile(r"(pulling [^ ]+): .*")
 def show_progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current step.
 
-    A terminal shows a spinner; otherwise each step is a line on standard error. Steps that take
-    less than ``SHOWN_AFTER_S`` are not shown.
+    A terminal shows a spinner; otherwise, and in a terminal's background, each step is a line on
+    standard error. Steps that take less than ``SHOWN_AFTER_S`` are not shown.
     """
-    display = _Spinner() if sys.stderr.isatty() else _Lines()
+    display = _Spinner() if sys.stderr.isatty() and not in_background(2) else _Lines()
     try:
         yield display
     finally:

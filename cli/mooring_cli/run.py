@@ -58,6 +58,7 @@ def run(
     remove: opt.Remove = False,
     detach: opt.Detach = False,
     tty: opt.Tty = None,
+    no_stdin: opt.NoStdin = False,
     interactive: Interactive = False,
     max_wait: opt.MaxWait = None,
     enqueue: opt.Enqueue = False,
@@ -73,15 +74,12 @@ def run(
     """
     try:
         opt.check_keys(detach_keys)
-        if os.path.isfile(image):
-            raise SpecError(
-                f"{image} is a file, and the first argument is an image",
-                f"name the image first, host for this machine: mooring run host {quoted(image)}",
-            )
+        _refuse_file(image)
         flags = LaunchFlags(
             detach=detach,
             remove=remove,
             tty=tty,
+            no_stdin=no_stdin,
             max_wait_s=parse_max_wait(max_wait),
             enqueue=enqueue,
             files=[path for file in files or [] for path in _paths_to_send(file, image)],
@@ -98,6 +96,14 @@ def run(
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command()(with_spec_flags(run, without=_UNUSED_FLAGS))
+
+
+def _refuse_file(image: str) -> None:
+    if os.path.isfile(image):
+        raise SpecError(
+            f"{image} is a file, and the first argument is an image",
+            f"name the image first, host for this machine: mooring run host {quoted(image)}",
+        )
 
 
 def _launch(image: str, values: Values, argv: list[str] | None, flags: LaunchFlags) -> int:

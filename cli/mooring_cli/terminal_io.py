@@ -43,7 +43,8 @@ def join(
 
     Args:
         stream: the process's stream.
-        stdin: the file descriptor to read from; None to send no input.
+        stdin: the file descriptor to read from; None to send no input. Without a terminal in the
+            session, no input is sent either while this process runs in the background of its own.
         detach_keys: as ``--detach-keys``; empty for none.
         replay: for a persistent terminal that is not new; a new one is shown from its first byte.
 
@@ -54,11 +55,13 @@ def join(
         BrokenPipeError: the reader of standard output has closed the pipe.
         MooringError: the terminal cannot be reached any more, or the engine failed.
     """
-    from mooring import PersistentTerminal, connect, exit_code, terminal_size
+    from mooring import PersistentTerminal, connect, exit_code, in_background, terminal_size
 
     if isinstance(stream, PersistentTerminal):
         return _join_persistent(stream, stdin, detach_keys, replay or Replay())
     size = terminal_size if stream.tty else None
+    if not stream.tty and in_background():
+        stdin = None
     if connect(stream, stdin=stdin, size=size, detach_keys=detach_keys):
         print(file=sys.stderr)  # end the line of the program's last output
         return None

@@ -85,7 +85,8 @@ _DEFINED_IN = {
     "mooring.spec.yamlfile": "SpecDocument load:load_spec_file",
     "mooring.terminals.attach": "Attachment",
     "mooring.terminals.listing": "TerminalEntry unattached",
-    "mooring.terminals.pump": "connect exit_code is_interactive key_codes raw terminal_size",
+    "mooring.terminals.pump": "connect exit_code in_background is_interactive key_codes raw "
+    "terminal_size",
     "mooring.terminals.terminal": "PersistentTerminal",
 }
 _HOMES = {
@@ -211,6 +212,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "from_history",
+    "in_background",
     "install_kernelspec",
     "installed_kernelspecs",
     "inventory",
@@ -355,6 +357,7 @@ if TYPE_CHECKING:
     from mooring.terminals.pump import (
         connect,
         exit_code,
+        in_background,
         is_interactive,
         key_codes,
         raw,

@@ -1,15 +1,19 @@
 """What a program in a session does to the user's terminal: undone, restored, and in the way of no
-key and no signal."""
+key, no signal and no job control."""
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
+import sys
 
 import pexpect
 import pytest
 
 pytestmark = pytest.mark.engine
 
+MOORING = [sys.executable, "-m", "mooring_cli"]
 KEYBOARDS = {
     # what a program turns on, what Ctrl-P Ctrl-Q then is, and what turns it off
     "shpool#278": (r"\033[>1u", "\x1b[112;5u\x1b[113;5u", "\x1b[<1u"),
@@ -53,3 +57,52 @@ def test_terminals_that_programs_change(terminal, cli) -> None:
             child.kill(ending)
             output = shown(child)
             assert [text for text in (*undone, off) if text not in output] == []
+
+
+def test_a_background_job_leaves_the_terminal_alone(cli, project) -> None:
+    """`exec`, `create` and `run` in the background of a shell neither stop nor read what is typed
+    there nor change its modes (docker/cli#6005)."""
+    cli("create", "-d", "--name", "behind", check=0)
+    mooring = shlex.join(MOORING)
+    shell = pexpect.spawn("bash", ["--norc", "--noediting"], encoding="utf-8", timeout=40)
+    shell.delaybeforesend = None
+    shell.sendline("PS1=; stty -echo; set -m; echo be''gun")
+    shell.expect("begun")
+    commands = [
+        f"{mooring} exec behind -- sh -c 'cat; echo one'",
+        f"{mooring} create --rm -- sh -c 'cat; echo two'",
+        f"{mooring} run --rm --exec 'cat; echo three' host",
+    ]
+    shell.sendline(" & ".join(commands) + " & jobs -p >/dev/null; stty -g >before")
+    shell.sendline("wait; stty -g >after; jobs; echo f''inis''hed")
+    shell.expect("finished")
+    output = str(shell.before)
+    shell.close(force=True)
+    assert "Stopped" not in output
+    assert [word for word in ("one", "two", "three") if word not in output.split()] == []
+    assert "\x1b[?25l" not in output
+    assert (project / "before").read_text() == (project / "after").read_text()
+
+
+def test_no_stdin_is_left_to_others(project, mooring) -> None:
+    """`create` and `run` with -n leave a loop's lines to the loop, as `ssh -n` does; their command
+    sees the end of its input."""
+    command = shlex.join(MOORING)
+    script = (
+        f"printf 'a line\\n' | {{ {command} create -n --rm -- sh -c 'cat; echo one'; "
+        f"{command} run --no-stdin --rm host --exec 'cat; echo two'; cat; }}"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "one\ntwo\na line\n", done.stderr
+
+
+def test_without_input_ctrl_c_is_the_commands(terminal, cli) -> None:
+    """With -n at a terminal the command has none, and Ctrl-C reaches it as a signal."""
+    cli("create", "-d", "--name", "deaf", check=0)
+    program = "trap 'exit 9' INT; test -t 1 || echo up; while :; do sleep 0.1; done"
+    for command in (["exec", "-n", "deaf"], ["create", "-n", "--rm"]):
+        child = terminal(*command, "--", "sh", "-c", program)
+        child.expect("up\r\n")
+        child.sendintr()
+        shown(child)
+        assert child.exitstatus == 9

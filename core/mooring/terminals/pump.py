@@ -115,8 +115,24 @@ def terminal_size() -> tuple[int, int]:
 
 
 def is_interactive() -> bool:
-    """Return whether standard input and output are terminals."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    """Return whether standard input and output are terminals, and this process may use them."""
+    terminals = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return terminals and not in_background()
+
+
+def in_background(descriptor: int = 0) -> bool:
+    """Return whether this process runs in the background of a terminal.
+
+    A process that reads from the terminal or changes its modes then is stopped by the kernel
+    (SIGTTIN, SIGTTOU).
+
+    Args:
+        descriptor: the terminal's file descriptor; the answer is no for another kind of file.
+    """
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except OSError:  # not a terminal, or not this process's own
+        return False
 
 
 class _Pump:
