@@ -451,13 +451,13 @@ def test_a_full_screen_program_draws_anew(terminal, cli, project) -> None:
     cli("create", "-d", "--name", "full", "--", "python3", "full.py", check=0)
     time.sleep(1)
     child = terminal("attach", "full", size=(25, 70))
-    child.expect_exact("\x1b[?25l\x1b[?1049h\x1b[?2004h")
+    child.expect_exact("\x1b[?1049h\x1b[?25l\x1b[?2004h")
     child.expect_exact("drawn 25x70")
     assert "\x1b[6n" not in child.before
     child.setwinsize(30, 90)
     child.expect_exact("drawn 30x90")
     child.send(DETACH)
-    child.expect_exact("\x1b[0m\x1b[?25h\x1b[?1049l\x1b[?2004l")
+    child.expect_exact("\x1b[?1049l\x1b[?2004l\x1b[?25h\x1b[0m")
     child.expect("detached from full")
     assert ended(child) == 0
 

@@ -129,6 +129,8 @@ def test_other_keys_are_the_programs(keys: bytes) -> None:
         ("ctrl-@", b"\x1b[27;5;64~"),
         ("ctrl-]", b"\x1b[93;5u"),
         ("ctrl-\\", b"\x1b[92;5u"),
+        ("ctrl-[", b"\x1b"),
+        ("ctrl-a,ctrl-[", b"\x01\x1b"),
         ("ctrl-[", b"\x1b[91;5u"),
         ("ctrl-[", b"\x1b[27u"),
         ("ctrl-^", b"\x1b[54:94;6u"),

@@ -25,7 +25,7 @@ _RELEASE = 3
 _SHIFT, _CONTROL, _CAPS_LOCK, _NUM_LOCK = 1, 4, 64, 128
 # Caps Lock to Num Lock, and left Shift to the level shifts
 _MODIFIER_KEYS = frozenset((57358, 57359, 57360, *range(57441, 57455)))
-_NOT_A_KEY = -1
+_NOT_A_KEY, _ESCAPE = -1, 27
 # What keys send with Ctrl, other than letters and @[\]^_
 _WITH_CONTROL = {
     ord(" "): 0, ord("`"): 0, ord("2"): 0, ord("3"): 27, ord("4"): 28, ord("5"): 29, ord("6"): 30,
@@ -88,10 +88,10 @@ class DetachKeys:
             if token is None:
                 break
             at = token.end()
-            if token["part"]:
+            if token["part"] and (token["part"] != b"\x1b" or _ESCAPE not in self._keys):
                 self._part = token["part"]
                 break
-            self._held.append((token.group(), _code(token)))
+            self._held.append((token.group(), _ESCAPE if token["part"] else _code(token)))
             codes = [code for _, code in self._held if code is not None]
             if codes == self._keys:
                 self._held.clear()
