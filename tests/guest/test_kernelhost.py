@@ -239,6 +239,25 @@ def test_what_python_reads_at_its_start_is_honoured(host: Host) -> None:
         assert (handle.path / "busy").read_text().split()[1] == "1"
 
 
+def test_a_kernel_after_an_installation_is_a_new_interpreter(host: Host) -> None:
+    """What a .pth file adds that was installed meanwhile is there in the next kernel (pip#7627);
+    without a change, a kernel is forked."""
+    host.kill()
+    packages, added, custom = (host.folder.path / name for name in ("site-packages", "new", "c"))
+    for folder in (packages, added, custom):
+        folder.mkdir()
+    (custom / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(packages)!r})")
+    host.start(PYTHONPATH=str(custom))
+    code = "print(open('/proc/self/cmdline').read().count('kernel\\0'))"
+    with host.kernel("a") as (handle, _), client_of(handle) as client:
+        assert run(client, code).text == "0"
+    (added / "planted_module.py").write_text("value = 7")
+    (packages / "planted.pth").write_text(f"{added}\n")
+    with host.kernel("b") as (handle, _), client_of(handle) as client:
+        assert run(client, "import planted_module; print(planted_module.value)").text == "7"
+        assert run(client, code).text == "1"
+
+
 def test_a_kernel_that_breaks_at_its_start_leaves_its_last_words(host: Host) -> None:
     """The error has the kernel's own log, of this run and not of the one before."""
     with host.kernel("a"):

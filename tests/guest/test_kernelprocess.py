@@ -113,3 +113,44 @@ def test_secrets_are_in_the_environment(
     monkeypatch.setenv("WORD_OF_THIS_TEST", "older")
     process.read_secrets()
     assert os.environ["WORD_OF_THIS_TEST"] == "newer"
+
+
+def test_the_users_own_folder_of_packages(
+    process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made before the first kernel, and looked into before the image's, where pip installs
+    there by default, and otherwise not."""
+    folder, packages = tmp_path / "home" / "site-packages", str(tmp_path / "site-packages")
+    monkeypatch.setattr(process.site, "getusersitepackages", lambda: str(folder))
+    monkeypatch.setattr(process.sysconfig, "get_path", lambda _: packages)
+    monkeypatch.setattr(sys, "path", ["/lib", packages])
+    for enabled, writable in ((None, False), (False, False), (True, True)):
+        monkeypatch.setattr(process.site, "ENABLE_USER_SITE", enabled)
+        monkeypatch.setattr(process.os, "access", lambda *_, yes=writable: yes)
+        process.make_user_site()
+        assert not folder.exists()
+    monkeypatch.setattr(process.os, "access", lambda *_: False)
+    for _ in range(2):
+        process.make_user_site()
+        assert sys.path == ["/lib", str(folder), packages]
+        assert folder.is_dir()
+
+
+def test_what_was_installed_since_is_noticed(
+    process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that appears in a folder of packages, or the user's folder that appears, is seen."""
+    packages, own = tmp_path / "dist-packages", tmp_path / "own"
+    packages.mkdir()
+    monkeypatch.setattr(process.site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(process.site, "getusersitepackages", lambda: str(own))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(packages)])
+    before = process.installed()
+    assert process.installed() == before
+    (tmp_path / "other").touch()  # no folder of packages
+    assert process.installed() == before
+    own.mkdir()
+    assert process.installed() != before
+    before = process.installed()
+    os.utime(packages, ns=(1, 1))
+    assert process.installed() != before

@@ -1,7 +1,9 @@
 """The parent of a session's kernels, inside its container.
 
-It imports ipykernel once and forks each Python kernel, so that a restart imports nothing again;
-other kernels are started by the command of their kernelspec in the image. It does not use mooring:
+It imports ipykernel once and forks each Python kernel, so that a restart imports nothing again. A
+Python kernel is a new interpreter instead if it has variables that only a new one reads, or if
+packages were installed since: they may add to sys.path, or replace what was imported. Other kernels
+are started by the command of their kernelspec in the image. It does not use mooring:
 it runs on the image's Python (3.8 or newer) with the image's ipykernel, and with
 ``kernelprocess.py`` and ``recorder.py`` beside it.
 
@@ -87,6 +89,7 @@ class KernelHost:
         self.buffers = {}  # connection -> incomplete request
         self.problem = ""  # why no Python kernel can start
         self.recorder = None  # the module
+        self.installed = process.installed()
         self.selector = selectors.DefaultSelector()
         path = os.path.join(RUN, "kernelhost.sock")
         if os.path.exists(path):
@@ -202,7 +205,9 @@ class KernelHost:
         given = request.get("given") or {}
         if not native:
             command, extra_env = process.find_command(request["kernel"], folder)
-        elif any(name.startswith(READ_AT_START) for name in (*request["env"], *given)):
+        elif self.installed != process.installed() or any(
+            name.startswith(READ_AT_START) for name in (*request["env"], *given)
+        ):
             command = [sys.executable, os.path.abspath(__file__), "kernel", folder]
         prepare_folder(folder)
         recorder = self.recorder
@@ -363,6 +368,7 @@ def main():
     if lock is None:
         return
     gc.disable()
+    process.make_user_site()
     end_leftovers()
     host = KernelHost(lock)
     try:

@@ -13,11 +13,14 @@ import json
 import os
 import re
 import signal
+import site
 import sys
+import sysconfig
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECRETS = "/run/secrets"
+SITES = ("site-packages", "dist-packages")
 # Requests that clients send automatically
 MACHINE_TALK = {"kernel_info_request", "comm_info_request", "history_request", "connect_request"}
 PR_SET_PDEATHSIG = 1
@@ -110,6 +113,36 @@ def started_at(pid):
             return file.read().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
+
+
+def make_user_site():
+    """Create the user's folder of packages, if pip installs there by default.
+
+    Python does not look into one that did not exist when it started.
+    """
+    if not site.ENABLE_USER_SITE or os.access(sysconfig.get_path("purelib"), os.W_OK):
+        return
+    folder = site.getusersitepackages()
+    try:
+        os.makedirs(folder)
+    except OSError:  # it exists, or pip cannot create it either
+        return
+    sites = [index for index, path in enumerate(sys.path) if path.endswith(SITES)]
+    sys.path.insert(sites[0] if sites else len(sys.path), folder)
+
+
+def installed():
+    """The folders that packages are installed in, and when each was last changed."""
+    folders = [path for path in sys.path if path.endswith(SITES)]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    changed = {}
+    for folder in folders:
+        try:
+            changed[folder] = os.stat(folder).st_mtime_ns
+        except OSError:  # it does not exist yet
+            pass
+    return changed
 
 
 def read_secrets():
