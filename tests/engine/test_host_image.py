@@ -12,6 +12,7 @@ import pytest
 
 from mooring.client import Mooring
 from mooring.engines.base import Engine
+from mooring.images.environment import PYTHON
 from mooring.images.host_image import host_binds, host_image, root_layout, root_tar
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
@@ -62,7 +63,7 @@ def test_the_machines_programs_work(mooring: Mooring, session: Session) -> None:
     lines = told(mooring, session, script).splitlines()
     first = Path("/etc/os-release").read_text().splitlines()[0]
     assert lines[0] == pydantic.__file__
-    assert lines[1] == f"{sys.prefix}/bin/python"
+    assert lines[1] == PYTHON
     assert lines[2:5] == ["root", "libs", first]
     assert lines[5:8] == ["/bin/sh", "/sbin", "/usr/bin"]
     assert lines[8] == f"Python {sys.version.split()[0]}"

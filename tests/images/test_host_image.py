@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mooring import FakeEngine
-from mooring.images.host_image import PACKAGES, host_image, root_layout, root_tar
+from mooring.images.environment import PYTHON
+from mooring.images.host_image import host_image, root_layout, root_tar
 
 
 def test_the_host_image_is_imported_once(engine: FakeEngine) -> None:
@@ -51,29 +52,15 @@ def test_nothing_secret_of_the_machine(engine: FakeEngine) -> None:
 
 
 def test_the_calling_python_is_there(engine: FakeEngine) -> None:
-    """The interpreter that made the session runs in it, by the same path."""
+    """The interpreter that made the session is there by the same path, with its programs; those of
+    the session's own environment come first."""
     image = host_image(engine)
-    assert image.python == sys.executable
+    assert image.python == PYTHON
     tops = [bind.target for bind in image.binds]
     for path in {sys.executable, os.path.realpath(sys.executable)}:
         assert any(path.startswith(f"{top}/") for top in tops)
     path = dict(image.env)["PATH"].split(":")
-    assert os.path.join(sys.prefix, "bin") in path[:2]
-
-
-def test_pip_installs_beside_a_virtual_environment(
-    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """pip is given a prefix only in a virtual environment, where it has no folder of its own."""
-    monkeypatch.setattr(sys, "base_prefix", "/elsewhere")
-    env = dict(host_image(engine).env)
-    assert env["PIP_PREFIX"] == PACKAGES
-    assert env["PYTHONPATH"].startswith(f"{PACKAGES}/")
-    assert env["PATH"].startswith(f"{PACKAGES}/")
-    monkeypatch.setattr(sys, "base_prefix", sys.prefix)
-    env = dict(host_image(engine).env)
-    assert "PIP_PREFIX" not in env
-    assert "PYTHONPATH" not in env
+    assert path[:2] == [os.path.dirname(PYTHON), os.path.join(sys.prefix, "bin")]
 
 
 def test_the_folder_that_python_was_started_in_is_not_mounted(

@@ -70,7 +70,10 @@ def test_a_missing_image(engine: FakeEngine, policy: str) -> None:
 # Looking into one
 
 
-OUTPUT = b"root:x:0:0:root:/root:/bin/sh\n--- group\nroot:x:0:\n--- python\n/opt/bin/python3\n"
+OUTPUT = (
+    b"root:x:0:0:root:/root:/bin/sh\n--- group\nroot:x:0:\n"
+    b"--- path\n/opt/bin:/bin\n--- python\n/opt/bin/python3\n"
+)
 
 
 @pytest.fixture
@@ -83,6 +86,7 @@ def test_an_image_is_looked_into_once(with_python: FakeEngine) -> None:
     first = facts(with_python)
     assert [first.passwd, first.group] == ["root:x:0:0:root:/root:/bin/sh\n", "root:x:0:\n"]
     assert (first.python, first.kernel_problem) == ("/opt/bin/python3", "")
+    assert first.path == "/opt/bin:/bin"
     assert with_python.containers == {}
     with_python.calls.clear()
     assert facts(with_python) == first

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.support.wheels import OFFLINE, tiny_wheel
 from tests.users.people import ONE_CELL, Person
 
 pytestmark = pytest.mark.engine
@@ -53,7 +53,7 @@ def test_a_session_is_the_users_own(alice: Person) -> None:
     assert found["pwd"] == [alice.name, "x", alice.uid, alice.gid]
     assert found["home"] == str(alice.home)
     assert found["cwd"] == str(project)
-    assert found["prefix"] == str(alice.wheel.path)
+    assert found["prefix"] == "/run/mooring/venv"
     assert str(found["packages"][1]) in outside  # type: ignore[index]
     assert found["capabilities"] == ["0000000000000000"]
     assert (project / "from-inside").stat().st_uid == alice.uid
@@ -68,31 +68,16 @@ def test_a_session_is_the_users_own(alice: Person) -> None:
         assert "Read-only" in done.stderr or "Permission denied" in done.stderr
 
 
-def a_package(folder: Path, alice: Person) -> Path:
-    """The smallest wheel that pip installs."""
-    name = "mt_tiny"
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", "VALUE = 'tiny'\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    os.chown(path, alice.uid, alice.gid)
-    return path
-
-
 def test_installed_packages_survive_stop_and_start(alice: Person) -> None:
     """What pip installed for the user, and files in the private home, are there after a restart of
     the session; they are not in the real home, and gone with the session."""
     project = alice.folder("packages")
-    package = a_package(project, alice)
+    package = tiny_wheel(project)
+    os.chown(package, alice.uid, alice.gid)
     alice.mooring("create", "--name", "s", "-d", "--", "sleep", "300", cwd=project)
     install = ["python", "-m", "pip", "install", "--no-index", "--no-warn-script-location"]
     alice.mooring("exec", "s", "--", *install, str(package))
-    # pip does not combine --target, or --user, with the prefix that the session gives it
-    target = [*install, "--target", str(alice.home / "lib"), str(package)]
-    alice.mooring("exec", "s", "--", "env", "-u", "PIP_PREFIX", *target)
+    alice.mooring("exec", "s", "--", *install, "--target", f"{alice.home}/lib", str(package))
     script = (
         f"import mt_tiny, sys; sys.path.insert(0, '{alice.home}/lib'); del sys.modules['mt_tiny']; "
         "first = mt_tiny.__file__; import mt_tiny; print(first); print(mt_tiny.__file__)"
@@ -102,7 +87,7 @@ def test_installed_packages_survive_stop_and_start(alice: Person) -> None:
             alice.mooring("stop", "s")
             alice.mooring("start", "s")
         told = alice.mooring("exec", "s", "--", "python", "-c", script).stdout.split()
-        assert told[0].startswith("/run/mooring/packages/")
+        assert told[0].startswith("/run/mooring/venv/lib/")
         assert told[1] == f"{alice.home}/lib/mt_tiny.py"
     assert not (alice.home / "lib").exists()
     assert (
@@ -147,7 +132,8 @@ def test_a_kernel_is_the_users_own(alice: Person) -> None:
 
 
 def test_the_users_own_packages_are_seen_and_kept(alice: Person) -> None:
-    """Packages in ~/.local are there for the machine's Python; a session cannot change them."""
+    """Packages in ~/.local are there for the machine's Python; a session cannot change them, and
+    `pip install --user` in it installs beside them."""
     site = Path(".local/lib") / alice.run(
         "/usr/bin/python3", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"
     ).stdout.strip() / "site-packages"  # fmt: skip
@@ -164,6 +150,10 @@ def test_the_users_own_packages_are_seen_and_kept(alice: Person) -> None:
         told = alice.mooring("exec", "s", "--", python, "-c", script).stdout
         assert told == f"{alice.home}/{site}/mt_mine.py\n"
         alice.mooring("exec", "s", "--", "rm", f"{alice.home}/{site}/mt_mine.py", check=1)
+        os.chown(tiny_wheel(project), alice.uid, alice.gid)
+        pip = f"python -m pip install -q --user {OFFLINE} --find-links . mt-tiny && mt-tiny"
+        script = f"{pip} && python -c 'import mt_mine, mt_tiny; print(mt_mine.VALUE)'"
+        assert alice.mooring("exec", "s", "--", "sh", "-c", script).stdout == "1.0\nmine\n"
         assert (alice.home / site / "mt_mine.py").exists()
     finally:
         shutil.rmtree(alice.home / ".local" / "lib")

@@ -7,21 +7,16 @@ import hashlib
 import io
 import os
 import sys
-import sysconfig
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
-from mooring.guest.paths import GUEST_RUN
 from mooring.host.filesystems import is_below
-from mooring.images import host_settings
+from mooring.images import environment, host_settings
 from mooring.images.images import ImageFacts
 from mooring.images.protected import prefixes, user_site
-
-#: The folder that pip installs into in a session, because the environment is read-only.
-PACKAGES = f"{GUEST_RUN}/packages"
 
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
@@ -43,7 +38,7 @@ def host_image(engine: Engine) -> ImageFacts:
         reference=reference,
         passwd=_text_of("/etc/passwd"),
         group=_text_of("/etc/group"),
-        python=sys.executable,
+        python=environment.PYTHON,
         env=tuple(_environment().items()),
         binds=tuple(host_binds()),
     )
@@ -175,19 +170,9 @@ def _python_paths() -> list[str]:
 
 def _environment() -> dict[str, str]:
     """The environment variables that programs and the calling Python environment need."""
-    folders = [os.path.join(sys.prefix, "bin")]
+    folders = [f"{environment.ENVIRONMENT}/bin", os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    env = {}
-    if sys.prefix != sys.base_prefix:
-        # pip cannot write to a read-only virtual environment, which has no user site either, so
-        # it installs into a folder of the session that comes first on PATH and PYTHONPATH
-        scheme = sysconfig.get_preferred_scheme("prefix")
-        own = {"base": PACKAGES, "platbase": PACKAGES}
-        folders.insert(0, sysconfig.get_path("scripts", scheme, own))
-        env["PYTHONPATH"] = sysconfig.get_path("purelib", scheme, own)
-        env["PIP_PREFIX"] = PACKAGES
-        env["VIRTUAL_ENV"] = sys.prefix
-    env["PATH"] = ":".join(dict.fromkeys(folders))
+    env = {**environment.variables(), "PATH": ":".join(dict.fromkeys(folders))}
     return {"LANG": "C.UTF-8", **env, **host_settings.variables(os.environ)}
 
 

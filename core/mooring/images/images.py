@@ -27,10 +27,11 @@ HOST = "host"
 PULL_POLL_S = 0.2
 PROBE_TIMEOUT_S = 60.0
 
-# The probe prints the user databases, then the interpreter or why there is none
-_GROUP, _PYTHON = "--- group\n", "--- python\n"
+# The probe prints the user databases and PATH, then the interpreter or why there is none
+_GROUP, _PATH, _PYTHON = "--- group\n", "--- path\n", "--- python\n"
 _PROBE = """
-cat /etc/passwd 2>/dev/null; echo '--- group'; cat /etc/group 2>/dev/null; echo '--- python'
+cat /etc/passwd 2>/dev/null; echo '--- group'; cat /etc/group 2>/dev/null
+echo '--- path'; echo "$PATH"; echo '--- python'
 for p in python3 python; do
   if command -v $p >/dev/null 2>&1; then
     $p -c 'import sys, ipykernel.kernelapp; print(sys.executable)' 2>&1 | tail -n 1
@@ -47,6 +48,7 @@ class ImageFacts:
 
     Attributes:
         reference: the image's reference for the engine.
+        path: the image's PATH; empty for the image of this machine, whose ``env`` has it.
         passwd, group: the contents of the image's ``/etc/passwd`` and ``/etc/group``.
         python: the path of the interpreter that can import ipykernel; empty if there is none.
         kernel_problem: why the image cannot run a Python kernel; empty if it can.
@@ -64,6 +66,7 @@ class ImageFacts:
     env: tuple[tuple[str, str], ...] = ()
     binds: tuple[Bind, ...] = ()
     volumes: tuple[str, ...] = ()
+    path: str = ""
     image_id: str = ""
 
 
@@ -154,7 +157,8 @@ def facts_of(
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # also another version's
         known = json.loads(store.read_text())
         # the image may have several names
-        return ImageFacts(**known | {"reference": reference, "volumes": tuple(known["volumes"])})
+        named = {"reference": reference, "volumes": tuple(known["volumes"]), "path": known["path"]}
+        return ImageFacts(**known | named)
     volumes = _volumes(engine, reference, image_id)
     argv = ("/bin/sh", "-c", _PROBE)
     with probe_container(engine, installation, reference, argv, user) as container:
@@ -246,13 +250,15 @@ def _parse(reference: str, output: str) -> ImageFacts:
         why = one_line(" ".join(output.split()))
         raise _no_shell(reference, why or "it does not start")
     passwd, _, rest = output.partition(_GROUP)
-    group, _, python = rest.partition(_PYTHON)
+    rest, _, python = rest.partition(_PYTHON)
+    group, _, path = rest.partition(_PATH)
     last = python.strip().splitlines()[-1] if python.strip() else "python3 did not start"
     has_kernel = last.startswith("/")
     return ImageFacts(
         reference=reference,
         passwd=passwd,
         group=group,
+        path=path.strip(),
         python=last if has_kernel else "",
         kernel_problem="" if has_kernel else last,
     )

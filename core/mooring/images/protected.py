@@ -25,8 +25,8 @@ from mooring.errors import PolicyError
 from mooring.host import paths
 from mooring.host.filesystems import LINKS_MAX, aliases, is_below, mounts
 
-# Prefixes that also hold what is not Python's
-_SYSTEM_PREFIXES = ("/", "/usr", "/usr/local")
+#: Prefixes that also hold what is not Python's.
+SYSTEM_PREFIXES = ("/", "/usr", "/usr/local")
 _MOORING = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -154,7 +154,7 @@ def _programs() -> list[str]:
     """Return the existing paths that the running Python and mooring consist of, unresolved."""
     names = {sys.executable, user_site(), _MOORING, _command()}
     for prefix in prefixes():
-        parts = ("bin", "lib") if prefix in _SYSTEM_PREFIXES else ("",)
+        parts = ("bin", "lib") if prefix in SYSTEM_PREFIXES else ("",)
         names |= {os.path.join(prefix, part).rstrip("/") for part in parts}
     return sorted(name for name in names if name and os.path.exists(name))
 

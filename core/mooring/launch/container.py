@@ -27,10 +27,10 @@ from mooring.errors import ImageError
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
-from mooring.guest.paths import GUEST_RUN
 from mooring.host.filesystems import mount_point_of, mount_points
 from mooring.host.users import User, caller, with_group, with_user
 from mooring.images import images, mounts
+from mooring.images.environment import write_environment
 from mooring.images.image_links import refuse_links
 from mooring.images.mount_points import create_mount_points
 from mooring.images.mounts import MountPlan
@@ -82,7 +82,7 @@ def prepare_container(
     final = planned_again(plan, folders_of(folder), facts, devices)
     binds = _prepare_binds(ctx, facts, final, devices)
     user = session_user(caller(), binds, spec.groups)
-    _write_guest_files(folder, facts, user, kernel=bool(spec.kernel))
+    _write_guest_files(folder, spec, facts, user)
     folder.write_plan(_record(facts, final))
     folder.clock.write_settings(**_settings(spec, name, len(claims)))
     if claims:
@@ -197,15 +197,14 @@ def folders_of(folder: SessionFolder) -> mounts.SessionFolders:
 
 
 def _write_guest_files(
-    folder: SessionFolder, facts: images.ImageFacts, user: User, *, kernel: bool
+    folder: SessionFolder, spec: SessionSpec, facts: images.ImageFacts, user: User
 ) -> None:
-    if kernel:
+    if spec.kernel:
         folder.programs.write("kernelhost", f"{facts.python}\n")
     (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
-    packages = dict(facts.env).get("PYTHONPATH", "")
-    if packages.startswith(GUEST_RUN):  # Python ignores path entries that are missing at its start
-        (folder.run / os.path.relpath(packages, GUEST_RUN)).mkdir(parents=True, exist_ok=True)
+    if spec.uses_host_image:
+        write_environment(folder.run)
     bundle.write_programs(folder.path / "programs")
 
 
@@ -242,8 +241,11 @@ def _environment(
     term = os.environ.get("TERM") or "xterm-256color"
     if tty:
         folder.describe_terminal(term)
+    # what pip installs for a user who cannot write to the image's own folders
+    path = {"PATH": f"{facts.path}:{user.home}/.local/bin"} if facts.path else {}
     return {
         **dict(facts.env),
+        **path,
         "HOME": user.home,
         "USER": user.name,
         "LOGNAME": user.name,
