@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import site
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,40 @@ def test_pythonpath_of_a_spec_hides_nothing(mooring: Mooring, project: Path) -> 
     session = mooring.sessions.create(resolve(flags=spec)).session
     script = f"python -m pip install -q {OFFLINE} --find-links . mt-tiny; mt-tiny"
     assert told(mooring, session, f"{script}; python -c 'import mt_listed, mt_tiny'") == "1.0\n"
+
+
+def test_the_machines_editable_installs_are_there(
+    mooring: Mooring, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a .pth file of the machine's adds is imported in a session, and so is what a finder
+    finds, which is how a flat layout is installed (pip#7627)."""
+    packages = tmp_path / "site-packages"
+    flat = tmp_path / "flat project"
+    for module in (flat / "mt_flat", tmp_path / "src" / "mt_plain"):
+        module.mkdir(parents=True)
+        (module / "__init__.py").touch()
+    info = packages / "mt_flat-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mt-flat\nVersion: 1\n")
+    origin = {"url": flat.as_uri(), "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(origin))
+    (packages / "__editable__.mt_flat.pth").write_text("import mt_finder\n")
+    (packages / "plain.pth").write_text(f"{tmp_path}/src\n")
+    (packages / "mt_finder.py").write_text(
+        "import importlib.util, sys\n"
+        "class Finder:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'mt_flat':\n"
+        f"            place = {str(flat)!r} + '/mt_flat/__init__.py'\n"
+        "            return importlib.util.spec_from_file_location(name, place)\n"
+        "sys.meta_path.append(Finder)\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(packages), f"{tmp_path}/src"])
+    folders = [*site.getsitepackages(), str(packages)]
+    monkeypatch.setattr(site, "getsitepackages", lambda: folders)
+    session = mooring.sessions.create(resolve(flags={"command": ["sleep", "300"]})).session
+    script = "python -c 'import mt_flat, mt_plain; print(mt_flat.__file__, mt_plain.__file__)'"
+    assert told(mooring, session, script) == (
+        f"{flat}/mt_flat/__init__.py {tmp_path}/src/mt_plain/__init__.py\n"
+    )

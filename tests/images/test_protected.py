@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def runs_from(monkeypatch: pytest.MonkeyPatch, prefix: Path) -> Path:
     for name in ("prefix", "exec_prefix"):
         monkeypatch.setattr(sys, name, str(prefix))
     return prefix
+
+
+def installed_editable(packages: Path, url: str, *, editable: bool = True) -> None:
+    """Let a folder of packages have an installed project, as pip writes it."""
+    info = packages / "mine-1.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    origin = {"url": url, "dir_info": {"editable": editable}}
+    (info / "direct_url.json").write_text(json.dumps(origin))
 
 
 def imports_from(monkeypatch: pytest.MonkeyPatch, *folders: Path | str) -> None:
@@ -164,6 +173,43 @@ def test_folders_that_are_imported_from(
     assert on_top(made, project / "src") == Bind(f"{project}/src", f"{project}/src")
     assert made.note.startswith("mounted read-only, because the Python that runs mooring imports")
     assert made.note.endswith(str(project / "src"))
+
+
+def test_projects_of_editable_installs(
+    lay,
+    folders: SessionFolders,
+    project: Path,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A project whose editable install has a finder is read-only inside another, and the user is
+    told; one whose folder is on sys.path is so only there."""
+    packages = elsewhere / "site-packages"
+    (project / "flat one" / "src").mkdir(parents=True)
+    installed_editable(packages, (project / "flat one").as_uri())
+    imports_from(monkeypatch, packages)
+    made = lay(folders)
+    assert on_top(made, project / "flat one") == Bind(*[f"{project}/flat one"] * 2)
+    assert made.note.endswith(f"imports from it: {project}/flat one")
+    imports_from(monkeypatch, packages, project / "flat one" / "src")
+    made = lay(folders)
+    assert on_top(made, project / "flat one" / "src")
+    assert on_top(made, project / "flat one") == Bind(*[f"{project}/flat one"] * 2, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "editable"),
+    [("file:///not/editable", False), ("https://host/x", True), ("", True), ("//[x", True)],
+)
+def test_what_is_no_editable_install(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, url: str, editable: bool
+) -> None:
+    """An installation of another kind, or one whose description makes no sense, adds nothing."""
+    installed_editable(elsewhere / "site-packages", url, editable=editable)
+    (elsewhere / "site-packages" / "broken-1.dist-info").mkdir()
+    (elsewhere / "site-packages" / "broken-1.dist-info" / "direct_url.json").write_text("[")
+    imports_from(monkeypatch, elsewhere / "site-packages")
+    assert protected.editable_projects() == []
 
 
 @pytest.mark.parametrize("what", ["itself", "missing", "behind a link"])

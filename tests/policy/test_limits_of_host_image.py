@@ -14,6 +14,7 @@ import pytest
 
 from mooring import FakeEngine
 from mooring.client import Mooring
+from mooring.images import host_image
 from mooring.images.host_image import chosen_sources, is_system
 from tests.policy.support import Plant, refusal
 
@@ -81,7 +82,7 @@ def test_pythonpath_is_held_against_it(
     service.sessions.create(declare())
 
 
-@pytest.mark.parametrize("what", ["prefix", "base_prefix", "user site", "sys.path"])
+@pytest.mark.parametrize("what", ["prefix", "base_prefix", "user site", "sys.path", "finder"])
 def test_the_environment_is_held_against_it(
     service: Mooring,
     declare: Any,
@@ -90,17 +91,20 @@ def test_the_environment_is_held_against_it(
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
-    """So are a virtual environment, the Python below it, the user's own packages, and what a .pth
-    file adds."""
+    """So are a virtual environment, the Python below it, the user's own packages, what a .pth file
+    adds, and a project whose editable install has a finder."""
     allow()
     if what == "user site":
         monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
         monkeypatch.setattr(site, "getusersitepackages", lambda: str(private))
+    elif what == "finder":
+        monkeypatch.setattr(host_image, "editable_projects", lambda: [str(private)])
     elif what == "sys.path":
         monkeypatch.setattr(sys, "path", [*sys.path, str(private)])
     else:
         monkeypatch.setattr(sys, what, str(private))
     word = {"user site": "your own Python packages", "sys.path": "sys.path"}.get(what)
+    word = "an editable install" if what == "finder" else word
     error = refusal(lambda: service.sessions.create(declare()))
     assert error.message.startswith(f"image host, {word or 'the Python environment'}: {private}")
 

@@ -16,7 +16,7 @@ from mooring.engines.capabilities import SupportsImport, require
 from mooring.host.filesystems import is_below
 from mooring.images import environment, host_settings
 from mooring.images.images import ImageFacts
-from mooring.images.protected import prefixes, user_site
+from mooring.images.protected import editable_projects, prefixes, user_site
 
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
@@ -120,7 +120,7 @@ def _origins() -> Callable[[str], str]:
     variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     chosen = {os.path.abspath(path) for path in variable if path}
     environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
-    packages = user_site()
+    packages, projects = user_site(), editable_projects()
     certificates = {path: name for name, path in host_settings.certificates(os.environ).items()}
 
     def origin(path: str) -> str:
@@ -130,6 +130,8 @@ def _origins() -> Callable[[str], str]:
             return "image host, PYTHONPATH"
         if path == packages:
             return "image host, your own Python packages"
+        if path in projects:
+            return "image host, an editable install"
         known = path in environment
         return "image host, the Python environment" if known else "image host, sys.path"
 
@@ -160,7 +162,8 @@ def _python_paths() -> list[str]:
     """The folders of the running interpreter and its packages, outermost first."""
     folders = prefixes()
     folders |= {os.path.realpath(path) for path in folders}
-    folders |= {path for path in (*sys.path, user_site()) if path and os.path.isdir(path)}
+    imported = (*sys.path, user_site(), *editable_projects())
+    folders |= {path for path in imported if path and os.path.isdir(path)}
     # on sys.path only because of how Python was started
     folders -= {"/", os.path.expanduser("~")}
     with contextlib.suppress(FileNotFoundError):  # the current folder was deleted

@@ -5,17 +5,21 @@ mooring's state, and the engines' sockets. Where a session's writable mount cont
 mount lies on top of it, see ``overmounts``. A mount that is a part of it is refused, and so is one
 with a symbolic link on the way to it, because no mount can lie on top of a link.
 
-``sys.path`` also has folders that are the user's own work: an editable install, or ``PYTHONPATH``.
-Those are read-only inside a mounted folder as well. One that is the mounted folder itself cannot be
-read-only without making the mount useless, so the user is told instead. Its first entry depends on
+``sys.path`` also has folders that are the user's own work: an editable install, or ``PYTHONPATH``;
+and the finder of an editable install has a project that is not on ``sys.path``. Those are read-only
+inside a mounted folder as well. One that is the mounted folder itself cannot be read-only without
+making the mount useless, so the user is told instead. The first entry of ``sys.path`` depends on
 how Python was started (``python -m`` adds the current folder) and is ignored.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import site
 import sys
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,12 +146,55 @@ def user_site() -> str:
 
 
 def import_folders() -> list[str]:
-    """Return the entries of ``sys.path``, without the one that depends on how Python was started.
+    """Return the entries of ``sys.path``, without the one that depends on how Python was started,
+    and the projects of ``editable_projects``.
 
     They need not exist.
     """
     first = 0 if getattr(sys.flags, "safe_path", False) else 1
-    return [entry for entry in sys.path[first:] if os.path.isabs(entry)]
+    entries = [entry for entry in sys.path[first:] if os.path.isabs(entry)]
+    return [*entries, *editable_projects()]
+
+
+def editable_projects() -> list[str]:
+    """Return the folders of the projects whose editable install has a finder.
+
+    Those of other editable installs are entries of ``sys.path``. Only the finder knows which
+    folders it imports from, so the whole project stands for them.
+    """
+    projects = list[str]()
+    for folder in sys.path:
+        if folder.endswith(("site-packages", "dist-packages")) and os.path.isdir(folder):
+            projects += _editable_installs(folder, os.stat(folder).st_mtime_ns)
+    entries = [entry for entry in sys.path if not is_below(entry, sys.prefix)]
+    return [
+        project
+        for project in dict.fromkeys(projects)
+        if not any(is_below(entry, project) for entry in entries)
+    ]
+
+
+@functools.lru_cache(maxsize=64)
+def _editable_installs(packages: str, _changed_ns: int) -> tuple[str, ...]:
+    """Return the projects that are installed editable in a folder of packages, see PEP 610.
+
+    Args:
+        packages: the folder.
+        _changed_ns: when it was last changed, for the cache.
+    """
+    projects = []
+    for name in sorted(os.listdir(packages)):
+        if not name.endswith(".dist-info"):
+            continue
+        try:
+            with open(f"{packages}/{name}/direct_url.json", "rb") as file:
+                origin = json.load(file)
+            url, editable = urllib.parse.urlsplit(origin["url"]), origin["dir_info"]["editable"]
+        except (OSError, ValueError, KeyError, TypeError):  # not an editable one
+            continue
+        if editable and url.scheme == "file":
+            projects.append(os.path.normpath(urllib.parse.unquote(url.path)))
+    return tuple(projects)
 
 
 def _programs() -> list[str]:
