@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import site
 import stat
@@ -56,6 +57,41 @@ def test_it_is_a_virtual_environment_over_the_machines(tmp_path: Path) -> None:
     expected = [str(python.parents[1]), pydantic.__file__, sys.base_prefix, "True"]
     assert done.stdout.splitlines() == expected
     assert done.stderr == ""
+
+
+def test_no_folder_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a Python that is no virtual environment, each folder of packages is there once."""
+    base = subprocess.run(
+        [sys._base_executable, "-c", "import site; print(site.getsitepackages())"],  # type: ignore[attr-defined]
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(site, "getsitepackages", lambda: ast.literal_eval(base))
+    python = written(tmp_path) / "bin" / "python"
+    script = "import sys; print(sorted(sys.path) == sorted(set(sys.path)), sys.path)"
+    told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("True ")
+    assert [
+        path for path in ast.literal_eval(base) if os.path.isdir(path) and path not in told
+    ] == []
+
+
+def test_the_callers_pythonpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of PYTHONPATH come after the session's packages and before the machine's; one
+    that the session does not have, and a relative one, are left out."""
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"relative:{ours}:/nowhere:")
+    python = written(tmp_path) / "bin" / "python"
+    script = "import sys; print([path for path in sys.path if path])"
+    told = subprocess.run([python, "-c", script], env={}, capture_output=True, check=True).stdout
+    paths = ast.literal_eval(told.decode())
+    own = str(next((python.parents[1] / "lib").glob("python*/site-packages")))
+    order = [own, str(ours), site.getsitepackages()[0]]
+    assert sorted(order, key=paths.index) == order
+    assert not {"relative", "/nowhere", ""} & set(paths)
 
 
 def test_it_is_written_twice_if_need_be(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The Python environment of a session of ``image: host``, over the one that mooring runs from.
 
 The machine's environment is read-only in a session. The session has a virtual environment of its
-own in its run folder, first on PATH, with the same interpreter. A ``.pth`` file in it adds the
-machine's folders of packages, with what their own ``.pth`` files add, behind its own packages. So
-installers replace a package of the machine's by installing another version before it.
+own in its run folder, first on PATH, with the same interpreter. A ``.pth`` file in it adds, behind
+its own packages, the folders of the caller's PYTHONPATH and the machine's folders of packages, with
+what their own ``.pth`` files add. So installers replace a package of the machine's by installing
+another version before it.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ def write_environment(run: Path) -> None:
         with contextlib.suppress(FileExistsError):
             (folder / name).symlink_to(target)
     folders = [path for path in (user_site(), *site.getsitepackages()) if os.path.isdir(path)]
-    lines = [f"import site; site.addsitedir({path!r})\n" for path in folders]
-    (packages / _PTH).write_text("".join(lines))
+    known = "locals().get('known_paths')"  # of the function that runs the line: none is added twice
+    lines = [f"import site; site.addsitedir({path!r}, {known})\n" for path in folders]
+    imported = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    (packages / _PTH).write_text("".join([*(f"{path}\n" for path in imported), *lines]))
     for name, script in _scripts():
         with open(os.open(programs / name, os.O_WRONLY | os.O_CREAT, 0o755), "wb") as file:
             file.write(script)
