@@ -19,7 +19,6 @@ import json
 import os
 import site
 import sys
-import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,11 +188,13 @@ def _editable_installs(packages: str, _changed_ns: int) -> tuple[str, ...]:
         try:
             with open(f"{packages}/{name}/direct_url.json", "rb") as file:
                 origin = json.load(file)
-            url, editable = urllib.parse.urlsplit(origin["url"]), origin["dir_info"]["editable"]
+            from urllib.parse import unquote, urlsplit  # slow, and seldom needed
+
+            url, editable = urlsplit(origin["url"]), origin["dir_info"]["editable"]
         except (OSError, ValueError, KeyError, TypeError):  # not an editable one
             continue
         if editable and url.scheme == "file":
-            projects.append(os.path.normpath(urllib.parse.unquote(url.path)))
+            projects.append(os.path.normpath(unquote(url.path)))
     return tuple(projects)
 
 
