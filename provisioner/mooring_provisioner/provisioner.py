@@ -430,3 +430,5 @@ class MooringProvisioner(KernelProvisionerBase):
     def _exit_code(self) -> int:
         code = self._handle.poll() if self._handle is not None else 0
         return 0 if code is None else code
+        if self._hold is not None and not self._hold.held:
+            return  # in a forked process

@@ -25,13 +25,9 @@ from mooring.errors import KernelError, SessionTimeout
 from mooring.guest.channel import Guest
 from mooring.guest.clock import stop_reason
 from mooring.guest.paths import GUEST_RUN
+from mooring.host import forks
 from mooring.host.paths import SOCKET_PATH_MAX
-from mooring.kernels.kernelhost import (
-    HostLink,
-    indented,
-    log_tail,
-    session_over,
-)
+from mooring.kernels.kernelhost import HostLink, indented, log_tail, session_over
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
@@ -124,7 +120,13 @@ class KernelHandle:
         self._session_id, self._memory_limit = session_id, memory_limit
         self._link: HostLink | None = None
         self._asking = threading.Lock()
+        forks.watch(self)
         check_socket_path(guest, kernel_id)
+
+    def after_fork(self) -> None:
+        """Use another connection than the parent, of which a thread may have held the lock."""
+        self._asking = threading.Lock()
+        self._hang_up()
 
     # connection
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mooring.host import atomic, locks
+from mooring.host import atomic, forks, locks
 from mooring.host.paths import Installation
 from mooring.sessions.folder import SessionFolder
 
@@ -91,6 +91,16 @@ class KernelOwners:
         """Return whether the kernel's process was ever started; its server may have died before."""
         return self.folder(record).guest.exists(f"k/{short_id(record.kernel_id)}/pid")
 
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Leave the kernel to the parent, which a descriptor here would outlive."""
+        self.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process owns the kernel."""
+        return self._descriptor is not None
     def busy(self, record: KernelRecord) -> bool:
         """Return whether the kernel is busy."""
         text = self.folder(record).guest.text(f"k/{short_id(record.kernel_id)}/busy")
