@@ -99,6 +99,7 @@ class MooringProvisioner(KernelProvisionerBase):
     _arguments: list[str]
     _given: dict[str, str]  # environment variables that the client gives this kernel alone
     _working: threading.Lock  # a cancelled launch holds it in its thread until it returns
+    _independent = False  # whether the kernel is to survive a client that is not a server
     _cancelled: threading.Event  # polled by the launch
 
     def __init__(self, **kwargs: Any) -> None:
@@ -137,6 +138,7 @@ class MooringProvisioner(KernelProvisionerBase):
             # Jupyter Server lists a kernel shortly before it sets this attribute, and its
             # /api/status fails until then; the server's own first value is the same
             self.parent.last_activity = datetime.now(timezone.utc)  # type: ignore[union-attr]
+        self._independent = bool(kwargs.get("independent"))
         # Jupyter Server sets this to the notebook's path
         self._notebook = env.get("JPY_SESSION_NAME", "")
         kwargs.pop("transport_encryption", None)
@@ -345,12 +347,16 @@ class MooringProvisioner(KernelProvisionerBase):
         return adopted.connection
 
     def _write_record(self, mooring: Mooring, session: Session, cwd: str) -> None:
-        """Record the kernel's owner if the client is a server, whose successor may adopt it."""
+        """Record the kernel's owner.
+
+        The kernel of a server may be adopted by the next one. Any other client takes its kernels
+        with it, unless it starts them as ``independent``, as jupyter_client calls it.
+        """
         manager: Any = self.parent
         root = self._root
-        if self._hold is not None or not root:
+        if self._hold is not None or (self._independent and not root):
             return
-        self._hold = mooring.kernels.owners.own(
+        self._hold = mooring.kernels.own(
             KernelRecord(
                 session=session.id,
                 kernel_id=str(self.kernel_id),
@@ -417,7 +423,7 @@ class MooringProvisioner(KernelProvisionerBase):
     def _at_exit(self) -> None:
         """End the session for clients that send a shutdown request and exit (jupyter console).
 
-        If the kernel does not exit within ``EXIT_PATIENCE_S``, it and its session keep running.
+        A kernel that does not exit within ``EXIT_PATIENCE_S`` ends with its owner, this process.
         """
         handle = self._handle
         deadline = time.monotonic() + EXIT_PATIENCE_S

@@ -10,6 +10,7 @@ import pytest
 from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import EngineError, KernelError
+from mooring.kernels import killing
 from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.sessions import kernels
 from mooring.sessions.context import Context
@@ -88,13 +89,13 @@ def test_a_start_that_fails_is_not(
 
 def test_a_kill_waits_until_the_kernel_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns as soon as that is seen, and after its patience at the latest."""
-    monkeypatch.setattr(kernels, "KILL_POLL_S", 0.0)
+    monkeypatch.setattr(killing, "KILL_POLL_S", 0.0)
     handle: Any = Handle()
-    kernels.kill_kernel(handle)
+    killing.kill_kernel(handle)
     assert handle.poll() == -9
-    monkeypatch.setattr(kernels, "KILL_PATIENCE_S", 0.0)
+    monkeypatch.setattr(killing, "KILL_PATIENCE_S", 0.0)
     immortal: Any = Handle(looks=1 << 30)
-    kernels.kill_kernel(immortal)
+    killing.kill_kernel(immortal)
     assert immortal.calls == ["SIGKILL"]
 
 

@@ -117,6 +117,24 @@ class Kernels:
             timeout_s=timeout_s,
         )
 
+    def own(self, record: KernelRecord) -> Ownership | None:
+        """Record that this process owns a kernel.
+
+        If it exits without ending a kernel that has no ``root``, that is a client other than a
+        server, the kernel is killed within seconds. A session that was created for it is removed,
+        unless it is also used otherwise.
+
+        Args:
+            record: the kernel; it need not have been started.
+
+        Returns:
+            The ownership, held until it is released; None if another process owns the kernel.
+
+        Raises:
+            OSError: the session's folder is gone, or the disk is full.
+        """
+        return kernels.own(self._ctx, record)
+
     def adopt(self, record: KernelRecord) -> AdoptedKernel:
         """Take ownership of a kernel that an earlier client has left.
 

@@ -41,7 +41,8 @@ class KernelRecord:
         session: id of the session that it runs in.
         kernel_id: id that its client gave it.
         kernel_name: name of its kernelspec.
-        root: folder that the client's paths are relative to; empty for a client without one.
+        root: folder that the client's paths are relative to; empty for a client that is not a
+            server, whose kernels end with it.
         cwd: the kernel's working directory.
         rows: the Jupyter sessions that use the kernel, each with ``session_id``,
             ``path``, ``name`` and ``type``.
@@ -56,7 +57,11 @@ class KernelRecord:
 
 
 class Ownership:
-    """Ownership of a kernel by this process, until ``release`` or until the process exits."""
+    """Ownership of a kernel by this process, until ``release`` or until the process exits.
+
+    Attributes:
+        lock: the file whose lock the process holds.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -73,7 +78,7 @@ class Ownership:
         with contextlib.suppress(OSError):
             self._path.unlink()
         with contextlib.suppress(OSError):
-            self._path.with_suffix(".lock").unlink()
+            self.lock.unlink()
         self.release()
 
 
@@ -84,6 +89,7 @@ class KernelOwners:
         self._installation = installation
 
     def folder(self, record: KernelRecord) -> SessionFolder:
+        self.lock = path.with_suffix(".lock")
         """Return the folder of the session that a kernel runs in."""
         return SessionFolder.open(self._installation, record.session)
 
@@ -152,6 +158,24 @@ class KernelOwners:
 
     def orphaned(self, root: str) -> Iterator[KernelRecord]:
         """Yield the kernels that no process owns, of clients whose paths are relative to ``root``.
+    def take(self, record: KernelRecord) -> Ownership | None:
+        """Acquire the lock of a kernel that no process owns; None if one does, or if it is gone."""
+        path = self._path(record.session, record.kernel_id)
+        try:
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+            return Ownership(path, descriptor)
+        os.close(descriptor)
+        return None
+
+    def records(self, session_id: str) -> list[KernelRecord]:
+        """Return the records of a session's kernels."""
+        folder = SessionFolder.open(self._installation, session_id).path / "kernels"
+        read = [_read(path) for path in sorted(folder.glob("*.json"))]
+        return [record for record in read if record is not None]
+
 
         Each belongs to a running session; the kernel itself may have died, or never have started
         (``begun``).

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mooring.engines.capabilities import SupportsDetachedExec, require
 from mooring.errors import EngineError, ImageError, KernelError
 from mooring.guest.paths import GUEST_RUN
+from mooring.host.detached import start_detached
 from mooring.host.processes import process_mark
 from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.kernels.kernelhost import host_lives
+from mooring.kernels.killing import kill_kernel
 from mooring.kernels.listing import others_live
+from mooring.sessions import client_watch
 from mooring.sessions.context import Context
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
 from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import Session, State, from_record
 
 START_TIMEOUT_S = 60.0
-# Timeout for the exit of a killed process
-KILL_PATIENCE_S = 2.0
-KILL_POLL_S = 0.002
 # Signals of the session's clock that a kernel without a process does not give
 _OTHER_USE = {"exec", "terminal", "hold"}
 
@@ -88,6 +87,14 @@ def start_kernel(
     ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
 
 
+def own(ctx: Context, record: KernelRecord) -> Ownership | None:
+    """Record that this process owns a kernel; see ``Kernels.own``."""
+    ownership = KernelOwners(ctx.installation).own(record)
+    if ownership is not None and not record.root:
+        start_detached([sys.executable, "-I", "-S", client_watch.__file__, str(ownership.lock)])
+    return ownership
+
+
 def adopt(ctx: Context, record: KernelRecord) -> AdoptedKernel:
     """Take ownership of a kernel that an earlier client has left; see ``Kernels.adopt``."""
     with contextlib.ExitStack() as undo:
@@ -125,14 +132,6 @@ def discard_unstarted(ctx: Context, record: KernelRecord) -> bool:
     if ownership is not None:
         ownership.forget()
     return True
-
-
-def kill_kernel(handle: KernelHandle) -> None:
-    """Send SIGKILL to a kernel and its children and wait until it exits. Idempotent."""
-    handle.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + KILL_PATIENCE_S
-    while handle.poll() is None and time.monotonic() < deadline:
-        time.sleep(KILL_POLL_S)
 
 
 def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:

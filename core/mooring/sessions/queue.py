@@ -58,21 +58,11 @@ def ensure_dispatcher(ctx: Context) -> None:
     """
     if not any(folder.launchable for folder in ctx.folders()):
         return
-    import subprocess
-
-    from mooring.host.environment import minimal_environment
+    from mooring.host.detached import start_detached
     from mooring.policy import limits
 
     limits.load()
     if tickets(ctx).has_dispatcher(ctx.installation.id):
         return
-    # Through a shell, which exits at once: this process does not become the dispatcher's parent
-    command = '"$0" -m mooring.launch.dispatcher </dev/null >>"$1" 2>&1 &'
     log = str(ctx.installation.path / "dispatcher.log")
-    subprocess.run(
-        ["/bin/sh", "-c", command, sys.executable, log],
-        cwd="/",
-        env=minimal_environment(),
-        start_new_session=True,
-        check=False,
-    )
+    start_detached([sys.executable, "-m", "mooring.launch.dispatcher"], log=log)

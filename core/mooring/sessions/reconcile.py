@@ -32,6 +32,7 @@ from mooring.sessions.context import Context
 from mooring.sessions.folder import GONE, SessionFolder, undeletable
 from mooring.sessions.home import removal_detail
 from mooring.sessions.model import Session, State, from_container, from_foreign, from_record
+from mooring.sessions.orphans import end_orphans
 from mooring.sessions.overdue import end_overdue
 from mooring.sessions.usage import remove_unless_used
 
@@ -86,7 +87,11 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     _sweep_drafts(ctx)
     boot = boot_id()
     sessions = [_session(ctx, row, boot) for row in containers.values()]
-    sessions = [session for session in sessions if not _remove_abandoned(ctx, session)]
+    sessions = [
+        session
+        for session in sessions
+        if not _remove_abandoned(ctx, session) and not _end_orphans(ctx, session)
+    ]
     ended: list[str] = []
     for number, session in enumerate(sessions):
         for repair in (_stop_unverified, end_overdue, _record_dead_kernels):
@@ -293,16 +298,7 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
 
     def remove() -> None:
         nonlocal removed
-        ctx.engine.remove(session.container)
-        with contextlib.suppress(OSError):  # disk full: the following removals free space
-            folder.update_state(abandoned=True)
-        because = removal_detail(folder.home_files(), "its kernel's launcher was killed")
-        ctx.history.add(session.id, "removed", "reconciler", because)
-        ctx.history.session_ended(
-            session.id, at=time.time(), reason="its launcher was killed", exit_code=None
-        )
-        recreate.forget(ctx, folder)
-        folder.remove()
+        _remove(ctx, session, "its kernel's launcher was killed")
         removed = True
 
     try:
@@ -314,6 +310,32 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
     finally:
         abandoned.release()
     return removed
+
+
+def _end_orphans(ctx: Context, session: Session) -> bool:
+    """End kernels whose client has exited; return whether the session was removed with them."""
+    removed = False
+
+    def remove() -> None:
+        nonlocal removed
+        _remove(ctx, session, "its client has exited")
+        removed = True
+
+    with _one_repair(ctx, session.id, f"session {session.name}, whose client has exited"):
+        end_orphans(ctx, session, remove)
+    return removed
+
+
+def _remove(ctx: Context, session: Session, why: str) -> None:
+    folder = ctx.folder(session.id)
+    ctx.engine.remove(session.container)
+    with contextlib.suppress(OSError):  # disk full: the following removals free space
+        folder.update_state(abandoned=True)
+    detail = removal_detail(folder.home_files(), why)
+    ctx.history.add(session.id, "removed", "reconciler", detail)
+    ctx.history.session_ended(session.id, at=time.time(), reason=why, exit_code=None)
+    recreate.forget(ctx, folder)
+    folder.remove()
 
 
 def _stop_unverified(ctx: Context, session: Session) -> None:

@@ -1,0 +1,109 @@
+"""Kernels that outlive a client that is not a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mooring import FakeEngine, LaunchOptions
+from mooring.client import Mooring
+from mooring.sessions.kernel_owners import KernelRecord, Ownership
+from mooring.sessions.model import Session, State
+from tests.support.sessions import session_folder
+
+KERNEL = "0123abcd-4567-89ef-0123-456789abcdef"
+SHORT = "0123abcd4567"
+
+
+@pytest.fixture(autouse=True)
+def unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but its kernels runs in any session."""
+    monkeypatch.setattr("mooring.sessions.orphans.used_for", lambda *_: "")
+
+
+def own(service: Mooring, session: Session, root: str = "") -> Ownership:
+    """A kernel in a session, owned by this process."""
+    handle = service.kernels.handle(session.id, SHORT)
+    handle.write_connection(key=b"k", encrypt=False, kernel_name="python3")
+    owned = service.kernels.owners.own(KernelRecord(session.id, KERNEL, "mk", root=root, cwd="/p"))
+    assert owned is not None
+    return owned
+
+
+@pytest.fixture
+def made(service: Mooring, declare: Any) -> Session:
+    """A session that was created for a kernel."""
+    options = LaunchOptions(name="made", ends_with_kernels=True)
+    return service.sessions.create(declare(command="x"), options).session
+
+
+def test_a_session_that_was_made_for_a_kernel_ends_with_the_client(
+    service: Mooring, made: Session
+) -> None:
+    """Whoever lists sessions next removes it, and its history says why."""
+    owned = own(service, made)
+    assert [one.name for one in service.sessions.list()] == ["made"], "its client lives"
+    owned.release()
+    assert service.sessions.list() == []
+    assert not session_folder(made.id).exists
+    events = [(one.kind, one.actor, one.detail) for one in service.sessions.events(made.id)]
+    assert events[-2:] == [
+        ("kernel", "reconciler", f"python3 {SHORT} ended: its client has exited"),
+        ("removed", "reconciler", "its client has exited"),
+    ]
+    past = service.sessions.past("made")
+    assert past is not None
+    assert past.reason == "its client has exited"
+
+
+def test_another_session_loses_only_the_kernel(service: Mooring, session: Session) -> None:
+    """It was not created for the kernel, and stays; so do its record and its key not."""
+    own(service, session).release()
+    assert [one.state for one in service.sessions.list()] == [State.RUNNING]
+    assert service.kernels.owners.find(KERNEL) is None
+    assert service.kernels.list(session.id) == []
+
+
+def test_a_session_that_is_used_otherwise_is_kept(
+    service: Mooring, made: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person in a terminal of it does not lose it with a script; the kernel ends all the same."""
+    monkeypatch.setattr("mooring.sessions.orphans.used_for", lambda *_: "a terminal is open in it")
+    own(service, made).release()
+    assert [one.state for one in service.sessions.list()] == [State.RUNNING]
+    assert service.kernels.list(made.id) == []
+    last = service.sessions.events(made.id)[-1]
+    assert (last.kind, last.detail) == ("kept", "a terminal is open in it")
+
+
+def test_a_session_that_has_ended_keeps_its_files(service: Mooring, made: Session) -> None:
+    """It uses nothing; and once started again, it is not ended for a client of before."""
+    owned = own(service, made)
+    service.sessions.stop(made)
+    owned.release()
+    assert [one.state for one in service.sessions.list()] == [State.STOPPED]
+    service.sessions.start(service.sessions.get("made"))
+    assert [one.state for one in service.sessions.list()] == [State.RUNNING]
+
+
+def test_a_servers_kernel_waits_for_the_next_server(service: Mooring, made: Session) -> None:
+    """It has a root folder, by which that server finds it."""
+    own(service, made, root="/home/ada").release()
+    assert [one.state for one in service.sessions.list()] == [State.RUNNING]
+    assert service.kernels.owners.find(KERNEL) is not None
+
+
+def test_a_session_that_cannot_be_removed_now_is_removed_later(
+    service: Mooring, made: Session, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine refuses: the next listing tries again, and the others are listed all the same."""
+    own(service, made).release()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("the engine is busy")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(engine, "remove", refuse)
+        assert [one.name for one in service.sessions.list()] == ["made"]
+    assert service.sessions.list() == []
