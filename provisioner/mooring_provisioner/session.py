@@ -13,6 +13,10 @@ from mooring import LaunchOptions, Mooring, Session, SpecError, Wait
 if TYPE_CHECKING:
     from mooring import ResolvedSpec
 
+# Maximum duration, in seconds, of a session that a kernelspec creates and whose spec has none: a
+# busy kernel keeps a session from idling out, and nobody may be left who knows of it
+LONGEST_S = 7 * 86400.0
+
 
 @dataclass(frozen=True)
 class KernelspecConfig:
@@ -31,7 +35,10 @@ class KernelspecConfig:
     profile: str = ""
 
     def resolve(self, cwd: str, root: str = "", **values: Any) -> ResolvedSpec:
-        """Resolve the spec; its kernel defaults to ``python3``.
+        """Resolve the spec.
+
+        Its kernel defaults to ``python3``, and its maximum duration to ``LONGEST_S``, or to the
+        administrator's if that is shorter.
 
         Args:
             cwd: the kernel's working directory; the project of a session without a spec file.
@@ -41,8 +48,9 @@ class KernelspecConfig:
 
         Raises:
             SpecError: the spec is invalid, or ``session`` is not a valid name.
+            PolicyError: the administrator's policy is not valid.
         """
-        from mooring import resolve
+        from mooring import load_policy, resolve
 
         file = Path(self.spec) if self.spec else None
         flags = dict(self.flags) | values
@@ -50,6 +58,10 @@ class KernelspecConfig:
         if not resolved.spec.kernel:
             flags["kernel"] = "python3"
             resolved = resolve(flags=flags, file=file, profile=self.profile)
+        if resolved.origins["max_duration"] == "default":
+            longest_s = min(LONGEST_S, load_policy().limits.max_duration or LONGEST_S)
+            spec = resolved.spec.model_copy(update={"max_duration": longest_s})
+            resolved = dataclasses.replace(resolved, spec=spec)
         if self.session:
             _check_name(self.session)
         if file is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,32 @@ def test_a_spec_without_a_kernel_has_python(project: Path) -> None:
     assert KernelspecConfig().resolve(str(project)).spec.kernel == "python3"
     other = KernelspecConfig(flags={"kernel": "ir"}).resolve(str(project))
     assert other.spec.kernel == "ir"
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy", "longest_s"),
+    [
+        ({}, "", 7 * 86400),
+        ({}, "max_duration: 12h", 12 * 3600),
+        ({}, "max_duration: 30d", 7 * 86400),
+        ({"max_duration": "14d"}, "", 14 * 86400),
+        ({"max_duration": "off"}, "", 0),
+    ],
+)
+def test_a_busy_kernel_does_not_hold_a_session_for_ever(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: dict[str, str],
+    policy: str,
+    longest_s: float,
+) -> None:
+    """A session that a kernelspec creates has an end, the user's if there is one."""
+    file = tmp_path / "policy.yml"
+    file.write_text(policy)
+    monkeypatch.setattr("mooring.policy.limits.POLICY_FILE", file)
+    monkeypatch.setattr("mooring.policy.limits.OWNER", os.getuid())
+    assert KernelspecConfig(flags=flags).resolve(str(project)).spec.max_duration == longest_s
 
 
 def test_the_project_of_a_session_without_a_file_is_the_kernels_folder(project: Path) -> None:
