@@ -335,11 +335,13 @@ class MooringProvisioner(KernelProvisionerBase):
         return connection
 
     def _adopt(self, mooring: Mooring, record: KernelRecord) -> Connection:
-        """Take ownership of a kernel that an earlier server has detached.
+        """Take ownership of a kernel that an earlier server, of any folder, has detached.
 
         If the kernel has died meanwhile, the restarter handles it as usual.
         """
-        adopted = mooring.kernels.adopt(record)
+        manager: Any = self.parent
+        root = str(getattr(manager.parent, "root_dir", ""))
+        adopted = mooring.kernels.adopt(record.seen_from(root) or record)
         self._session, self._handle = adopted.session, adopted.handle
         self._hold, self._adopted = adopted.ownership, True
         self._end_at_exit(mooring, adopted.session)

@@ -69,7 +69,7 @@ class Survival:
         sessions.delete_session = delete_session
 
     async def adopt(self) -> list[str]:
-        """Adopt the kernels that an earlier server with the same root folder has left.
+        """Adopt the kernels of earlier servers whose notebooks are in this server's root folder.
 
         The engine is not called for live kernels. A kernel whose server was killed before the
         kernel's process started is removed, together with a session created for it. A kernel that
@@ -78,8 +78,13 @@ class Survival:
         Returns:
             The ids of the adopted kernels.
         """
-        adopted = []
-        for record in self._owners.orphaned(str(self._kernels.root_dir)):
+        adopted: list[str] = []
+        elsewhere = set()
+        for orphan in self._owners.orphaned():
+            record = orphan.seen_from(str(self._kernels.root_dir))
+            if record is None:
+                elsewhere.add(orphan.root)
+                continue
             if record.kernel_id in self._kernels:
                 continue
             try:
@@ -109,6 +114,8 @@ class Survival:
             try:
                 if await self._detach(kernel_id):
                     detached.append(kernel_id)
+        for root in sorted(elsewhere):
+            self._log.info("kernels still run; to adopt them, start a server in %s", root)
             except Exception as error:  # must not prevent the server's shutdown
                 self._log.warning("kernel %s cannot be detached: %s", kernel_id, error)
         return detached

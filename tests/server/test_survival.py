@@ -142,6 +142,7 @@ def test_a_kernel_belongs_to_one_server_and_one_folder(
     (project / "other").mkdir()
     elsewhere = another(servers, f"--ServerApp.root_dir={project / 'other'}")
     assert elsewhere.ask("GET", "kernels")[1] == []
+    assert f"to adopt them, start a server in {project}" in "".join(elsewhere.log)
     back = another(servers)
     assert [kernel["id"] for kernel in back.ask("GET", "kernels")[1]] == [kernel_id]
     third = another(servers)

@@ -73,10 +73,9 @@ def test_a_kernel_survives_its_server_once_nobody_answers_for_it(
     """Held, it is somebody's; let go, it is there for the next server of that folder alone."""
     held = owners.own(RECORD)
     assert held is not None
-    assert list(owners.orphaned("/home/ada")) == []
+    assert list(owners.orphaned()) == []
     held.release()
-    assert list(owners.orphaned("/home/ada")) == [RECORD]
-    assert list(owners.orphaned("/home")) == []
+    assert list(owners.orphaned()) == [RECORD]
     taken = owners.own(RECORD)
     assert taken is not None
     assert owners.own(RECORD) is None
@@ -97,10 +96,10 @@ def test_the_death_of_its_process_lets_a_kernel_go(
     ) as server:
         assert server.stdout
         assert server.stdout.readline() == b"held\n"
-        assert list(owners.orphaned("/home/ada")) == []
+        assert list(owners.orphaned()) == []
         server.kill()
         server.wait()
-    assert list(owners.orphaned("/home/ada")) == [RECORD]
+    assert list(owners.orphaned()) == [RECORD]
 
 
 def test_what_shows_a_kernel_is_written_down(folder: SessionFolder, owners: KernelOwners) -> None:
@@ -122,7 +121,7 @@ def test_a_broken_record_is_none(folder: SessionFolder, owners: KernelOwners, te
     (folder.path / "kernels").mkdir()
     (folder.path / "kernels" / f"{kernel_owners.short_id(KERNEL)}.json").write_text(text)
     assert owners.find(KERNEL) is None
-    assert list(owners.orphaned("/home/ada")) == []
+    assert list(owners.orphaned()) == []
 
 
 def test_a_hold_leaves_no_descriptor_behind(folder: SessionFolder, owners: KernelOwners) -> None:
@@ -134,3 +133,61 @@ def test_a_hold_leaves_no_descriptor_behind(folder: SessionFolder, owners: Kerne
         assert owners.own(RECORD) is None
         getattr(held, end)()
     assert len(os.listdir("/proc/self/fd")) <= before  # others may be collected
+
+
+def test_a_forked_process_owns_nothing_of_its_parents(
+    folder: SessionFolder, owners: KernelOwners
+) -> None:
+    """A child that outlives the owner does not keep the kernel from the next one."""
+    held = owners.own(RECORD)
+    assert held is not None
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        theirs.send(b"n" if held.held else b"y")
+        theirs.recv(1)  # until the parent has looked
+        os._exit(0)
+    theirs.close()
+    assert ours.recv(1) == b"y"
+    assert held.held
+    held.release()
+    taken = owners.take(RECORD)
+    assert taken is not None, "while the child lives"
+    taken.release()
+    ours.close()
+    os.waitpid(child, 0)
+
+
+ROW = {"session_id": "s", "path": "work/a.ipynb", "name": "a", "type": "notebook"}
+OTHER = ROW | {"path": "b.ipynb"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "root", "paths"),
+    [
+        ([ROW, OTHER], "/home/ada", ["work/a.ipynb", "b.ipynb"]),
+        ([ROW, OTHER], "/home", ["ada/work/a.ipynb", "ada/b.ipynb"]),
+        ([ROW, OTHER], "/home/ada/work", ["a.ipynb"]),
+        ([OTHER], "/home/ada/work", None),
+        ([ROW], "/home/ad", None),
+        ([], "/home", []),
+        ([], "/home/ada/work", None),
+    ],
+)
+def test_a_kernel_is_where_its_notebooks_are(
+    rows: list[dict[str, str]], root: str, paths: list[str] | None
+) -> None:
+    """A server of another folder finds the same files under other paths, or not at all."""
+    found = replace(RECORD, rows=tuple(rows)).seen_from(root)
+    assert (found and [row["path"] for row in found.rows]) == paths
+    assert found is None or found.root == root
+
+
+def test_a_folder_is_the_same_under_another_name(tmp_path: Path) -> None:
+    """A link to the root folder, and links below it, change no path."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "work").symlink_to("/elsewhere")
+    record = replace(RECORD, root=str(tmp_path / "real"), rows=(ROW,))
+    assert record.seen_from(str(tmp_path / "link")) == replace(record, root=str(tmp_path / "link"))

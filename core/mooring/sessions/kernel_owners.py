@@ -55,6 +55,30 @@ class KernelRecord:
     cwd: str
     rows: tuple[dict[str, str], ...] = ()
 
+    def seen_from(self, root: str) -> KernelRecord | None:
+        """Return the record as of a server with another root folder.
+
+        Its kernel belongs to the notebooks that use it, and without any to its client's root.
+
+        Args:
+            root: the root folder.
+
+        Returns:
+            The record with the notebooks below ``root``, whose paths are relative to it; None if
+            there are none.
+        """
+        if root == self.root:
+            return self
+        theirs, here = Path(os.path.realpath(self.root)), Path(os.path.realpath(root))
+        if not self.rows:
+            return replace(self, root=root) if theirs.is_relative_to(here) else None
+        rows = []
+        for row in self.rows:
+            path = Path(os.path.normpath(theirs / row["path"].lstrip("/")))
+            if path.is_relative_to(here):
+                rows.append(row | {"path": path.relative_to(here).as_posix()})
+        return replace(self, root=root, rows=tuple(rows)) if rows else None
+
 
 class Ownership:
     """Ownership of a kernel by this process, until ``release`` or until the process exits.
@@ -156,26 +180,8 @@ class KernelOwners:
                 path = self._path(record.session, kernel_id)
                 _write(path, replace(record, rows=tuple(rows)))
 
-    def orphaned(self, root: str) -> Iterator[KernelRecord]:
-        """Yield the kernels that no process owns, of clients whose paths are relative to ``root``.
-    def take(self, record: KernelRecord) -> Ownership | None:
-        """Acquire the lock of a kernel that no process owns; None if one does, or if it is gone."""
-        path = self._path(record.session, record.kernel_id)
-        try:
-            descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return None
-        if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
-            return Ownership(path, descriptor)
-        os.close(descriptor)
-        return None
-
-    def records(self, session_id: str) -> list[KernelRecord]:
-        """Return the records of a session's kernels."""
-        folder = SessionFolder.open(self._installation, session_id).path / "kernels"
-        read = [_read(path) for path in sorted(folder.glob("*.json"))]
-        return [record for record in read if record is not None]
-
+    def orphaned(self) -> Iterator[KernelRecord]:
+        """Yield the kernels of servers that no process owns.
 
         Each belongs to a running session; the kernel itself may have died, or never have started
         (``begun``).
@@ -185,7 +191,7 @@ class KernelOwners:
         alive: dict[str, bool] = {}  # cached: the check of a paused session takes a moment
         for path in sorted(self._installation.sessions.glob("[!.]*/kernels/*.json")):
             record = _read(path)
-            if record is None or record.root != root or locks.is_held(path.with_suffix(".lock")):
+            if record is None or not record.root or locks.is_held(path.with_suffix(".lock")):
                 continue
             if record.session not in alive:
                 folder = self.folder(record)
