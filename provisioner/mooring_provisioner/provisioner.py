@@ -88,6 +88,10 @@ class MooringProvisioner(KernelProvisionerBase):
         help="Timeout for a kernel process to open its sockets, in seconds, without image pulls.",
     ).tag(config=True)
 
+    #: Why a session that was created for kernels is kept when its kernel is shut down: set by the
+    #: server extension while Jupyter culls the kernel.
+    keep_session = ""
+
     _session: Session | None = None
     _handle: KernelHandle | None = None
     _adopted = False
@@ -95,11 +99,11 @@ class MooringProvisioner(KernelProvisionerBase):
     _hold: Ownership | None = None
     _session_id = ""  # the id of a session that the client has chosen; overrides the kernelspec
     _notebook = ""
+    _independent = False  # whether the kernel is to survive a client that is not a server
     _requested = True  # whether the user, not the restarter, requested the launch
     _arguments: list[str]
     _given: dict[str, str]  # environment variables that the client gives this kernel alone
     _working: threading.Lock  # a cancelled launch holds it in its thread until it returns
-    _independent = False  # whether the kernel is to survive a client that is not a server
     _cancelled: threading.Event  # polled by the launch
 
     def __init__(self, **kwargs: Any) -> None:
@@ -134,11 +138,11 @@ class MooringProvisioner(KernelProvisionerBase):
         env = kwargs.get("env") or {}
         self._given = {name: env[name] for name in env if env[name] != os.environ.get(name)}
         self._session_id = str(kwargs.pop("mooring_session", ""))
+        self._independent = bool(kwargs.get("independent"))
         if "last_activity" in getattr(self.parent, "trait_names", list)():
             # Jupyter Server lists a kernel shortly before it sets this attribute, and its
             # /api/status fails until then; the server's own first value is the same
             self.parent.last_activity = datetime.now(timezone.utc)  # type: ignore[union-attr]
-        self._independent = bool(kwargs.get("independent"))
         # Jupyter Server sets this to the notebook's path
         self._notebook = env.get("JPY_SESSION_NAME", "")
         kwargs.pop("transport_encryption", None)
@@ -395,7 +399,9 @@ class MooringProvisioner(KernelProvisionerBase):
             files = shared_mooring().records.home_files(session)
             try:
                 if handle is not None:
-                    shared_mooring().kernels.shut_down(session, handle, hold)
+                    shared_mooring().kernels.shut_down(
+                        session, handle, hold, keep=self.keep_session
+                    )
                 else:  # the launch failed before the kernel had a folder
                     shared_mooring().kernels.end_session_with(session, self._short_id())
             except MooringError as error:
@@ -427,6 +433,8 @@ class MooringProvisioner(KernelProvisionerBase):
 
         A kernel that does not exit within ``EXIT_PATIENCE_S`` ends with its owner, this process.
         """
+        if self._hold is not None and not self._hold.held:
+            return  # in a forked process
         handle = self._handle
         deadline = time.monotonic() + EXIT_PATIENCE_S
         while handle is not None and handle.poll() is None:
@@ -438,5 +446,3 @@ class MooringProvisioner(KernelProvisionerBase):
     def _exit_code(self) -> int:
         code = self._handle.poll() if self._handle is not None else 0
         return 0 if code is None else code
-        if self._hold is not None and not self._hold.held:
-            return  # in a forked process

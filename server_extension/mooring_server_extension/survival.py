@@ -36,11 +36,12 @@ class Survival:
         self._rows: dict[str, dict[str, str]] = {}  # Jupyter session id -> its row
 
     def watch(self) -> None:
-        """Start recording which notebook uses which kernel.
+        """Start recording which notebook uses which kernel, and keep sessions of culled kernels.
 
         jupyter_server emits no event for this, so the three methods of its session manager that
-        change it are wrapped.
+        change it are wrapped, and the one of its kernel manager that culls a kernel.
         """
+        self._keep_culled()
         sessions: Any = self._sessions
         save, update, delete = (
             sessions.save_session,
@@ -67,6 +68,24 @@ class Survival:
         sessions.save_session = save_session
         sessions.update_session = update_session
         sessions.delete_session = delete_session
+
+    def _keep_culled(self) -> None:
+        """Leave the session of a kernel that Jupyter culls to the session's own time limits."""
+        kernels: Any = self._kernels
+        cull = kernels.cull_kernel_if_idle
+
+        async def cull_kernel_if_idle(kernel_id: str) -> None:
+            provisioner = kernels.get_kernel(kernel_id).provisioner
+            if not hasattr(provisioner, "keep_session"):
+                await cull(kernel_id)
+                return
+            provisioner.keep_session = "Jupyter culled its kernel"
+            try:
+                await cull(kernel_id)
+            finally:
+                provisioner.keep_session = ""
+
+        kernels.cull_kernel_if_idle = cull_kernel_if_idle
 
     async def adopt(self) -> list[str]:
         """Adopt the kernels of earlier servers whose notebooks are in this server's root folder.
@@ -95,6 +114,8 @@ class Survival:
                 self._log.warning("kernel %s cannot be adopted: %s", record.kernel_id, error)
         if adopted:
             self._log.info("adopted %d kernels of an earlier server", len(adopted))
+        for root in sorted(elsewhere):
+            self._log.info("kernels still run; to adopt them, start a server in %s", root)
         return adopted
 
     def cancel_launches(self) -> None:
@@ -114,8 +135,6 @@ class Survival:
             try:
                 if await self._detach(kernel_id):
                     detached.append(kernel_id)
-        for root in sorted(elsewhere):
-            self._log.info("kernels still run; to adopt them, start a server in %s", root)
             except Exception as error:  # must not prevent the server's shutdown
                 self._log.warning("kernel %s cannot be detached: %s", kernel_id, error)
         return detached

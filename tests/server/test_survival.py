@@ -149,6 +149,52 @@ def test_a_kernel_belongs_to_one_server_and_one_folder(
     assert third.ask("GET", "kernels")[1] == []
 
 
+def test_a_notebook_goes_on_under_a_server_of_another_folder(
+    servers: list[Server], mooring: Mooring, project: Path
+) -> None:
+    """``jupyter lab sub/a.ipynb`` has the root ``sub``, and ``jupyter lab`` the folder above."""
+    install()
+    (project / "sub").mkdir()
+    (project / "sub" / "a.ipynb").write_text("{}")
+    first = another(servers, "sub/a.ipynb")
+    opened = open_notebook(first)
+    with first.socket(opened["kernel"]["id"]) as socket:
+        socket.execute("x = 42")
+    first.kill()
+    for arguments, path in (([], "sub/a.ipynb"), (["sub/a.ipynb"], "a.ipynb")):
+        server = another(servers, *arguments)
+        (adopted,) = sessions_of(server)
+        assert (adopted["id"], adopted["path"]) == (opened["id"], path)
+        with server.socket(adopted["kernel"]["id"]) as socket:
+            assert socket.execute("print(x)").text == "42"
+        server.stop()
+
+
+def test_jupyters_culler_leaves_sessions_to_their_own_limits(
+    servers: list[Server], mooring: Mooring
+) -> None:
+    """It ends a kernel, that of a stopped session too, and their files stay (nebari#2508)."""
+    install()
+    server = another(
+        servers,
+        "--MappingKernelManager.cull_idle_timeout=2",
+        "--MappingKernelManager.cull_interval=1",
+    )
+    first = server.start("mk")
+    session = only_session(mooring)
+    eventually(lambda: server.ask("GET", f"kernels/{first}")[0] == 404)
+    session = only_session(mooring)
+    assert (session.state, session.live_kernels) == (State.RUNNING, ())
+    assert mooring.kernels.owners.find(first) is None
+    assert mooring.sessions.events(session.id)[-1].detail == "Jupyter culled its kernel"
+    mooring.sessions.remove(session, force=True)
+
+    second = server.start("mk")
+    mooring.sessions.stop(only_session(mooring))
+    eventually(lambda: server.ask("GET", f"kernels/{second}")[0] == 404)
+    assert only_session(mooring).state is State.STOPPED
+
+
 def test_adoption_needs_no_engine(servers: list[Server], mooring: Mooring) -> None:
     """A server that starts while the engine is down takes its kernels up all the same."""
     install()

@@ -193,7 +193,12 @@ class Kernels:
         kernels.end_kernel(self._ctx, session_id, kernel_id)
 
     def shut_down(
-        self, session: Session, handle: KernelHandle, ownership: Ownership | None = None
+        self,
+        session: Session,
+        handle: KernelHandle,
+        ownership: Ownership | None = None,
+        *,
+        keep: str = "",
     ) -> None:
         """Kill a kernel, and remove its folder and record.
 
@@ -203,11 +208,13 @@ class Kernels:
             session: the kernel's session.
             handle: the kernel, running or not.
             ownership: its ownership; None without a record.
+            keep: why a session that was created for the kernel is kept and left to its clock; empty
+                to remove it.
 
         Raises:
             EngineError: the session was not removed, see ``end_session_with``; the kernel was.
         """
-        kernels.shut_down(self._ctx, session, handle, ownership)
+        kernels.shut_down(self._ctx, session, handle, ownership, keep)
 
     def end_session_with(self, session: Session, kernel_id: str) -> None:
         """Remove a session that was created for kernels, unless another kernel lives in it.

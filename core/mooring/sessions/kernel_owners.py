@@ -89,7 +89,18 @@ class Ownership:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
+        self.lock = path.with_suffix(".lock")
         self._descriptor: int | None = descriptor
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Leave the kernel to the parent, which a descriptor here would outlive."""
+        self.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process owns the kernel."""
+        return self._descriptor is not None
 
     def release(self) -> None:
         """Release the kernel, so that another server can adopt it. Idempotent."""
@@ -113,7 +124,6 @@ class KernelOwners:
         self._installation = installation
 
     def folder(self, record: KernelRecord) -> SessionFolder:
-        self.lock = path.with_suffix(".lock")
         """Return the folder of the session that a kernel runs in."""
         return SessionFolder.open(self._installation, record.session)
 
@@ -121,16 +131,6 @@ class KernelOwners:
         """Return whether the kernel's process was ever started; its server may have died before."""
         return self.folder(record).guest.exists(f"k/{short_id(record.kernel_id)}/pid")
 
-        forks.watch(self)
-
-    def after_fork(self) -> None:
-        """Leave the kernel to the parent, which a descriptor here would outlive."""
-        self.release()
-
-    @property
-    def held(self) -> bool:
-        """Whether this process owns the kernel."""
-        return self._descriptor is not None
     def busy(self, record: KernelRecord) -> bool:
         """Return whether the kernel is busy."""
         text = self.folder(record).guest.text(f"k/{short_id(record.kernel_id)}/busy")
@@ -157,6 +157,24 @@ class KernelOwners:
                 os.close(descriptor)
             raise
         return Ownership(path, descriptor)
+
+    def take(self, record: KernelRecord) -> Ownership | None:
+        """Acquire the lock of a kernel that no process owns; None if one does, or if it is gone."""
+        path = self._path(record.session, record.kernel_id)
+        try:
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        if locks.try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+            return Ownership(path, descriptor)
+        os.close(descriptor)
+        return None
+
+    def records(self, session_id: str) -> list[KernelRecord]:
+        """Return the records of a session's kernels."""
+        folder = SessionFolder.open(self._installation, session_id).path / "kernels"
+        read = [_read(path) for path in sorted(folder.glob("*.json"))]
+        return [record for record in read if record is not None]
 
     def find(self, kernel_id: str) -> KernelRecord | None:
         """Return the record of the kernel with an id given by its client; None if there is none."""

@@ -143,12 +143,19 @@ def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:
 
 
 def shut_down(
-    ctx: Context, session: Session, handle: KernelHandle, ownership: Ownership | None
+    ctx: Context,
+    session: Session,
+    handle: KernelHandle,
+    ownership: Ownership | None,
+    keep: str = "",
 ) -> None:
     """Kill a kernel and remove everything of it; see ``Kernels.shut_down``."""
     kill_kernel(handle)
     try:
-        end_with_kernel(ctx, session, handle.id)
+        if keep:
+            ctx.add_event(session.id, "kept", keep)
+        else:
+            end_with_kernel(ctx, session, handle.id)
     finally:
         handle.forget()
         if ownership is not None:
