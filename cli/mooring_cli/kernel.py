@@ -51,9 +51,14 @@ def install(
     values: Values = NO_VALUES,
 ) -> None:
     """Install a kernelspec whose kernels run in sessions of this spec."""
-    from mooring import install_kernelspec, kernelspec_document
+    from mooring import (
+        for_kernelspec,
+        format_duration,
+        install_kernelspec,
+        kernelspec_document,
+    )
 
-    resolved = resolve_spec(file, values)
+    resolved = for_kernelspec(resolve_spec(file, values))
     plan_with_trust(resolved, resolved.project).require_trust()
     kernelspec = name or resolved.spec.name or session
     if not kernelspec:
@@ -74,6 +79,9 @@ def install(
     path = install_kernelspec(kernelspec, content, prefix=root, user=root is None)
     print(one_line(kernelspec))
     note(f"written to {path}")
+    if resolved.origins["max_duration"] == "default":
+        longest = format_duration(resolved.spec.max_duration)
+        note(f"its sessions end after {longest} at the latest, unless you set --max-duration")
     note(f"choose it in JupyterLab, or run a script: jupyter run --kernel {kernelspec} FILE.py")
 
 

@@ -66,7 +66,7 @@ _DEFINED_IN = {
     "mooring.launch.options": "LaunchOptions",
     "mooring.launch.plan": "LaunchPlan",
     "mooring.launch.wait": "Wait",
-    "mooring.policy.limits": "POLICY_FILE Policy load:load_policy",
+    "mooring.policy.limits": "POLICY_FILE Policy for_kernelspec load:load_policy",
     "mooring.sessions.history": "Event History PastSession",
     "mooring.sessions.home": "HomeFiles",
     "mooring.sessions.kernel_owners": "KernelOwners KernelRecord Ownership short_id",
@@ -209,6 +209,7 @@ __all__ = [
     "examine",
     "exit_code",
     "flag_of",
+    "for_kernelspec",
     "format_duration",
     "format_size",
     "from_history",
@@ -330,7 +331,7 @@ if TYPE_CHECKING:
     from mooring.launch.plan import LaunchPlan
     from mooring.launch.takeover import RestartTimes, Successor
     from mooring.launch.wait import Wait
-    from mooring.policy.limits import POLICY_FILE, Policy
+    from mooring.policy.limits import POLICY_FILE, Policy, for_kernelspec
     from mooring.policy.limits import load as load_policy
     from mooring.sessions.history import Event, History, PastSession
     from mooring.sessions.home import HomeFiles

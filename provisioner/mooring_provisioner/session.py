@@ -13,10 +13,6 @@ from mooring import LaunchOptions, Mooring, Session, SpecError, Wait
 if TYPE_CHECKING:
     from mooring import ResolvedSpec
 
-# Maximum duration, in seconds, of a session that a kernelspec creates and whose spec has none: a
-# busy kernel keeps a session from idling out, and nobody may be left who knows of it
-LONGEST_S = 7 * 86400.0
-
 
 @dataclass(frozen=True)
 class KernelspecConfig:
@@ -37,8 +33,7 @@ class KernelspecConfig:
     def resolve(self, cwd: str, root: str = "", **values: Any) -> ResolvedSpec:
         """Resolve the spec.
 
-        Its kernel defaults to ``python3``, and its maximum duration to ``LONGEST_S``, or to the
-        administrator's if that is shorter.
+        Its kernel defaults to ``python3``, its maximum duration as ``for_kernelspec`` says.
 
         Args:
             cwd: the kernel's working directory; the project of a session without a spec file.
@@ -50,7 +45,7 @@ class KernelspecConfig:
             SpecError: the spec is invalid, or ``session`` is not a valid name.
             PolicyError: the administrator's policy is not valid.
         """
-        from mooring import load_policy, resolve
+        from mooring import for_kernelspec, resolve
 
         file = Path(self.spec) if self.spec else None
         flags = dict(self.flags) | values
@@ -58,10 +53,7 @@ class KernelspecConfig:
         if not resolved.spec.kernel:
             flags["kernel"] = "python3"
             resolved = resolve(flags=flags, file=file, profile=self.profile)
-        if resolved.origins["max_duration"] == "default":
-            longest_s = min(LONGEST_S, load_policy().limits.max_duration or LONGEST_S)
-            spec = resolved.spec.model_copy(update={"max_duration": longest_s})
-            resolved = dataclasses.replace(resolved, spec=spec)
+        resolved = for_kernelspec(resolved)
         if self.session:
             _check_name(self.session)
         if file is None:

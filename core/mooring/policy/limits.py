@@ -7,6 +7,7 @@ names the file.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
 import re
@@ -29,6 +30,7 @@ from mooring.spec.yamlfile import SpecDocument, parse, read
 
 if TYPE_CHECKING:
     from mooring.spec.model import SessionSpec
+    from mooring.spec.resolve import ResolvedSpec
 
 #: Not configurable by an environment variable, which users could set.
 POLICY_FILE = Path("/etc/mooring/policy.yml")
@@ -44,6 +46,8 @@ _UNITS = ((3600, "h"), (60, "m"))
 
 #: The mounts: each the key in the spec, and the real path.
 Sources = Iterable[tuple[str, Path]]
+# A busy kernel keeps its session from idling out, and perhaps nobody knows of it any more
+_KERNEL_MAX_DURATION_S = 7 * 86400.0
 
 
 def _limit(value: Any) -> float:
@@ -271,6 +275,22 @@ def load(path: Path | None = None) -> Policy:
         raise PolicyError(error.message, nearest + hint) from None
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}", hint) from None
+
+
+def for_kernelspec(resolved: ResolvedSpec) -> ResolvedSpec:
+    """Return the spec of a session that a kernelspec creates: with a maximum duration.
+
+    Without one of its own, the session ends after seven days, or the policy's maximum if that is
+    shorter.
+
+    Raises:
+        PolicyError: as ``load``.
+    """
+    if resolved.origins["max_duration"] != "default":
+        return resolved
+    longest_s = min(_KERNEL_MAX_DURATION_S, load().limits.max_duration or _KERNEL_MAX_DURATION_S)
+    spec = resolved.spec.model_copy(update={"max_duration": longest_s})
+    return dataclasses.replace(resolved, spec=spec)
 
 
 def check_again(
