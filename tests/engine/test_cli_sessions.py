@@ -330,7 +330,9 @@ def test_kernelspecs(cli, project, tmp_path, monkeypatch) -> None:
     """kernel install, list and remove; another program's kernelspec is left alone."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     (project / "session.yml").write_text("name: lab\nidle_timeout: 5m\n")
-    assert cli("kernel", "install", "-f", "session.yml", check=0).stdout == "lab\n"
+    done = cli("kernel", "install", "-f", "session.yml", check=0)
+    assert done.stdout == "lab\n"
+    assert "its sessions end after 7d at the latest" in done.stderr
     flags = ["--session", "shared", "--display-name", "Shared", "--memory", "1GiB"]
     cli("kernel", "install", "--name", "other", *flags, check=0)
     rows = {row["name"]: row for row in json.loads(cli("kernel", "list", "--json").stdout)}

@@ -30,6 +30,15 @@ print("started", flush=True)
 sys.stdin.read()
 """
 
+OWNER = """
+import sys
+from mooring import KernelRecord, Mooring
+owned = Mooring().kernels.own(KernelRecord("0123456789ab", "k" * 12, "mk", root="", cwd="/"))
+print("started", flush=True)
+sys.stdin.read()
+owned.forget()
+"""
+
 
 def planted() -> dict[str, str]:
     """The variables of somebody who has secrets, under names that look like mooring's own too."""
@@ -111,6 +120,21 @@ def test_the_watchdog_of_a_launcher(state: Path, project: Path) -> None:
         launcher.send_signal(signal.SIGKILL)
         launcher.communicate()
     eventually(lambda: not find(state, "mooring_provisioner.watchdog"), timeout=20)
+
+
+def test_what_waits_for_a_clients_end(state: Path, project: Path) -> None:
+    """The process that ends kernels with their client has none of its variables, and exits when
+    there is nothing left to end."""
+    folder = make_folder("0123456789ab", "waits")
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=planted()
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"started\n"
+        eventually(lambda: find(state, "client_watch.py"), timeout=20)
+        assert not any(secret for pid, _, secret in staying(state) if pid != owner.pid)
+    eventually(lambda: not find(state, "client_watch"), timeout=20)
+    folder.release()
 
 
 def test_the_search_finds_what_it_looks_for(state: Path) -> None:
