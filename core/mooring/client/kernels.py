@@ -131,7 +131,7 @@ class Kernels:
             The ownership, held until it is released; None if another process owns the kernel.
 
         Raises:
-            OSError: the session's folder is gone, or the disk is full.
+            OSError: the session's folder is gone, the disk is full, or no process can be started.
         """
         return kernels.own(self._ctx, record)
 

@@ -90,8 +90,13 @@ def start_kernel(
 def own(ctx: Context, record: KernelRecord) -> Ownership | None:
     """Record that this process owns a kernel; see ``Kernels.own``."""
     ownership = KernelOwners(ctx.installation).own(record)
-    if ownership is not None and not record.root:
+    if ownership is None or record.root:
+        return ownership
+    try:
         start_detached([sys.executable, "-I", "-S", client_watch.__file__, str(ownership.lock)])
+    except OSError:
+        ownership.forget()
+        raise
     return ownership
 
 
