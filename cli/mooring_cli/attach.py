@@ -18,6 +18,7 @@ from mooring_cli.unsupported import Rank
 if TYPE_CHECKING:
     from mooring import Mooring, PersistentTerminal, Session
 
+_KILLED = 128 + signal.SIGKILL
 TMUX = ("tmux", "new-session", "-A", "-s", "mooring")
 
 
@@ -119,12 +120,16 @@ def attach_to(
         note(f"session {session.name}{which}; detach with {detach_keys}")
     if isinstance(stream, PersistentTerminal) and stream.incomplete:
         note("nothing kept this terminal until now: earlier output may be missing")
+    began = time.time()
     with forwarding(mooring, session, stream):
         code = join(stream, detach_keys=detach_keys, replay=replay)
     if code is None:
         _note_detached(session, name)
         return 0
-    return mooring.sessions.record_end(session, code) if name == "main" else code
+    if name == "main":
+        return record_end(mooring, session, code)
+    note_if_killed(mooring, session, code, began)
+    return code
 
 
 def attach_in_tmux(mooring: Mooring, session: Session, detach_keys: str) -> int:
@@ -202,16 +207,44 @@ def open_terminal(
 
 
 def note_if_killed(mooring: Mooring, session: Session, code: int, began: float) -> None:
-    """Print a note if a command was killed because it ran out of memory.
+    """Print a note if a command ended because it ran out of memory, or because its session ended.
 
     Args:
         mooring: the core.
-        session: the command's session.
+        session: the command's session, which ran when the command started.
         code: the command's exit code.
         began: when the command started, in seconds since the epoch.
     """
-    if code == 128 + signal.SIGKILL and (reason := mooring.sessions.why_killed(session, began)):
+    ended = mooring.records.has_ended(session.id)
+    if code == 0 or (code <= 128 and not ended):
+        return
+    reason = ""
+    try:
+        if code == _KILLED and not ended:
+            reason = mooring.sessions.why_killed(session, began)
+        if cause := "" if reason else mooring.sessions.why_ended(session):
+            note(f"session {session.name} is {cause}")
+    except MooringError as error:  # the exit code tells more than this error
+        reason = error.message
+    if reason:
         note(f"killed in {session.name}: {reason}")
+
+
+def record_end(mooring: Mooring, session: Session, code: int) -> int:
+    """Record the end of a session whose main process has exited, and print what caused it.
+
+    Args:
+        mooring: the core.
+        session: the session.
+        code: the exit code that this client has received.
+
+    Returns:
+        The exit code.
+    """
+    ending = mooring.sessions.record_end(session, code)
+    if ending.cause:
+        note(f"session {session.name} is {ending.cause}")
+    return ending.exit_code
 
 
 def _note_detached(session: Session, terminal: str) -> None:
@@ -239,7 +272,7 @@ def _open(name: str | None) -> tuple[Mooring, Session, PersistentTerminal | None
 def _show_rest(
     session: Session, terminal: PersistentTerminal, replay: Replay, detach_keys: str
 ) -> int:
-    note(f"session {session.name} has ended; this is the last output of its terminal")
+    note(f"session {session.name} has ended ({session.reason}); the last output of its terminal:")
     code = join(terminal, detach_keys=detach_keys, replay=replay)
     return code or 0
 

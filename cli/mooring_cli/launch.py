@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mooring import LaunchOptions, SpecError, Wait
 from mooring_cli import options as opt
+from mooring_cli.attach import attach_in_tmux, record_end
 from mooring_cli.output import note, print_chunks
 from mooring_cli.progress import PullDeadline, show_progress
 from mooring_cli.terminal_io import Replay, forwarding, interruptible, join
@@ -90,8 +91,6 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
         _report_background(session)
         return 0
     if flags.tmux and session.state is State.RUNNING:
-        from mooring_cli.attach import attach_in_tmux
-
         code = attach_in_tmux(mooring, session, flags.detach_keys)
         note(f"{session.name} is running; to attach again: mooring attach --tmux {session.name}")
         return code
@@ -162,7 +161,7 @@ def _join_late(mooring: Mooring, session: Session, flags: LaunchFlags, tty: bool
         print_chunks(mooring.sessions.logs(session, follow=True))
         # the output ends shortly before the engine reports the exit
         code = mooring.sessions.wait_until_ended(session)
-        return 1 if code is None else code
+        return record_end(mooring, session, 1 if code is None else code)
     replay = Replay(last_bytes=None)
     end = join(stream, stdin=flags.stdin, detach_keys=flags.detach_keys, replay=replay)
     return _exit_code(mooring, session, end)
@@ -180,7 +179,7 @@ def _exit_code(mooring: Mooring, session: Session, code: int | None) -> int:
         note(f"detached from {session.name}; to attach again: mooring attach {session.name}")
         return 0
     files = mooring.records.home_files(session)
-    code = mooring.sessions.record_end(session, code)
+    code = record_end(mooring, session, code)
     if files and not mooring.records.exists(session.id):
         note(f"{session.name} is removed; its private home contained {files}")
     return code

@@ -74,6 +74,7 @@ _DEFINED_IN = {
     "mooring.sessions.lease": "Lease",
     "mooring.sessions.model": "FIELDS LAUNCHING Session State from_history",
     "mooring.sessions.reconcile": "Repairs",
+    "mooring.sessions.waiting": "Ending",
     "mooring.launch.takeover": "RestartTimes Successor",
     "mooring.spec.extends": "profile_names",
     "mooring.spec.model": "EXTENDS SessionSpec",
@@ -120,6 +121,7 @@ __all__ = [
     "CopyError",
     "Created",
     "DeviceRequest",
+    "Ending",
     "Engine",
     "EngineError",
     "EngineInfo",
@@ -340,6 +342,7 @@ if TYPE_CHECKING:
     from mooring.sessions.lease import Lease
     from mooring.sessions.model import FIELDS, LAUNCHING, Session, State, from_history
     from mooring.sessions.reconcile import Repairs
+    from mooring.sessions.waiting import Ending
     from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve

@@ -14,9 +14,15 @@ HUNGRY = "x = bytearray(512 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1"
 
 
 def test_the_main_process(cli, mooring: Mooring, project: Path) -> None:
-    """A session whose main process ran out of memory says so in ps, why and its history."""
+    """A session whose main process ran out of memory says so to its client, in ps, in why and in
+    its history."""
     done = cli("create", "--name", "hungry", "--memory", "64MiB", "--", "python3", "-c", HUNGRY)
     assert done.returncode == 137
+    told = "session hungry is stopped: out of memory (limit 64 MiB)"
+    assert told in done.stderr.splitlines()
+    ran = cli("run", "host", "--rm", "--name", "once", "--memory", "64MiB", "-c", HUNGRY)
+    assert ran.returncode == 137
+    assert "session once is stopped: out of memory (limit 64 MiB)" in ran.stderr
     assert mooring.sessions.get("hungry").reason == "out of memory (limit 64 MiB)"
     assert "out of memory (limit 64 MiB)" in cli("why", "hungry", check=0).stdout
     assert "out of memory (limit 64 MiB)" in cli("events", "hungry", check=0).stdout

@@ -9,17 +9,21 @@ import pytest
 from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import (
+    SessionNotFound,
     SessionStateError,
     SessionTimeout,
 )
 from mooring.sessions import waiting
-from mooring.sessions.model import State
+from mooring.sessions.model import Session, State
+from mooring.sessions.waiting import Ending
 
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other at once."""
     monkeypatch.setattr(waiting, "POLL_S", 0.0)
+    monkeypatch.setattr(waiting, "ENDING_POLL_S", 0.0)
+    monkeypatch.setattr(waiting, "ENDING_S", 0.0)
 
 
 def test_a_queued_session_is_waited_for(
@@ -90,7 +94,8 @@ def test_an_end_is_recorded_with_the_code_that_a_client_has_seen(
     options = LaunchOptions(name="once", remove=True)
     session = service.sessions.create(declare(command="x"), options).session
     engine.stop(session.container, grace_s=0)
-    assert service.sessions.record_end(session, 143) == 143
+    ending = service.sessions.record_end(session, 143)
+    assert ending == Ending(143, "")
     past = service.sessions.past("once")
     assert past is not None
     assert past.ended_at is not None
@@ -103,9 +108,9 @@ def test_the_recorded_code_is_right_where_another_process_removed_the_session(
     """The client asked an engine that did not know the container any more."""
     session = service.sessions.create(declare(command="x", name="s")).session
     service.sessions.remove(session, force=True)
-    assert service.sessions.record_end(session, 5) == 5, "nothing else is recorded"
+    assert service.sessions.record_end(session, 5) == Ending(5, "gone: removed by tester")
     service.history.session_ended(session.id, at=1.0, reason="exit code 7", exit_code=7)
-    assert service.sessions.record_end(session, 5) == 7
+    assert service.sessions.record_end(session, 5) == Ending(7, "")
 
 
 def test_the_end_is_waited_for(
@@ -119,3 +124,38 @@ def test_the_end_is_waited_for(
         assert service.sessions.wait_until_ended(session) == 7
     service.sessions.remove(session, force=True)
     assert service.sessions.wait_until_ended(session) is None
+
+
+def test_what_ended_a_session_is_told(
+    service: Mooring, engine: FakeEngine, declare, no_pause: None
+) -> None:
+    """A process of it that was killed with it has no other way to know; one that runs is none."""
+    session = service.sessions.create(declare(command="x", name="s", memory="1GiB")).session
+    assert service.sessions.why_ended(session) == ""
+    engine.finish(session.container, 137, oom_killed=True)
+    assert service.sessions.why_ended(session) == "stopped: out of memory (limit 1 GiB)"
+    assert service.sessions.record_end(session, 137).cause == "stopped: out of memory (limit 1 GiB)"
+    session = service.sessions.start(session)
+    service.sessions.stop(session)
+    assert service.sessions.why_ended(session) == "stopped: by tester"
+    service.sessions.remove(service.sessions.get("s"))
+    assert service.sessions.why_ended(session) == "gone: stopped by tester"
+
+
+def test_a_session_that_is_being_removed_is_not_lost(
+    service: Mooring, declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its container is gone before its record: who looks in between waits for the rest."""
+    session = service.sessions.create(declare(command="x", name="s")).session
+    lost = dataclasses.replace(session, state=State.LOST)
+    looks = iter([session, lost])
+
+    def look(ctx: object, wanted: Session) -> Session:
+        found = next(looks, None)
+        if found is None:
+            raise SessionNotFound("gone")
+        return found
+
+    monkeypatch.setattr(waiting, "get_listed", look)
+    service.sessions.remove(session, force=True)
+    assert service.sessions.why_ended(session) == "gone: removed by tester"

@@ -14,6 +14,7 @@ from mooring.sessions import find, lifecycle, processes, waiting
 from mooring.sessions.context import Context
 from mooring.sessions.model import Session
 from mooring.sessions.reconcile import Repairs, unknown_sessions
+from mooring.sessions.waiting import Ending
 
 if TYPE_CHECKING:
     from mooring.launch.create import Created
@@ -331,7 +332,7 @@ class Sessions:
         """
         return waiting.wait_until_ended(self._ctx, session)
 
-    def record_end(self, session: Session, code: int) -> int:
+    def record_end(self, session: Session, code: int) -> Ending:
         """Record the end of a session whose main process has exited. Raises EngineError.
 
         Args:
@@ -339,10 +340,19 @@ class Sessions:
             code: the exit code that a client of the main process has received.
 
         Returns:
-            The exit code: the recorded one if the session is gone, because ``code`` is unreliable
-            if another process removed it.
+            What ended it, and the exit code: the recorded one if the session is gone, because
+            ``code`` is unreliable if another process removed it.
         """
         return waiting.record_end(self._ctx, session, code)
+
+    def why_ended(self, session: Session) -> str:
+        """Return what ended a session whose processes have ended. Raises EngineError.
+
+        Returns:
+            Its state and the reason, as in ``stopped: by ada``; empty if it still runs, which takes
+            half a second to find out.
+        """
+        return waiting.why_ended(self._ctx, session)
 
     # processes
 

@@ -222,8 +222,7 @@ class History:
         if event.kind == "stopped":
             return "stopped"
         if event.kind == "ended":
-            reasons = _STOP_REASONS.items()
-            return next((word for start, word in reasons if event.detail.startswith(start)), "lost")
+            return stop_word(event.detail)
         if event.kind != "removed":
             return ""
         changes = [
@@ -297,6 +296,15 @@ class History:
             log.warning("history was unreadable and starts again; the old file is %s", aside)
             return True
         return False
+
+
+def stop_word(reason: str) -> str:
+    """Return in one word why a session ended, as ``History.stop_reason``.
+
+    Args:
+        reason: ``Session.reason``, or a text that begins with it.
+    """
+    return next((word for start, word in _STOP_REASONS.items() if reason.startswith(start)), "lost")
 
 
 def _storable(values: tuple[Any, ...]) -> tuple[Any, ...]:

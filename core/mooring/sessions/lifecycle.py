@@ -21,6 +21,7 @@ from mooring.sessions import recreate
 from mooring.sessions.containers import remove_container
 from mooring.sessions.context import Context
 from mooring.sessions.find import refreshed
+from mooring.sessions.folder import SessionFolder
 from mooring.sessions.home import removal_detail
 from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
@@ -93,8 +94,9 @@ def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
             return
         session = refreshed(ctx, session)
     ended = session.state in (State.STOPPED, State.LOST)
-    remove_container(ctx, session.id, session.container)
     folder = ctx.folder(session.id)
+    with _abandoned(folder):
+        remove_container(ctx, session.id, session.container)
     recreate.forget(ctx, folder)
     # first, because who follows the events stops when the folder has gone
     ctx.add_event(session.id, "removed", removal_detail(folder.home_files()))
@@ -183,6 +185,19 @@ def _end_inside(ctx: Context, session: Session, grace_s: float) -> None:
         engine.exec_detached(session.container, argv)
         with contextlib.suppress(MooringError):
             ctx.engine.wait(session.container, timeout_s=grace_s + 2.0)
+
+
+@contextlib.contextmanager
+def _abandoned(folder: SessionFolder) -> Iterator[None]:
+    """Mark a session as being removed, lest it looks lost without its container."""
+    with contextlib.suppress(OSError):  # disk full: the removal frees space
+        folder.update_state(abandoned=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.update_state(abandoned=False)
+        raise
 
 
 def _cancel(ctx: Context, session: Session) -> bool:

@@ -97,6 +97,8 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
         for repair in (_stop_unverified, end_overdue, _record_dead_kernels):
             with _one_repair(ctx, session.id, f"session {session.name}"):
                 repair(ctx, session)
+        if containers[session.id].state == "removing":  # who removes it records why
+            continue
         with _one_repair(ctx, session.id, f"session {session.name}"):
             sessions[number] = _settle(ctx, session, ended)
     known = {*containers, *half_created}

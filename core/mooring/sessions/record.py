@@ -99,7 +99,7 @@ class RecordState:
         end_recorded: whether its end is in the history.
         out_of_memory: whether its main process was killed for lack of memory; None if unchecked.
         remove_with: a process mark; remove the session once it has ended and that process exited.
-        abandoned: its launcher was killed, and its container is being removed.
+        abandoned: its container is being removed, and what is left of it without is not lost.
         recreating: name of the draft container and process mark of its creator, during
             ``recreate``.
         recreated: its container was created from a snapshot image.

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mooring.errors import SessionNotFound, SessionStateError, SessionTimeout
 from mooring.sessions.context import Context
-from mooring.sessions.find import get, list_sessions
+from mooring.sessions.find import get, get_listed
+from mooring.sessions.history import stop_word
 from mooring.sessions.lifecycle import remove
-from mooring.sessions.model import LAUNCHING, Session, State
+from mooring.sessions.model import LAUNCHING, Session, State, from_history
 
 POLL_S = 0.3
+# How long a session whose processes have ended may still be listed as running
+ENDING_S = 0.5
+ENDING_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a session, as its client reports it.
+
+    Attributes:
+        exit_code: of its main process.
+        cause: the state and what ended the session, as in ``stopped: by ada``; empty if its main
+            process exited by itself.
+    """
+
+    exit_code: int
+    cause: str
 
 
 def wait_until_started(
@@ -52,11 +71,44 @@ def wait_or_remove(
         raise
 
 
-def record_end(ctx: Context, session: Session, code: int) -> int:
-    """Record the end of a session, and return its exit code; see ``Sessions.record_end``."""
-    list_sessions(ctx)
-    past = None if ctx.folder(session.id).exists else ctx.history.find(session.id)
-    return code if past is None or past.exit_code is None else past.exit_code
+def record_end(ctx: Context, session: Session, code: int) -> Ending:
+    """Record the end of a session whose main process has exited; see ``Sessions.record_end``."""
+    now = _ended(ctx, session)
+    recorded = now.exit_code if now.state is State.GONE else None
+    own = stop_word(now.reason) == "exited"
+    return Ending(code if recorded is None else recorded, "" if own else _cause(now))
+
+
+def why_ended(ctx: Context, session: Session) -> str:
+    """Return what ended a session, or an empty string; see ``Sessions.why_ended``."""
+    return _cause(_ended(ctx, session))
+
+
+def _ended(ctx: Context, session: Session) -> Session:
+    """Return a session that has just ended, or that still runs after ``ENDING_S``.
+
+    The engine reports the exit of a container a moment after its streams have ended, and a removal
+    goes on after the container is gone.
+    """
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        try:
+            now = get_listed(ctx, session)
+        except SessionNotFound:
+            past = ctx.history.find(session.id)
+            if past is not None and (past.reason or time.monotonic() > deadline):
+                return from_history(past)
+            now = session
+        known = now.state is State.STOPPED and (now.end is not None or now.exit_code is not None)
+        if known or time.monotonic() > deadline:
+            return now
+        time.sleep(ENDING_POLL_S)
+
+
+def _cause(now: Session) -> str:
+    if now.state in (State.STOPPED, State.LOST, State.GONE):
+        return f"{now.state}: {now.reason}"
+    return ""
 
 
 def wait_until_ended(ctx: Context, session: Session) -> int | None:
