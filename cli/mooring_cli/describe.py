@@ -119,6 +119,10 @@ def _facts(mooring: Mooring, session: Session) -> Facts:
         facts.append(("folder", about))
     if files := mooring.records.home_files(session):
         facts.append(("private home", str(files)))
+    facts += [
+        ("replaced", f"{source} was replaced on this machine: stop and start the session to see it")
+        for source in mooring.records.replaced_sources(session)
+    ]
     if session.notebook:
         facts.append(("opened by", session.notebook))
     if session.clock is not None and session.state is State.RUNNING:

@@ -101,6 +101,8 @@ class Kernels:
 
         Raises:
             ImageError: the image has no Python with ipykernel.
+            SessionStateError: the working directory was replaced on this machine since the session
+                was started, which still sees the old one.
             KernelError: it cannot start, or exited at once; the message has its last output.
             SessionTimeout: the sockets do not exist after ``timeout_s`` seconds.
             EngineError

@@ -8,7 +8,8 @@ from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.sessions.context import Context
 from mooring.sessions.home import HomeFiles
-from mooring.sessions.model import Session
+from mooring.sessions.model import Session, State
+from mooring.sessions.replaced import replaced_sources
 
 
 class Records:
@@ -45,6 +46,12 @@ class Records:
     def home_files(self, session: Session) -> HomeFiles:
         """Return what a session has written to its private home, which is deleted with it."""
         return HomeFiles() if session.foreign else self._ctx.folder(session.id).home_files()
+
+    def replaced_sources(self, session: Session) -> list[str]:
+        """Return the mounted files and folders that were replaced on this machine while it ran."""
+        if session.foreign or session.state is not State.RUNNING:
+            return []
+        return replaced_sources(self._ctx.folder(session.id))
 
     def gpu_sharing(self, session: Session) -> dict[str, str]:
         """Return how each share of a GPU is limited, in a line, by the GPU's UUID."""

@@ -29,12 +29,14 @@ class Mounted:
         mount: the number of the mount that it is reached through.
         writable: the path of a mount through which it, or something below it, can be written to;
             empty if there is none. Mounts at and below the other paths in question do not count.
+        deleted: it has no name on this machine any more.
     """
 
     device: int
     inode: int
     mount: int
     writable: str
+    deleted: bool = False
 
 
 def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
@@ -67,7 +69,13 @@ def mounted_at(pid: int, paths: Sequence[str]) -> list[Mounted | None] | None:
     return [
         None
         if one is None
-        else Mounted(one[0].st_dev, one[0].st_ino, one[1], writable.get(one[1], ""))
+        else Mounted(
+            one[0].st_dev,
+            one[0].st_ino,
+            one[1],
+            writable.get(one[1], ""),
+            deleted=one[0].st_nlink == 0,
+        )
         for one in found
     ]
 

@@ -30,6 +30,11 @@ class PinnedSources:
         """Where the binds are mounted in the container."""
         return [bind.target for bind in self._binds]
 
+    def identities(self) -> dict[str, tuple[int, int]]:
+        """Return device and inode of each source, by its path."""
+        pairs = zip(self._binds, self._identities, strict=True)
+        return {bind.source: identity for bind, identity in pairs}
+
     def compare(self, mounted: Sequence[Mounted | None]) -> None:
         """Compare what is mounted in a container with the sources.
 

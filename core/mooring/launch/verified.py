@@ -75,6 +75,7 @@ def start_verified(
         _start(ctx, container)
         with beside:
             _compare(ctx, container, sources, wait)
+            _record_sources(folder, sources)
             opened = open_gate(programs)
             try:
                 while not folder.guest.exists("checked"):
@@ -127,6 +128,13 @@ def _compare(ctx: Context, container: str, sources: PinnedSources, wait: _Wait) 
             "and a session is started with the primary group that created it (see: id -g)",
         )
     sources.compare(found)
+
+
+def _record_sources(folder: SessionFolder, sources: PinnedSources) -> None:
+    """Record which files a session has mounted, to notice later that one was replaced."""
+    granted = {source for source, _ in folder.record().plan.mounts}
+    found = sources.identities()
+    folder.update_state(sources={path: found[path] for path in found if path in granted})
 
 
 class _Wait:

@@ -22,6 +22,7 @@ from mooring.sessions.context import Context
 from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership, short_id
 from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import Session, State, from_record
+from mooring.sessions.replaced import refuse_replaced
 
 START_TIMEOUT_S = 60.0
 # Signals of the session's clock that a kernel without a process does not give
@@ -82,6 +83,7 @@ def start_kernel(
     timeout_s: float = START_TIMEOUT_S,
 ) -> None:
     """Start a kernel's process and record it in the history; see ``Kernels.start``."""
+    refuse_replaced(ctx.folder(session.id), cwd)
     ensure_host(ctx, session)
     handle.start(cwd=cwd, env=dict(env), given=given, arguments=arguments, timeout_s=timeout_s)
     ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")

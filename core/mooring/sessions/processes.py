@@ -14,6 +14,7 @@ from mooring.guest.paths import GUEST_RUN
 from mooring.sessions.context import Context
 from mooring.sessions.find import get_running
 from mooring.sessions.model import Session, describe_out_of_memory
+from mooring.sessions.replaced import refuse_without_workdir
 
 # $0: the signal; $1: the file with the exec's pid, which is missing until the exec has started.
 # Each exec is the leader of a process group.
@@ -78,11 +79,13 @@ def begin(
         detach_keys: as ``docker exec`` takes them.
 
     Raises:
-        SessionNotFound, SessionStateError: the session has ended meanwhile.
+        SessionNotFound, SessionStateError: the session has ended meanwhile, or a folder that it
+            mounts was replaced on this machine.
         EngineError
     """
     folder = ctx.folder(session.id)
     folder.refuse_unverified()
+    refuse_without_workdir(ctx, session)
     folder.clock.mark_exec()
     if workdir:
         command = ["/bin/sh", "-c", _IN_FOLDER, workdir, *command]

@@ -105,6 +105,8 @@ class RecordState:
         recreated: its container was created from a snapshot image.
         recreated_from: id of the previous container, until that is removed.
         gpu_sharing: how each shared GPU is limited, by UUID.
+        sources: device and inode of the source of each mount that the spec or the defaults grant,
+            by its path, when the session was last started.
     """
 
     container: str = ""
@@ -120,6 +122,7 @@ class RecordState:
     recreated: bool = False
     recreated_from: str = ""
     gpu_sharing: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class StateChanges(TypedDict, total=False):
@@ -138,6 +141,7 @@ class StateChanges(TypedDict, total=False):
     recreated: bool
     recreated_from: str
     gpu_sharing: Mapping[str, str]
+    sources: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
