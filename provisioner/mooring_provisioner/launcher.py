@@ -120,7 +120,13 @@ class Launcher:
                 key=self._key, encrypt=False, kernel_name=kernel_name
             )
             mooring.kernels.start(
-                session, handle, connection, cwd=self._cwd, env=env, arguments=self._arguments
+                session,
+                handle,
+                connection,
+                cwd=self._cwd,
+                cwd_optional=config.is_elsewhere(self._cwd),
+                env=env,
+                arguments=self._arguments,
             )
             return self._serve(handle, ports)
         finally:

@@ -291,21 +291,28 @@ class MooringProvisioner(KernelProvisionerBase):
             if session is None or handle is None or connection is None:
                 raise KernelError("the kernel's session no longer exists", "start a new kernel")
             self._write_record(mooring, session, cwd)
-            mooring.kernels.start(
+            elsewhere = mooring.kernels.start(
                 session,
                 handle,
                 connection,
                 cwd=cwd,
+                cwd_optional=self._config.is_elsewhere(cwd),
                 env=self.kernel_spec.env,
                 given=self._given,
                 arguments=self._arguments,
                 timeout_s=self.start_timeout_s,
             )
+        if elsewhere:
+            self.log.warning("%s", elsewhere)
         return cast("KernelConnectionInfo", connection.info())
+
+    @property
+    def _config(self) -> KernelspecConfig:
+        return KernelspecConfig(self.spec, self.flags, self.session, self.profile)
 
     def _prepare(self, mooring: Mooring, cwd: str, cancelled: threading.Event) -> Connection:
         """Find or create the session, and write the connection file of a new kernel in it."""
-        config = KernelspecConfig(self.spec, self.flags, self.session, self.profile)
+        config = self._config
         resolved = config.resolve(cwd, self._root)
         if self._session_id:
             session = mooring.sessions.start(

@@ -62,6 +62,11 @@ class KernelspecConfig:
             )
         return resolved
 
+    def is_elsewhere(self, cwd: str) -> bool:
+        """Return whether the spec's folder, in which kernels run, does not contain a folder."""
+        folder = Path(self.spec).resolve().parent
+        return bool(self.spec) and not Path(cwd).resolve().is_relative_to(folder)
+
 
 @dataclass(frozen=True)
 class OpenedSession:

@@ -11,6 +11,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from mooring.client import Mooring
+from tests.conftest import Cli
 from tests.support.kernel_clients import READY_S, install, jupyter, run
 
 __all__ = ["jupyter"]
@@ -52,6 +53,29 @@ def test_a_kernelspecs_path_is_added_to_the_kernels(mooring: Mooring, jupyter: P
         assert "/usr/bin" in found["PATH"]  # type: ignore[operator]
         assert found["WHO"] == f"{found['MOORING_SESSION']} of $NOBODY"
         assert run(kernel.client, "!echo found").text.strip() == "found"
+
+
+def test_a_notebook_elsewhere_is_told_where_it_runs(
+    cli: Cli, mooring: Mooring, jupyter: Path, project: Path, tmp_path: Path
+) -> None:
+    """The second notebook of a shared session learns in its first cell that its own folder is not
+    there (jupyterlab#10102, kernel_gateway#342), and where it runs; the history has it too."""
+    other = tmp_path / "other"
+    other.mkdir()
+    name = install(session="lab")
+    told = (
+        f"{other} cannot be used in this session (No such file or directory): "
+        f"the kernel runs in {project}"
+    )
+    with Started(name, cwd=str(project)) as first, Started(name, cwd=str(other)) as second:
+        assert run(first.client, "import os; os.getcwd()").text == repr(str(project))
+        outcome = run(second.client, "import os; os.getcwd()")
+        assert [one["text"] for one in outcome.of("stream")] == [f"mooring: {told}\n"]
+        assert run(second.client, "os.getcwd()").text == repr(str(project))
+        assert f"started; {told}\n" in cli("events", "lab", check=0).stdout
+        second.manager.restart_kernel(now=True)
+        second.client.wait_for_ready(timeout=READY_S)
+        assert told in run(second.client, "1").text
 
 
 def test_a_client_gives_one_kernel_variables(

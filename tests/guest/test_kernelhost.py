@@ -323,6 +323,25 @@ def test_a_host_that_cannot_start_is_told_with_its_log(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize("read_at_start", [False, True])
+def test_a_kernel_that_cannot_enter_its_folder_says_so_in_its_first_cell(
+    host: Host, read_at_start: bool
+) -> None:
+    """Also one that a new interpreter runs; one that may run elsewhere says nothing."""
+    env = {"PYTHONHASHSEED": "0"} if read_at_start else {}
+    handle = host.handle("a")
+    here = os.path.realpath(".")
+    gone = "/gone cannot be used in this session (No such file or directory)"
+    for optional, told in ((False, f"mooring: {gone}: the kernel runs in {here}"), (True, "")):
+        handle.start(cwd="/gone", cwd_optional=optional, env=env)
+        with client_of(handle) as client:
+            assert run(client, "pass").text == told
+            assert run(client, "pass").text == ""
+        handle.send_signal(signal.SIGKILL)
+        eventually(lambda: handle.poll() is not None)
+    handle.close()
+
+
 def test_an_unknown_kernel_is_refused_with_the_names_there_are(host: Host) -> None:
     """A kernelspec that the image lacks is named, with those it has."""
     handle = host.handle("a", kernel_name="cobol")

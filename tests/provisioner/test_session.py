@@ -60,6 +60,20 @@ def test_the_project_of_a_session_without_a_file_is_the_kernels_folder(project: 
     assert KernelspecConfig().resolve(str(project)).project == project
 
 
+@pytest.mark.parametrize(
+    ("folder", "elsewhere"), [("", False), ("deep/er", False), ("../project2", True)]
+)
+def test_a_notebook_outside_a_specs_folder_runs_in_that(
+    project: Path, folder: str, elsewhere: bool
+) -> None:
+    """This is what its kernelspec declares; without a file, a kernel runs in its own folder."""
+    file = project / "session.yml"
+    file.write_text("image: host\n")
+    cwd = str(project / folder)
+    assert KernelspecConfig(spec=str(file)).is_elsewhere(cwd) is elsewhere
+    assert not KernelspecConfig().is_elsewhere(cwd)
+
+
 def test_a_wrong_session_name_is_refused_with_the_rule(project: Path) -> None:
     """The message names the kernelspec, whose author it concerns."""
     with pytest.raises(SpecError, match="session 'a b' of the kernelspec"):

@@ -65,8 +65,14 @@ def test_a_start_is_in_the_sessions_history(service: Mooring, session: Session) 
     """Once the sockets are there, and in the client's name."""
     handle: Any = Handle()
     service.kernels.start(session, handle, CONNECTION, cwd="/p", env={"A": "b"}, timeout_s=5)
-    options = {"cwd": "/p", "env": {"A": "b"}, "given": None, "arguments": (), "timeout_s": 5}
-    assert handle.options == options
+    assert handle.options == {
+        "cwd": "/p",
+        "cwd_optional": False,
+        "given": None,
+        "env": {"A": "b"},
+        "arguments": (),
+        "timeout_s": 5,
+    }
     event = service.sessions.events(session.id)[-1]
     assert (event.kind, event.actor) == ("kernel", "tester")
     assert event.detail == "ir 000000000000 started"

@@ -79,11 +79,12 @@ class Kernels:
         connection: Connection,
         *,
         cwd: str,
+        cwd_optional: bool = False,
         env: Mapping[str, str],
         given: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         timeout_s: float = kernels.START_TIMEOUT_S,
-    ) -> None:
+    ) -> str:
         """Start a kernel's process, wait for its sockets, and record it in the history.
 
         Called for a first start and for a restart; after a restart the sockets have the same paths.
@@ -92,12 +93,17 @@ class Kernels:
             session: the running session.
             handle: the kernel, with its connection file written.
             connection: the content of that file.
-            cwd: the working directory, as the container sees it.
+            cwd: the working directory, as the container sees it. If it cannot be used, a Python
+                kernel's first cell says so, and the history.
+            cwd_optional: nothing is said then, and it runs in the session's working directory.
             env: environment variables of the kernelspec, in which ``${NAME}`` is the value of a
                 variable of the kernel's.
             given: environment variables that the client gives this kernel alone.
             arguments: arguments, added to the kernel's own.
             timeout_s: timeout in seconds for the sockets to exist.
+
+        Returns:
+            Why it does not run in ``cwd``, and where it does; empty if it does.
 
         Raises:
             ImageError: the image has no Python with ipykernel.
@@ -107,12 +113,13 @@ class Kernels:
             SessionTimeout: the sockets do not exist after ``timeout_s`` seconds.
             EngineError
         """
-        kernels.start_kernel(
+        return kernels.start_kernel(
             self._ctx,
             session,
             handle,
             connection,
             cwd=cwd,
+            cwd_optional=cwd_optional,
             env=env,
             given=given,
             arguments=arguments,

@@ -15,13 +15,16 @@ It reads ``settings`` beside it (record_bytes: how much of a kernel's output is 
     k/ID/c.json         the kernel's connection file (written by the caller, 0600)
     k/ID/pid            "PID START": the kernel's process and group, and its start time (proc(5))
     k/ID/log            its standard output and error; log.1 is of the previous run
-    k/ID/busy           "busy N" or "idle N", after N requests of a user
+    k/ID/busy           "busy N" or "idle N", after N requests of a user; on a second line the id of
+                        the execute_request that runs
+    k/ID/elsewhere      why it does not run in the folder that its client named, and where it does
     k/ID/watched        exists once a non-Python kernel is watched
     k/ID/out.*          its recorded output, see recorder.py
     k/ID/exit           {"code": …, "oom": …}, once it has exited
 
-Requests: {"op": "start", "id", "kernel", "cwd", "env", "given", "arguments", "encrypted"},
-{"op": "signal", "id", "signum"}, {"op": "ping"}. A failed request is answered with "error".
+Requests: {"op": "start", "id", "kernel", "cwd", "cwd_optional", "env", "given", "arguments",
+"encrypted"}, {"op": "signal", "id", "signum"}, {"op": "ping"}. A failed request is answered with
+"error".
 """
 
 import contextlib
@@ -289,7 +292,7 @@ class Forked(BaseException):
 def prepare_folder(folder):
     """Remove files of an earlier run from a kernel's folder; its log becomes ``log.1``."""
     sockets = ["s-%d" % number for number in range(1, 6)]
-    for name in ["exit", "told", "pid", "watched"] + sockets:
+    for name in ["exit", "told", "pid", "watched", "elsewhere"] + sockets:
         remove(os.path.join(folder, name))
     if os.path.exists(os.path.join(folder, "log")):
         os.replace(os.path.join(folder, "log"), os.path.join(folder, "log.1"))

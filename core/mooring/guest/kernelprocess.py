@@ -68,10 +68,25 @@ def prepare(folder, request, extra_env):
     expand_into_environ(extra_env)
     expand_into_environ(request.get("env") or {})
     os.environ["JPY_PARENT_PID"] = str(os.getppid())  # ipykernel exits when its parent does
+    enter(folder, request.get("cwd") or ".", request.get("cwd_optional"))
+
+
+def enter(folder, path, optional):
+    """Make a folder the current one; if that fails, write ``elsewhere``, see kernelhost.py."""
     try:
-        os.chdir(request.get("cwd") or ".")
+        os.chdir(path)
+    except OSError as error:
+        if not optional:
+            what = "%s cannot be used in this session (%s)" % (path, error.strerror)
+            write(os.path.join(folder, "elsewhere"), "%s: the kernel runs in %s" % (what, here()))
+
+
+def here():
+    """The current folder; a dot if it was deleted."""
+    try:
+        return os.getcwd()
     except OSError:
-        pass
+        return "."
 
 
 def expand_into_environ(variables):
@@ -169,6 +184,7 @@ def run_ipykernel(folder, arguments, recorder):
     read_secrets()
     record_state(folder)
     record_output(folder, recorder)
+    warn_of_folder(folder)
     if "numpy.random" in sys.modules:  # kernels must not share its state
         sys.modules["numpy.random"].seed()
     connection_file = os.path.join(folder, "c.json")
@@ -230,6 +246,28 @@ def record_output(folder, recorder):
     IOPubThread._really_send = send_and_record  # type: ignore[method-assign]
     atexit.register(records.flush)  # before ipykernel's own, so called after them
     Kernel._publish_execute_input = publish_and_note_cell  # type: ignore[method-assign]
+
+
+def warn_of_folder(folder):
+    """Make the first cell say that the kernel does not run in the folder that its client named."""
+    try:
+        with open(os.path.join(folder, "elsewhere")) as file:
+            text = "mooring: %s\n" % file.read()
+    except OSError:
+        return
+    from ipykernel.kernelbase import Kernel
+
+    publish_execute_input = Kernel._publish_execute_input
+
+    def publish_and_warn(self, code, parent, execution_count):
+        publish_execute_input(self, code, parent, execution_count)
+        if execution_count == 1:
+            content = {"name": "stderr", "text": text}
+            self.session.send(
+                self.iopub_socket, "stream", content, parent=parent, ident=self._topic("stream")
+            )
+
+    Kernel._publish_execute_input = publish_and_warn  # type: ignore[method-assign]
 
 
 def open_recorder(folder, recorder):

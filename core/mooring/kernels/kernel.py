@@ -191,6 +191,7 @@ class KernelHandle:
         self,
         *,
         cwd: str,
+        cwd_optional: bool = False,
         env: dict[str, str],
         given: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
@@ -202,6 +203,7 @@ class KernelHandle:
 
         Args:
             cwd: working directory, a path in the container.
+            cwd_optional: the kernel may run in the session's working directory instead.
             env: environment variables of the kernelspec, in which ``${NAME}`` is the value of a
                 variable of the kernel's.
             given: environment variables that the client gives this kernel alone.
@@ -222,6 +224,7 @@ class KernelHandle:
             "id": self.id,
             "kernel": connection.kernel_name,
             "cwd": cwd,
+            "cwd_optional": cwd_optional,
             "env": env,
             "given": dict(given or {}),
             "arguments": list(arguments),

@@ -13,6 +13,7 @@ from mooring.errors import EngineError, ImageError, KernelError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host.detached import start_detached
 from mooring.host.processes import process_mark
+from mooring.host.text import one_line
 from mooring.kernels.kernel import Connection, KernelHandle
 from mooring.kernels.kernelhost import host_lives
 from mooring.kernels.killing import kill_kernel
@@ -77,16 +78,27 @@ def start_kernel(
     connection: Connection,
     *,
     cwd: str,
+    cwd_optional: bool = False,
     env: Mapping[str, str],
     given: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
     timeout_s: float = START_TIMEOUT_S,
-) -> None:
+) -> str:
     """Start a kernel's process and record it in the history; see ``Kernels.start``."""
     refuse_replaced(ctx.folder(session.id), cwd)
     ensure_host(ctx, session)
-    handle.start(cwd=cwd, env=dict(env), given=given, arguments=arguments, timeout_s=timeout_s)
-    ctx.add_event(session.id, "kernel", f"{connection.kernel_name} {handle.id} started")
+    handle.start(
+        cwd=cwd,
+        cwd_optional=cwd_optional,
+        env=dict(env),
+        given=given,
+        arguments=arguments,
+        timeout_s=timeout_s,
+    )
+    elsewhere = one_line(ctx.folder(session.id).guest.text(f"k/{handle.id}/elsewhere"))
+    detail = f"{connection.kernel_name} {handle.id} started{elsewhere and f'; {elsewhere}'}"
+    ctx.add_event(session.id, "kernel", detail)
+    return elsewhere
 
 
 def own(ctx: Context, record: KernelRecord) -> Ownership | None:
