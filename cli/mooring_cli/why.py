@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from mooring_cli import columns
 from mooring_cli import options as opt
 from mooring_cli.output import clean, one_line, print_error, print_json, print_value
 from mooring_cli.selection import find_each
+
+if TYPE_CHECKING:
+    from mooring import Mooring
 
 
 def why(names: opt.Names, json_: opt.Json = False) -> None:
@@ -30,7 +33,7 @@ def why(names: opt.Names, json_: opt.Json = False) -> None:
                 | {"detail": end.detail if end else "", "signals": end.signals if end else ""}
             )
         elif session is not None:
-            _print_why(session)
+            _print_why(mooring, session)
         elif past is None:
             print_error(error or SessionNotFound(f"no session named {name}"))
             failed = True
@@ -49,15 +52,26 @@ def register(app: typer.Typer) -> None:
     app.command()(why)
 
 
-def _print_why(session: Session) -> None:
+def _print_why(mooring: Mooring, session: Session) -> None:
     if session.state in LAUNCHING:
         since = columns.moment(columns.changed_at(session))
         print(f"{session.name} is {session.state}, since {since}")
         print_value("  waiting  ", clean(session.waiting or "reason unknown"))
     elif session.state is State.RUNNING:
         _print_why_running(session)
+        if died := _last_death(mooring, session):
+            print_value("  died      ", clean(died))
     else:
         _print_why_ended(session)
+
+
+def _last_death(mooring: Mooring, session: Session) -> str:
+    """Return how and when a kernel of a session died last; empty if none did."""
+    for event in reversed(mooring.sessions.events(session.id)):
+        if event.kind == "kernel" and " ended: " in event.detail:
+            ordinary = event.detail.endswith((": exit code 0", ": killed by SIGKILL"))
+            return "" if ordinary else f"{event.detail}, {columns.ago(event.time)}"
+    return ""
 
 
 def _print_why_ended(session: Session) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mooring import ImageError, KernelError, MooringError, NotSupported, quoted
 from mooring_provisioner.connection_file import USAGE, Ports, notebook_of, read_kernelspec
+from mooring_provisioner.death import death_text, print_error
 from mooring_provisioner.relay import Relay
 from mooring_provisioner.watchdog import CRASH_S, Watchdog
 
@@ -63,10 +64,10 @@ def main() -> int:
     except _Leave as leave:
         return leave.code
     except MooringError as error:
-        _print_error(error)
+        print_error(error, "error")
         return error.exit_code
     except OSError as error:
-        _print_error(KernelError(f"cannot start the kernel: {error}"))
+        print_error(KernelError(f"cannot start the kernel: {error}"), "error")
         return 1
 
 
@@ -222,8 +223,7 @@ class Launcher:
             return 0
         if self._notebook and not handle.session_ended():
             self._watchdog.report(patience_s=CRASH_S)
-        output = "".join(f"\n    {line}" for line in _last_output(handle.log_tail()))
-        _print_error(KernelError(f"the kernel ended: {handle.describe_exit()}{output}"))
+        print_error(death_text("the kernel", handle.describe_exit(), handle), "error")
         return code if code > 0 else 128 - code
 
     async def _relay(
@@ -284,25 +284,10 @@ def _no_encryption(why: str) -> NotSupported:
     )
 
 
-def _last_output(log: list[str]) -> list[str]:
-    """Return the lines that a kernel printed after ipykernel's startup message."""
-    greetings = [number for number, line in enumerate(log) if "--existing " in line]
-    lines = log[greetings[-1] + 1 :] if greetings else log
-    return [line for line in lines if line.strip()]
-
-
 def _leave(number: int, frame: FrameType | None) -> None:
     for leave_signal in LEAVE_SIGNALS:
         signal.signal(leave_signal, signal.SIG_IGN)
     raise _Leave(128 + number)
-
-
-def _print_error(error: MooringError) -> None:
-    """Print an error on standard error, which clients show; ignore a closed pipe."""
-    lines = [f"error: {error.message}"] + ([f"hint: {error.hint}"] if error.hint else [])
-    text = "\n".join(lines)
-    with contextlib.suppress(OSError):
-        print("".join(c for c in text if c.isprintable() or c == "\n"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from mooring import (
     short_id,
 )
 from mooring_provisioner import upstream
+from mooring_provisioner.death import report_death
 from mooring_provisioner.pools import LAUNCHES, in_thread
 from mooring_provisioner.session import KernelspecConfig, open_session
 
@@ -101,6 +102,8 @@ class MooringProvisioner(KernelProvisionerBase):
     _notebook = ""
     _independent = False  # whether the kernel is to survive a client that is not a server
     _requested = True  # whether the user, not the restarter, requested the launch
+    _ending = False  # whether the client has asked the kernel to end, or knows that it died
+    _died = ""  # how the kernel died, if nobody asked it to end
     _arguments: list[str]
     _given: dict[str, str]  # environment variables that the client gives this kernel alone
     _working: threading.Lock  # a cancelled launch holds it in its thread until it returns
@@ -175,12 +178,15 @@ class MooringProvisioner(KernelProvisionerBase):
                 raise LaunchFailed(reason) from error
             raise
         self._alive = True
-        self._requested = False
+        self._requested = self._ending = False
+        self._died = ""
         self.connection_info = info
         return info
 
     async def poll(self) -> int | None:
         """Return None while the kernel runs, else its exit code; the restarter calls it every 3 s.
+
+        How a kernel died is printed on standard error, because many clients say only that it died.
 
         A kernel that ended with its session is not restarted automatically: its restarter is
         stopped, and its clients are notified that it is dead. A Jupyter server keeps the kernel for
@@ -191,6 +197,9 @@ class MooringProvisioner(KernelProvisionerBase):
         if handle is None:
             return self._exit_code()
         code = handle.poll()
+        if code is not None and not self._ending:
+            self._ending = True
+            await self._report_death(handle)
         restarter = upstream.polling_restarter(self.parent)
         if code is None or restarter is None or not handle.session_ended():
             return code
@@ -216,6 +225,7 @@ class MooringProvisioner(KernelProvisionerBase):
         """Send a signal to the kernel's process group; no error if the process has ended."""
         handle = self._handle
         if handle is not None and signum:
+            self._ending = self._ending or signum in (signal.SIGKILL, signal.SIGTERM)
             await in_thread(lambda: handle.send_signal(signum))
 
     async def kill(self, restart: bool = False) -> None:
@@ -232,6 +242,7 @@ class MooringProvisioner(KernelProvisionerBase):
         Called after the message was sent, when the user requests a shutdown or a restart.
         """
         self._requested = restart
+        self._ending = True
         if self.parent is not None and self._handle and self._handle.poll() is not None:
             upstream.withdraw_shutdown_request(self.parent)
 
@@ -263,7 +274,15 @@ class MooringProvisioner(KernelProvisionerBase):
         expanded = Path(path).expanduser()
         return expanded.as_posix() if expanded.exists() else None
 
+    async def _report_death(self, handle: KernelHandle) -> None:
+        if (session := self._session) is not None:
+            self._died = await in_thread(lambda: self._report(session, handle))
+
     # called in a thread
+
+    def _report(self, session: Session, handle: KernelHandle) -> str:
+        with self._working:  # a restart makes the sockets anew
+            return report_death(shared_mooring(), session, handle)
 
     @property
     def _root(self) -> str:
@@ -407,7 +426,7 @@ class MooringProvisioner(KernelProvisionerBase):
             try:
                 if handle is not None:
                     shared_mooring().kernels.shut_down(
-                        session, handle, hold, keep=self.keep_session
+                        session, handle, hold, keep=self.keep_session, died=self._died
                     )
                 else:  # the launch failed before the kernel had a folder
                     shared_mooring().kernels.end_session_with(session, self._short_id())

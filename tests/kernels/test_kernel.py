@@ -122,11 +122,12 @@ def test_a_session_that_is_over_takes_its_kernels_along(run: Path, start_host: S
     assert handle.poll() == -9
     assert handle.session_ended()
     assert not handle.session_removed()
-    assert handle.describe_exit() == "the session ended: idle"
+    assert handle.describe_exit() == "its session is stopped: idle timeout"
     (run / "end").unlink()
     run.rename(run.parent / ".gone")
     assert handle.poll() == -9
     assert handle.session_removed()
+    assert handle.describe_exit() == "its session was removed"
     handle.close()
 
 

@@ -298,7 +298,7 @@ def test_a_session_that_was_stopped(notebook: Open, mooring: Mooring) -> None:
     mooring.sessions.stop(session)
     code, errors = book.process.end()
     assert code != 0
-    assert "the session ended: stopped" in errors
+    assert "its session is stopped: by tester" in errors
     book.restart()
     assert book.run("print(open('/tmp/kept').read())").text == "yes"
     assert only_session(mooring).id == session.id

@@ -225,7 +225,8 @@ def test_a_renamed_notebook_is_found_under_its_new_name(
 def test_an_adopted_kernel_that_dies_is_started_again_in_place(
     servers: list[Server], mooring: Mooring
 ) -> None:
-    """After adoption the restarter watches as ever: told within ten seconds, same container."""
+    """After adoption the restarter watches as ever: told within ten seconds, and why in the cell
+    that ran; same container."""
     install()
     first = another(servers)
     kernel_id = open_notebook(first)["kernel"]["id"]
@@ -235,7 +236,12 @@ def test_an_adopted_kernel_that_dies_is_started_again_in_place(
     second = another(servers)
     with second.socket(kernel_id) as socket:
         container = only_session(mooring).container
-        socket.send("shell", "execute_request", {"code": "import os; os.kill(os.getpid(), 9)"})
+        cell = {"code": "import os; os.kill(os.getpid(), 9)"}
+        asked = socket.send("shell", "execute_request", cell)
+        found = (one for one in socket.messages(10) if one["msg_type"] == "stream")
+        told = next(found)
+        assert told["parent_header"]["msg_id"] == asked
+        assert told["content"]["text"].endswith(" ended: killed by SIGKILL\n")
         socket.wait_for_state("restarting", timeout=10)
         socket.wait_for_ready()
         assert socket.execute("print(open('/tmp/kept').read())").text == "kept"

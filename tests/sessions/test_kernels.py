@@ -191,7 +191,7 @@ def test_nothing_is_left_of_a_kernel_that_was_shut_down(
 ) -> None:
     """Neither its folder nor its record, also where its session cannot be removed now."""
 
-    def end(ctx: Context, session: Session, kernel_id: str) -> None:
+    def end(ctx: Context, session: Session, kernel_id: str, died: str) -> None:
         ended.append((session.id, kernel_id))
         if refuses:
             raise EngineError("no engine")

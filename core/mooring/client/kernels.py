@@ -201,6 +201,28 @@ class Kernels:
         """
         kernels.end_kernel(self._ctx, session_id, kernel_id)
 
+    def describe_exit(self, session: Session, handle: KernelHandle) -> str:
+        """Describe how a kernel of a session ended, as ``KernelHandle.describe_exit``.
+
+        For a kernel that ended with its container, the engine is asked why.
+        """
+        return kernels.describe_exit(self._ctx, session, handle)
+
+    def show_death(self, session: Session, handle: KernelHandle, text: str) -> None:
+        """Show why a kernel died as error output of the cell that it was running, if it was.
+
+        Clients that are connected to the kernel receive it, which takes up to a second.
+
+        Args:
+            session: the kernel's session.
+            handle: a kernel that has died.
+            text: plain text.
+
+        Raises:
+            OSError: its socket cannot be replaced.
+        """
+        kernels.show_death(self._ctx, session, handle, text)
+
     def shut_down(
         self,
         session: Session,
@@ -208,6 +230,7 @@ class Kernels:
         ownership: Ownership | None = None,
         *,
         keep: str = "",
+        died: str = "",
     ) -> None:
         """Kill a kernel, and remove its folder and record.
 
@@ -219,11 +242,12 @@ class Kernels:
             ownership: its ownership; None without a record.
             keep: why a session that was created for the kernel is kept and left to its clock; empty
                 to remove it.
+            died: how the kernel died, for the session's history; empty if it was asked to end.
 
         Raises:
             EngineError: the session was not removed, see ``end_session_with``; the kernel was.
         """
-        kernels.shut_down(self._ctx, session, handle, ownership, keep)
+        kernels.shut_down(self._ctx, session, handle, ownership, keep=keep, died=died)
 
     def end_session_with(self, session: Session, kernel_id: str) -> None:
         """Remove a session that was created for kernels, unless another kernel lives in it.

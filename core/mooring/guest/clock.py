@@ -76,6 +76,16 @@ class StopReason:
     detail: str
     signals: str
 
+    def __str__(self) -> str:
+        words = {
+            "idle": "idle timeout",
+            "max_duration": "maximum duration",
+            "stopped": self.detail or "on request",
+            "missing": f"command {self.detail}",
+            "unrunnable": f"command {self.detail}",
+        }
+        return words.get(self.reason, self.reason)
+
 
 class Clock:
     """The clock of one session.

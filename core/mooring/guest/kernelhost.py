@@ -20,7 +20,7 @@ It reads ``settings`` beside it (record_bytes: how much of a kernel's output is 
     k/ID/elsewhere      why it does not run in the folder that its client named, and where it does
     k/ID/watched        exists once a non-Python kernel is watched
     k/ID/out.*          its recorded output, see recorder.py
-    k/ID/exit           {"code": …, "oom": …}, once it has exited
+    k/ID/exit           {"code": …, "oom": …, "shm": …}, once it has exited
 
 Requests: {"op": "start", "id", "kernel", "cwd", "cwd_optional", "env", "given", "arguments",
 "encrypted"}, {"op": "signal", "id", "signum"}, {"op": "ping"}. A failed request is answered with
@@ -267,6 +267,7 @@ class KernelHost:
 
     def record_exit(self, kernel, pid, status):
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        shm = shared_memory()  # before the kernel's children let go of theirs
         try:
             # child processes in the kernel's group end with it, as they do locally
             os.killpg(pid, signal.SIGKILL)
@@ -278,8 +279,10 @@ class KernelHost:
         kills = oom_kills()
         oom = code == -9 and kills > self.oom_seen
         self.oom_seen = kills
-        folder = os.path.join(RUN, "k", kernel)
-        process.write(os.path.join(folder, "exit"), json.dumps({"code": code, "oom": oom}))
+        ending = {"code": code, "oom": oom}
+        if code == -signal.SIGBUS:
+            ending["shm"] = shm
+        process.write(os.path.join(RUN, "k", kernel, "exit"), json.dumps(ending))
 
 
 class Forked(BaseException):
@@ -314,6 +317,16 @@ def oom_kills():
         except (OSError, ValueError):
             continue
     return 0
+
+
+def shared_memory():
+    """The size of /dev/shm and what is used of it, in bytes; zeros if there is none."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return 0, 0
+    size = found.f_blocks * found.f_frsize
+    return size, size - found.f_bfree * found.f_frsize
 
 
 def remove(path):

@@ -213,9 +213,17 @@ def record_state(folder):
             return
         if status == "busy":
             requests[0] += 1
-        os.pwrite(descriptor, b"%s %-12d\n" % (status.encode(), requests[0]), 0)
+        write_state(descriptor, status, requests[0], header)
 
     Kernel._publish_status = publish_status  # type: ignore[method-assign]
+
+
+def write_state(descriptor, state, requests, header):
+    """Write ``busy``, see kernelhost.py; it has the same length whenever it is written."""
+    running = state == "busy" and header.get("msg_type") == "execute_request"
+    request = str(header.get("msg_id", "")) if running else ""
+    line = "%s %-12d\n%-100.100s\n" % (state, requests, request)
+    os.pwrite(descriptor, line.encode("ascii", "replace"), 0)
 
 
 def record_output(folder, recorder):
@@ -316,13 +324,14 @@ def watch(folder, recorder):
             start = frames.index(b"<IDS|MSG>") + 2
             if json.loads(frames[start].decode())["msg_type"] != "status":
                 continue
-            if json.loads(frames[start + 1].decode()).get("msg_type", "") in MACHINE_TALK | {""}:
+            parent = json.loads(frames[start + 1].decode())
+            if parent.get("msg_type", "") in MACHINE_TALK | {""}:
                 continue
             state = json.loads(frames[start + 3].decode())["execution_state"]
         except (ValueError, KeyError, IndexError):
             continue
         requests += state == "busy"
-        os.pwrite(descriptor, b"%s %-12d\n" % (state.encode(), requests), 0)
+        write_state(descriptor, state, requests, parent)
 
 
 def subscribe(folder):

@@ -13,13 +13,12 @@ import json
 import os
 import re
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mooring.errors import KernelError, SessionTimeout
 from mooring.guest.channel import Guest
@@ -27,11 +26,11 @@ from mooring.guest.clock import stop_reason
 from mooring.guest.paths import GUEST_RUN
 from mooring.host import forks
 from mooring.host.paths import SOCKET_PATH_MAX
+from mooring.kernels.exits import KILLED, Exit, ExitLog, parse_exit
 from mooring.kernels.kernelhost import HostLink, indented, log_tail, session_over
 
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
-MAX_SIGNAL, MAX_EXIT_CODE = 64, 255
 # The kernelspec names that jupyter_client accepts
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 # How long a start waits for the recorder of a kernel other than python3; after this timeout the
@@ -88,13 +87,6 @@ def check_socket_path(guest: Guest, kernel_id: str) -> None:
             f"{path} is too long for a socket ({length} of {SOCKET_PATH_MAX} bytes)",
             "set MOORING_STATE_DIR to a shorter path, such as /var/tmp/mooring-$USER",
         )
-
-
-class ExitLog(Protocol):
-    """The part of ``History`` that records a kernel's exit."""
-
-    def add(self, session: str, kind: str, actor: str, detail: str = "", at: float = 0.0) -> None:
-        """Add an event; ``at`` is in seconds since the epoch."""
 
 
 class KernelHandle:
@@ -299,14 +291,17 @@ class KernelHandle:
 
         Kernels are killed with their kernel host and their container; the code is then -9.
         """
-        if self._exit_text() is not None:
-            code = self._exit().get("code")
-            # untrusted: programs in the session can write this file too
-            possible = type(code) is int and -MAX_SIGNAL <= code <= MAX_EXIT_CODE
-            return code if possible else -9
+        exited = self._exit()
+        if exited is not None:
+            return exited.code
         if self.session_ended():
-            return -9
-        return None if self._host_connected() else -9
+            return KILLED
+        return None if self._host_connected() else KILLED
+
+    @property
+    def exit_recorded(self) -> bool:
+        """Whether its kernel host has recorded its exit, which it cannot do when it dies too."""
+        return self._exit_text() is not None
 
     def session_ended(self) -> bool:
         """Return whether its session was ended or removed, according to the session's folder."""
@@ -339,16 +334,20 @@ class KernelHandle:
         code = self.poll()
         if code is None:
             return "still running"
-        if self._was_out_of_memory():
-            limit = f" (limit {self._memory_limit})" if self._memory_limit else ""
-            return f"out of memory{limit}"
+        exited = self._exit()
+        if exited is not None:
+            return exited.describe(self._memory_limit)
+        if self.guest.gone():
+            return "its session was removed"
         end = stop_reason(self.guest)
-        if end is not None and self._exit_text() is None:
-            return f"the session ended: {end.reason}"
-        if code < 0:
-            names = {int(number): number.name for number in signal.Signals}
-            return f"killed by {names.get(-code, f'signal {-code}')}"
-        return f"exit code {code}"
+        if end is not None:
+            return f"its session is stopped: {end}"
+        return Exit(code).describe()
+
+    def exit_hint(self) -> str:
+        """Return what a user can do about its exit; empty for nothing."""
+        exited = self._exit()
+        return exited.hint() if exited is not None else ""
 
     def record_exit(self, history: ExitLog) -> bool:
         """Record its exit in the history, unless it still runs or the exit is already recorded.
@@ -382,6 +381,13 @@ class KernelHandle:
         """Return the last lines of its standard output and standard error."""
         return log_tail(self.guest, f"k/{self.id}/log")
 
+    def last_output(self) -> list[str]:
+        """Return the last lines that it printed itself, after ipykernel's startup message."""
+        lines = self.log_tail()
+        greetings = [number for number, line in enumerate(lines) if "--existing " in line]
+        lines = lines[greetings[-1] + 1 :] if greetings else lines
+        return [line for line in lines if line.strip()]
+
     def forget(self) -> None:
         """Remove its folder with its keys and sockets. Call this only for an ended kernel."""
         self.close()
@@ -399,16 +405,10 @@ class KernelHandle:
         except OSError:
             return None
 
-    def _was_out_of_memory(self) -> bool:
-        return self._exit().get("oom") is True
-
-    def _exit(self) -> dict[str, Any]:
-        """Return the content of its exit file, or an empty dict if it is not a JSON object."""
-        try:
-            content = json.loads(self._exit_text() or "")
-        except (ValueError, RecursionError):
-            return {}
-        return content if isinstance(content, dict) else {}
+    def _exit(self) -> Exit | None:
+        """Return what its kernel host recorded of its exit; None for nothing."""
+        text = self._exit_text()
+        return None if text is None else parse_exit(text)
 
     def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         """Send a request over the persistent connection, which is reopened once if it broke."""

@@ -24,6 +24,7 @@ from mooring.sessions.kernel_owners import KernelOwners, KernelRecord, Ownership
 from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import Session, State, from_record
 from mooring.sessions.replaced import refuse_replaced
+from mooring.sessions.waiting import why_ended
 
 START_TIMEOUT_S = 60.0
 # Signals of the session's clock that a kernel without a process does not give
@@ -161,33 +162,61 @@ def end_kernel(ctx: Context, session_id: str, kernel_id: str) -> None:
         handle.forget()
 
 
+def describe_exit(ctx: Context, session: Session, handle: KernelHandle) -> str:
+    """Describe the exit of a kernel, also if it ended with its container.
+
+    See ``Kernels.describe_exit``.
+    """
+    cause = ""
+    if not handle.exit_recorded and not handle.session_ended():
+        with contextlib.suppress(EngineError):  # what the session's files tell is less, but true
+            cause = why_ended(ctx, session)
+    elif handle.session_removed():
+        past = ctx.history.find(session.id)
+        cause = f"gone: {past.reason}" if past is not None and past.reason else ""
+    return f"its session is {cause}" if cause else handle.describe_exit()
+
+
+def show_death(ctx: Context, session: Session, handle: KernelHandle, text: str) -> None:
+    """Show why a kernel died in the cell that it was running; see ``Kernels.show_death``."""
+    from mooring.kernels import last_words
+
+    guest, connection = ctx.folder(session.id).guest, handle.connection()
+    request = last_words.running_request(guest, handle.id)
+    if request and connection is not None:
+        last_words.publish(connection, request, text)
+
+
 def shut_down(
     ctx: Context,
     session: Session,
     handle: KernelHandle,
     ownership: Ownership | None,
+    *,
     keep: str = "",
+    died: str = "",
 ) -> None:
     """Kill a kernel and remove everything of it; see ``Kernels.shut_down``."""
+    handle.record_exit(ctx.history)
     kill_kernel(handle)
     try:
         if keep:
             ctx.add_event(session.id, "kept", keep)
         else:
-            end_with_kernel(ctx, session, handle.id)
+            end_with_kernel(ctx, session, handle.id, died)
     finally:
         handle.forget()
         if ownership is not None:
             ownership.forget()
 
 
-def end_with_kernel(ctx: Context, session: Session, kernel_id: str) -> None:
+def end_with_kernel(ctx: Context, session: Session, kernel_id: str, died: str = "") -> None:
     """Remove a session that was created for kernels; see ``Kernels.end_session_with``."""
     folder = ctx.folder(session.id)
     if not folder.record().identity.ends_with_kernels or others_live(folder.guest, kernel_id):
         return
     try:
-        remove(ctx, session, force=True)
+        remove(ctx, session, force=True, because=f"its kernel ended: {died}" if died else "")
     except EngineError:
         if folder.exists:
             folder.update_state(remove_with=process_mark(os.getpid()))

@@ -76,8 +76,13 @@ def stop(ctx: Context, session: Session, *, grace_s: float = GRACE_S, force: boo
     )
 
 
-def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
-    """Remove a session with its private files; see ``Sessions.remove``."""
+def remove(ctx: Context, session: Session, *, force: bool = False, because: str = "") -> None:
+    """Remove a session with its private files; see ``Sessions.remove``.
+
+    Args:
+        ctx, session, force: as there, with the client's context.
+        because: the reason for the history; empty if a user asked for the removal.
+    """
     if session.foreign:
         raise PolicyError(
             f"session {session.name} belongs to {session.owner}", "only they can remove it"
@@ -99,11 +104,10 @@ def remove(ctx: Context, session: Session, *, force: bool = False) -> None:
         remove_container(ctx, session.id, session.container)
     recreate.forget(ctx, folder)
     # first, because who follows the events stops when the folder has gone
-    ctx.add_event(session.id, "removed", removal_detail(folder.home_files()))
+    ctx.add_event(session.id, "removed", removal_detail(folder.home_files(), because))
     if not ended:
-        ctx.history.session_ended(
-            session.id, at=time.time(), reason=f"removed by {ctx.actor}", exit_code=None
-        )
+        reason = because or f"removed by {ctx.actor}"
+        ctx.history.session_ended(session.id, at=time.time(), reason=reason, exit_code=None)
     if folder.exists:
         folder.remove()
 

@@ -159,14 +159,7 @@ class Session:
         if self.state is not State.STOPPED:
             return ""
         if self.end is not None:
-            words = {
-                "idle": "idle timeout",
-                "max_duration": "maximum duration",
-                "stopped": self.end.detail or "on request",
-                "missing": f"command {self.end.detail}",
-                "unrunnable": f"command {self.end.detail}",
-            }
-            return words.get(self.end.reason, self.end.reason)
+            return str(self.end)
         if self.out_of_memory:
             return describe_out_of_memory(self.declared)
         if not self.exit_code:
