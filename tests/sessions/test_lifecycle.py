@@ -89,13 +89,22 @@ def test_stop_start_and_remove_are_idempotent(
 
 
 def test_stop_works_when_the_session_does_not_listen(
-    service: Mooring, engine: FakeEngine, declare
+    service: Mooring, engine: FakeEngine, declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session in which nothing can be started any more is stopped from outside."""
+    """A session in which nothing can be started any more is stopped from outside, with the grace
+    that was asked for."""
     session = service.sessions.create(declare(command="x"), LaunchOptions(name="train")).session
     engine.fail("exec_detached", EngineError("no more processes"))
-    service.sessions.stop(session)
+    stop, graces = engine.stop, list[float]()
+
+    def stopped(container: str, grace_s: float) -> None:
+        graces.append(grace_s)
+        stop(container, grace_s=grace_s)
+
+    monkeypatch.setattr(engine, "stop", stopped)
+    service.sessions.stop(session, grace_s=60.0)
     assert service.sessions.get("train").state is State.STOPPED
+    assert graces == [60.0]
 
 
 @pytest.mark.parametrize("act", ["hold", "update"])

@@ -27,6 +27,7 @@ from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
 
 GRACE_S = 10.0
+LAST_GRACE_S = 1.0
 CANCEL_PATIENCE_S = 30.0
 
 
@@ -49,8 +50,7 @@ def stop(ctx: Context, session: Session, *, grace_s: float = GRACE_S, force: boo
                 f"session {session.name} belongs to {session.owner}",
                 f"ask them; to stop it anyway: mooring stop --force {session.name}",
             )
-        _end_inside(ctx, session, grace_s)
-        ctx.engine.stop(session.container, grace_s=1.0)
+        ctx.engine.stop(session.container, grace_s=_end_inside(ctx, session, grace_s))
         return
     # a stopped session may be in creation too, while it is started again
     if session.state in LAUNCHING or ctx.folder(session.id).in_creation():
@@ -59,8 +59,7 @@ def stop(ctx: Context, session: Session, *, grace_s: float = GRACE_S, force: boo
         session = refreshed(ctx, session)
     if session.state in (State.STOPPED, State.LOST) or not session.container:
         return
-    _end_inside(ctx, session, grace_s)
-    ctx.engine.stop(session.container, grace_s=1.0)
+    ctx.engine.stop(session.container, grace_s=_end_inside(ctx, session, grace_s))
     detail = ctx.engine.inspect(session.container)
     folder = ctx.folder(session.id)
     with contextlib.suppress(OSError):
@@ -177,18 +176,27 @@ def update(
     ctx.add_event(session.id, "updated", ", ".join(changes))
 
 
-def _end_inside(ctx: Context, session: Session, grace_s: float) -> None:
-    """Tell a session's clock to end it gracefully, and wait until it has."""
+def _end_inside(ctx: Context, session: Session, grace_s: float) -> float:
+    """Tell a session's clock to end it gracefully, and wait until it has.
+
+    Returns:
+        The grace period, in seconds, that its main process has left.
+    """
     engine = ctx.engine
-    if session.state is not State.RUNNING or not isinstance(engine, SupportsDetachedExec):
-        return
-    with contextlib.suppress(EngineError):
+    if session.state is not State.RUNNING:
+        return LAST_GRACE_S
+    if not isinstance(engine, SupportsDetachedExec):
+        return grace_s
+    try:
         folder = ctx.folder(session.id)  # of another installation's session, there is none here
         programs = programs_folder(session.id) if session.foreign else folder.programs_target
         argv = end_argv(programs, "stopped", f"by {ctx.actor}")
         engine.exec_detached(session.container, argv)
-        with contextlib.suppress(MooringError):
-            ctx.engine.wait(session.container, timeout_s=grace_s + 2.0)
+    except EngineError:  # nothing can be run where the working directory was deleted
+        return grace_s
+    with contextlib.suppress(MooringError):
+        engine.wait(session.container, timeout_s=grace_s + 2.0)
+    return LAST_GRACE_S
 
 
 @contextlib.contextmanager
