@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooring.host import users
-from mooring.host.users import User, caller, with_group, with_user
+from mooring.host.users import User, caller, has_user, with_group, with_user
 
 ANN = User(1000, 1000, (27, 100), "ann", "/home/ann")
 DEBIAN = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
@@ -156,3 +156,20 @@ def test_a_caller_whose_home_is_the_root(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_module_promises_one_caller() -> None:
     """The user database is asked once a process."""
     assert users.caller() is caller()
+
+
+@pytest.mark.parametrize(
+    ("passwd", "group", "known"),
+    [
+        (DEBIAN, "root:x:0:\n", True),
+        (DEBIAN, "", False),
+        ("", "root:x:0:\n", False),
+        (DEBIAN.replace(":/root:", ":/:"), "root:x:0:\n", False),
+        (DEBIAN + "toor:x:0:0::/toor:/bin/sh\n", "root:x:0:\n", False),
+        ("nonsense\n:::::::\n" + DEBIAN, "wheel:x:0:\nroot:x:1:\n", True),
+    ],
+    ids="debian no-group no-passwd another-home two-names odd".split(),
+)
+def test_whether_an_image_knows_a_user(passwd: str, group: str, known: bool) -> None:
+    """An image knows a user whose name, ids and home it has once, and whose group it names."""
+    assert has_user(passwd, group, User(0, 0, (), "root", "/root")) is known

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.engine
 
 APPLETS = "sh cat ls id whoami stat sleep rm mv mkdir touch env pwd stty grep echo true date test"
 Make = Callable[..., str]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def roots_own(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -91,6 +92,22 @@ def test_the_caller_has_a_name_on_any_image(alice: Person, make_image: Make, con
     assert told[2:] == [home, home, str(project), str(alice.uid), str(alice.uid)]
     assert (project / "here").stat().st_uid == alice.uid
     assert not (alice.home / "there").exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_root_can_add_users_to_an_image(make_image: Make, cli: Cli, known: bool) -> None:
+    """In root's session new files can replace those of the users, as packages need (rover#549);
+    an image that does not know root has mooring's instead."""
+    if os.getuid() != 0:
+        pytest.skip("only root can have root's sessions: run the tests as root, as .ci/run does")
+    files = {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"}
+    image = make_image(f"root-{known}".lower(), files if known else {})
+    script = (
+        "cat /etc/passwd >/etc/new && echo x:x:7:7::/:/bin/sh >>/etc/new && whoami "
+        "&& mv /etc/new /etc/passwd && id -u x"
+    )
+    done = cli("run", "--rm", "--pull", "never", image, "--exec", script)
+    assert done.stdout == ("root\n7\n" if known else "root\n"), done.stderr
 
 
 def test_a_shell_knows_who_it_talks_to(alice: Person, make_image: Make) -> None:

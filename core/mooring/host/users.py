@@ -67,6 +67,21 @@ def with_user(passwd: str, user: User) -> str:
     return "\n".join([*kept, user.passwd_line]) + "\n"
 
 
+def has_user(passwd: str, group: str, user: User) -> bool:
+    """Whether an image's ``/etc/passwd`` and ``/etc/group`` say of a user what a session needs.
+
+    Args:
+        passwd, group: the contents of the image's files.
+        user: the user.
+    """
+    users = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 6]
+    named = [[one[0], one[2], one[3], one[5]] for one in users]
+    mine = [user.name, str(user.uid), str(user.gid), user.home]
+    same = [one for one in named if one[0] == mine[0] or one[1] == mine[1]]
+    gids = [line.split(":")[2] for line in group.splitlines() if line.count(":") >= 3]
+    return same == [mine] and mine[2] in gids
+
+
 def with_group(group: str, user: User) -> str:
     """Add a user's groups to an image's ``/etc/group``, unless their gids have names already.
 

@@ -70,7 +70,8 @@ class SessionFolders:
         run: mounted at ``GUEST_RUN``.
         programs: mooring's programs, and where they are mounted.
         secrets: mounted at ``SECRETS``.
-        etc: contains ``passwd`` and ``group``, each mounted in ``/etc``.
+        etc: contains ``passwd`` and ``group``, each mounted in ``/etc``; None to leave the image's
+            own files there.
         empty: an empty folder, mounted over folders that the session must not see.
     """
 
@@ -78,7 +79,7 @@ class SessionFolders:
     run: Path
     programs: Bind
     secrets: Path
-    etc: Path
+    etc: Path | None
     empty: Path
 
 
@@ -311,8 +312,9 @@ class _Layout:
         own = [Bind(os.path.realpath(folders.run), GUEST_RUN, False), folders.programs]
         if self.spec.secrets:
             own.append(Bind(os.path.realpath(folders.secrets), SECRETS))
-        etc = os.path.realpath(folders.etc)
-        own += [Bind(f"{etc}/{name}", f"/etc/{name}") for name in ("passwd", "group")]
+        if folders.etc:
+            etc = os.path.realpath(folders.etc)
+            own += [Bind(f"{etc}/{name}", f"/etc/{name}") for name in ("passwd", "group")]
         requested = [request.bind for request in self.requests]
         if not any(bind.target == self.user.home for bind in requested):  # it may be the project
             own.append(Bind(os.path.realpath(folders.home), self.user.home, False))

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
 from mooring.host.filesystems import mount_point_of, mount_points
-from mooring.host.users import User, caller, with_group, with_user
+from mooring.host.users import User, caller, has_user, with_group, with_user
 from mooring.images import images, mounts
 from mooring.images.environment import write_environment
 from mooring.images.image_links import refuse_links
@@ -79,7 +80,10 @@ def prepare_container(
     if claims:
         _refuse_replaced(ctx, facts)
     name, devices = folder.record().identity.name, devices_of(claims)
-    final = planned_again(plan, folders_of(folder), facts, devices)
+    own = folders_of(folder)
+    if _has_own_users(spec, facts):
+        own = replace(own, etc=None)
+    final = planned_again(plan, own, facts, devices)
     binds = _prepare_binds(ctx, facts, final, devices)
     user = session_user(caller(), binds, spec.groups)
     _write_guest_files(folder, spec, facts, user)
@@ -111,6 +115,16 @@ def prepare_container(
         devices=devices.nodes,
         cdi_devices=devices.cdi,
     )
+
+
+def _has_own_users(spec: SessionSpec, facts: images.ImageFacts) -> bool:
+    """Return whether the image's files of users stay as they are, for root to install packages.
+
+    Many packages add users, by renaming a new file over the old one; over a mount, that fails.
+    """
+    user = caller()
+    known = has_user(facts.passwd, facts.group, user)
+    return user.uid == 0 and known and not spec.uses_host_image
 
 
 def _refuse_replaced(ctx: Context, facts: images.ImageFacts) -> None:
