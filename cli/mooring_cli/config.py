@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from mooring_cli import options as opt
@@ -14,17 +16,24 @@ config = typer.Typer(help="Show a spec and where its values come from.", no_args
 @config.command()
 @with_spec_flags
 def show(file: opt.File = None, values: Values = NO_VALUES, json_: opt.Json = False) -> None:
-    """Print the spec that `create` would use with these flags, and each value's origin."""
+    """Print the spec that `create` would use with these flags, and each value's origin.
+
+    What `create` would refuse is an error here too, after the spec.
+    """
+    from mooring import Mooring
+
     resolved = resolve_spec(file, values)
     spec = resolved.spec.model_dump(mode="json")
     rows = [(key, spec[key], resolved.origins.get(key, "default")) for key in spec]
     if json_:
         print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
-        return
-    print_rows(
-        ["KEY", "VALUE", "ORIGIN"],
-        [[key, clean(value_text(key, value)), clean(origin)] for key, value, origin in rows],
-    )
+    else:
+        print_rows(
+            ["KEY", "VALUE", "ORIGIN"],
+            [[key, clean(value_text(key, value)), clean(origin)] for key, value, origin in rows],
+        )
+    sys.stdout.flush()
+    Mooring().sessions.plan(resolved, resolved.project)
 
 
 @config.command()

@@ -287,7 +287,7 @@ def _number(flag: str, text: str | None) -> Any:
     try:
         value = float(text)
     except ValueError:
-        raise SpecError(f"flag {flag}: {text!r} is not a number") from None
+        raise SpecError(f"flag {flag}: {text!r} is not a number", "write it in digits") from None
     return int(value) if value.is_integer() else value
 
 

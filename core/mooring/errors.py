@@ -48,9 +48,14 @@ class MooringError(Exception):
 
 
 class SpecError(MooringError):
-    """The spec is invalid: a key, a value or a file."""
+    """The spec is invalid: a key, a value or a file.
+
+    Attributes:
+        mistakes: if it has several, an error for each; the message is that of the first one.
+    """
 
     exit_code = 2
+    mistakes: tuple[SpecError, ...] = ()
 
 
 class CommandError(SpecError):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.odd import Runner
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,3 +44,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """Runs command lines on a fake engine, each in a process of its own."""
+    with Runner() as started:
+        yield started

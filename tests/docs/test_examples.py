@@ -98,4 +98,5 @@ def test_what_is_refused_is_refused_before_anything_else(
         timeout=60,
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"error: {REFUSED[name]} is not supported by this version\nhint:")
+    refused = f": {REFUSED[name]} is not supported by this version\nhint:"
+    assert re.match(rf"error: {re.escape(str(path))}:\d+{re.escape(refused)}", done.stderr)

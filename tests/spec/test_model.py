@@ -322,6 +322,14 @@ def test_unsupported_by_name(key: str, keys: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_unsupported_with_its_place() -> None:
+    """What is refused by name is refused with the place that it came from."""
+    for origin, place in (("file s.yml:3", "s.yml:3: "), ("flag --target", "flag --target: ")):
+        with pytest.raises(NotSupported) as caught:
+            refuse_unsupported(spec(target="k8s"), {"target": origin})
+        assert caught.value.message.startswith(f"{place}target: k8s is not supported")
+
+
 def test_supported() -> None:
     """The example, without what this version cannot do, is not refused."""
     keys = yaml.safe_load(FULL)

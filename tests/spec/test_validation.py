@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import SpecError
-from mooring.spec.validation import validate
+from mooring.spec.validation import MOST_SHOWN, validate
 from tests.spec.test_yamlfile import refusal
 
 
@@ -56,6 +56,29 @@ def _in_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("volumes: [a]", "session.yml:1:1: volumes is not a key", "inputs are read-only"),
         ("ports: 8080", "session.yml:1:1: ports must be a list", "[8080, 6006:6006]"),
         ("env: [A=1]", "session.yml:1:1: env must be a mapping", "NAME: VALUE"),
+        (
+            "file_mounts: {a: b}",
+            "session.yml:1:1: file_mounts is not a key",
+            "inputs are read-only",
+        ),
+        ("restart: always", "session.yml:1:1: restart is not a key", "mooring start NAME"),
+        ("enviroment: x", "session.yml:1:1: enviroment is not a key", "did you mean environment?"),
+        ("$schema: x", "session.yml:1:1: $schema is not a key", "mooring config schema"),
+        ("environment_variables: {A: b}", "session.yml:1:1: environment_variables", "mean env?"),
+        ("code: src", "session.yml:1:1: code is not a key", "the folder that the session is"),
+        ("resources: {shm_size: 8g}", "session.yml:1:1: resources is not a key", "memory or shm"),
+        ("compute: azureml:x", "session.yml:1:1: compute is not a key", "runs on this machine"),
+        ("inputs: {d: {path: x}}", "session.yml:1:1: inputs must be a list", "{name: models, so"),
+        ("secrets: [HF_TOKEN]", "session.yml:1:1: secrets must be a mapping", "{env: VARIABLE}"),
+        ("secrets: {T: x}", "session.yml:1:11: secrets.T must be a mapping", "{env: VARIABLE}"),
+        ("ports: [8080, 99999]", "session.yml:1:15: ports: 99999 must be a port", ""),
+        ("groups: [1]", "session.yml:1:10: groups: 1 must be the name", ""),
+        ("memory: 16 gigs", "session.yml:1:1: memory must be a size", "did you mean 16GiB?"),
+        ("memory: lots", "session.yml:1:1: memory must be a size", "as in: memory: 16GiB"),
+        ("gpus: {memory: 1.5.2}", "session.yml:1:8: gpus.memory must be", "as in: memory: 16GiB"),
+        ("cpus: two", "session.yml:1:1: cpus must be a number of cores", "as in: cpus: 4"),
+        ("name: Bad_Name", "session.yml:1:1: name must be at most", "as in: name: bad-name"),
+        ("image: Python:3.12", "session.yml:1:1: image must be host", "did you mean python:3.12?"),
         ("zzzzzz: 1", "session.yml:1:1: zzzzzz is not a key", "choose from: name, image"),
         ('"a\\nb\\e": 1', "session.yml:1:1: a\\nb\\x1b is not a key", ""),
     ],
@@ -73,12 +96,28 @@ def test_first_problem_and_how_many_more() -> None:
     assert error.message == "session.yml:1:1: zz is not a key of a spec (and 2 more)"
 
 
+def test_every_problem_has_its_place() -> None:
+    """Each of several mistakes is one of the error's, with its position and hint."""
+    error = refusal("zz: 1\nhome: 5\nname: A B")
+    assert [one.message.partition(" ")[0] for one in error.mistakes] == [
+        f"session.yml:{line}:1:" for line in (1, 2, 3)
+    ]
+    assert [bool(one.hint) for one in error.mistakes] == [True, False, True]
+    many = refusal("\n".join(f"k{number}: 1" for number in range(100)))
+    assert len(many.mistakes) == MOST_SHOWN
+    assert many.mistakes[-1].message.endswith("(and 80 more)")
+    assert refusal("zz: 1").mistakes == ()
+
+
 def test_secrets_are_never_shown() -> None:
     """A value that may be a secret is in no error."""
     for content in (
         "secrets: {T: hunter2}",
         "secrets: {T: {env: hunter2!}}",
         "secrets: {T: [hunter2]}",
+        "secrets: [hunter2]",
+        "env: [hunter2]",
+        "secrets: {memory: {file: [hunter2]}}",
         "env: {T: [hunter2]}",
         "env: {T: {a: hunter2}}",
         "command: {T: hunter2}",
@@ -95,3 +134,10 @@ def test_labels() -> None:
         validate({"gpus": "x"}, where=lambda key: f"here/{key[0]}")
     with pytest.raises(SpecError, match=r"^gpus must be"):
         validate({"gpus": "x"})
+
+
+def test_bytes_that_are_not_utf8() -> None:
+    """What the engine would silently replace, in a variable or an argument, is refused."""
+    for key in ({"env": {"A": "\udcff"}}, {"command": ["\udcff"]}, {"command": "\udcff"}):
+        with pytest.raises(SpecError, match="must be UTF-8 text"):
+            validate(key, label="flag")

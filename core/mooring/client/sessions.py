@@ -124,7 +124,7 @@ class Sessions:
                 outside it is mounted or read, neither now nor at the launch. None for no limit.
 
         Raises:
-            SpecError, PolicyError, NotSupported: it cannot be created.
+            SpecError, PolicyError, NotSupported, NoCapacity: it cannot be created.
         """
         from mooring.launch.plan import plan_launch
 

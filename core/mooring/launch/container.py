@@ -29,6 +29,7 @@ from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
 from mooring.host.filesystems import mount_point_of, mount_points
+from mooring.host.memory import total_memory
 from mooring.host.users import User, caller, has_user, with_group, with_user
 from mooring.images import images, mounts
 from mooring.images.environment import write_environment
@@ -80,10 +81,7 @@ def prepare_container(
     if claims:
         _refuse_replaced(ctx, facts)
     name, devices = folder.record().identity.name, devices_of(claims)
-    own = folders_of(folder)
-    if _has_own_users(spec, facts):
-        own = replace(own, etc=None)
-    final = planned_again(plan, own, facts, devices)
+    final = planned_again(plan, _folders_for(folder, spec, facts), facts, devices)
     binds = _prepare_binds(ctx, facts, final, devices)
     user = session_user(caller(), binds, spec.groups)
     _write_guest_files(folder, spec, facts, user)
@@ -117,14 +115,18 @@ def prepare_container(
     )
 
 
-def _has_own_users(spec: SessionSpec, facts: images.ImageFacts) -> bool:
-    """Return whether the image's files of users stay as they are, for root to install packages.
+def _folders_for(
+    folder: SessionFolder, spec: SessionSpec, facts: images.ImageFacts
+) -> mounts.SessionFolders:
+    """Return the parts of a session's folder that its container sees, for its image.
 
-    Many packages add users, by renaming a new file over the old one; over a mount, that fails.
+    Root's sessions have the image's own files of users, if these know root: many packages add
+    users, by renaming a new file over the old one, which fails where that is a mount.
     """
-    user = caller()
-    known = has_user(facts.passwd, facts.group, user)
-    return user.uid == 0 and known and not spec.uses_host_image
+    own, user = folders_of(folder), caller()
+    if user.uid or spec.uses_host_image or not has_user(facts.passwd, facts.group, user):
+        return own
+    return replace(own, etc=None)
 
 
 def _refuse_replaced(ctx: Context, facts: images.ImageFacts) -> None:
@@ -161,7 +163,7 @@ def _half_the_memory(spec: SessionSpec) -> int:
 
     What is in it counts as the session's memory, tmpfs(5).
     """
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    machine = total_memory()
     return min(spec.memory or machine, machine) // 2
 
 

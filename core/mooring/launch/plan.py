@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.errors import PolicyError
+from mooring.errors import NoCapacity, PolicyError, SpecError
 from mooring.gpus.claims import Request
 from mooring.host.filesystems import is_below
+from mooring.host.memory import total_memory
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
@@ -97,19 +100,21 @@ def plan_launch(
         within: a folder that the launch is confined to, see ``refuse_outside``; resolved.
 
     Raises:
-        SpecError, PolicyError, NotSupported: it cannot be created.
+        SpecError, PolicyError, NotSupported, NoCapacity: it cannot be created.
     """
     from mooring.policy import limits
     from mooring.spec.model import refuse_unsupported
 
-    refuse_unsupported(resolved.spec)
+    refuse_unsupported(resolved.spec, resolved.origins)
+    _refuse_more_memory(resolved)
     here = cwd or resolved.project
     mounted = resolved.project
     if resolved.path is None:
         mounted = project_of(resolved_path(mounted, WORKING_DIRECTORY), caller(), resolved.root)
-    mount_plan = mounts.plan(
-        resolved.spec, project=resolved.project, cwd=here, user=caller(), mounted=mounted
-    )
+    with _placed(resolved.origins):
+        mount_plan = mounts.plan(
+            resolved.spec, project=resolved.project, cwd=here, user=caller(), mounted=mounted
+        )
     session_user(caller(), (), resolved.spec.groups)  # checks the groups
     refuse_outside(resolved, mount_plan, within)
     if check_policy:
@@ -124,6 +129,33 @@ def plan_launch(
         mounted=mounted,
         within=within,
     )
+
+
+@contextlib.contextmanager
+def _placed(origins: Mapping[str, str]) -> Iterator[None]:
+    """Put the file and line of a key before an error's message, which begins with the key."""
+    try:
+        yield
+    except SpecError as error:
+        kind, _, place = origins.get(error.message.partition(":")[0], "").partition(" ")
+        if kind != "file":
+            raise
+        raise SpecError(f"{place}: {error.message}", error.hint) from None
+
+
+def _refuse_more_memory(resolved: ResolvedSpec) -> None:
+    """Refuse a limit of memory that the session could never reach."""
+    from mooring.spec.units import format_size
+
+    asked, machine = resolved.spec.memory or 0, total_memory()
+    # a machine sold with 32 GiB has a little less, because its kernel reserves some at boot
+    if asked > machine * 9 // 8:
+        origin = resolved.origins.get("memory", "default")
+        raise NoCapacity(
+            f"memory is {format_size(asked)} ({origin}), and this machine has "
+            f"{format_size(machine)}",
+            f"request at most {machine >> 30}GiB" if machine >> 30 else "leave it out",
+        )
 
 
 def refuse_outside(resolved: ResolvedSpec, planned: MountPlan, within: Path | None) -> None:

@@ -16,7 +16,7 @@
       kernels/              which client owns each kernel, see sessions/kernel_owners.py
       home/                 the private home (unless the spec mounts the real one)
       secrets/              one file (mode 0400) per secret, read-only in the container
-      etc/                  passwd and group with the caller added
+      etc/                  passwd and group with the caller added; not always mounted for root
       empty/                always empty: mounted read-only over paths hidden from the container
       run/                  /run/mooring in the container; its files: see guest/*.sh and guest/*.py
       programs/             mooring's programs and settings, read-only in the container; the gate

@@ -60,7 +60,15 @@ def _text(pattern: re.Pattern[str] | None, accepts: str, limit: int = 4096) -> _
 def _argument(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError("must be text without NUL; put numbers in quotes")
-    return value
+    return _utf8(value)
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8 text; pass other bytes in a file") from None
+    return text
 
 
 def _variable(value: Any) -> str:
@@ -70,7 +78,7 @@ def _variable(value: Any) -> str:
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)) or "\0" in str(value):
         raise ValueError("must be text, a number, true or false, without NUL")
-    return str(value)
+    return _utf8(str(value))
 
 
 def _truth(value: Any) -> bool:

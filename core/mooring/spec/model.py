@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import types
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
 )
 
 from mooring.errors import NotSupported, SpecError
+from mooring.host.text import one_line
 from mooring.spec.fields import (
     HOST_IMAGE,
     MIB,
@@ -383,37 +385,39 @@ def canonical(data: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def refuse_unsupported(spec: SessionSpec) -> None:
+def refuse_unsupported(
+    spec: SessionSpec, origins: Mapping[str, str] = types.MappingProxyType({})
+) -> None:
     """Refuse keys and values that are valid but not supported by this version.
+
+    Args:
+        spec: the spec.
+        origins: where its values came from, by key, for the message.
 
     Raises:
         NotSupported: the spec has `build`, an image or mount with a URL scheme, `distribution`, or
             a target other than `local`; the message names the first of them.
     """
-    scheme = scheme_of(spec.image)
+    for key, what, hint in _unsupported(spec):
+        origin = origins.get(key, "default").removeprefix("file ")
+        place = "" if origin == "default" else f"{origin}: "
+        raise NotSupported(f"{place}{what} not supported by this version", hint)
+
+
+def _unsupported(spec: SessionSpec) -> Iterator[tuple[str, str, str]]:
+    """Yields the key, what is not supported, and what to do instead."""
     if spec.build is not None:
-        raise NotSupported(
-            "build is not supported by this version",
-            "build the image with docker build, then name it under image",
-        )
-    if scheme:
-        raise NotSupported(
-            f"image: {scheme} images are not supported by this version",
-            "use host, or an image of a registry such as python:3.12",
-        )
+        hint = "build the image with docker build, then name it under image"
+        yield "build", "build is", hint
+    if scheme := scheme_of(spec.image):
+        hint = "use host, or an image of a registry such as python:3.12"
+        yield "image", f"image: {scheme} images are", hint
     if spec.distribution is not None:
-        raise NotSupported(
-            "distribution is not supported by this version", "leave it out to run on one node"
-        )
+        yield "distribution", "distribution is", "leave it out to run on one node"
     if spec.target != "local":
-        raise NotSupported(
-            "target is not supported by this version, except target: local", "leave target out"
-        )
+        yield "target", f"target: {one_line(spec.target)} is", "leave it out, or use target: local"
     for key, mounts in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         for mount in mounts:
-            scheme = scheme_of(mount.source)
-            if scheme:
-                raise NotSupported(
-                    f"{key}: {mount.name}: {scheme} sources are not supported by this version",
-                    "copy the data to a folder, and use that folder's path",
-                )
+            if scheme := scheme_of(mount.source):
+                hint = "copy the data to a folder, and use that folder's path"
+                yield key, f"{key}: {mount.name}: {scheme} sources are", hint

@@ -11,7 +11,7 @@ from typing import Any
 
 from mooring.host.ports import LOOPBACK
 
-FORM = "must be a port such as 8080, or HERE:THERE such as 6006:6006"
+FORM = "must be a port such as 8080, at most 65535, or HERE:THERE such as 6006:6006"
 _ADDRESS = re.compile(r"(?:\[([^\]]*)\]|(.*)):([^:]*)")
 
 

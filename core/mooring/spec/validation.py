@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -12,6 +12,8 @@ from mooring.errors import SpecError
 from mooring.host.text import one_line
 from mooring.spec.fields import UNION_TAGS
 from mooring.spec.model import EXTENDS, SessionSpec
+from mooring.spec.other_names import HINTS, nearest
+from mooring.spec.references import is_reference
 from mooring.spec.yamlfile import KeyPath, SpecDocument
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,20 +31,30 @@ _WORDS = {
     "model_attributes_type": "must be a mapping",
     "missing": "is missing",
 }
-_MOUNTS = "inputs are read-only folders and files, outputs are writable"
-_WORKDIR = "it is the folder that the session is created in"
-# Hints for keys of other systems' files
-_POINTERS = {
-    "volumes": _MOUNTS,
-    "mounts": _MOUNTS,
-    "mem_limit": "did you mean memory?",
-    "shm_size": "did you mean shm?",
-    "pids": "did you mean pids_limit?",
-    "group_add": "did you mean groups?",
-    "entrypoint": "did you mean command?",
-    "working_dir": _WORKDIR,
-    "workdir": _WORKDIR,
+_SECRETS = "write NAME: {env: VARIABLE} or NAME: {file: PATH} for each"
+# Hints for values of the wrong kind, by key and kind
+_FORMS = {
+    ("ports", "tuple_type"): "as in: [8080, 6006:6006]",
+    ("inputs", "tuple_type"): "as in: [./data, {name: models, source: ../models}]",
+    ("outputs", "tuple_type"): "as in: [./results, {name: models, source: ../models}]",
+    ("groups", "tuple_type"): "as in: [GROUP]",
+    ("env", "dict_type"): "write one NAME: VALUE per line",
+    ("secrets", "dict_type"): _SECRETS,
+    ("secrets", "model_type"): _SECRETS,
+    ("secrets", "model_attributes_type"): _SECRETS,
 }
+# Examples of values, for hints
+_EXAMPLES = {
+    "cpus": "4",
+    "gpus": "1",
+    "memory": "16GiB",
+    "shm": "8GiB",
+    "record": "16MiB",
+    "idle_timeout": "30m",
+    "max_duration": "8h",
+}
+_WRITTEN_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtpe])[a-z]*\s*", re.IGNORECASE)
+MOST_SHOWN = 20
 
 
 def validate(
@@ -57,8 +69,9 @@ def validate(
             error names the invalid item.
 
     Raises:
-        SpecError: the first problem in the document's order, in one line, and the number of others.
-            The message never contains values under `env`, `secrets` and `command`.
+        SpecError: the first problem in the document's order, in one line, and the number of others,
+            which are its `mistakes`. No message contains values under `env`, `secrets` or
+            `command`.
     """
     return check(SessionSpec, data, where=where, label=label)
 
@@ -93,28 +106,67 @@ def check(
     if isinstance(where, SpecDocument):
         document = where
         problems.sort(key=lambda item: document.position(item[0]) or (0, 0))
-    key, problem = problems[0]
-    place = label
-    if isinstance(where, SpecDocument):
-        place = where.where(key)
-    elif where is not None:
-        place = where(key)
-    text, hint = _explain(model, what, key, problem)
-    shown = _item(data, key) if label and where is None else key
-    dotted = one_line(".".join(str(step) for step in shown), 100)
-    more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
-    parts = f"{dotted} {text}" if dotted else text
-    raise SpecError(f"{place}: {parts}{more}" if place else f"{parts}{more}", hint) from None
+    mistakes = []
+    for key, problem in problems[:MOST_SHOWN]:
+        place = label
+        if isinstance(where, SpecDocument):
+            place = where.where(key)
+        elif where is not None:
+            place = where(key)
+        text, hint = _explain(model, what, key, problem)
+        hint = hint or _form(data, key)
+        shown = _item(data, key, alone=bool(label) and where is None)
+        parts = f"{one_line(shown, 100)} {text}" if shown else text
+        mistakes.append(SpecError(f"{place}: {parts}" if place else parts, hint))
+    raise _together(mistakes, len(problems)) from None
 
 
-def _item(data: Mapping[str, Any], key: KeyPath) -> KeyPath:
-    """Replace a list index in a key path by the item's text, if that may appear in errors."""
+def _together(mistakes: list[SpecError], count: int) -> SpecError:
+    """One error for all mistakes of a spec, of which the first ones are given."""
+    if count == 1:
+        return mistakes[0]
+    first = mistakes[0]
+    if count > len(mistakes):
+        last = mistakes[-1]
+        mistakes[-1] = SpecError(f"{last.message} (and {count - len(mistakes)} more)", last.hint)
+    together = SpecError(f"{first.message} (and {count - 1} more)", first.hint)
+    together.mistakes = tuple(mistakes)
+    return together
+
+
+def _form(data: Mapping[str, Any], key: KeyPath) -> str:
+    """A hint for a value of the wrong form: what it probably means, or an example."""
+    name = str(key[-1]) if key else ""
+    value = data.get(name) if len(key) == 1 else None
+    if name == "name" and isinstance(value, str):
+        plain = re.sub("[^a-z0-9]+", "-", value.lower()).strip("-")[:40].strip("-")
+        return f"as in: name: {plain}" if plain else ""
+    if name in ("image", "environment") and isinstance(value, str) and is_reference(value.lower()):
+        return f"did you mean {value.lower()}?"
+    if name not in _EXAMPLES or key[0] in ("env", "secrets"):
+        return ""
+    size = _WRITTEN_SIZE.fullmatch(value) if isinstance(value, str) else None
+    if size and name in ("memory", "shm"):
+        return f"did you mean {size.group(1)}{size.group(2).upper()}iB?"
+    return f"as in: {name}: {_EXAMPLES[name]}"
+
+
+def _item(data: Mapping[str, Any], key: KeyPath, *, alone: bool) -> str:
+    """A key path as text, with a list's item instead of its index, if that may appear in errors.
+
+    Args:
+        data: the spec.
+        key: the path.
+        alone: omit the list, which the error names already.
+    """
     index = key[1] if len(key) > 1 and key[0] in _LISTS else None
     if not isinstance(index, int):
-        return key
+        return ".".join(map(str, key))
     items = data.get(str(key[0]))
     item = items[index] if isinstance(items, (list, tuple)) and index < len(items) else None
-    return key[2:] or ((str(item),) if isinstance(item, (str, int)) else ())
+    if len(key) == 2 and isinstance(item, (str, int)):
+        return str(item) if alone else f"{key[0]}: {item}"
+    return ".".join(map(str, key[2:] if alone else key))
 
 
 def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> tuple[str, str]:
@@ -126,20 +178,21 @@ def _explain(model: type[BaseModel], what: str, key: KeyPath, problem: Any) -> t
     context = problem.get("ctx", {})
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", ""), ""
+    hint = _FORMS.get((str(key[0]), kind), "") if key else ""
     if kind == "value_error":
-        return one_line(str(context["error"])), ""
-    if kind == "tuple_type" and key == ("ports",):
-        return "must be a list", "as in: [8080, 6006:6006]"
-    hint = "write one NAME: VALUE per line" if kind == "dict_type" else ""
+        return one_line(str(context["error"])), hint
+    if kind == "tuple_type" and key[0] not in ("inputs", "outputs"):
+        return "must be a list", hint
     return _WORDS.get(kind, "has an invalid value"), hint
 
 
 def _nearest(model: type[BaseModel], key: KeyPath) -> str:
-    if model is SessionSpec and len(key) == 1 and key[0] in _POINTERS:
-        return _POINTERS[key[0]]
+    name = str(key[-1])
+    if model is SessionSpec and len(key) == 1 and name in HINTS:
+        return HINTS[name]
     valid = _keys_beside(model, key)
-    close = difflib.get_close_matches(str(key[-1])[:100].lower(), valid, n=1)
-    return f"did you mean {close[0]}?" if close else f"choose from: {', '.join(valid)}"
+    close = nearest(name, valid)
+    return f"did you mean {close}?" if close else f"choose from: {', '.join(valid)}"
 
 
 def _keys_beside(model: type[BaseModel], key: KeyPath) -> list[str]:
@@ -147,7 +200,7 @@ def _keys_beside(model: type[BaseModel], key: KeyPath) -> list[str]:
     if len(key) > 1:
         models = _models_in(model.model_fields[str(key[0])].annotation)
         return list(next(iter(models), model).model_fields)
-    return [*model.model_fields, *([EXTENDS] if model is SessionSpec else [])]
+    return [*model.model_fields, *((EXTENDS, "environment") if model is SessionSpec else ())]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
