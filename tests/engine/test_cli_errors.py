@@ -125,6 +125,7 @@ def test_a_bad_flag_is_one_error(cli: Cli, project: Path, nothing_left: None, ca
         ("./nosuch.sh", 127, "./nosuch.sh: not found"),
         ("/etc", 126, "/etc: is a folder"),
         ("./notes.txt", 126, "./notes.txt: not executable"),
+        ("./dos.sh", 126, "./dos.sh: its first line ends in a carriage return (Windows line end"),
     ],
 )
 def test_a_command_that_cannot_be_run(
@@ -133,6 +134,8 @@ def test_a_command_that_cannot_be_run(
 ) -> None:  # fmt: skip
     """It is an error at once, with a shell's exit code, whether somebody watches or not."""
     (project / "notes.txt").write_text("")
+    (project / "dos.sh").write_text("#!/bin/sh\r\necho\r\n")
+    (project / "dos.sh").chmod(0o755)
     done = cli("create", *detach, "--", command, "x", check=code)
     assert ONE_ERROR.fullmatch(done.stderr), done.stderr
     assert f"command {why}" in done.stderr

@@ -143,3 +143,30 @@ def test_usage_is_refused_before_anything_is_done(
     assert done.returncode == 125
     assert done.stderr.startswith(f"mooring: usage: {script}")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "told"),
+    [
+        (b"#!/bin/sh\n", 0, ""),
+        (b"#! /bin/sh -e\n", 0, ""),
+        (b"#!\t/bin/sh\n", 0, ""),
+        (b"#!\t/bin/sh\t-e \n", 0, ""),
+        (b"#!/bin/sh\r\n", 126, "its first line ends in a carriage return (Windows line endings)"),
+        (b"#!/usr/bin/env sh\r\n", 126, "its first line ends in a carriage return (Windows line "),
+        (b"#!/no/such -x\n", 126, "there is no /no/such here, which its first line names"),
+    ],
+)
+def test_the_first_line_of_a_script(
+    tmp_path: Path, shell: list[str], first: bytes, code: int, told: str
+) -> None:
+    """A script whose first line names no program is told as such, and not as a line of mooring's
+    own scripts."""
+    run = make_run_folder(tmp_path / "run", **SETTINGS)
+    script = tmp_path / "a script"
+    script.write_bytes(first + b"exit 0\n")
+    script.chmod(0o755)
+    words = [*shell, run / "exec.sh", "counted", "one", "--", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(f"{script}: {told}") if told else not done.stderr

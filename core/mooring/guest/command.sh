@@ -30,8 +30,28 @@ find_command() {
     if ! [ -e "$file" ]; then problem='not found' code=127
     elif [ -d "$file" ]; then problem='is a folder'
     elif ! [ -x "$file" ]; then problem='not executable'
+    elif [ "$file" = "$1" ] && [ -f "$file" ] && [ -r "$file" ]; then check_first_line "$file"
     fi
     [ -z "$problem" ]
+}
+
+# Sets the problem if the first line of a script, `#!/bin/sh`, names a program that there is not. The
+# kernel's own "not found" would be told of the script.
+check_first_line() {
+    IFS= read -r line <"$1" 2>/dev/null || return 0
+    case $line in
+    '#!'*) ;;
+    *) return 0 ;;
+    esac
+    case $line in
+    *"$(printf '\r')")
+        problem='its first line ends in a carriage return (Windows line endings)' ;;
+    esac
+    line=${line#??}
+    line=${line#"${line%%[!'	 ']*}"}
+    line=${line%%['	 ']*}
+    [ -n "$problem" ] || [ -e "${line:-/}" ] ||
+        problem="there is no $line here, which its first line names"
 }
 
 # Size this terminal, if the image has stty. The engine's own resize comes after the start.

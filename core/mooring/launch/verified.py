@@ -34,6 +34,12 @@ START_TIMEOUT_S = 60.0
 VISIBLE_S = 10.0
 TICK_S = 0.2
 POLL_S = 0.001
+_HINT = "what runs must be in the image, or in a folder that the session sees"
+# By what the check says of the command
+_HINTS = {
+    "not executable": "make it executable: chmod +x",
+    "Windows line endings": "convert it: sed -i 's/\\r$//', or dos2unix",
+}
 _NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 
 
@@ -156,7 +162,7 @@ class _Wait:
         if end is not None and end.reason in ("missing", "unrunnable"):
             raise CommandError(
                 f"command {end.detail}",
-                "what runs must be in the image, or in a folder that the session sees",
+                next((_HINTS[words] for words in _HINTS if words in end.detail), _HINT),
                 found=end.reason == "unrunnable",
             )
         now = time.monotonic()
