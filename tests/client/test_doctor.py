@@ -17,7 +17,7 @@ from mooring import FakeEngine
 from mooring.client import doctor
 from mooring.client.doctor import Finding, examine
 from mooring.engines.base import EngineInfo
-from mooring.errors import EngineUnavailable
+from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus import inventory, place
 from mooring.gpus.inventory import Gpu
 from tests.support.sessions import session_folder
@@ -275,3 +275,14 @@ def test_every_problem_says_what_to_do(
     engine.fail("info", EngineUnavailable("no engine", "start it"))
     for finding in examine(engine):
         assert finding.hint or finding.level in ("ok", "info")
+
+
+def test_a_state_folder_that_the_engine_cannot_mount(engine: FakeEngine) -> None:
+    """A state folder on a file system that root cannot read is a problem, and not well
+    (moby#35002)."""
+    engine.fail("check_source", EngineError("the engine may not read /x", "mount it"))
+    (finding,) = about("state", engine)
+    assert (finding.level, finding.text) == ("problem", "the engine may not read /x")
+    assert finding.hint == "mount it; or set MOORING_STATE_DIR to another folder"
+    engine.fail("check_source", EngineUnavailable("down"))
+    assert levels("state", engine) == ["ok"]

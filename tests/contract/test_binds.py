@@ -26,6 +26,9 @@ class TestBinds:
         with pytest.raises(EngineError, match="missing"):
             make(binds=(Bind(str(missing), "/mnt/x"),), start=False)
         assert not missing.exists()
+        with pytest.raises(EngineError, match="missing"):
+            engine.check_source(str(missing))
+        engine.check_source(str(tmp_path))
 
     def test_its_address_is_a_socket_of_this_machine(self, engine: Any) -> None:
         """What commands the engine is a socket that is here, if there is one."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.engines.capabilities import SupportsBinds, SupportsModeFilter
-from mooring.errors import EngineUnavailable, MooringError
+from mooring.errors import EngineError, EngineUnavailable, MooringError, NotSupported
 from mooring.host import paths, trees
 from mooring.host.text import quoted
 from mooring.sessions.folder import GONE, undeletable
@@ -56,7 +56,7 @@ def examine(engine: Engine | None = None) -> list[Finding]:
     return [
         *_machine(),
         *_engine(engine),
-        *_paths(),
+        *_paths(engine),
         *_policy(),
         *_python(),
         *_gpus(),
@@ -124,9 +124,14 @@ def _set_id(engine: Engine) -> Iterator[Finding]:
         )
 
 
-def _paths() -> Iterator[Finding]:
+def _paths(engine: Engine | None) -> Iterator[Finding]:
     try:
         state = paths.state_dir()
+        _check_source(engine, str(state))
+    except EngineError as error:
+        hint = "; or ".join(filter(None, (error.hint, "set MOORING_STATE_DIR to another folder")))
+        yield Finding("problem", "state", error.message, hint)
+        return
     except MooringError as error:
         yield Finding("problem", "state", error.message, error.hint)
         return
@@ -144,6 +149,15 @@ def _paths() -> Iterator[Finding]:
     if free.f_bavail * free.f_frsize < 1 << 30:
         yield Finding("warning", "disk", f"less than 1 GiB is free at {state}", "free some space")
     yield from _leftovers(paths.Installation(state))
+
+
+def _check_source(engine: Engine | None, path: str) -> None:
+    """Raise EngineError if the engine cannot mount a folder; ignore one that does not answer."""
+    with contextlib.suppress(EngineUnavailable, NotSupported):
+        asked = engine or open_engine()
+        with contextlib.closing(asked):
+            if isinstance(asked, SupportsBinds):
+                asked.check_source(path)
 
 
 def _leftovers(installation: paths.Installation) -> Iterator[Finding]:

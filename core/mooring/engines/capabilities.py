@@ -34,6 +34,16 @@ class SupportsBinds(Protocol):
     def binds(self, container: str) -> tuple[Bind, ...]:
         """The binds that a container was created with. Raises EngineError if it is gone."""
 
+    def check_source(self, source: str) -> None:
+        """Check, without creating anything, that the engine can mount a file or folder.
+
+        Args:
+            source: an absolute path.
+
+        Raises:
+            EngineError: it cannot. An engine that does not check this beforehand raises nothing.
+        """
+
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         """What is at paths of a running container, without running anything in it.
 

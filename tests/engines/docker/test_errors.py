@@ -20,8 +20,10 @@ from mooring.engines.base import ContainerConfig, Engine
 from mooring.engines.docker import DOCKER_SOCKET, DockerEngine
 from mooring.engines.docker.client import ApiError, NotFound
 from mooring.engines.docker.connection import DockerConnection
+from mooring.engines.docker.errors import mapped
 from mooring.engines.docker.streams import DockerStream
 from mooring.errors import EngineError, EngineUnavailable, MooringError
+from tests.support.fuse import private_folder
 
 DEADLINE_S = 30.0
 
@@ -71,6 +73,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "link_target": lambda engine: engine.link_target("c", "/x"),
     "image_volumes": lambda engine: engine.image_volumes("i:1"),
     "processes": lambda engine: engine.processes("c"),
+    "check_source": lambda engine: engine.check_source("/"),
     "mounted": lambda engine: engine.mounted("c", ["/"]),
     "exec": lambda engine: engine.exec("c", ["true"]),
     "exec_detached": lambda engine: engine.exec_detached("c", ["true"]),
@@ -235,3 +238,43 @@ def test_an_engine_that_talks_nonsense(tmp_path: Path, answer: bytes) -> None:
                 call()  # type: ignore[operator]
         listening.shutdown(socket.SHUT_RDWR)
         serving.join(DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("why", "message", "hint"),
+    [
+        (
+            'invalid mount config for type "bind": stat /home/u/sshfs: permission denied',
+            "the engine may not read /home/u/sshfs",
+            "allow_other",
+        ),
+        ("statfs /mnt/a b: permission denied", "the engine may not read /mnt/a b", "root_squash"),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /nosuch/a',
+            "the engine does not see /nosuch/a",
+            "create it",
+        ),
+        (
+            f'invalid mount config for type "bind": bind source path does not exist: {__file__}',
+            f"the engine does not see {__file__}",
+            "run mooring where the engine runs",
+        ),
+    ],
+)
+def test_folders_that_the_engine_cannot_mount(why: str, message: str, hint: str) -> None:
+    """A folder that root cannot read, or that the engine's machine lacks, is told as that
+    (moby#35002)."""
+    with pytest.raises(EngineError) as caught, mapped("creating a container", "unix:///s", 1.0):
+        raise ApiError(400, why)
+    assert caught.value.message == message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.engine
+def test_a_folder_of_a_fuse_file_system(real_engine: Engine) -> None:
+    """Docker tells before anything is created that its daemon may not read a user's FUSE mount."""
+    assert isinstance(real_engine, capabilities.SupportsBinds)
+    with private_folder(54_321) as folder:
+        for path in (folder, folder / "project"):
+            with pytest.raises(EngineError, match=f"may not read {path}"):
+                real_engine.check_source(str(path))

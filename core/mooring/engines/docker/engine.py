@@ -27,6 +27,7 @@ from mooring.engines.mounted import Mounted, mounted_at
 from mooring.engines.streams import Demultiplexer
 from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 
+_NO_IMAGE = "mooring/none@sha256:" + 64 * "0"
 REMEMBERED_MAX = 10_000
 REMOVED_CODE = 137  # exit code of a process whose container was removed
 
@@ -84,6 +85,13 @@ class DockerEngine(DockerConnection):
 
     def binds(self, container: str) -> tuple[Bind, ...]:
         return values.binds_of(self._existing(container))
+
+    def check_source(self, source: str) -> None:
+        mount = values.mount_of(Bind(source, "/mnt"), None)
+        body = {"Image": _NO_IMAGE, "HostConfig": {"Mounts": [mount]}}
+        # Docker checks the mounts first, and there is no such image
+        with self._mapped("checking a mount"), contextlib.suppress(NotFound):
+            self._api.post("containers", "create", body=body)
 
     def mounted(self, container: str, paths: Sequence[str]) -> Sequence[Mounted | None] | None:
         pid = self._existing(container)["State"].get("Pid")

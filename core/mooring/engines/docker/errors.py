@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator
 
 from mooring.engines.docker.client import ApiError
 from mooring.errors import EngineError, EngineUnavailable, PortTaken
+from mooring.host.text import one_line
 
 log = logging.getLogger(__name__)
 # In use by another container, or by another program
 _PORT_TAKEN = re.compile(
     r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
+)
+_UNREADABLE = re.compile(r"\bl?stat(?:fs)? (/.*?): permission denied")
+_ABSENT = re.compile(
+    r"bind source path does not exist: (/.*)|\bl?stat(?:fs)? (/.*?): no such file or directory"
 )
 _TOO_MANY_CPUS = re.compile(r"Range of CPUs is from [\d.]+ to ([\d.]+)")
 
@@ -70,6 +76,19 @@ def _refusal(doing: str, why: str) -> EngineError:
     if limit := _TOO_MANY_CPUS.search(why):
         most = f"{float(limit.group(1)):g}"
         return EngineError(f"the engine's machine has only {most} CPUs", f"request at most {most}")
+    if unreadable := _UNREADABLE.search(why):
+        return EngineError(
+            f"the engine may not read {one_line(unreadable.group(1))}",
+            "its file system is for its owner alone (FUSE, or NFS with root_squash): mount it with "
+            "-o allow_other, or use a folder on a local disk",
+        )
+    if absent := _ABSENT.search(why):
+        path = absent.group(1) or absent.group(2)
+        hint = "create it, or correct the path"
+        if os.path.lexists(path):
+            hint = "it has other files than this program: run mooring where the engine runs, and "
+            hint += "not in a container that has its socket"
+        return EngineError(f"the engine does not see {one_line(path)}", hint)
     hint = ""
     if "could not select device driver" in why:
         hint = "for GPUs, install the NVIDIA Container Toolkit, then restart the engine"

@@ -44,6 +44,11 @@ class MemoryEngine(MinimumEngine):
     def binds(self, container: str) -> tuple[Bind, ...]:
         return self._find(container).config.binds
 
+    def check_source(self, source: str) -> None:
+        with self._call("check_source"):
+            if not os.path.lexists(source):
+                raise EngineError(f"the engine does not see {source}")
+
     def mounted(self, container: str, paths: Sequence[str]) -> list[Mounted | None]:
         with self._call("mounted"):
             self._running(container)
