@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from mooring.engines.base import Engine
 from mooring.errors import NotSupported
+from mooring.host.untrusted import parse_json
 
 # Short, so that detecting the kind adds little to the wait for an engine that hangs
 _ASK_TIMEOUT_S = 2.0
@@ -115,7 +115,7 @@ def _version(path: str) -> dict[str, Any]:
             while len(reply) < _VERSION_BYTES and (data := client.recv(65536)):
                 reply += data
                 client.settimeout(max(0.001, deadline - time.monotonic()))
-        version = json.loads(reply.partition(b"\r\n\r\n")[2])
+        version = parse_json(reply.partition(b"\r\n\r\n")[2])
     except (OSError, ValueError):
         return {}
     return version if isinstance(version, dict) else {}

@@ -6,13 +6,14 @@ No program is run, and no program's output is parsed. For holders see ``mooring.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from mooring.host.untrusted import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ def _cdi_names(path: Path) -> list[str]:
             return []
         text = path.read_text()
         if path.suffix == ".json":
-            content = json.loads(text)
+            content = parse_json(text)
         else:
             import yaml
 

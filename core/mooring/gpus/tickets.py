@@ -29,6 +29,7 @@ from mooring.gpus import place
 from mooring.gpus.claims import Claim, Request, from_label, to_label
 from mooring.host import locks
 from mooring.host.text import one_line, quoted
+from mooring.host.untrusted import parse_json
 
 LOCK_TIMEOUT_S = 60.0
 #: How long an enqueued ticket is valid without a holder, until its dispatcher starts.
@@ -348,7 +349,7 @@ def _read(path: Path) -> Ticket | None:
     """Return the ticket in a file; None if the file does not exist or is not a valid ticket."""
     try:
         with open(_open(path), "rb") as file:
-            fields = json.loads(file.read(_TICKET_BYTES_MAX))
+            fields = parse_json(file.read(_TICKET_BYTES_MAX))
         return Ticket(
             id=str(fields["id"]),
             installation=str(fields["installation"]),

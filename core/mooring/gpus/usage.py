@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from mooring.gpus.inventory import Gpu
 from mooring.gpus.tickets import Ticket
 from mooring.host.processes import living_name, owner_name
 from mooring.host.text import one_line
+from mooring.host.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mooring.engines.base import DeviceRequest
@@ -229,7 +229,7 @@ def _may_run(engine: Engine, ticket: Ticket) -> bool:
 
 def _latest_end(row: Container) -> float | None:
     try:
-        longest_s = float(json.loads(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
+        longest_s = float(parse_json(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     return row.created_at + longest_s if 0 < longest_s <= _MOST_S else None

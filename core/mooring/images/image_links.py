@@ -16,6 +16,7 @@ from mooring.engines.capabilities import SupportsLinks
 from mooring.errors import ImageError, PolicyError
 from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
+from mooring.host.untrusted import parse_json
 from mooring.host.users import User
 from mooring.images.images import ImageFacts, probe_container
 from mooring.images.overmounts import enclosing, in_mount_order
@@ -51,7 +52,7 @@ def refuse_links(
     store = installation.images / f"{facts.image_id.rpartition(':')[2]}.links.json"
     links: Links = {}
     with contextlib.suppress(OSError, ValueError):
-        links = json.loads(store.read_text())
+        links = parse_json(store.read_text())
     known = len(links)
     with contextlib.ExitStack() as stack:
         container = ""

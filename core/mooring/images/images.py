@@ -20,6 +20,7 @@ from mooring.host.atomic import write_text
 from mooring.host.paths import Installation
 from mooring.host.processes import process_mark
 from mooring.host.text import one_line, quoted
+from mooring.host.untrusted import parse_json
 from mooring.host.users import User
 
 #: The name of the image of this machine, see ``mooring.images.host_image``.
@@ -155,7 +156,7 @@ def facts_of(
     """
     store = installation.images / (image_id.rpartition(":")[2] + ".json")
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # also another version's
-        known = json.loads(store.read_text())
+        known = parse_json(store.read_text())
         # the image may have several names
         named = {"reference": reference, "volumes": tuple(known["volumes"]), "path": known["path"]}
         return ImageFacts(**known | named)

@@ -26,6 +26,7 @@ from mooring.guest.clock import stop_reason
 from mooring.guest.paths import GUEST_RUN
 from mooring.host import forks
 from mooring.host.paths import SOCKET_PATH_MAX
+from mooring.host.untrusted import parse_json
 from mooring.kernels.exits import KILLED, Exit, ExitLog, parse_exit
 from mooring.kernels.kernelhost import HostLink, indented, log_tail, session_over
 
@@ -163,7 +164,7 @@ class KernelHandle:
     def connection(self) -> Connection | None:
         """Return the connection file with host paths, or None if there is no valid file."""
         try:
-            fields = json.loads(self.guest.read(f"k/{self.id}/c.json"))
+            fields = parse_json(self.guest.read(f"k/{self.id}/c.json"))
             name = fields.get("kernel_name", "python3")
             if not _KERNEL_NAME.fullmatch(name):
                 return None

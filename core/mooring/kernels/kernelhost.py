@@ -18,6 +18,7 @@ from typing import Any
 from mooring.errors import KernelError
 from mooring.guest.channel import Guest
 from mooring.guest.clock import stop_reason
+from mooring.host.untrusted import parse_json
 
 SOCKET = "kernelhost.sock"
 POLL_S = 0.002
@@ -128,7 +129,7 @@ class HostLink:
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mooring.guest.channel import Guest
+from mooring.host.untrusted import parse_json
 from mooring.kernels.kernelhost import host_lives
 from mooring.kernels.listing import KERNEL_ID
 
@@ -389,7 +389,7 @@ def _parse(line: bytes) -> Message | None:
         return None
     text = line.decode(errors="replace")
     try:
-        fields = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+        fields = parse_json(text, parse_constant=lambda _: None, parse_float=_finite)
         kind, parent, at = fields["kind"], fields.get("parent", ""), fields.get("at", 0.0)
         cell, content = fields.get("cell", ""), fields.get("content", fields)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -22,6 +22,7 @@ from mooring.host import atomic
 from mooring.host.identity import folder_identity
 from mooring.host.paths import Installation
 from mooring.host.text import quoted
+from mooring.host.untrusted import parse_json
 
 if TYPE_CHECKING:
     from mooring.images.mounts import Grant
@@ -107,6 +108,6 @@ def _path(resolved: ResolvedSpec) -> Path:
 
 def _trusted(resolved: ResolvedSpec) -> set[str]:
     try:
-        return set(json.loads(_path(resolved).read_text())["allowed"])
+        return set(parse_json(_path(resolved).read_text())["allowed"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()

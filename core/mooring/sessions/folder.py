@@ -44,6 +44,7 @@ from mooring.host.paths import Installation
 from mooring.host.processes import process_mark
 from mooring.host.terminfo import description
 from mooring.host.text import one_line, quoted
+from mooring.host.untrusted import parse_json
 from mooring.sessions import record
 from mooring.sessions.home import HomeFiles, home_files
 from mooring.sessions.record import Identity, Plan, RecordState, SessionRecord
@@ -314,7 +315,7 @@ class SessionFolder:
         Raises:
             OSError, ValueError: it cannot be read.
         """
-        launch: dict[str, Any] = json.loads((self.path / "enqueued").read_text())
+        launch: dict[str, Any] = parse_json((self.path / "enqueued").read_text())
         return launch
 
     @property

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mooring.host.untrusted import parse_json
+
 log = logging.getLogger(__name__)
 
 MAX_DETAIL = 2000
@@ -318,7 +320,7 @@ def _storable(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _past(row: Any) -> PastSession:
     session, name, owner, image, created_at, ended_at, reason, exit_code, text = row
     try:
-        spec = json.loads(text)
+        spec = parse_json(text)
     except ValueError:
         spec = {}
     return PastSession(

@@ -22,6 +22,7 @@ from typing import Any
 
 from mooring.host import atomic, forks, locks
 from mooring.host.paths import Installation
+from mooring.host.untrusted import parse_json
 from mooring.sessions.folder import SessionFolder
 
 # Timeout for acquiring a lock: ``locks.is_held`` in another process acquires it briefly
@@ -275,7 +276,7 @@ def _lock(descriptor: int) -> bool:
 
 def _read(path: Path) -> KernelRecord | None:
     try:
-        stored: dict[str, Any] = json.loads(path.read_text())
+        stored: dict[str, Any] = parse_json(path.read_text())
         known = {field.name: stored[field.name] for field in fields(KernelRecord)}
         return KernelRecord(**{**known, "rows": tuple(known["rows"])})
     except (OSError, ValueError, KeyError, TypeError):

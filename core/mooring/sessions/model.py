@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from mooring.engines.base import Container
 from mooring.engines.labels import LABEL_GPUS, LABEL_ID, LABEL_SPEC, name_of, owner_of
 from mooring.gpus.claims import Claim, from_label
 from mooring.guest.clock import ClockStatus, StopReason
+from mooring.host.untrusted import parse_json
 from mooring.kernels.listing import KernelEntry, kernels_of
 from mooring.sessions.folder import SessionFolder
 
@@ -357,7 +357,7 @@ def from_history(past: PastSession) -> Session:
 def _declared(label: str) -> dict[str, Any]:
     """Parse a spec label, which is untrusted; an empty dict if it is not valid."""
     try:
-        return dict(json.loads(label))
+        return dict(parse_json(label))
     except (ValueError, TypeError, RecursionError):
         return {}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from mooring.host import atomic, locks
+from mooring.host.untrusted import parse_json
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -171,7 +172,7 @@ _ON_DISK = {
 def read(folder: Path) -> SessionRecord:
     """Read a session's record, written by this version or another one."""
     try:
-        flat = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        flat = parse_json((folder / RECORD).read_text(encoding="utf-8"))
         return _parse(flat)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return SessionRecord()
@@ -228,7 +229,7 @@ def update_state(folder: Path, **changes: Unpack[StateChanges]) -> None:
 def _change(folder: Path, changes: dict[str, Any]) -> None:
     with locks.locked(folder, create=False):
         try:
-            flat = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            flat = parse_json((folder / RECORD).read_text(encoding="utf-8"))
         except ValueError:
             flat = {}
         atomic.write_text(folder / RECORD, json.dumps(flat | changes))

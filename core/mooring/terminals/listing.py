@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mooring.host.untrusted import parse_json
 from mooring.terminals.keeper.client import Link
 from mooring.terminals.keeper.protocol import MAIN
 
@@ -71,7 +71,7 @@ def terminals(session_dir: Path) -> list[TerminalEntry]:
 def exec_id_of(session_dir: Path, name: str) -> str:
     """Return the engine's exec id of a terminal's process; empty for the main process."""
     try:
-        about = json.loads((session_dir / "term" / name / "about").read_text())
+        about = parse_json((session_dir / "term" / name / "about").read_text())
         return str(about.get("exec", ""))
     except (OSError, ValueError):
         return ""
@@ -82,7 +82,7 @@ def _spooled(session_dir: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted((session_dir / "term").glob("*/about")):
         with contextlib.suppress(OSError, ValueError):
-            about = json.loads(path.read_text())
+            about = parse_json(path.read_text())
             lost = path.parent.name != MAIN and about.get("code") is None
             rows.append(about | {"id": path.parent.name, "lost": lost})
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mooring.engines.capabilities import SupportsAttach, SupportsDetachedExec, require
 from mooring.errors import EngineError, MooringError, NotSupported, SessionStateError
+from mooring.host.untrusted import parse_json
 from mooring.terminals.keeper import protocol
 from mooring.terminals.keeper.client import KeeperClient, Link, keeper_serves
 from mooring.terminals.keeper.protocol import MAIN
@@ -273,6 +273,6 @@ def settle_all(engine: Engine, session_dir: Path) -> bool:
 def _recorded_container(session_dir: Path) -> str:
     """Return the container id from the session's record; older keepers do not report it."""
     try:
-        return str(json.loads((session_dir / "record.json").read_text()).get("container", ""))
+        return str(parse_json((session_dir / "record.json").read_text()).get("container", ""))
     except (OSError, ValueError, AttributeError):
         return ""

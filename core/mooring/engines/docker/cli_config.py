@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
+
+from mooring.host.untrusted import parse_json
 
 _PROXIES = {
     "httpProxy": "HTTP_PROXY",
@@ -41,7 +42,7 @@ def read() -> Mapping[str, Any]:
     """The configuration, in the folder ``DOCKER_CONFIG``; empty if it cannot be read."""
     folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     with contextlib.suppress(OSError, ValueError), open(f"{folder}/config.json", "rb") as file:
-        found = json.load(file)
+        found = parse_json(file.read())
         if isinstance(found, dict):
             return found
     return {}

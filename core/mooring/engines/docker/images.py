@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from mooring.engines.docker import cli_config
 from mooring.engines.docker.client import ApiError, Client, NotFound, documents
 from mooring.engines.docker.errors import collapsed
 from mooring.errors import ImageError
+from mooring.host.untrusted import parse_json
 
 # Podman has the second one for a path that does not exist
 _MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -128,7 +128,7 @@ def link_target(api: Client, container: str, path: str) -> str | None:
         if error.status in _MISSING:
             return None
         raise
-    found = json.loads(base64.b64decode(stat))
+    found = parse_json(base64.b64decode(stat))
     return str(found["linkTarget"]) if found["mode"] & _LINK else ""
 
 

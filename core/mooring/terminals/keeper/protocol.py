@@ -32,6 +32,8 @@ import json
 import struct
 from collections.abc import Iterator
 
+from mooring.host.untrusted import parse_json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -61,7 +63,7 @@ def decode(payload: bytes) -> dict[str, Any]:
     Raises:
         ValueError: the payload is not a JSON object.
     """
-    message = json.loads(payload)
+    message = parse_json(payload)
     if not isinstance(message, dict):
         raise ValueError("a message is a JSON object")
     return message

@@ -24,13 +24,13 @@ block it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import socket
 import time
 
+from mooring.host.untrusted import parse_json
 from mooring.terminals.keeper import protocol
 from mooring.terminals.keeper.state import NOTIFIED, UNNOTIFIED, Client, Terminal
 
@@ -86,7 +86,7 @@ class Keeper:
         for name in sorted(os.listdir()):
             with contextlib.suppress(OSError, ValueError):
                 with open(f"{name}/about") as file:
-                    about = json.load(file)
+                    about = parse_json(file.read())
                 terminal = self.terminals[name] = Terminal(name, about)
                 number = int(name[1:]) if name != protocol.MAIN else 0
                 self._last_number = max(self._last_number, number)
