@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -31,7 +32,8 @@ def main() -> NoReturn:
             code = 128 + signal.SIGPIPE
         except OSError as error:
             if not code:  # otherwise an error was already printed
-                os.write(2, f"error: cannot write the output: {error.strerror}\n".encode())
+                with contextlib.suppress(OSError):
+                    os.write(2, f"error: cannot write the output: {error.strerror}\n".encode())
             code = code or 1
     os._exit(code)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mooring import SpecError, quoted
+from mooring import SpecError, current_dir, quoted
 from mooring_cli import options as opt
 from mooring_cli.launch import LaunchFlags, launch
 from mooring_cli.progress import parse_max_wait
@@ -49,7 +48,7 @@ def create(
             f"name it with -f: mooring create -f {quoted(command[0])}",
         )
     max_wait_s = parse_max_wait(max_wait)
-    cwd = Path.cwd()
+    cwd = current_dir()
     resolved = resolve_spec(file, {**values, "name": name}, opt.after_dashes(command))
     plan = plan_with_trust(resolved, cwd)
     flags = LaunchFlags(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import importlib
 import io
@@ -21,6 +22,8 @@ import mooring
 from mooring import MooringError, quoted
 
 USAGE, INTERRUPTED = 2, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_OUTPUT = (errno.EBADF, errno.EIO, errno.EFBIG)
 # What mooring prints, in ASCII
 _ASCII = {
     "…": "...",
@@ -147,7 +150,9 @@ def run() -> None:
             raise
         code = 128 + signal.SIGPIPE
     except Exception as error:
-        code = _report(error)
+        code = int(getattr(error, "exit_code", 1))
+        with contextlib.suppress(OSError):  # standard error cannot be written
+            code = _report(error)
     sys.exit(code)
 
 
@@ -186,26 +191,44 @@ def _report(error: Exception) -> int:
     if isinstance(error, MooringError):
         print_error(error)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = error.filename or "cannot write the output"
-        print_error(MooringError(f"{what}: {error.strerror}"))
-        return 1
     if isinstance(error, typer.Abort):  # Ctrl-C or end of input at a prompt
         return INTERRUPTED
     if hasattr(error, "format_message"):  # a parser error; its module differs between versions
         return _report_usage(error)
     if logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.getLogger(__name__).exception("internal error")
-    what = " ".join(str(error).split())
-    again = " ".join(map(quoted, sys.argv[1:]))
-    print_error(
-        MooringError(
-            f"internal error: {type(error).__name__}: {what}",
-            f"this is a bug in mooring; for a traceback: mooring -v {again}",
-        )
-    )
+        logging.getLogger(__name__).exception("unexpected")
+    print_error(_of_machine(error) if isinstance(error, OSError) else _internal(error))
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     return FAILED if command in REMOTE else 1
+
+
+def _of_machine(error: OSError) -> MooringError:
+    """Describe what the operating system refused."""
+    from mooring_cli.output import one_line
+
+    if error.errno in _FULL:
+        return MooringError(f"{error.filename or 'cannot write the output'}: {error.strerror}")
+    if error.filename is None and error.errno in _NO_OUTPUT:
+        return MooringError(f"cannot write the output: {error.strerror}")
+    what = [one_line(name) for name in (error.filename, error.filename2) if name is not None]
+    return MooringError(
+        ": ".join([" → ".join(what), error.strerror or one_line(error)] if what else [str(error)]),
+        f"for a traceback: {_again()}",
+    )
+
+
+def _internal(error: Exception) -> MooringError:
+    what = " ".join(str(error).split())
+    return MooringError(
+        f"internal error: {type(error).__name__}: {what}",
+        f"this is a bug in mooring; for a traceback: {_again()}",
+    )
+
+
+def _again() -> str:
+    """The command line with ``-v``."""
+    arguments = sys.argv[2:] if sys.argv[1:2] == ["-v"] else sys.argv[1:]
+    return " ".join(("mooring -v", *map(quoted, arguments)))
 
 
 def _report_usage(error: Exception) -> int:

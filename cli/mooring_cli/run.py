@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mooring import MooringError, SpecError, quoted
+from mooring import MooringError, SpecError, current_dir, quoted
 from mooring_cli import options as opt
 from mooring_cli.launch import LaunchFlags, launch
 from mooring_cli.option_hints import Interactive
@@ -159,7 +159,7 @@ def _paths_to_send(file: Path, image: str) -> list[Path]:
             f"there is no {file} here, and arguments after IMAGE are files to send",
             f"correct the path; or, to run a command: mooring run {quoted(image)} --exec {line}",
         )
-    return sorted(Path.cwd().iterdir()) if file == Path() else [Path(os.path.abspath(file))]
+    return sorted(current_dir().iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 
 
 def _with_absolute_paths(texts: list[str] | None) -> list[str] | None:

@@ -48,7 +48,7 @@ _DEFINED_IN = {
     "mooring.guest.clock": "ClockStatus StopReason",
     "mooring.guest.fake_engine": "FakeEngine",
     "mooring.host.environment": "minimal_environment",
-    "mooring.host.paths": "Installation",
+    "mooring.host.paths": "Installation current_dir",
     "mooring.host.peers": "is_our_own",
     "mooring.host.processes": "process_mark stat_fields",
     "mooring.host.text": "quoted",
@@ -207,6 +207,7 @@ __all__ = [
     "caller",
     "connect",
     "container_name",
+    "current_dir",
     "duration_pattern",
     "examine",
     "exit_code",
@@ -312,7 +313,7 @@ if TYPE_CHECKING:
     from mooring.guest.clock import ClockStatus, StopReason
     from mooring.guest.fake_engine import FakeEngine
     from mooring.host.environment import minimal_environment
-    from mooring.host.paths import Installation
+    from mooring.host.paths import Installation, current_dir
     from mooring.host.peers import is_our_own
     from mooring.host.processes import process_mark, stat_fields
     from mooring.host.text import quoted

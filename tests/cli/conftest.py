@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.odd import Runner
+from tests.support.command_lines import Runner
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.odd import Line, Runner
+from tests.support.command_lines import Line, Runner
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 
-from mooring.errors import MooringError
+from mooring.errors import MooringError, SpecError
 from mooring.host import paths
 from mooring.host.paths import Installation
 
@@ -28,6 +29,46 @@ def test_a_state_folder_that_cannot_be(state: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MooringError, match="cannot create") as caught:
         paths.state_dir()
     assert "MOORING_STATE_DIR" in caught.value.hint
+
+
+def test_a_home_that_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home that anything tells, or with a current folder that was deleted, paths are an
+    error with a hint, unless they are given."""
+
+    def unknown(name: str) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(platformdirs, "user_config_dir", unknown)
+    with pytest.raises(MooringError, match="home folder is unknown"):
+        paths.user_dir("config")
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(SpecError, match="current folder no longer exists"):
+        paths.current_dir()
+    assert paths.state_dir().is_absolute()
+    monkeypatch.setenv("MOORING_STATE_DIR", "relative")
+    with pytest.raises(SpecError, match="current folder no longer exists"):
+        paths.state_dir()
+    monkeypatch.chdir(tmp_path)
+    assert paths.state_dir() == tmp_path / "relative"
+
+
+def test_root_in_another_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sudo that keeps HOME, nothing of root's is created in it, which locked its owner out."""
+    home = tmp_path / "home"
+    home.mkdir()
+    if os.getuid() == 0:
+        os.chown(home, 54_321, 54_321)
+    for name in ("MOORING_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    with pytest.raises(MooringError, match="would be root's") as caught:
+        paths.state_dir()
+    assert "sudo -H" in caught.value.hint
+    assert os.listdir(home) == []
 
 
 def test_an_installation_has_one_name(state: Path) -> None:

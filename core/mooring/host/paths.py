@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mooring.errors import MooringError
+from mooring.errors import MooringError, SpecError
 
 # struct sockaddr_un, unix(7): 108 bytes including the terminating NUL
 SOCKET_PATH_MAX = 107
@@ -81,16 +81,63 @@ class Installation:
         return path
 
 
+def current_dir() -> Path:
+    """The current folder.
+
+    Raises:
+        SpecError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise SpecError("the current folder no longer exists", "change to another folder") from None
+
+
+def user_dir(kind: str) -> Path:
+    """The user's folder for mooring's ``config`` or ``state``, by the XDG specification.
+
+    Raises:
+        MooringError: neither the environment nor the user database says where it is.
+    """
+    import platformdirs
+
+    try:
+        path = Path(getattr(platformdirs, f"user_{kind}_dir")("mooring"))
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():
+        raise MooringError(
+            "your home folder is unknown: HOME is not an absolute path", "set HOME to its path"
+        )
+    return path
+
+
+def _refuse_others_home(path: Path) -> None:
+    """Refuse to create root's folders in another user's home, who could not use them.
+
+    So it would be with `sudo`, where it keeps HOME.
+
+    Raises:
+        MooringError: the folder does not exist, and would be created in another user's.
+    """
+    if os.getuid() == 0 and not path.exists():
+        owner = next(above for above in path.parents if above.exists()).stat().st_uid
+        if owner:
+            raise MooringError(
+                f"{path} would be root's, in the home of user {owner}, who could not use it",
+                "set HOME to root's own home, as sudo -H does, or set MOORING_STATE_DIR",
+            )
+
+
 def state_dir() -> Path:
     """The state folder of this installation, see ``Installation.here``."""
     configured = os.environ.get("MOORING_STATE_DIR")
-    if configured:
-        path = Path(configured).absolute()
-    else:
-        import platformdirs
-
-        path = Path(platformdirs.user_state_dir("mooring"))
+    path = Path(configured) if configured else user_dir("state")
+    if not path.is_absolute():
+        path = current_dir() / path
     try:
+        if not configured:
+            _refuse_others_home(path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:

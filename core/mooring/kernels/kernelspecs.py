@@ -9,9 +9,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mooring.errors import MooringError, SpecError
+from mooring.host.paths import user_dir
+from mooring.host.untrusted import parse_json
+
+if TYPE_CHECKING:
+    from jupyter_client.kernelspec import KernelSpecManager
 
 PROVISIONER = "mooring-provisioner"
 # Installed with the wheel: runs the host's own environment in a container
@@ -75,8 +80,6 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
         SpecError: Jupyter does not accept the name, or the packaged kernelspec has it.
         MooringError: another program's kernelspec has the name, or the folder is not writable.
     """
-    from jupyter_client.kernelspec import KernelSpecManager
-
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise SpecError(
             f"{name!r} is not a valid name for a kernelspec",
@@ -87,7 +90,7 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
             f"the name {name} is reserved for the kernelspec that comes with mooring",
             "choose another --name",
         )
-    manager = KernelSpecManager()
+    manager = _manager()
     found = manager.find_kernel_specs().get(name.lower())
     if found and not _ours(Path(found)):
         raise MooringError(
@@ -109,10 +112,8 @@ def install(name: str, content: dict[str, Any], *, prefix: str | None, user: boo
 
 def installed() -> list[Installed]:
     """Return all mooring kernelspecs that Jupyter finds, sorted by name."""
-    from jupyter_client.kernelspec import KernelSpecManager
-
     found = []
-    for name, path in sorted(KernelSpecManager().find_kernel_specs().items()):
+    for name, path in sorted(_manager().find_kernel_specs().items()):
         content = _read(Path(path))
         if _is_ours(content):
             config = content["metadata"]["kernel_provisioner"].get("config", {})
@@ -154,9 +155,21 @@ def remove(name: str) -> Path:
     raise MooringError(f"mooring has no kernelspec named {name}", f"installed: {names}")
 
 
+def _manager() -> KernelSpecManager:
+    """Return Jupyter's manager.
+
+    Raises:
+        MooringError: the user's home, where Jupyter's folders are, is unknown.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    user_dir("config")
+    return KernelSpecManager()
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads((path / "kernel.json").read_text())
+        content = parse_json((path / "kernel.json").read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from mooring.errors import SpecError
 from mooring.host.identity import folder_identity
+from mooring.host.paths import current_dir, user_dir
 from mooring.host.text import one_line
 from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
 from mooring.spec.model import SessionSpec, canonical
@@ -106,9 +107,7 @@ class _Source:
 
 def user_config_path() -> Path:
     """The path of the user's configuration: `~/.config/mooring/config.yml` on Linux."""
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("mooring")) / "config.yml"
+    return user_dir("config") / "config.yml"
 
 
 def profiles_dir(user_config: Path | None = None) -> Path:
@@ -183,10 +182,7 @@ def _identity(project: Path) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    try:
-        return Path(os.path.abspath(path))
-    except OSError:
-        raise SpecError("the current folder no longer exists", "change to another folder") from None
+    return Path(os.path.normpath(path if path.is_absolute() else current_dir() / path))
 
 
 def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[_Source]:

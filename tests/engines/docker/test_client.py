@@ -378,3 +378,12 @@ def test_no_engine(path: str, error: type[OSError]) -> None:
         with pytest.raises(error):
             Client(f"unix://{path}", timeout_s=1.0).get("info")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """An argument with other bytes is an error before anything is sent: the engine would run the
+    command with U+FFFD instead of them."""
+    client = Client(f"unix://{tmp_path}/nothing", DEADLINE_S)
+    with pytest.raises(EngineError, match=r"^a\\udcffb has bytes that are not UTF-8") as caught:
+        client.post("exec", body={"Cmd": ["echo", "a\udcffb"], "Tty": False})
+    assert caught.value.hint

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 
 from mooring.errors import EngineError
 from mooring.host.text import one_line
+from mooring.host.untrusted import parse_json
 
 _RECEIVED_BYTES = 65536
 _HEAD_BYTES = 1 << 20  # of a response, at most
@@ -60,7 +61,7 @@ class Client:
 
     Raises:
         ApiError, NotFound: the engine refused the request.
-        EngineError: a name cannot be part of a path.
+        EngineError: a name cannot be part of a path, or a text of a body is not UTF-8.
         OSError: there is no connection to the engine; TimeoutError if it does not respond in time.
         ValueError: the response is not HTTP, is cut short, or is not JSON.
     """
@@ -195,7 +196,7 @@ class Response:
         Args:
             timeout_s: as for ``chunks``.
         """
-        found = json.loads(self.read(timeout_s))
+        found = parse_json(self.read(timeout_s))
         if not isinstance(found, (dict, list)):
             raise ValueError("the response is not a document")
         return found
@@ -235,7 +236,7 @@ class Response:
         """The error that a response with such a status says."""
         text = self.read().decode(errors="replace")
         with contextlib.suppress(ValueError):
-            found = json.loads(text)
+            found = parse_json(text)
             if isinstance(found, dict):
                 text = str(found.get("message") or found.get("cause") or text)
         kind = NotFound if self.status == HTTPStatus.NOT_FOUND else ApiError
@@ -247,9 +248,9 @@ def documents(chunks: Iterator[bytes]) -> Iterator[Any]:
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
-        yield from (json.loads(line) for line in whole if line.strip())
+        yield from (parse_json(line) for line in whole if line.strip())
     if rest.strip():
-        yield json.loads(rest)
+        yield parse_json(rest)
 
 
 def _request(method: str, target: str, body: Any, headers: Mapping[str, str]) -> bytes:
@@ -258,12 +259,25 @@ def _request(method: str, target: str, body: Any, headers: Mapping[str, str]) ->
     if isinstance(body, bytes):
         sent = body
     elif body is not None:
-        sent = json.dumps(body).encode()
+        sent = _json(body)
         fields["Content-Type"] = "application/json"
     if method == "POST":
         fields["Content-Length"] = str(len(sent))
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + sent
+
+
+def _json(body: Any) -> bytes:
+    """Encode a body. The engine would replace bytes that are not UTF-8, in an argument say."""
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        value = text[text.rfind('"', 0, error.start) + 1 : text.find('"', error.end)]
+        raise EngineError(
+            f"{one_line(value)} has bytes that are not UTF-8, and the engine accepts only UTF-8",
+            "rename it, or pass it in a file",
+        ) from None
 
 
 def _head(connection: socket.socket) -> bytes:
