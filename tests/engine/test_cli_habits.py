@@ -84,6 +84,7 @@ def test_a_reflex_is_pointed_on(cli: Cli, project: Path, mooring: Mooring, case:
 
 def test_config_show_prints_yaml(cli: Cli, project: Path) -> None:
     """A value with parts, or a truth, is printed as it may stand in a spec file."""
+    (project / "data").mkdir()
     (project / "session.yml").write_text(
         "home: false\nsecrets: {T: {env: HF_TOKEN}}\ninputs: [./data]\ncommand: [echo, ä]\n"
     )

@@ -247,7 +247,7 @@ GPUS = {
 
 
 @pytest.mark.parametrize("text", GPUS)
-def test_forms_of_gpus(cli: Cli, text: str) -> None:
+def test_forms_of_gpus(cli: Cli, project: Path, text: str) -> None:
     """--gpus takes a count, a share, or what a spec file says, in one line."""
     shown = json.loads(cli("config", "show", "--json", "--gpus", text, check=0).stdout)
     assert shown["gpus"]["value"] == GPUS[text]

@@ -137,7 +137,7 @@ RESOURCES = {
 
 
 @pytest.mark.parametrize("given", RESOURCES)
-def test_what_resources_mean(cli: Cli, given: str) -> None:
+def test_what_resources_mean(cli: Cli, project: Path, given: str) -> None:
     """Backend.ai's names of resources are keys of our spec, for every command that takes one."""
     key, value = RESOURCES[given]
     shown = json.loads(cli("config", "show", "--json", "-r", given, check=0).stdout)
