@@ -61,19 +61,28 @@ def profiles(json_: opt.Json = False) -> None:
 
 @config.command()
 def policy(json_: opt.Json = False) -> None:
-    """Print the administrator's policy that is in force."""
+    """Print the administrator's policy that is in force: limits and defaults."""
     from mooring import POLICY_FILE, load_policy
 
     policy = load_policy()
     limits = policy.describe()
+    keys = policy.defaults.data
+    defaults = {key: policy.limits.defaults.model_dump(mode="json")[key] for key in keys}
     if json_:
         document = policy.limits.model_dump(mode="json")
-        print_json({key: document[key] for key in limits})
-    elif limits:
-        rows = [[key, clean(value), clean(policy.place(key))] for key, value in limits.items()]
-        print_rows(["LIMIT", "VALUE", "ORIGIN"], rows)
+        print_json(
+            {key: document[key] for key in limits} | ({"defaults": defaults} if defaults else {})
+        )
+        return
+    rows = [[key, clean(value), clean(policy.place(key))] for key, value in limits.items()]
+    for key, value in defaults.items():
+        place = clean(policy.place("defaults", key))
+        rows.append([f"defaults.{key}", clean(value_text(key, value)), place])
+    if rows:
+        print_rows(["KEY", "VALUE", "ORIGIN"], rows)
     else:
-        note(f"no limits: {POLICY_FILE} " + ("sets none" if policy.document else "does not exist"))
+        why = "sets none" if policy.document else "does not exist"
+        note(f"no limits and no defaults: {POLICY_FILE} {why}")
 
 
 def register(app: typer.Typer) -> None:

@@ -66,7 +66,8 @@ _DEFINED_IN = {
     "mooring.launch.options": "LaunchOptions",
     "mooring.launch.plan": "LaunchPlan",
     "mooring.launch.wait": "Wait",
-    "mooring.policy.limits": "POLICY_FILE Policy for_kernelspec load:load_policy",
+    "mooring.policy.defaults": "for_kernelspec resolve",
+    "mooring.policy.limits": "POLICY_FILE Policy load:load_policy",
     "mooring.sessions.history": "Event History PastSession",
     "mooring.sessions.home": "HomeFiles",
     "mooring.sessions.kernel_owners": "KernelOwners KernelRecord Ownership short_id",
@@ -78,7 +79,7 @@ _DEFINED_IN = {
     "mooring.launch.takeover": "RestartTimes Successor",
     "mooring.spec.extends": "profile_names",
     "mooring.spec.model": "EXTENDS SessionSpec",
-    "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir resolve",
+    "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir user_config_path",
     "mooring.spec.schema": "SCHEMA_FILE",
     "mooring.spec.units": (
         "duration_pattern format_duration format_size parse_duration parse_size"
@@ -243,6 +244,7 @@ __all__ = [
     "stat_fields",
     "terminal_size",
     "unattached",
+    "user_config_path",
 ]
 
 if TYPE_CHECKING:
@@ -334,7 +336,8 @@ if TYPE_CHECKING:
     from mooring.launch.plan import LaunchPlan
     from mooring.launch.takeover import RestartTimes, Successor
     from mooring.launch.wait import Wait
-    from mooring.policy.limits import POLICY_FILE, Policy, for_kernelspec
+    from mooring.policy.defaults import for_kernelspec, resolve
+    from mooring.policy.limits import POLICY_FILE, Policy
     from mooring.policy.limits import load as load_policy
     from mooring.sessions.history import Event, History, PastSession
     from mooring.sessions.home import HomeFiles
@@ -346,7 +349,7 @@ if TYPE_CHECKING:
     from mooring.sessions.waiting import Ending
     from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec
-    from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, resolve
+    from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, user_config_path
     from mooring.spec.schema import SCHEMA_FILE
     from mooring.spec.units import (
         duration_pattern,

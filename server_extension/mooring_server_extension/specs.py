@@ -86,6 +86,7 @@ def _spec(file: Path) -> dict[str, Any] | None:
             environ={},
             user_config=Path("/nonexistent"),
             profiles=profiles_dir(),
+            defaults=False,
         )
     except MooringError as error:
         # docker-compose.yml, mkdocs.yml and similar files are not specs

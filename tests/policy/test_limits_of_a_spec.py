@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mooring.errors import PolicyError
 from mooring.host.users import caller
 from mooring.policy import limits as policy
-from mooring.policy.limits import load, spellings
+from mooring.policy.image_names import spellings
+from mooring.policy.limits import load
 from mooring.spec.model import SessionSpec
 from tests.policy.support import Plant, refusal
 

@@ -1,4 +1,4 @@
-"""The administrator's limits for all sessions on this machine: /etc/mooring/policy.yml.
+"""The administrator's limits and defaults for all sessions: /etc/mooring/policy.yml.
 
 The limits apply to mooring only: users with direct access to the engine can bypass them. If the
 policy cannot be read, or others can write to it, no session may start. Every error is one line that
@@ -7,47 +7,42 @@ names the file.
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import os
-import re
 import stat
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mooring.errors import PolicyError, SpecError
 from mooring.host.text import one_line, quoted
 from mooring.host.users import caller
+from mooring.policy.image_names import BUILD, plain_pattern, spellings
 from mooring.spec.fields import GpuCount, Priority, Truth
+from mooring.spec.model import SessionSpec, canonical
+from mooring.spec.resolve import NOT_IN_USER_CONFIG, Source, tilde, user_config_path
 from mooring.spec.units import format_duration, parse_duration
 from mooring.spec.validation import check
-from mooring.spec.yamlfile import SpecDocument, parse, read
-
-if TYPE_CHECKING:
-    from mooring.spec.model import SessionSpec
-    from mooring.spec.resolve import ResolvedSpec
+from mooring.spec.yamlfile import KeyPath, SpecDocument, parse, read
 
 #: Not configurable by an environment variable, which users could set.
 POLICY_FILE = Path("/etc/mooring/policy.yml")
 #: The user id that must own the file and its folder.
 OWNER = 0
-#: In image patterns: this machine's own software, and an image built from the spec.
-HOST, BUILD = "host", "build"
+#: Keys that the administrator's defaults cannot set: those of a single session, and those by which
+#: users give a session what is theirs.
+NOT_IN_DEFAULTS = NOT_IN_USER_CONFIG | {"build", "distribution", "groups", "home"}
 
-_HEX = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
-_DEFAULT_REGISTRY = ("docker.io", "index.docker.io")
+DEFAULTS = "defaults"
 _ASK = "ask the administrator"
 _UNITS = ((3600, "h"), (60, "m"))
 
 #: The mounts: each the key in the spec, and the real path.
 Sources = Iterable[tuple[str, Path]]
-# A busy kernel keeps its session from idling out, and perhaps nobody knows of it any more
-_KERNEL_MAX_DURATION_S = 7 * 86400.0
 
 
 def _limit(value: Any) -> float:
@@ -77,7 +72,11 @@ def _prefixes(value: Any) -> tuple[str, ...]:
 
 
 class Limits(BaseModel):
-    """The keys of a policy; None means no limit."""
+    """The keys of a policy; None means no limit.
+
+    Attributes:
+        defaults: values of sessions that say nothing else; the other keys are limits.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -88,6 +87,7 @@ class Limits(BaseModel):
     images: Annotated[tuple[str, ...], BeforeValidator(_texts)] | None = None
     host_paths: Annotated[tuple[str, ...], BeforeValidator(_prefixes)] | None = None
     max_priority: Priority | None = None
+    defaults: SessionSpec = SessionSpec()
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,28 @@ class Policy:
         """How many GPUs one user's sessions may hold at a time; the queue enforces it."""
         return self.limits.max_gpus_per_user
 
+    @property
+    def defaults(self) -> Source:
+        """The administrator's defaults."""
+        data = self.document.data.get(DEFAULTS, {}) if self.document else {}
+        return Source(canonical(data), lambda key: f"policy {self.place(DEFAULTS, *key)}")
+
     def describe(self) -> dict[str, str]:
         """Return the limits that are set, as readable text by key."""
         limits = {}
         for key in self.document.data if self.document else ():
+            if key == DEFAULTS:
+                continue
             value = getattr(self.limits, key)
             if value is not None and value is not False:
                 limits[key] = _shown(key, value)
         return limits
 
-    def place(self, key: str) -> str:
+    def place(self, *key: str | int) -> str:
         """Return where the policy sets a key, such as `/etc/mooring/policy.yml:3`."""
         if self.document is None:
             return str(POLICY_FILE)
-        position = self.document.position((key,))
+        position = self.document.position(key)
         return f"{self.document.path}:{position[0]}" if position else str(self.document.path)
 
     def check(
@@ -150,8 +158,7 @@ class Policy:
         if spec.build is not None:
             self._check_image(BUILD, {BUILD}, origin(BUILD))
         else:
-            names = set(spellings(spec.image, host=spec.uses_host_image))
-            self._check_image(spec.image, names, origin("image"))
+            self._check_image(spec.image, set(_names(spec)), origin("image"))
         self._check_priority(spec.priority, origin("priority"))
         self.check_paths(sources, origins)
 
@@ -166,6 +173,7 @@ class Policy:
             PolicyError: it is too long, or missing.
         """
         longest = self.limits.max_duration
+        missing = not seconds and origin == " (default)"
         if longest is not None and not 0 < seconds <= longest:
             asked = format_duration(seconds) if seconds else "never"
             if seconds and asked == format_duration(longest):
@@ -174,14 +182,13 @@ class Policy:
             raise self._error(
                 "max_duration",
                 f"max_duration is {asked}{origin}, and the maximum is {limit}",
-                f"use --max-duration {limit} or less, or set it in your configuration; for more "
-                + _ASK,
+                f"{_how_to_set(limit, missing)}; for more {_ASK}",
             )
         if self.limits.require_max_duration and not seconds:
             raise self._error(
                 "require_max_duration",
                 f"max_duration is never{origin}, and every session must have one",
-                "use --max-duration 8h, or set it in your configuration",
+                _how_to_set("8h", missing),
             )
 
     def check_paths(
@@ -211,6 +218,32 @@ class Policy:
                 f"allowed are {_listed(prefixes)}, and folders below them; for more {_ASK}",
             )
 
+    def check_defaults(self) -> None:
+        """Check the defaults against the limits.
+
+        Raises:
+            SpecError, PolicyError: a default is not allowed; the message has its line.
+        """
+        spec, limits = self.limits.defaults, self.limits
+        checks: dict[str, Callable[[], None]] = {
+            "gpus": lambda: self._check_gpus(spec.gpu_request[0], ""),
+            "max_duration": lambda: self.check_duration(spec.max_duration),
+            "image": lambda: self._check_image(spec.image, set(_names(spec)), ""),
+            "priority": lambda: self._check_priority(spec.priority, ""),
+        }
+        for key in self.defaults.data:
+            place = self.place(DEFAULTS, key)
+            if key in NOT_IN_DEFAULTS:
+                raise SpecError(f"{place}: {DEFAULTS}: {key} is each user's own")
+            try:
+                checks.get(key, lambda: None)()
+            except PolicyError as error:
+                raise SpecError(f"{place}: {DEFAULTS}: {error.message}") from None
+        most = limits.max_gpus_per_user
+        if most is not None and spec.gpu_request[0] > most:
+            place = self.place(DEFAULTS, "gpus")
+            raise SpecError(f"{place}: {DEFAULTS}: gpus is above max_gpus_per_user, {most:g}")
+
     def _check_gpus(self, count: float, origin: str) -> None:
         most = self.limits.max_gpus
         if most is not None and count > most:
@@ -224,7 +257,7 @@ class Policy:
         patterns = self.limits.images
         if patterns is None:
             return
-        for pattern in map(_pattern, patterns):
+        for pattern in map(plain_pattern, patterns):
             if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 return
         raise self._error(
@@ -265,32 +298,15 @@ def load(path: Path | None = None) -> Policy:
             _check_owner(place, os.stat(place))
         content = read(path, lambda info: _check_owner(path, info))
         document = parse(path, content, allow_empty=True)
-        # a key without a value is an error: leaving the key out means no limit
-        for key, value in document.data.items():
-            if value is None:
-                raise SpecError(f"{document.where((key,))}: {one_line(key)} has no value")
-        return Policy(check(Limits, document.data, what="policy", where=document), document)
+        _require_values(document)
+        policy = Policy(check(Limits, document.data, what="policy", where=document), document)
+        policy.check_defaults()
+        return policy
     except SpecError as error:
         nearest = f"{error.hint}; " if error.hint.startswith("did you mean") else ""
         raise PolicyError(error.message, nearest + hint) from None
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}", hint) from None
-
-
-def for_kernelspec(resolved: ResolvedSpec) -> ResolvedSpec:
-    """Return the spec of a session that a kernelspec creates: with a maximum duration.
-
-    Without one of its own, the session ends after seven days, or the policy's maximum if that is
-    shorter.
-
-    Raises:
-        PolicyError: as ``load``.
-    """
-    if resolved.origins["max_duration"] != "default":
-        return resolved
-    longest_s = min(_KERNEL_MAX_DURATION_S, load().limits.max_duration or _KERNEL_MAX_DURATION_S)
-    spec = resolved.spec.model_copy(update={"max_duration": longest_s})
-    return dataclasses.replace(resolved, spec=spec)
 
 
 def check_again(
@@ -306,8 +322,6 @@ def check_again(
     Raises:
         PolicyError: as `load` and `Policy.check`.
     """
-    from mooring.spec.model import SessionSpec
-
     policy = load()
     if policy.document is None:
         return
@@ -317,54 +331,27 @@ def check_again(
     policy.check(spec, sources)
 
 
-def spellings(image: str, *, host: bool = False) -> Iterator[str]:
-    """Yield all names of an image that a pattern may match.
-
-    `python:3.12` is also `docker.io/library/python:3.12` and, without its tag, `python`. An image
-    with a digest is identified by that, and its tag is ignored. An image's id has no other name.
-
-    Args:
-        image: the image, as in `SessionSpec.image`.
-        host: the image is this machine's own software.
-    """
-    if host:
-        yield HOST
-        return
-    if _HEX.fullmatch(image):
-        yield image
-        return
-    repository, mark, suffix = image.partition("@")
-    tail = repository.rpartition("/")[2]
-    tag = tail.partition(":")[2]
-    if tag:
-        repository = repository[: -len(tag) - 1]
-    if not mark:
-        mark, suffix = ":", tag or "latest"
-    for name in _repositories(repository):
-        yield f"{name}{mark}{suffix}"
-        if name not in (HOST, BUILD):  # as patterns these do not name images of a registry
-            yield name
+def _names(spec: SessionSpec) -> Iterator[str]:
+    return spellings(spec.image, host=spec.uses_host_image)
 
 
-def _repositories(name: str) -> Iterator[str]:
-    """Yield the names of a repository; one on Docker Hub has several."""
-    first, slash, rest = name.partition("/")
-    has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    if has_registry and first.lower() not in _DEFAULT_REGISTRY:
-        yield f"{first.lower()}/{rest}"
-        return
-    path = rest if has_registry else name
-    path = path.removeprefix("library/") if path.count("/") == 1 else path
-    yield path
-    yield f"docker.io/{path}"
-    if "/" not in path:
-        yield f"library/{path}"
-        yield f"docker.io/library/{path}"
+def _require_values(document: SpecDocument) -> None:
+    """Refuse keys without a value: leaving a key out means no limit, and no default."""
+    values: dict[KeyPath, object] = {(key,): value for key, value in document.data.items()}
+    defaults = document.data.get(DEFAULTS)
+    if isinstance(defaults, dict):
+        values |= {(DEFAULTS, key): value for key, value in defaults.items()}
+    for path, value in values.items():
+        if value is None:
+            raise SpecError(f"{document.where(path)}: {one_line(path[-1])} has no value")
 
 
-def _pattern(text: str) -> str:
-    plain = text.removeprefix("docker://")
-    return f"docker.io/library/{plain}" if plain == HOST and plain != text else plain
+def _how_to_set(limit: str, missing: bool) -> str:
+    """Return the hint for a maximum duration: ``missing`` if nothing sets one."""
+    if not missing:
+        return f"use --max-duration {limit} or less, or correct it where it is set"
+    place = one_line(tilde(user_config_path()))
+    return f"write max_duration: {limit} into {place}, or use --max-duration {limit}"
 
 
 def _expand_home(prefix: str) -> str:

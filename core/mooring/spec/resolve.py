@@ -1,10 +1,11 @@
-"""Resolve a spec from its six sources, and record the origin of each value.
+"""Resolve a spec from its sources, and record the origin of each value.
 
-The order of precedence is: flags, environment, file, profile, user config, default. A value of a
-higher source replaces that of a lower one, except that `env` and `secrets` are merged by name;
-`image` and `build` replace each other; in a file, a key without a value resets it to its default.
-Files that a file extends rank directly below it, by the same rules. Only the user's own
-configuration is read implicitly.
+The order of precedence is: flags, environment, file, profile, user config, the administrator's
+defaults, default. A value of a higher source replaces that of a lower one, except that `env` and
+`secrets` are merged by name; `image` and `build` replace each other; in a file, a key without a
+value resets it to its default, which is the administrator's if there is one. Files that a file
+extends rank directly below it, by the same rules. Only the user's own configuration is read
+implicitly.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class ResolvedSpec:
         spec: the spec.
         origins: the origin of every key, and of every `env.NAME` and `secrets.NAME`:
             `flag --image`, `environment MOORING_IMAGE`, `file session.yml:3`, `profile PATH:4`,
-            `user config PATH:2` or `default`. Files that the spec file extends are `file`, too.
+            `user config PATH:2`, `policy PATH:5` or `default`. Files that the spec file extends
+            are `file`, too.
         path: the absolute path of the spec file; None without one.
         project: the folder that relative paths start from: the spec file's, or the current one.
         root: without a spec file, the folder above which nothing is mounted by default, such as a
@@ -100,9 +102,20 @@ class ResolvedSpec:
 
 
 @dataclass(frozen=True)
-class _Source:
-    data: dict[str, Any]
+class Source:
+    """Values of a spec that come from one place.
+
+    Attributes:
+        data: canonical keys and valid values of a spec file; None resets a key to its default.
+        origin: returns the origin of a key path.
+    """
+
+    data: Mapping[str, Any]
     origin: Callable[[KeyPath], str]
+
+
+#: No defaults but those of the spec's model.
+NO_DEFAULTS = Source({}, lambda _key: "default")
 
 
 def user_config_path() -> Path:
@@ -129,8 +142,9 @@ def resolve(
     user_config: Path | None = None,
     profiles: Path | None = None,
     flag: Callable[[str], str] = flag_of,
+    defaults: Source = NO_DEFAULTS,
 ) -> ResolvedSpec:
-    """Resolve a spec from its six sources; every frontend calls this.
+    """Resolve a spec from its sources; frontends do so with the administrator's defaults.
 
     Args:
         flags: keys as in a spec file; None for a flag that was not given.
@@ -141,6 +155,7 @@ def resolve(
         user_config: the user's configuration, which need not exist; None for the default path.
         profiles: the folder of the user's profiles; None for the one beside the configuration.
         flag: returns the name of a key of `flags` for errors, for frontends without flags.
+        defaults: the administrator's defaults.
 
     Raises:
         SpecError: the first problem, with the flag, the variable or the `file:line:column`.
@@ -159,7 +174,7 @@ def resolve(
         *_environment(environ),
         *_flags(flags, flag),
     ]
-    data, origins = _merge(sources)
+    data, origins = _merge(sources, defaults)
     spec = validate(data, where=lambda key: _origin(origins, key))
     return ResolvedSpec(
         spec=spec,
@@ -185,7 +200,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path if path.is_absolute() else current_dir() / path))
 
 
-def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[_Source]:
+def _user_config(path: Path, project: Path, profiles: Path) -> Iterator[Source]:
     if os.path.lexists(path):
         yield from _own(path, "user config", project, profiles, NOT_IN_USER_CONFIG)
 
@@ -196,36 +211,37 @@ def _own(
     project: Path,
     profiles: Path,
     misplaced: frozenset[str] = NOT_IN_PROFILE,
-) -> Iterator[_Source]:
+) -> Iterator[Source]:
     """The sources of one of the user's own files, and of the files that it extends."""
     for layer in load_chain(path, project=project, profiles=profiles, own=True).layers:
         refuse_keys(layer.document, misplaced)
         yield _from_layer(layer, kind)
 
 
-def _from_layer(layer: Layer, kind: str) -> _Source:
+def _from_layer(layer: Layer, kind: str) -> Source:
     document = layer.document
 
     def origin(key: KeyPath) -> str:
         position = document.position(key)
-        name = one_line(_tilde(document.path))
+        name = one_line(tilde(document.path))
         return f"{kind} {name}:{position[0]}" if position else f"{kind} {name}"
 
-    return _Source(layer.data, origin)
+    return Source(layer.data, origin)
 
 
 def _extended(chain: Chain) -> tuple[str, ...]:
-    paths = [one_line(_tilde(layer.document.path)) for layer in chain.layers[:-1]]
+    paths = [one_line(tilde(layer.document.path)) for layer in chain.layers[:-1]]
     return tuple(dict.fromkeys(paths))
 
 
-def _tilde(path: Path) -> str:
+def tilde(path: Path) -> str:
+    """Return a path as text, with ``~`` for the user's home."""
     home = os.path.expanduser("~")
     text = str(path)
     return "~" + text[len(home) :] if home != "/" and text.startswith(home + "/") else text
 
 
-def _environment(environ: Mapping[str, str]) -> Iterator[_Source]:
+def _environment(environ: Mapping[str, str]) -> Iterator[Source]:
     for variable, key in ENVIRONMENT.items():
         text = environ.get(variable, "").strip()
         if text:
@@ -241,39 +257,46 @@ def _environment_value(variable: str, key: str, text: str) -> object:
         raise SpecError(f"environment {variable}: {key} is not a number") from None
 
 
-def _flags(flags: Mapping[str, object], called: Callable[[str], str]) -> Iterator[_Source]:
+def _flags(flags: Mapping[str, object], called: Callable[[str], str]) -> Iterator[Source]:
     for key, value in flags.items():
         if value is not None:
             yield _single(called(key), key, value)
 
 
-def _single(label: str, key: str, value: object) -> _Source:
+def _single(label: str, key: str, value: object) -> Source:
     """A source with one key, validated separately so that an error names the source."""
     validate({key: value}, label=label)
-    return _Source(canonical({key: value}), lambda _key: label)
+    return Source(canonical({key: value}), lambda _key: label)
 
 
-def _merge(sources: list[_Source]) -> tuple[dict[str, Any], dict[str, str]]:
+def _merge(sources: list[Source], defaults: Source) -> tuple[dict[str, Any], dict[str, str]]:
     """Merge sources, in ascending precedence, into the data and the origin of each key."""
     data: dict[str, Any] = {}
     origins = dict.fromkeys(SessionSpec.model_fields, "default")
-    for source in sources:
+
+    def put(source: Source, key: str, value: Any) -> None:
+        origins[key] = source.origin((key,))
+        replaced = _ALTERNATIVES.get(key)
+        if replaced in data:
+            del data[replaced]
+            origins[replaced] = "default"
+        if key not in _MERGED:
+            data[key] = value
+            return
+        origins.update({f"{key}.{name}": source.origin((key, name)) for name in value})
+        data[key] = {**data.get(key, {}), **value}
+
+    for source in (defaults, *sources):
         for key, value in source.data.items():
+            if value is not None:
+                put(source, key, value)
+                continue
             origins[key] = source.origin((key,))
-            if value is None:
-                data.pop(key, None)
-                for name in [name for name in origins if name.startswith(f"{key}.")]:
-                    del origins[name]
-                continue
-            replaced = _ALTERNATIVES.get(key)
-            if replaced in data:
-                del data[replaced]
-                origins[replaced] = "default"
-            if key not in _MERGED:
-                data[key] = value
-                continue
-            origins.update({f"{key}.{name}": source.origin((key, name)) for name in value})
-            data[key] = {**data.get(key, {}), **value}
+            data.pop(key, None)
+            for name in [name for name in origins if name.startswith(f"{key}.")]:
+                del origins[name]
+            if key in defaults.data:
+                put(defaults, key, defaults.data[key])
     return data, origins
 
 
