@@ -20,6 +20,7 @@ from mooring.engines.base import EngineInfo
 from mooring.errors import EngineError, EngineUnavailable
 from mooring.gpus import inventory, place
 from mooring.gpus.inventory import Gpu
+from mooring.spec.resolve import user_config_path
 from tests.support.sessions import session_folder
 
 
@@ -233,6 +234,47 @@ def test_no_ipykernel(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(doctor, "version", version)
     (finding,) = about("kernel", engine)
     assert (finding.level, finding.hint[:21]) == ("warning", "pip install ipykernel")
+
+
+@pytest.mark.parametrize("place", ["config.yml", "profiles/gpu.yml", "environment"])
+def test_a_broken_configuration(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A mistake in the user's own files or variables, which fails every session, is a problem with
+    its line; what is sound is told as such."""
+    assert about("config", engine) == []
+    path = user_config_path().parent / place
+    if place == "environment":
+        monkeypatch.setenv("MOORING_MEMORY", "lots")
+        expected = "environment MOORING_MEMORY: memory must be"
+    else:
+        path.parent.mkdir(parents=True)
+        path.write_text("memory: 1GiB\nmemroy: 2GiB\n")
+        expected = f"{path}:2:1: memroy is not a key"
+    (finding,) = about("config", engine)
+    assert finding.level == "problem"
+    assert expected in finding.text
+    assert finding.hint
+    if place == "config.yml":
+        path.write_text("memory: 1GiB\n")
+        assert about("config", engine) == [Finding("ok", "config", str(path))]
+
+
+def test_the_panel(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """JupyterLab without mooring's panel is told with what builds it: pip says nothing of it."""
+    monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda *names: [str(tmp_path)])
+    (finding,) = about("panel", engine)
+    assert finding.level == "warning"
+    assert "make panel" in finding.hint
+    (tmp_path / "mooring").mkdir()
+    (tmp_path / "mooring" / "package.json").touch()
+    assert levels("panel", engine) == ["ok"]
+
+    def no_lab(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", no_lab)
+    assert levels("panel", engine) == ["info"]
 
 
 def test_another_system(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,8 @@ def test_an_unreadable_policy_allows_nothing(plant: Plant, monkeypatch: pytest.M
 def test_doctor_tells_it(engine: FakeEngine, plant: Plant) -> None:
     """One line tells the policy in force, or what is wrong with it."""
     plant("max_gpus: 2\nmax_duration: 12h\nimages: [host, 'nvcr.io/*']\nrequire_max_duration: true")
-    (finding,) = [one for one in examine(engine) if one.subject == "policy"]
+    finding, refused = [one for one in examine(engine) if one.subject == "policy"]
+    assert "max_duration is never" in refused.text  # no default, and no configuration, sets one
     assert finding.level == "info"
     assert finding.text.endswith(
         "max_gpus 2; max_duration 12h; images host, nvcr.io/*; require_max_duration yes"

@@ -15,10 +15,19 @@ from pathlib import Path
 from mooring.engines import open_engine
 from mooring.engines.base import Engine
 from mooring.engines.capabilities import SupportsBinds, SupportsModeFilter
-from mooring.errors import EngineError, EngineUnavailable, MooringError, NotSupported
+from mooring.errors import (
+    EngineError,
+    EngineUnavailable,
+    MooringError,
+    NotSupported,
+    PolicyError,
+)
 from mooring.host import paths, trees
 from mooring.host.text import quoted
+from mooring.policy.defaults import resolve
 from mooring.sessions.folder import GONE, undeletable
+from mooring.spec.extends import profile_names
+from mooring.spec.resolve import profiles_dir, user_config_path
 
 # Container escape vulnerabilities: the first version with a fix, and a text
 _FIXED = {
@@ -58,7 +67,9 @@ def examine(engine: Engine | None = None) -> list[Finding]:
         *_engine(engine),
         *_paths(engine),
         *_policy(),
+        *_config(),
         *_python(),
+        *_panel(),
         *_gpus(),
         *_queue(engine),
     ]
@@ -171,15 +182,43 @@ def _leftovers(installation: paths.Installation) -> Iterator[Finding]:
 
 
 def _policy() -> Iterator[Finding]:
-    from mooring.policy import limits as policy
+    from mooring.policy import limits
 
     try:
-        limits = policy.load().describe()
+        policy = limits.load()
     except MooringError as error:
         yield Finding("problem", "policy", error.message, error.hint)
         return
-    text = "; ".join(f"{key} {value}" for key, value in limits.items())
-    yield Finding("info", "policy", f"{policy.POLICY_FILE}: {text}" if text else "no limits")
+    text = "; ".join(f"{key} {value}" for key, value in policy.describe().items())
+    if policy.defaults.data:
+        text += f"{'; ' if text else ''}defaults for {', '.join(policy.defaults.data)}"
+    yield Finding("info", "policy", f"{limits.POLICY_FILE}: {text}" if text else "no limits")
+    try:
+        resolved = resolve(flags={})
+    except MooringError:  # reported as such
+        return
+    try:
+        policy.check(resolved.spec, (), resolved.origins)
+    except MooringError as error:
+        text = f"a session for which you set nothing is refused: {error.message}"
+        yield Finding("warning", "policy", text, error.hint)
+
+
+def _config() -> Iterator[Finding]:
+    """Check the user's configuration with the environment, and each profile."""
+    path = user_config_path()
+    broken: dict[str, str] = {}
+    for name in (None, *profile_names(profiles_dir())):
+        try:
+            resolve(flags={}, profile=name)
+        except PolicyError:  # reported as such
+            return
+        except MooringError as error:  # every profile is read with the configuration
+            broken.setdefault(error.message, error.hint or "correct it there")
+    for message, hint in broken.items():
+        yield Finding("problem", "config", message, hint)
+    if not broken and path.exists():
+        yield Finding("ok", "config", str(path))
 
 
 def _python() -> Iterator[Finding]:
@@ -191,6 +230,27 @@ def _python() -> Iterator[Finding]:
             "kernel",
             f"no ipykernel in {sys.prefix}",
             "pip install ipykernel, for kernels of image: host",
+        )
+
+
+def _panel() -> Iterator[Finding]:
+    """Check that JupyterLab, where it is installed, has the panel, which a clone has to build."""
+    from jupyter_core.paths import jupyter_path
+
+    try:
+        lab = version("jupyterlab")
+    except PackageNotFoundError:
+        yield Finding("info", "panel", f"no JupyterLab in {sys.prefix}")
+        return
+    folders = [Path(folder, "mooring") for folder in jupyter_path("labextensions")]
+    if any((folder / "package.json").is_file() for folder in folders):
+        yield Finding("ok", "panel", f"in JupyterLab {lab}")
+    else:
+        yield Finding(
+            "warning",
+            "panel",
+            f"JupyterLab {lab} has no Sessions panel: mooring was installed without it",
+            "in the clone, with Node 18 or newer: make panel, then pip install . again",
         )
 
 
