@@ -45,6 +45,10 @@ def print_kernels(mooring: Mooring, session_id: str, prefix: str, *, follow: boo
         if not follow or ended or not alive & printers.keys():
             break
         time.sleep(POLL_S)
+    if not printers:
+        note("it has no kernels; what a kernel printed is removed when the kernel is shut down")
+    elif not any(printer.printed for printer in printers.values()):
+        note("its kernels have printed nothing")
     for printer in printers.values():
         if printer.reader.lost_bytes:
             note(f"{printer.reader.lost_bytes} bytes of kernel {printer.reader.id} were discarded")
@@ -65,6 +69,7 @@ class _Printer:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self.printed = False
         self._heads: dict[str, str] = {}
         self._under: str | None = None
         self._unfinished = ""  # the last line of a stream, which may continue or be overwritten
@@ -73,6 +78,7 @@ class _Printer:
     def print_new(self, *, several: bool) -> None:
         """Print output recorded since the last call; if ``several``, headers name the kernel."""
         for message in self.reader.messages():
+            self.printed = True
             if message.kind == "execute_input":
                 self._heads[message.parent] = _head(message)
                 if not message.again:

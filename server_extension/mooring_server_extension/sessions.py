@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from mooring_server_extension.responses import BadRequest, NeedsConsent, NotFoun
 if TYPE_CHECKING:
     from mooring import LaunchPlan
 
+_STYLES = re.compile(r"\033\[[0-9;]{0,40}m")  # as in tracebacks
 MAX_TAIL = 10_000
 MAX_LOG_BYTES = 1 << 20
 # Interval for checking whether a session that is being started waits for GPUs
@@ -238,7 +240,7 @@ class EventsHandler(MooringHandler):
 
 
 class LogsHandler(MooringHandler):
-    """Return the last output of a session's main process."""
+    """Return the last output of a session's main process; without one, of its kernels."""
 
     auth_resource = "mooring:logs"
 
@@ -280,6 +282,17 @@ def _known_id(mooring: Mooring, name: str) -> str:
     return named(mooring, name).id
 
 
+def _kernels_text(mooring: Mooring, session: Session) -> Iterator[str]:
+    """Yield what a session's kernels have printed, as plain text, one kernel after another."""
+    for kernel in session.kernels:
+        for execution in mooring.kernels.recorded(session.id, kernel.id).executions:
+            for output in execution.outputs:
+                text = output.get("text") or output.get("data", {}).get("text/plain", "")
+                text = text or "\n".join(output.get("traceback", []))
+                if isinstance(text, str) and text:
+                    yield _STYLES.sub("", text.rstrip("\n")) + "\n"
+
+
 def _log(mooring: Mooring, name: str, tail: int) -> str:
     session = named(mooring, name)
     if not session.container:
@@ -287,6 +300,9 @@ def _log(mooring: Mooring, name: str, tail: int) -> str:
             f"session {session.name} is {session.state} and has no log",
             f"see its history: mooring events {session.name}",
         )
+    if session.only_kernels:
+        lines = "".join(_kernels_text(mooring, session)).splitlines(keepends=True)
+        return "".join(lines[-tail:])[-MAX_LOG_BYTES:]
     text = bytearray()
     for part in mooring.sessions.logs(session, tail=tail):
         text += part

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mooring import FakeEngine
 from mooring.client import Mooring
-from mooring.errors import SessionNotFound
+from mooring.errors import SessionNotFound, SessionStateError
+from mooring.launch.options import LaunchOptions
 from mooring.sessions.folder import SessionFolder
 from mooring_cli.kernel_logs import print_kernels
+from mooring_cli.logs import logs
 from tests.kernels.conftest import KernelHostStub
+from tests.support.fake import clock, declare, engine, service
 from tests.support.recordings import HOSTILE, cell, idle, line, out, show, write
 from tests.support.sessions import make_folder
+
+__all__ = ["clock", "declare", "engine", "service"]
+NAMED = LaunchOptions(name="nb")
 
 
 @pytest.fixture
@@ -108,3 +116,33 @@ def test_an_unknown_kernel_is_told_with_those_there_are(folder: SessionFolder, s
     with pytest.raises(SessionNotFound) as caught:
         print_kernels(Mooring(FakeEngine()), folder.id, "b", follow=False)
     assert caught.value.hint == "its kernels: a"
+
+
+def test_it_says_why_there_is_nothing(
+    folder: SessionFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without output it is told why: the kernels printed nothing, or are no longer there."""
+    mooring = Mooring(FakeEngine())
+    print_kernels(mooring, folder.id, "", follow=False)
+    assert capsys.readouterr() == ("", "its kernels have printed nothing\n")
+    shutil.rmtree(folder.run / "k" / "a")
+    print_kernels(mooring, folder.id, "", follow=True)
+    out, err = capsys.readouterr()
+    assert (out, err.startswith("it has no kernels; ")) == ("", True)
+
+
+def test_logs_without_a_main_process(
+    service: Mooring, declare: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """`logs` of a session for kernels alone prints what they printed; --tail says where that is."""
+    session = service.sessions.create(declare("kernel: python3\nrecord: off"), NAMED).session
+    monkeypatch.setattr("mooring.Mooring", lambda: service)
+    (service.installation.sessions / session.id / "run" / "k" / "a").mkdir()
+    write(service.installation.sessions / session.id / "run", cell(), out("hello\n"), idle())
+    logs("nb", kernel=False, follow=False)
+    shown, notes = capsys.readouterr()
+    assert "hello\n" in shown
+    assert notes == "what its kernels print is not kept: record is off\n"
+    with pytest.raises(SessionStateError) as caught:
+        logs("nb", tail=3)
+    assert caught.value.hint.endswith("mooring logs --kernel nb")

@@ -11,10 +11,12 @@ import pytest
 
 from mooring import FakeEngine
 from mooring.errors import EngineUnavailable
+from mooring.host.paths import Installation
 from mooring.host.users import caller
 from mooring.policy import limits
 from mooring.sessions.model import FIELDS
 from tests.server.inprocess import InProcess
+from tests.support.recordings import cell, idle, line, out, show, write
 
 MORE = {"idle_timeout_s", "max_duration_s", "can_run_kernels", "kernel_list", "notebooks"}
 
@@ -168,6 +170,19 @@ def test_logs_are_the_last_lines(server: InProcess, fake: FakeEngine) -> None:
     container.main.write(b"one\ntwo\n<b>\xff\x1b[31m\n")
     status, reply = server.ask("GET", "/sessions/aa/logs?tail=2")
     assert (status, reply["text"]) == (200, "two\n<b>\ufffd\x1b[31m\n")
+
+
+def test_logs_of_a_session_for_kernels(server: InProcess, fake: FakeEngine) -> None:
+    """A session without a main process has what its kernels printed, in lines, without colours."""
+    create(server, kernel="python3")
+    assert server.ask("GET", "/sessions/aa/logs")[1]["text"] == ""
+    (folder,) = Installation.here().sessions.iterdir()
+    (folder / "run" / "k" / "a").mkdir()
+    raised = line("error", "m1", ename="E", evalue="v", traceback=["\33[31mE\33[0m: v"])
+    write(folder / "run", cell(), out("one\ntwo"), show("shown"), raised, idle())
+    text = "one\ntwo\nshown\nE: v\n"
+    assert server.ask("GET", "/sessions/aa/logs")[1]["text"] == text
+    assert server.ask("GET", "/sessions/aa/logs?tail=1")[1]["text"] == "E: v\n"
 
 
 def test_an_engine_that_does_not_answer_is_said_so(server: InProcess, fake: FakeEngine) -> None:

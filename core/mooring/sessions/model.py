@@ -167,6 +167,11 @@ class Session:
         return f"exit code {self.exit_code}"
 
     @property
+    def only_kernels(self) -> bool:
+        """Whether it has no main process: it was declared for kernels and without a command."""
+        return bool(self.declared.get("kernel")) and not self.declared.get("command")
+
+    @property
     def live_kernels(self) -> tuple[KernelEntry, ...]:
         """The kernels that run in the session."""
         if self.state is not State.RUNNING:

@@ -1,4 +1,4 @@
-/** The output of a session's main process, in a tab. */
+/** The output of a session's main process, or of its kernels, in a tab. */
 
 import { refreshIcon, Toolbar, ToolbarButton } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
@@ -21,7 +21,7 @@ export class LogsView extends Widget {
     this.node.dataset.mooring = 'logs';
     this.title.label = `Logs: ${session.name}`;
     this.title.icon = anchorIcon;
-    this.title.caption = `Output of the main process of ${session.name}`;
+    this.title.caption = `Output of ${session.name}`;
     this.text = document.createElement('pre');
     this.text.tabIndex = 0;
     this.node.append(this.text);
