@@ -270,10 +270,15 @@ def size_text(size_bytes: int | None) -> str:
 
 
 def part_text(part_bytes: int, size_bytes: int) -> str:
-    """Format a part of a size and the size, both in the size's unit: ``61.4 / 80 GiB``."""
+    """Format a part of a size and the size, in the size's unit: ``61.4 / 80 GiB``.
+
+    A part of less than one unit has its own: ``36 MiB / 1 GiB``.
+    """
     whole = size_text(size_bytes)
     unit = whole.rpartition(" ")[2]
     part = part_bytes / 1024 ** _UNITS.index(unit)
+    if 0 < part < 1:
+        return f"{size_text(part_bytes)} / {whole}"
     text = f"{part:.1f}" if part < 100 else f"{part:.0f}"
     return f"{text.removesuffix('.0')} / {whole}"
 

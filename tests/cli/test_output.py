@@ -133,6 +133,17 @@ def test_sizes(size: int | None, said: str) -> None:
     assert output.size_text(size) == said
 
 
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(36 << 20, 1 << 30, "36 MiB / 1 GiB"), (1, 1 << 30, "1 B / 1 GiB"), (0, 1 << 30, "0 / 1 GiB"),
+     (800 << 20, 1 << 30, "800 MiB / 1 GiB"), (5 << 29, 80 << 30, "2.5 / 80 GiB"),
+     (80 << 30, 80 << 30, "80 / 80 GiB")],
+)  # fmt: skip
+def test_parts_of_sizes(part: int, whole: int, text: str) -> None:
+    """What is used is never rounded to nothing: it has a unit of its own where it needs one."""
+    assert output.part_text(part, whole) == text
+
+
 @pytest.mark.parametrize("value", [float("inf"), 10**400, -1, "x", True])
 def test_a_strangers_spec_holds_anything(value: object) -> None:
     """A label may say any number; telling it is no error."""
