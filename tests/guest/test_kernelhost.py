@@ -346,6 +346,7 @@ def test_a_kernel_that_cannot_enter_its_folder_says_so_in_its_first_cell(
 def test_an_unknown_kernel_is_refused_with_the_names_there_are(host: Host) -> None:
     """A kernelspec that the image lacks is named, with those it has."""
     handle = host.handle("a", kernel_name="cobol")
-    with pytest.raises(KernelError, match=r"no kernel 'cobol' in this image \(it has: .*python3"):
+    with pytest.raises(KernelError, match="start: no kernel 'cobol' in this image") as caught:
         handle.start(cwd="/tmp", env={})
+    assert "python3" in caught.value.message.partition("it has: ")[2]
     handle.close()

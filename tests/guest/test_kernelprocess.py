@@ -63,8 +63,14 @@ def test_a_kernelspec_becomes_a_command(
     filled = ["/k/a/c.json", f"{folder}/x", f"{sys.prefix}/y"]
     assert command == ["other", "-f", *filled, "{z}", "{}"]
     assert env == {"A": "b"}
-    with pytest.raises(LookupError, match="no kernel 'none' in this image"):
+    own = folder.parent / "demo"
+    own.mkdir()
+    spec["metadata"] = {"kernel_provisioner": {"provisioner_name": "mooring-provisioner"}}
+    (own / "kernel.json").write_text(json.dumps(spec))
+    with pytest.raises(LookupError, match="no kernel 'none' in this image") as caught:
         process.find_command("none", "/k/a")
+    assert "other" in str(caught.value)
+    assert "demo" not in str(caught.value)  # it would start another session
 
 
 @pytest.mark.parametrize("version", ["", "3", f"3.{sys.version_info.minor}"])

@@ -62,7 +62,7 @@ def test_what_a_server_says_when_a_kernel_cannot_start(
             "the plant is broken",
         ),
         install("bad-name", session="../up"): ("../up", "lowercase letters"),
-        install("no-kernel", kernel="cobol"): ("no kernel 'cobol' in this image", "python3"),
+        install("no-kernel", kernel="cobol"): ("no kernel 'cobol' on this machine", "python3"),
     }
     for name, parts in cases.items():
         for message in refusals(server, name):

@@ -207,7 +207,10 @@ class KernelHost:
         command, extra_env = [], {}
         given = request.get("given") or {}
         if not native:
-            command, extra_env = process.find_command(request["kernel"], folder)
+            try:
+                command, extra_env = process.find_command(request["kernel"], folder)
+            except LookupError as error:
+                return {"error": str(error)}
         elif self.installed != process.installed() or any(
             name.startswith(READ_AT_START) for name in (*request["env"], *given)
         ):

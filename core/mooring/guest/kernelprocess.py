@@ -300,8 +300,15 @@ def find_command(name, folder):
     try:
         spec = manager.get_kernel_spec(name)
     except NoSuchKernel:
-        names = ", ".join(sorted(manager.find_kernel_specs())) or "none"
-        raise LookupError("no kernel %r in this image (it has: %s)" % (name, names)) from None
+        # without mooring's own, which would start another session
+        names = ", ".join(
+            other
+            for other, found in sorted(manager.get_all_specs().items())
+            if "kernel_provisioner" not in found["spec"].get("metadata", {})
+        )
+        raise LookupError(
+            "no kernel %r in this image (it has: %s)" % (name, names or "none")
+        ) from None
     command = [fill(part, folder, spec.resource_dir) for part in spec.argv]
     version = sys.version_info
     if command[0] in ("python", "python%d" % version[0], "python%d.%d" % version[:2]):

@@ -121,6 +121,14 @@ def installed() -> list[Installed]:
     return found
 
 
+def on_this_machine() -> list[str]:
+    """Return the names of the kernels that ``image: host`` may have: all but mooring's, sorted."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    ours = {spec.name for spec in installed()}
+    return sorted({"python3", *KernelSpecManager().find_kernel_specs()} - ours)
+
+
 def remove(name: str) -> Path:
     """Delete a mooring kernelspec.
 

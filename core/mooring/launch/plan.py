@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +108,7 @@ def plan_launch(
 
     refuse_unsupported(resolved.spec, resolved.origins)
     _refuse_more_memory(resolved)
+    _check_kernel(resolved)
     here = cwd or resolved.project
     mounted = resolved.project
     if resolved.path is None:
@@ -155,6 +157,24 @@ def _refuse_more_memory(resolved: ResolvedSpec) -> None:
             f"memory is {format_size(asked)} ({origin}), and this machine has "
             f"{format_size(machine)}",
             f"request at most {machine >> 30}GiB" if machine >> 30 else "leave it out",
+        )
+
+
+def _check_kernel(resolved: ResolvedSpec) -> None:
+    """Refuse a kernel that this machine's software does not have, before a notebook asks for it."""
+    spec = resolved.spec
+    brings_kernels = any(name.startswith("JUPYTER") for name in spec.env)
+    if not spec.uses_host_image or brings_kernels or spec.kernel in (None, "python3"):
+        return
+    from mooring.kernels.kernelspecs import on_this_machine
+
+    names = on_this_machine()
+    if spec.kernel.lower() not in names:
+        close = difflib.get_close_matches(spec.kernel, names, n=1)
+        origin = resolved.origins.get("kernel", "kernel")
+        raise SpecError(
+            f"{origin}: no kernel {spec.kernel!r} on this machine, whose software image host is",
+            f"did you mean {close[0]}?" if close else f"choose from: {', '.join(names)}",
         )
 
 
