@@ -81,7 +81,23 @@ def _print_why_ended(session: Session) -> None:
         print(f"  when     {time.strftime('%F %T', time.localtime(end.time))}")
         print_value("  because  ", clean(end.detail))
         if end.signals:
-            print_value("  signals  ", clean(end.signals))
+            print_value("  signals  ", clean(signals_text(end.signals)))
+
+
+def signals_text(signals: str) -> str:
+    """Return the signals of a stop in words: ``kernel 30m ago, terminal never, cpu 0.1%``.
+
+    Args:
+        signals: ``NAME=VALUE`` parts; a value is in seconds since the signal was seen, ``never``,
+            or another text, such as a percentage.
+    """
+    texts = []
+    for part in signals.split():
+        name, equals, value = part.partition("=")
+        if value.isdecimal() and len(value) < 10:
+            value = f"{format_duration(float(value))} ago"
+        texts.append(f"{name} {value}" if equals else part)
+    return ", ".join(texts)
 
 
 def _print_why_running(session: Session) -> None:

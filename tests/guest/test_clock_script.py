@@ -113,6 +113,21 @@ def test_no_variable_changes_what_the_clock_does(
     assert status["unknown"] == ""
 
 
+def test_a_terminal_from_before_is_no_activity(tmp_path: Path, shell: list[str]) -> None:
+    """At its first sample nobody has typed yet, whatever terminals there are."""
+    run = make_run_folder(tmp_path / "run", sample_s=60)
+    ends = os.openpty()
+    try:
+        with clock_beside_a_command(run, shell):
+            status = lines_of(run / "status")
+    finally:
+        for end in ends:
+            os.close(end)
+    assert "terminal=never" in status["seen"].split()
+    assert status["active"] == ""
+    assert status["last_signal"].endswith(" start")
+
+
 def test_no_variable_changes_what_an_end_does(tmp_path: Path, shell: list[str]) -> None:
     """An `end`, which is run in the session's environment, tells and does the same in any."""
     run = make_run_folder(tmp_path / "run", grace_s=5)

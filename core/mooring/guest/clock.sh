@@ -100,7 +100,7 @@ read_settings() {
 }
 
 sample_until_the_end() {
-    kernels=$NL terminals=$NL last_exec='' lister='' idle_warned='' max_warned=''
+    kernels=$NL terminals='' last_exec='' lister='' idle_warned='' max_warned=''
     read_uptime
     clock_pid=$$ started=$now last=$now last_name=start previous=$now length=0
     find_cgroup

@@ -63,7 +63,7 @@ probe_execs() {
 }
 
 # Reading from a terminal sets its atime (in steps of 8 s); writing to it does not. lister: the tool
-# that shows atimes here, once known.
+# that shows atimes here, once known. What was read before the first sample is no news.
 probe_terminals() {
     set -- /dev/pts/[0-9]*
     [ -c "$1" ] || { terminals=$NL; return 0; }
@@ -82,7 +82,7 @@ probe_terminals() {
     if [ -z "$listing" ]; then unsure terminal; return 0; fi
     IFS=$NL
     for line in $listing; do
-        case $terminals in *"$NL$line$NL"*) ;; *) seen terminal ;; esac
+        case $terminals in '' | *"$NL$line$NL"*) ;; *) seen terminal ;; esac
     done
     unset IFS
     terminals=$NL$listing$NL
