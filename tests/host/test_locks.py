@@ -170,3 +170,42 @@ def test_shared_holders_exclude_one_that_wants_it_alone(path: Path) -> None:
         assert locks.lock(first.fileno(), shared=True, wait=False)
         assert locks.lock(second.fileno(), shared=True, wait=False)
         assert not locks.lock(third.fileno(), wait=False)
+
+
+def test_a_temporary_lock(path: Path) -> None:
+    """One holder at a time, also while holders delete the file; nothing is left, not even after an
+    exception."""
+    inside, most, rounds = [0], [0], 40
+    guard = threading.Lock()
+
+    def enter() -> None:
+        for _ in range(rounds):
+            with locks.temporarily_locked(path):
+                with guard:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                os.sched_yield()
+                with guard:
+                    inside[0] -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert not path.exists()
+    with pytest.raises(ZeroDivisionError), locks.temporarily_locked(path):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+def test_a_temporary_lock_that_is_held(path: Path, hold: Hold) -> None:
+    """It is waited for as long as was said, and free when its holder was killed."""
+    release = hold(path)
+    with pytest.raises(SessionTimeout), locks.temporarily_locked(path, timeout_s=0):
+        pass
+    release()
+    with locks.temporarily_locked(path, timeout_s=0):
+        assert path.exists()
+    assert not path.exists()

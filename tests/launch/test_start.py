@@ -279,6 +279,7 @@ def test_a_wait_for_who_makes_a_shared_session_ends_in_time(
         declare(command="x"), LaunchOptions(name="lab"), cwd=project, wait=Wait(max_wait_s=0)
     )
     assert made.state is State.RUNNING
+    assert not lock.exists()
 
 
 def test_what_the_lock_has_taken_is_not_waited_for_again(
@@ -296,7 +297,7 @@ def test_what_the_lock_has_taken_is_not_waited_for_again(
         given.append(wait.max_wait_s)
         raise SessionTimeout("still queued")
 
-    monkeypatch.setattr(start, "locks", SimpleNamespace(locked=slowly))
+    monkeypatch.setattr(start, "locks", SimpleNamespace(temporarily_locked=slowly))
     monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=clock, time=clock))
     monkeypatch.setattr(start, "create", create)
     for longest in (10.0, 0.05, None):

@@ -113,18 +113,64 @@ def locked(
     else:
         flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
     try:
-        while not lock(descriptor, wait=False):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or cancelled():
-                raise SessionTimeout(
-                    f"{path} is locked by another process",
-                    f"see which process holds it: fuser -v {quoted(path)}",
-                )
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+        _acquire(descriptor, path, cancelled, timeout_s)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporarily_locked(
+    path: Path,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    timeout_s: float | None = None,
+) -> Iterator[None]:
+    """Context manager that holds the exclusive lock of a file which exists only meanwhile.
+
+    Args:
+        path: the file.
+        cancelled: as for ``locked``.
+        timeout_s: as for ``locked``, anew for each holder that this one waits for.
+
+    Raises:
+        SessionTimeout, OSError: as ``locked``.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _acquire(descriptor, path, cancelled, timeout_s)
+            if not _is_at(descriptor, path):
+                continue  # its last holder has deleted it
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _acquire(
+    descriptor: int, path: Path, cancelled: Callable[[], bool], timeout_s: float | None
+) -> None:
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while not lock(descriptor, wait=False):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or cancelled():
+            raise SessionTimeout(
+                f"{path} is locked by another process",
+                f"see which process holds it: fuser -v {quoted(path)}",
+            )
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one that a path names now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

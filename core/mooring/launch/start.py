@@ -253,7 +253,7 @@ def _locked_by_name(lock: Path, name: str, wait: Wait) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(
-                locks.locked(lock, cancelled=wait.cancelled, timeout_s=wait.max_wait_s)
+                locks.temporarily_locked(lock, cancelled=wait.cancelled, timeout_s=wait.max_wait_s)
             )
         except SessionTimeout:
             if wait.cancelled():
