@@ -47,6 +47,7 @@ def rm(
         yes=yes,
         verb="remove",
         fits=lambda session: force or not is_alive(session),
+        otherwise="stop them first: mooring stop --all; or include them: mooring rm --all --force",
         others=True,
     )
     apply(selection, act, parallel=PARALLEL)

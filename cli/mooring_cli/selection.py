@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ def select(
     yes: bool = False,
     verb: str,
     fits: Callable[[Session], bool] = lambda session: True,
+    otherwise: str = "",
     others: bool = False,
 ) -> Selection:
     """Return the sessions that names, id prefixes and patterns match.
@@ -56,6 +58,7 @@ def select(
         verb: the action for the confirmation prompt, such as ``stop``: the command's name, or a key
             of ``COMMANDS``.
         fits: returns whether ``everything`` includes a session.
+        otherwise: the hint if there are sessions and ``everything`` includes none.
         others: whether a name, but not a pattern, may also match a session of another user, whose
             ``foreign`` is then set.
 
@@ -69,7 +72,7 @@ def select(
     if everything:
         if names:
             raise SpecError("names and --all cannot be combined", "use one of them")
-        return Selection(_select_all(mooring, yes, verb, fits))
+        return Selection(_select_all(mooring, yes, verb, fits, otherwise))
     if not names:
         raise SpecError(
             f"{command} needs the name of a session, or a pattern such as 'bert-*'",
@@ -170,11 +173,17 @@ def _map(
 
 
 def _select_all(
-    mooring: Mooring, yes: bool, verb: str, fits: Callable[[Session], bool]
+    mooring: Mooring, yes: bool, verb: str, fits: Callable[[Session], bool], otherwise: str
 ) -> tuple[Session, ...]:
-    sessions = tuple(filter(fits, mooring.sessions.list()))
+    listed = mooring.sessions.list()
+    sessions = tuple(filter(fits, listed))
     if not sessions:
-        raise SessionNotFound(f"there is no session to {verb}", "to list sessions: mooring ps")
+        states = Counter(map(str, (session.state for session in listed)))
+        others = ", ".join(f"{count} {state}" for state, count in states.items())
+        raise SessionNotFound(
+            f"there is no session to {verb}" + (f", but {others}" if others else ""),
+            (listed and otherwise) or "to list sessions: mooring ps",
+        )
     if yes:
         return sessions
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -119,7 +119,8 @@ def reserve(ctx: Context, plan: LaunchPlan, options: LaunchOptions) -> SessionFo
         if name in taken:
             raise SessionExists(
                 f"a session named {name} exists already",
-                f"use another --name, or remove it: mooring rm {name}",
+                f"use another --name, or open a shell in it: mooring exec {name}; to remove it, "
+                f"running or not: mooring rm -f {name}",
             )
         identity = Identity(
             id=session_id,
