@@ -33,6 +33,7 @@ from mooring.sessions import model as session
 from mooring.spec import model as spec
 from mooring.spec import resolve as config
 from mooring.spec.schema import json_schema
+from mooring_cli.help import argument_text, value_text
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
@@ -79,7 +80,7 @@ def cli_page() -> str:
         lines += [_text(found.help), ""]
         arguments = [p for p in found.params if p.param_type_name == "argument"]
         if any(p.help for p in arguments):
-            rows = [[f"`{_metavar(p)}`", p.help or ""] for p in arguments]
+            rows = [[f"`{argument_text(p)}`", p.help or ""] for p in arguments]
             lines += [*_table(["argument", "meaning"], rows), ""]
         options = _options(found)
         if options:
@@ -100,16 +101,8 @@ def _commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 def _usage(path: tuple[str, ...], found: Any) -> str:
     parts = [*path, "[OPTIONS]" if _options(found) else ""]
-    parts += [_metavar(p) for p in found.params if p.param_type_name == "argument"]
+    parts += [argument_text(p) for p in found.params if p.param_type_name == "argument"]
     return f"```text\n{' '.join(filter(None, parts))}\n```"
-
-
-def _metavar(parameter: Any) -> str:
-    if parameter.metavar and ("[" in parameter.metavar or "..." in parameter.metavar):
-        return str(parameter.metavar)  # it says itself what may be left out or repeated
-    name = parameter.metavar or parameter.name.upper()
-    name = f"{name}..." if parameter.nargs == -1 else name
-    return name if parameter.required else f"[{name}]"
 
 
 def _options(found: Any) -> list[list[str]]:
@@ -118,20 +111,12 @@ def _options(found: Any) -> list[list[str]]:
         if option.param_type_name != "option" or option.hidden or option.name == "help":
             continue
         names = [*option.opts, *option.secondary_opts]
-        value = "" if option.is_flag else f" {_value_name(option)}"
+        value = f" {value_text(option)}".rstrip()
         meaning = option.help or ""
         if isinstance(option.default, str) and option.default:
             meaning += f" Default: `{option.default}`."
         rows.append([", ".join(f"`{name}{value}`" for name in names), meaning])
     return rows
-
-
-_VALUES = {"int": "N", "int range": "N", "float range": "SECONDS", "path": "PATH"}
-
-
-def _value_name(option: Any) -> str:
-    kind = getattr(option.type, "name", "text")
-    return str(option.metavar or _VALUES.get(kind, "TEXT"))
 
 
 def _anchor(path: tuple[str, ...]) -> str:
@@ -210,7 +195,7 @@ def spec_page() -> str:
         "## Where values come from",
         "",
         (
-            "`flags > environment > file > profile > user config > default`. A higher one "
+            "`flags > environment > file > profile > user config > policy > default`. A higher one "
             "overrides a lower one; `env` and `secrets` merge by name; `image` and `build` "
             "replace each other; in a file, a key without a value (`memory:` or "
             "`memory: null`) is reset to its default. `mooring config show` prints each value "
@@ -221,7 +206,7 @@ def spec_page() -> str:
             f"`{spec.EXTENDS}` is a key of files only. "
             f"{schema['properties'][spec.EXTENDS]['description']} "
             "For the rules, see [profiles and extended files](../how-to/profiles.md). An "
-            "administrator may set limits in a [policy](../how-to/policy.md)."
+            "administrator may set limits and defaults in a [policy](../how-to/policy.md)."
         ),
         "",
         "No spec file is read unless `-f` names it. The user's own configuration is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import logging
@@ -66,7 +67,11 @@ class Commands(MutableMapping[str, Any]):
             part = typer.Typer(add_completion=False, rich_markup_mode=None)
             module.register(part)
             built: Any = typer.main.get_command(part)  # a group, unless it has a single command
-            self._built.update(getattr(built, "commands", {name: built}))
+            commands = getattr(built, "commands", {name: built})
+            for command in commands.values():
+                for leaf in getattr(command, "commands", {name: command}).values():
+                    leaf.format_help = functools.partial(_format_help, leaf)
+            self._built.update(commands)
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -80,6 +85,12 @@ class Commands(MutableMapping[str, Any]):
 
     def __delitem__(self, name: str) -> None:
         del self._built[name]
+
+
+def _format_help(command: Any, context: Any, formatter: Any) -> None:
+    from mooring_cli.help import format_help
+
+    format_help(command, context, formatter)
 
 
 class LazyGroup(TyperGroup):

@@ -65,7 +65,10 @@ Everything = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 File = Annotated[
-    Path | None, typer.Option("--file", "-f", help="The spec: session.yml, or an Azure ML job.yml.")
+    Path | None,
+    typer.Option(
+        "--file", "-f", metavar="PATH", help="The spec: session.yml, or an Azure ML job.yml."
+    ),
 ]
 
 # For commands that create sessions or attach to them

@@ -91,7 +91,7 @@ Secret = Annotated[
 ]
 Priority = Annotated[
     int | None,
-    typer.Option(help="Priority in the GPU queue: -100 to 100; higher goes first."),
+    typer.Option(metavar="N", help="Priority in the GPU queue: -100 to 100; higher goes first."),
 ]
 Resources = Annotated[
     list[str] | None,

@@ -53,7 +53,10 @@ def top(
         typer.Argument(help="Names or patterns. Default: all.", autocompletion=opt.complete_names),
     ] = None,
     interval: Annotated[
-        float, typer.Option("--interval", "-n", min=0.5, help="Seconds between updates.")
+        float,
+        typer.Option(
+            "--interval", "-n", min=0.5, metavar="SECONDS", help="Seconds between updates."
+        ),
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
     json_: opt.Json = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,24 @@ def test_any_encoding_of_the_output(encoding: str) -> None:
     else:
         ellipsis = "\u2026" if encoding == "cp1252" else "..."
         assert printed == f"aok {ellipsis} \\U0001f40b \\udcff"
+
+
+def test_help_is_the_same_for_everyone() -> None:
+    """Whatever typer's version, each argument is explained, and no type of Python's is shown."""
+    group = typer.main.get_command(main.app)
+    context = group.make_context("mooring", ["ps"])
+    for name in main.COMMANDS:
+        command = group.commands[name]  # type: ignore[attr-defined]
+        for part in getattr(command, "commands", {name: command}).values():
+            text = part.get_help(type(context)(part, info_name=f"mooring {name}"))
+            assert text.startswith(f"Usage: mooring {name} [OPTIONS]")
+            assert not re.search(r"[<{\\]|\bstr\b|\bpath\b <", text), text
+            assert "--help" in text.partition("Options:")[2]
+    describe = group.commands["describe"]  # type: ignore[attr-defined]
+    lines = describe.get_help(type(context)(describe, info_name="mooring describe")).splitlines()
+    assert lines[0] == "Usage: mooring describe [OPTIONS] NAMES..."
+    assert "  NAMES...  Names, starts of ids, or patterns such as 'bert-*'." in lines
+    logs = group.commands["logs"]  # type: ignore[attr-defined]
+    lines = logs.get_help(type(context)(logs, info_name="mooring logs")).splitlines()
+    assert lines[0] == "Usage: mooring logs [OPTIONS] NAME [KERNEL]"
+    assert "  --tail N      Show the last N lines." in lines
