@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 import mooring
-from mooring import MooringError, quoted
+from mooring import MooringError, SpecError, quoted
 
 USAGE, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,6 +103,14 @@ class LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in order; unlike Typer's method, this builds no command."""
         return list(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that arguments name; raise SpecError for another system's."""
+        from mooring_cli import option_hints
+
+        if args and args[0] not in self.commands and (hint := option_hints.command(args[0])):
+            raise SpecError(f"no such command '{args[0]}'", hint)
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Options of docker and kubectl: ignored if they have no effect, otherwise errors with a hint."""
+"""Options and commands of other systems: ignored if without effect, otherwise with a hint."""
 
 from __future__ import annotations
 
@@ -27,8 +27,33 @@ _POINTERS = {
         "--tty": _TERMINAL,
     },
     "logs": {"-n": "for the last lines use --tail N"},
+    "rm": dict.fromkeys(("-r", "-R", "--recursive"), "a session always goes whole; use -f alone"),
+}
+#: Commands of other systems, and what does the same in mooring.
+OTHERS = {
+    **dict.fromkeys(("list", "ls", "sessions", "status"), "ps"),
+    **dict.fromkeys(("new", "up", "launch", "submit"), "create"),
+    **dict.fromkeys(("shell", "ssh", "sh", "bash", "enter", "connect"), "exec NAME"),
+    **dict.fromkeys(("delete", "del", "remove"), "rm"),
+    **dict.fromkeys(("kill", "cancel", "down"), "stop"),
+    **dict.fromkeys(("inspect", "show", "info"), "describe"),
+    **dict.fromkeys(("history", "log"), "events"),
+    "restart": "stop NAME, and mooring start NAME",
+    "stats": "top",
+    "copy": "cp",
+    "notebook": "kernel install",
+    "install": "kernel install",
+    "version": "--version",
+    "help": "--help",
 }
 _RUN = "see: mooring run --help; the command to run is one argument: --exec 'COMMAND …'"
+
+
+def command(name: str) -> str:
+    """Return a hint for a command that mooring does not have; empty if none is known."""
+    own = OTHERS.get(name)
+    return f"use: mooring {own}" if own else ""
+
 
 # For `exec` and `run`, which always forward standard input; a parameter of this type is ignored
 Interactive = Annotated[

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import mooring_cli
-from mooring_cli import main
+from mooring_cli import main, option_hints
 
 # Imports and builds a command as the parser does, and prints which other modules that took
 BUILD = """
@@ -84,6 +84,41 @@ def test_any_encoding_of_the_output(encoding: str) -> None:
     else:
         ellipsis = "\u2026" if encoding == "cp1252" else "..."
         assert printed == f"aok {ellipsis} \\U0001f40b \\udcff"
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("list", "no such command 'list'", "use: mooring ps"),
+        ("ls", "no such command 'ls'", "use: mooring ps"),
+        ("shell x", "no such command 'shell'", "use: mooring exec NAME"),
+        ("delete x", "no such command 'delete'", "use: mooring rm"),
+        ("pss", "no such command 'pss'. Did you mean 'ps'?", "see: "),
+        ("rm -rf x", "no such option: -r", "a session always goes whole; use -f alone"),
+    ],
+)
+def test_other_systems_commands(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    error: str,
+    hint: str,
+) -> None:
+    """A command that other systems have is one error with what does it here, and code 2."""
+    monkeypatch.setattr(sys, "argv", ["mooring", *line.split()])
+    with pytest.raises(SystemExit) as caught:
+        main.run()
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == f"error: {error}"
+    assert shown[1].startswith(f"hint: {hint}")
+
+
+def test_hints_name_commands_that_there_are() -> None:
+    """What is pointed to exists, and what is pointed away from does not."""
+    for other, own in option_hints.OTHERS.items():
+        assert other not in main.COMMANDS
+        assert own.startswith("--") or own.split()[0].rstrip(",") in main.COMMANDS
 
 
 def test_help_is_the_same_for_everyone() -> None:

@@ -122,3 +122,15 @@ def test_a_copy_of_anothers_labels_is_no_session_of_theirs(
     for name in ("quirky_hopper", "mooring-theirs", "mooring-theirs-fedc1", "theirs-fedc"):
         engine.create(dataclasses.replace(config, name=name, labels={**config.labels, **foreign}))
     assert [one.name for one in service.sessions.list(all_users=True)] == ["mine"]
+
+
+def test_a_mistyped_name(service: Mooring, declare) -> None:
+    """The nearest name is offered, else all names."""
+    for name in ("train", "eval"):
+        service.sessions.create(declare(command="x"), LaunchOptions(name=name))
+    with pytest.raises(SessionNotFound, match="no session named trail") as caught:
+        service.sessions.get("trail")
+    assert caught.value.hint == "did you mean train?"
+    with pytest.raises(SessionNotFound) as caught:
+        service.sessions.get("zzz")
+    assert set(caught.value.hint.removeprefix("choose from: ").split(", ")) == {"train", "eval"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -216,7 +217,7 @@ def queue_of(ctx: Context) -> GpuQueue:
 
 def main_process(ctx: Context, session: Session) -> str:
     """Return how a session's main process is connected: ``terminal``, ``streams`` or ``none``."""
-    if session.declared.get("kernel") and not session.declared.get("command"):
+    if session.only_kernels:
         return "none"
     return "terminal" if ctx.folder(session.id).record().identity.tty else "streams"
 
@@ -264,6 +265,8 @@ def _not_found(ctx: Context, pattern: str, sessions: list[Session]) -> SessionNo
             f"session {pattern} is gone ({why})",
             f"see what happened: mooring events {quoted(pattern)}",
         )
+    hint = f"choose from: {names}" if names else "there are no sessions"
+    close = difflib.get_close_matches(pattern, [session.name for session in sessions], n=1)
     return SessionNotFound(
-        f"no session named {pattern}", f"choose from: {names}" if names else "there are no sessions"
+        f"no session named {pattern}", f"did you mean {close[0]}?" if close else hint
     )
