@@ -43,7 +43,9 @@ def install(
     ] = None,
     prefix: Annotated[
         Path | None,
-        typer.Option(help="Install into this environment. Default: your user folder."),
+        typer.Option(
+            metavar="PATH", help="Install into this environment. Default: your user folder."
+        ),
     ] = None,
     sys_prefix: Annotated[
         bool, typer.Option("--sys-prefix", help="Install into the environment that runs mooring.")
@@ -113,13 +115,24 @@ def list_(json_: opt.Json = False) -> None:
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(help="Names of mooring's kernelspecs.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAMES]...", help="Names of mooring's kernelspecs."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Remove all but the one that mooring came with.")
+    ] = False,
 ) -> None:
     """Remove kernelspecs; running sessions are not affected."""
-    from mooring import remove_kernelspec
+    from mooring import PACKAGED_KERNELSPEC, installed_kernelspecs, remove_kernelspec
 
+    if everything == bool(names):
+        raise SpecError("kernel remove needs names, or --all", "to list them: mooring kernel list")
+    if everything:
+        installed = [spec.name for spec in installed_kernelspecs()]
+        names = [name for name in installed if name != PACKAGED_KERNELSPEC]
     failed = False
-    for name in names:
+    for name in names or ():
         try:
             remove_kernelspec(name)
             print(one_line(name), flush=True)

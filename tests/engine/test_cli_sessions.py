@@ -358,6 +358,9 @@ def test_kernelspecs(cli, project, tmp_path, monkeypatch) -> None:
         "not a valid name for a kernelspec"
         in cli("kernel", "install", "--name", "a b", check=2).stderr
     )
-    cli("kernel", "remove", "other", check=0)
+    assert "needs names, or --all" in cli("kernel", "remove", check=2).stderr
+    assert "needs names, or --all" in cli("kernel", "remove", "--all", "other", check=2).stderr
+    assert cli("kernel", "remove", "--all", check=0).stdout == "other\n"
+    assert foreign.exists()
     left = json.loads(cli("kernel", "list", "--json", check=0).stdout)
     assert {row["name"] for row in left} <= {"mooring"}
