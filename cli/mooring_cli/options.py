@@ -103,8 +103,7 @@ MaxWait = Annotated[
     str | None,
     typer.Option(
         metavar="DURATION",
-        help="Give up with exit code 3 if the session does not run after this long: 60s, 10m; a "
-        "number without a unit is seconds.",
+        help="Give up with exit code 3 if the session does not run after this long: 60s, 10m.",
     ),
 ]
 DetachKeys = Annotated[str, typer.Option(help="Key sequence for detaching.")]
@@ -178,19 +177,3 @@ def duration(flag: str, text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise SpecError(f"{flag}: {text!r} {error}") from None
-
-
-def with_unit(flag: str, text: str | None) -> str | None:
-    """Return a duration unchanged, if it has a unit.
-
-    A number without a unit is ambiguous: mcli uses hours, mooring seconds.
-
-    Raises:
-        SpecError: it is a number other than 0 without a unit.
-    """
-    if text is not None and text.strip().replace(".", "", 1).isdigit() and float(text):
-        number = text.strip()
-        raise SpecError(
-            f"flag {flag}: {number} has no unit", f"use {number}h for hours, {number}s for seconds"
-        )
-    return text

@@ -143,7 +143,7 @@ class PullDeadline:
 
 
 def parse_max_wait(text: str | None) -> float | None:
-    """Parse ``--max-wait``; a number without a unit is in seconds.
+    """Parse ``--max-wait``.
 
     Returns:
         The timeout in seconds; None for no timeout.

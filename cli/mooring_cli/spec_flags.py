@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mooring import SpecError
-from mooring_cli.options import Env, IdleTimeout, MaxDuration, variable, with_unit
+from mooring_cli.options import Env, IdleTimeout, MaxDuration, variable
 
 if TYPE_CHECKING:
     from mooring import LaunchPlan, ResolvedSpec
@@ -201,7 +201,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
     flags["priority"] = values.get("priority")
     flags["pids_limit"] = values.get("pids_limit")
     flags["idle_timeout"] = values.get("idle_timeout")
-    flags["max_duration"] = with_unit("--max-duration", values.get("max_duration"))
+    flags["max_duration"] = values.get("max_duration")
     flags["gpus"] = _gpus(values.get("gpus"))
     flags["cpus"] = _number("--cpus", values.get("cpus"))
     for key, (name, value) in _resources(values.get("resources")).items():

@@ -25,7 +25,6 @@ def update(
 
     if idle_timeout is None and max_duration is None:
         raise SpecError("nothing to update", "use --idle-timeout 1h or --max-duration 12h")
-    opt.with_unit("--max-duration", max_duration)
     idle_s = None if idle_timeout is None else opt.duration("--idle-timeout", idle_timeout)
     max_s = None if max_duration is None else opt.duration("--max-duration", max_duration)
     mooring = Mooring()

@@ -38,14 +38,14 @@ class Create(Body):
 
 
 class Update(Body):
-    """New deadlines: text such as ``1h``, a number of seconds, or ``off``; empty if not given."""
+    """New deadlines: text such as ``1h``, or ``off``; empty if not given."""
 
     idle_timeout: str | float = ""
     max_duration: str | float = ""
 
 
 class Hold(Body):
-    """How long to keep a session: text such as ``2h``, a number of seconds, or ``off``."""
+    """How long to keep a session: text such as ``2h``, or ``off``."""
 
     duration: str | float
 
@@ -95,23 +95,24 @@ def duration(key: str, value: str | float) -> float:
 
     Args:
         key: the key, for the error message.
-        value: text such as ``1h``, a number of seconds, or ``off``.
+        value: text such as ``1h``, or ``off``.
 
     Returns:
         The duration in seconds; 0 for ``off``.
 
     Raises:
-        BadRequest, SpecError: the value is not a duration.
+        BadRequest, SpecError: the value is not a duration, or has no unit.
     """
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise SpecError(f"{key} {error}") from None
     if isinstance(value, str) and not (_DURATION.fullmatch(value) and len(value) <= MAX_TEXT):
         raise BadRequest(
             f"{key}: {_printable(value)} is not a duration",
-            "use one such as 90s, 30m, 1h30m or 8h, a number of seconds, or off",
+            "use one such as 90s, 30m, 1h30m or 8h, or off",
         )
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise SpecError(f"{key} {error}") from None
+    return seconds
 
 
 def number(key: str, text: str, *, least: int, most: int) -> int:

@@ -41,10 +41,10 @@ def test_without_a_limit_a_pull_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [(None, None), ("off", None), (" Never ", None), ("90", 90.0), ("10m", 600.0), ("0", 0.0)],
+    [(None, None), ("off", None), (" Never ", None), ("90s", 90.0), ("10m", 600.0), ("0", 0.0)],
 )
 def test_the_longest_wait(text: str | None, seconds: float | None) -> None:
-    """A duration, or a number of seconds; off is no limit."""
+    """A duration; off is no limit."""
     assert parse_max_wait(text) == seconds
 
 

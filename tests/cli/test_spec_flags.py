@@ -28,8 +28,8 @@ from mooring_cli.spec_flags import spec_flags
         ({"pids_limit": "off"}, {"pids_limit": "off"}),
         ({"env": ["A=1=2", "HERE"]}, {"env": {"A": "1=2", "HERE": "there"}}),
         ({"secret": ["T", "U=V"]}, {"secrets": {"T": {"env": "T"}, "U": {"env": "V"}}}),
-        ({"home": False, "idle_timeout": "30", "max_duration": "0"},
-         {"home": False, "idle_timeout": "30", "max_duration": "0"}),
+        ({"home": False, "idle_timeout": "30m", "max_duration": "0"},
+         {"home": False, "idle_timeout": "30m", "max_duration": "0"}),
         ({"profile": "mine", "unknown": 1}, {}),
     ],
 )  # fmt: skip
@@ -52,7 +52,6 @@ def test_flags_as_keys(
         ({"resources": ["cpu"]}, "flag -r: 'cpu' is not NAME=VALUE"),
         ({"gpus": "count=1,count=2"}, "flag --gpus: 'count=2' is not one KEY=VALUE"),
         ({"gpus": "many"}, "flag --gpus: 'many' is not a number"),
-        ({"max_duration": "8"}, "flag --max-duration: 8 has no unit"),
         ({"env": ["SURELY_NOT_SET"]}, "flag --env: SURELY_NOT_SET is not set in the environment"),
     ],
 )  # fmt: skip

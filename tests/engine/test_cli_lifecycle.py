@@ -190,7 +190,7 @@ def test_another_installations_session_is_stopped_by_force_alone(
 def test_max_wait_leaves_nothing(cli: Cli, project: Path, mooring: Mooring, image: str) -> None:
     """A wait that runs out is exit code 3 and leaves nothing; what it waited for was told once."""
     began = time.monotonic()
-    done = cli("create", "--max-wait", "2", "--image", image, "--", "true", check=3)
+    done = cli("create", "--max-wait", "2s", "--image", image, "--", "true", check=3)
     assert time.monotonic() - began < 20
     lines = done.stderr.splitlines()
     assert lines[0] == f"pulling {image}"
@@ -260,14 +260,22 @@ def test_bad_forms_of_gpus(cli: Cli, text: str) -> None:
     assert done.stderr.startswith("error: flag --gpus: ")
 
 
-def test_a_bare_number_is_no_maximum_duration(cli: Cli, create: Create, mooring: Mooring) -> None:
-    """It is hours to users of mcli and seconds in a spec file: a flag must say which."""
+def test_a_bare_number_is_no_duration(
+    cli: Cli, create: Create, project: Path, mooring: Mooring
+) -> None:
+    """It is hours to users of mcli and minutes to those of sbatch: whoever writes it says which."""
     create("one")
-    for command in (["create", "-d"], ["update", "one"]):
-        done = cli(*command, "--max-duration", "1", check=2)
-        assert done.stderr == (
-            "error: flag --max-duration: 1 has no unit\nhint: use 1h for hours, 1s for seconds\n"
-        )
+    (project / "session.yml").write_text("max_duration: 1\n")
+    for command in (
+        ["create", "-d", "--max-duration", "1"],
+        ["create", "-d", "-f", "session.yml"],
+        ["update", "one", "--max-duration", "1"],
+        ["update", "one", "--idle-timeout", "1"],
+        ["hold", "one", "1"],
+        ["create", "-d", "--max-wait", "1"],
+    ):
+        done = cli(*command, check=2)
+        assert "has no unit: 1h is hours, 1m minutes, 1s seconds\n" in done.stderr
     cli("update", "one", "--max-duration", "0", check=0)
     cli("update", "one", "--max-duration", "1.5h", check=0)
     assert mooring.sessions.deadlines(mooring.sessions.get("one"))["max_duration"] == 5400

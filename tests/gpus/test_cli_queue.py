@@ -104,7 +104,7 @@ def test_free_gpus_that_are_kept_for_others_are_told(
     """Who could have free ones is told who is in front; gpus tells for whom they are kept."""
     cli("create", "-d", "--name", "g3", "--gpus", "3", check=0)
     cli("create", "--enqueue-only", "--name", "g8", "--gpus", "8", check=0)
-    done = cli("create", "--gpus", "1", "--max-wait", "1", check=3)
+    done = cli("create", "--gpus", "1", "--max-wait", "1s", check=3)
     assert "2nd in the queue for 1 GPU; behind g8 (8 GPUs)\n" in done.stderr
     assert "request fewer GPUs" not in done.stderr
     said = cli("gpus", check=0).stdout

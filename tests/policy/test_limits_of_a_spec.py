@@ -49,10 +49,10 @@ def test_duration(plant: Plant) -> None:
     message = checked("max_duration: 12h", plant, max_duration="13h")
     assert "max_duration is 13h, and the maximum is 12h" in message
     assert "max_duration is never" in checked("max_duration: 12h", plant)
-    assert "is 43201s" in checked("max_duration: 12h", plant, max_duration=43201)
+    assert "is 43201s" in checked("max_duration: 12h", plant, max_duration="43201s")
     assert "maximum is 25h" in checked("max_duration: 25h", plant)
     assert "maximum is 90m" in checked("max_duration: 1h30m", plant)
-    assert "maximum is 90s" in checked("max_duration: 90", plant)
+    assert "maximum is 90s" in checked("max_duration: 90s", plant)
     assert "max_duration is never" in checked("require_max_duration: true", plant)
     assert checked("require_max_duration: true", plant, max_duration="100d") == ""
     assert checked("require_max_duration: false", plant) == ""

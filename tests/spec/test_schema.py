@@ -44,7 +44,7 @@ def test_schema_describes_every_key() -> None:
         {"image": {"build": {"dockerfile": "D"}}},
         {"build": "Dockerfile"},
         {"gpus": {"count": 2, "memory": "40GiB", "model": "A100"}},
-        {"idle_timeout": False, "max_duration": 60, "memory": 2**30},
+        {"idle_timeout": False, "max_duration": 0, "memory": 2**30},
         {"record": False},
         {"record": "off"},
         {"command": ["sleep", 5], "env": {"A": 1, "B": True}},

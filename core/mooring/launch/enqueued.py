@@ -58,6 +58,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
     Raises:
         SpecError: it cannot be read, for example because another version wrote it.
     """
+    from mooring.spec.fields import RECORDED
     from mooring.spec.model import SessionSpec
     from mooring.spec.resolve import ResolvedSpec
 
@@ -65,7 +66,7 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
         stored = folder.read_enqueued()
         known, manner = stored["resolved"], stored["manner"]
         resolved = ResolvedSpec(
-            spec=SessionSpec.model_validate(stored["spec"]),
+            spec=SessionSpec.model_validate(stored["spec"], context=RECORDED),
             origins=known["origins"],
             path=Path(known["path"]) if known["path"] else None,
             project=Path(known["project"]),

@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Tag, ValidationInfo, WithJsonSchema
 
 from mooring.spec.ports import canonical as canonical_port
 from mooring.spec.references import PATTERN, is_reference
 from mooring.spec.units import (
-    MAX_DURATION_S,
     format_size,
     parse_cpus,
     parse_duration,
@@ -32,6 +31,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
 _SECOND = 1.0
+#: The context that validates what mooring has recorded, where durations are numbers of seconds.
+RECORDED = {"recorded": True}
 MIB = 2**20
 #: The name of the image with this machine's own software.
 HOST_IMAGE = "host"
@@ -135,8 +136,11 @@ def _pids_limit(value: Any) -> int:
     return value
 
 
-def _timeout(value: Any) -> float:
-    seconds = parse_duration(value)
+def _timeout(value: Any, info: ValidationInfo) -> float:
+    if info.context is RECORDED and isinstance(value, (int, float)):
+        seconds = float(value)
+    else:
+        seconds = parse_duration(value)
     if 0 < seconds < _SECOND:
         raise ValueError("must be at least 1s, or off for never")
     return seconds
@@ -249,7 +253,7 @@ Command = Annotated[
 Duration = Annotated[
     float,
     BeforeValidator(_timeout),
-    _schema(_TEXT, {"type": "number", "minimum": 0, "maximum": MAX_DURATION_S}, {"const": False}),
+    _schema(_TEXT, {"const": 0}, {"const": False}),
 ]
 Priority = Annotated[
     int,

@@ -21,6 +21,7 @@ from mooring.host.text import one_line
 from mooring.spec.fields import (
     HOST_IMAGE,
     MIB,
+    RECORDED,
     Command,
     Cpus,
     Duration,
@@ -349,7 +350,8 @@ class SessionSpec(_Strict):
         try:
             names = public.get("secrets", [])
             placeholders = {name: {"env": "WITHHELD"} for name in names}
-            spec = cls.model_validate({**public, "secrets": placeholders})
+            recorded = {**public, "secrets": placeholders}
+            spec = cls.model_validate(recorded, context=RECORDED)
         except (ValidationError, TypeError, AttributeError):
             raise SpecError(
                 "the session's label does not hold a spec that this version can read",

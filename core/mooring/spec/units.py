@@ -1,7 +1,8 @@
 """Parse and format durations, sizes and counts.
 
 Durations are seconds (float, 0 means never); sizes are bytes (int, with binary units as in Docker:
-`512m` is 512 MiB).
+`512m` is 512 MiB). A duration is written with its unit, wherever it is written: a bare number is
+hours to other systems, and minutes or seconds to others.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ MAX_DURATION_S = 10 * 365 * 86400
 MAX_SIZE_BYTES = 2**60
 
 DURATION_ACCEPTS = (
-    "must be a duration such as 90s, 30m, 1h30m or 8h, a number of seconds, or off for never; "
-    "at most 10 years"
+    "must be a duration such as 90s, 30m, 1h30m or 8h, or off for never; at most 10 years"
 )
 SIZE_ACCEPTS = (
     "must be a size such as 512m, 1.5g or 16GiB, or a whole number of bytes; at most 1 EiB"
@@ -46,7 +46,7 @@ _DIGITS = {
     "s": ("[0-9]{1,8}", "[0-9]{1,5}"),
     "ms": ("[0-9]{1,11}", "[0-9]{1,8}"),
 }
-_SECONDS_ALONE = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?")
+_NO_UNIT = re.compile(r"[0-9]{1,24}(?:\.[0-9]{1,24})?")
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]+) *(,?) *")
 _NUMBER = re.compile(r"[0-9]{0,24}\.?[0-9]{1,24}")
 _PREFIXES = "kmgtpe"
@@ -57,24 +57,26 @@ def parse_duration(value: object) -> float:
     """Parse a duration.
 
     Args:
-        value: a number of seconds, or text: `30m`, `1h30m`, `8h`, `90s`, `90`. `off`, `never`, 0
-            and `False` mean never.
+        value: text: `30m`, `1h30m`, `8h`, `90s`. `off`, `never`, 0, `0` and `False` mean never.
 
     Returns:
         Seconds, 0.0 for never.
 
     Raises:
-        ValueError: it is not a duration, or exceeds ten years; the message is a predicate for the
-            key's name ("idle_timeout" + " must be …").
+        ValueError: it is not a duration, has no unit, or exceeds ten years; the message is a
+            predicate for the key's name ("idle_timeout" + " must be …").
     """
-    if value is False:
+    if value is False or (isinstance(value, (int, float)) and value == 0):
         return 0.0
-    seconds: object = None if value is True else value
-    if isinstance(value, str):
-        seconds = _duration_text(value.strip().lower())
-    if isinstance(seconds, (int, float)) and 0 <= seconds <= MAX_DURATION_S:
-        return float(seconds)
-    raise ValueError(DURATION_ACCEPTS)
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if isinstance(value, (int, float)) and value is not True and 0 < value <= MAX_DURATION_S:
+        text = f"{value:.12g}"
+    if _NO_UNIT.fullmatch(text) and float(text):
+        raise ValueError(f"has no unit: {text}h is hours, {text}m minutes, {text}s seconds")
+    seconds = _duration_text(text)
+    if seconds is None or seconds > MAX_DURATION_S:
+        raise ValueError(DURATION_ACCEPTS)
+    return seconds
 
 
 def duration_pattern() -> str:
@@ -84,7 +86,7 @@ def duration_pattern() -> str:
     an expression cannot bound, is below ten years. A lone amount may have more than one of several.
     """
     fraction = r"(?:\.[0-9]+)?"
-    alone, several = [f"[0-9]{{1,8}}{fraction}"], ""
+    alone, several = ["0"], ""
     for unit, (digits, digits_of_several) in _DIGITS.items():
         names = (name for name in _SECONDS if _SECONDS[name] == _SECONDS[unit])
         name = "(?:" + "|".join(_any_case(name) for name in names) + ")"
@@ -100,16 +102,14 @@ def _any_case(word: str) -> str:
 
 
 def _duration_text(text: str) -> float | None:
-    """Parse seconds, or amounts in descending units, with optional commas after minutes or more.
+    """Parse amounts in descending units, with optional commas after minutes or more; or 0.
 
     Returns None for invalid text.
     """
-    if text in _NEVER:
+    if text in _NEVER or _NO_UNIT.fullmatch(text):
         return 0.0
     if len(text) > _MAX_TEXT:
         return None
-    if _SECONDS_ALONE.fullmatch(text):
-        return _microseconds(float(text))
     total, last_unit, at = 0.0, float("inf"), 0
     while at < len(text):
         amount = _AMOUNT.match(text, at)
