@@ -21,7 +21,6 @@ from typing import Any, cast
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
-from tornado.web import HTTPError
 from traitlets import Dict, Float, Unicode
 
 from mooring import (
@@ -39,6 +38,7 @@ from mooring import (
 )
 from mooring_provisioner import upstream
 from mooring_provisioner.death import report_death
+from mooring_provisioner.errors import LaunchFailed
 from mooring_provisioner.pools import LAUNCHES, in_thread
 from mooring_provisioner.session import KernelspecConfig, open_session
 
@@ -47,6 +47,8 @@ POLL_S = 0.05
 OWN_ARGUMENTS = 3
 # How long an exiting client waits for a kernel that it has asked to shut down
 EXIT_PATIENCE_S = 2.0
+# How long the end of a session may be recorded after its container is gone
+END_PATIENCE_S = 5.0
 
 
 @lru_cache(maxsize=1)
@@ -55,18 +57,14 @@ def shared_mooring() -> Mooring:
     return Mooring()
 
 
-class LaunchFailed(HTTPError):
-    """A kernel did not start; the client's own dialog shows the message and the hint.
+async def _wait_for_end(handle: KernelHandle) -> None:
+    """Wait until a session that is being removed is recorded as such: its container goes first.
 
-    It is an HTTP error because Jupyter Server passes only those to its clients unchanged.
+    Otherwise the restarter would announce that the kernel restarts.
     """
-
-    def __init__(self, error: MooringError) -> None:
-        self.text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
-        super().__init__(500, self.text, reason=type(error).__name__)
-
-    def __str__(self) -> str:
-        return self.text
+    deadline = time.monotonic() + END_PATIENCE_S
+    while not handle.session_ended() and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_S)
 
 
 class MooringProvisioner(KernelProvisionerBase):
@@ -84,6 +82,9 @@ class MooringProvisioner(KernelProvisionerBase):
     profile = Unicode(
         "", help="Name of the user's profile that the spec file overrides; empty for none."
     ).tag(config=True)
+    session_id = Unicode(
+        "", help="Id of an existing session to start the kernel in; overrides the others."
+    ).tag(config=True)
     start_timeout_s = Float(
         60.0,
         help="Timeout for a kernel process to open its sockets, in seconds, without image pulls.",
@@ -98,7 +99,6 @@ class MooringProvisioner(KernelProvisionerBase):
     _adopted = False
     _alive = False
     _hold: Ownership | None = None
-    _session_id = ""  # the id of a session that the client has chosen; overrides the kernelspec
     _notebook = ""
     _independent = False  # whether the kernel is to survive a client that is not a server
     _requested = True  # whether the user, not the restarter, requested the launch
@@ -140,7 +140,7 @@ class MooringProvisioner(KernelProvisionerBase):
         self._arguments = [*self.kernel_spec.argv[OWN_ARGUMENTS:], *extra]
         env = kwargs.get("env") or {}
         self._given = {name: env[name] for name in env if env[name] != os.environ.get(name)}
-        self._session_id = str(kwargs.pop("mooring_session", ""))
+        self.session_id = str(kwargs.pop("mooring_session", self.session_id))
         self._independent = bool(kwargs.get("independent"))
         if "last_activity" in getattr(self.parent, "trait_names", list)():
             # Jupyter Server lists a kernel shortly before it sets this attribute, and its
@@ -197,10 +197,12 @@ class MooringProvisioner(KernelProvisionerBase):
         if handle is None:
             return self._exit_code()
         code = handle.poll()
+        restarter = upstream.polling_restarter(self.parent)
+        if code is not None and restarter is not None and handle.host_ended():
+            await _wait_for_end(handle)
         if code is not None and not self._ending:
             self._ending = True
             await self._report_death(handle)
-        restarter = upstream.polling_restarter(self.parent)
         if code is None or restarter is None or not handle.session_ended():
             return code
         restarter.stop()
@@ -333,9 +335,9 @@ class MooringProvisioner(KernelProvisionerBase):
         """Find or create the session, and write the connection file of a new kernel in it."""
         config = self._config
         resolved = config.resolve(cwd, self._root)
-        if self._session_id:
+        if self.session_id:
             session = mooring.sessions.start(
-                mooring.sessions.get(self._session_id), wait=Wait(cancelled=cancelled.is_set)
+                mooring.sessions.get(self.session_id), wait=Wait(cancelled=cancelled.is_set)
             )
         else:
             session = open_session(
@@ -356,7 +358,7 @@ class MooringProvisioner(KernelProvisionerBase):
             or getattr(manager, "transport_encryption", "disabled") == "required"
         )
         kernel_name = resolved.spec.kernel or "python3"
-        if self._session_id:
+        if self.session_id:
             kernel_name = session.declared.get("kernel") or kernel_name
         connection = handle.write_connection(
             key=manager.session.key, encrypt=encrypt, kernel_name=kernel_name

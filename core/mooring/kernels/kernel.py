@@ -304,6 +304,10 @@ class KernelHandle:
         """Whether its kernel host has recorded its exit, which it cannot do when it dies too."""
         return self._exit_text() is not None
 
+    def host_ended(self) -> bool:
+        """Return whether it was killed with its kernel host, as in a container that is removed."""
+        return not self.exit_recorded and not self._host_connected()
+
     def session_ended(self) -> bool:
         """Return whether its session was ended or removed, according to the session's folder."""
         return session_over(self.guest)
