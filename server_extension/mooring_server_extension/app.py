@@ -14,6 +14,7 @@ from mooring_server_extension import audit, metrics, routes, upstream
 from mooring_server_extension.context import SETTING, ServerContext
 from mooring_server_extension.engine_probe import EngineProbe
 from mooring_server_extension.gpu_usage import GpuUsage
+from mooring_server_extension.kernelspecs import SessionKernelspecs
 from mooring_server_extension.metrics import Metrics
 from mooring_server_extension.pools import Pools
 from mooring_server_extension.responses import JupyterView, jupyter_view
@@ -82,6 +83,7 @@ class MooringExtension(ExtensionApp):
             jupyter=jupyter,
             restrict_paths=self.restrict_paths,
         )
+        SessionKernelspecs(server.kernel_spec_manager, mooring).offer()
         self.survival = Survival(server, mooring, pools)
         metrics.publish(figures)
         if self.untrusted_outputs:

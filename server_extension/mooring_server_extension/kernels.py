@@ -11,15 +11,10 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import authorized
 from tornado import web
 
-from mooring import (
-    PACKAGED_KERNELSPEC,
-    Mooring,
-    NotSupported,
-    installed_kernelspecs,
-    short_id,
-)
+from mooring import Mooring, NotSupported, short_id
 from mooring_server_extension import requests
 from mooring_server_extension.base import MooringHandler
+from mooring_server_extension.kernelspecs import kernelspec_of
 from mooring_server_extension.paths import below_root
 from mooring_server_extension.responses import NotFound
 from mooring_server_extension.terminals import running
@@ -42,7 +37,7 @@ class KernelsHandler(MooringHandler):
                 below_root(self.root, body.path)
                 path = body.path
             session = await self.core(lambda mooring: running(mooring, name))
-            kernelspec = await self.core(lambda _: kernelspec_of(session.name))
+            kernelspec = await self.core(lambda mooring: kernelspec_of(mooring, session))
             try:
                 await ensure_async(self.kernel_spec_manager.get_kernel_spec(kernelspec))
             except NoSuchKernel as error:
@@ -67,12 +62,6 @@ class RecordingHandler(MooringHandler):
     async def get(self, kernel_id: str) -> None:
         # a recording may be large, so the thread also encodes it
         self.finish(await self.core(lambda mooring: _text(mooring, kernel_id), "recording"))
-
-
-def kernelspec_of(session: str) -> str:
-    """Return the session's installed kernelspec if there is exactly one, else the packaged one."""
-    names = [spec.name for spec in installed_kernelspecs() if spec.config.get("session") == session]
-    return names[0] if len(names) == 1 else PACKAGED_KERNELSPEC
 
 
 def recording(mooring: Mooring, kernel_id: str) -> dict[str, Any]:

@@ -186,6 +186,12 @@ class KernelOwners:
                 return record
         return None
 
+    def of(self, session_id: str) -> list[KernelRecord]:
+        """Return the records of the kernels of a session."""
+        folder = SessionFolder.open(self._installation, session_id)
+        records = map(_read, sorted(folder.path.glob("kernels/*.json")))
+        return [record for record in records if record is not None]
+
     def show_in(self, kernel_id: str, rows: Sequence[dict[str, str]]) -> None:
         """Record the Jupyter sessions that use a kernel; no effect on a kernel without a record.
 
