@@ -204,6 +204,7 @@ def session_body(session: Session, mooring: Mooring, jupyter: JupyterView) -> di
         ),
         "max_duration_s": deadlines.get("max_duration", session.declared.get("max_duration", 0.0)),
         "can_run_kernels": mooring.kernels.can_run(session),
+        "note": mooring.records.note(session),
         "kernel_list": kernels,
         "notebooks": sorted(set(notebooks)),
     }

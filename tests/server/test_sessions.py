@@ -18,7 +18,7 @@ from mooring.sessions.model import FIELDS
 from tests.server.inprocess import InProcess
 from tests.support.recordings import cell, idle, line, out, show, write
 
-MORE = {"idle_timeout_s", "max_duration_s", "can_run_kernels", "kernel_list", "notebooks"}
+MORE = {"idle_timeout_s", "max_duration_s", "can_run_kernels", "note", "kernel_list", "notebooks"}
 
 
 def create(server: InProcess, name: str = "aa", **values: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_a_session_from_its_creation_to_its_removal(server: InProcess) -> None:
     assert server.ask("GET", f"/sessions/{made['id'][:6]}")[1]["name"] == "aa"
     assert server.ask("POST", "/sessions/aa/hold", {"duration": "2h"})[0] == 200
     status, changed = server.ask(
-        "PATCH", "/sessions/aa", {"idle_timeout": "off", "max_duration": 3600}
+        "PATCH", "/sessions/aa", {"idle_timeout": "off", "max_duration": "1h"}
     )
     assert (status, changed["idle_timeout_s"], changed["max_duration_s"]) == (200, 0, 3600)
     assert server.ask("POST", "/sessions/aa/stop")[1]["state"] == "stopped"
