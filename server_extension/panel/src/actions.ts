@@ -8,13 +8,11 @@ import type { Title, Widget } from '@lumino/widgets';
 
 import { Api, ApiError, ICreate } from './api';
 import { askTrust, confirm, showProblem } from './dialogs';
+import { refreshKernelspecs } from './kernelspecs';
 import { LogsView } from './logs';
-import type { IDeadline, ISession } from './session';
+import type { ISession } from './session';
 import type { Sessions } from './sessions';
 import { specDuration } from './format';
-
-/** How long one press of *Hold* keeps a session. */
-const HOLD_S = 2 * 3600;
 
 /** What to open once a new session runs. */
 export type Then = 'notebook' | 'terminal' | 'nothing';
@@ -88,6 +86,7 @@ export class Actions {
         await contents.delete(file.path);
         throw error;
       }
+      await refreshKernelspecs(this.app); // the kernel's label
       await this.app.commands.execute('docmanager:open', {
         path: file.path,
         factory: 'Notebook',
@@ -127,27 +126,22 @@ export class Actions {
     this.app.shell.activateById(id);
   }
 
-  /** Keep it from stopping as idle for a duration such as `8h`; `off` cancels the hold. */
-  async hold(session: ISession, duration: string): Promise<void> {
-    await this.attempt(`Cannot hold ${session.name}`, async () =>
-      this.sessions.put(await this.api.hold(session.name, duration))
-    );
-  }
-
   /**
-   * Keep it for two more hours.
-   *
-   * @param deadline the one that is near, if any: a hold does not change the maximum duration, so
-   *   that is extended when it is what ends the session.
+   * Keep it for so many hours: from stopping as idle, and from a maximum duration that would end it
+   * before. 0 cancels the hold.
    */
-  async holdLonger(session: ISession, deadline: IDeadline | null): Promise<void> {
-    if (deadline?.kind === 'max' && session.max_duration_s) {
-      const max_duration = specDuration(session.max_duration_s + HOLD_S);
-      await this.attempt(`Cannot hold ${session.name}`, async () =>
-        this.sessions.put(await this.api.update(session.name, { max_duration }))
+  async hold(session: ISession, hours: number): Promise<void> {
+    const { name, max_duration_s, max_stop_in_s } = session;
+    const held = await this.attempt(`Cannot hold ${name}`, async () =>
+      this.sessions.put(await this.api.hold(name, hours ? `${hours}h` : 'off'))
+    );
+    const missing =
+      max_stop_in_s === null ? 0 : hours * 3600 - (max_stop_in_s - this.sessions.elapsedS);
+    if (held && max_duration_s && missing > 0) {
+      const max_duration = specDuration(Math.ceil((max_duration_s + missing) / 60) * 60);
+      await this.attempt(`${name} is held, but its maximum duration ends it before`, async () =>
+        this.sessions.put(await this.api.update(name, { max_duration }))
       );
-    } else {
-      await this.hold(session, specDuration(HOLD_S));
     }
   }
 

@@ -11,9 +11,19 @@ import { MissedOutput } from './missedOutput';
 import { ending, isLaunching, ISession, nearDeadline } from './session';
 import type { Sessions } from './sessions';
 import { counted, duration } from './format';
+import { isSeen, markSeen } from './seenNotes';
 
 interface IRow {
-  kind: 'pending' | 'starting' | 'degraded' | 'ending' | 'stopped' | 'idle' | 'missed';
+  kind:
+    | 'pending'
+    | 'starting'
+    | 'degraded'
+    | 'ending'
+    | 'stopped'
+    | 'idle'
+    | 'orphaned'
+    | 'missed'
+    | 'note';
   text: string;
   button: string;
   act: () => unknown;
@@ -150,6 +160,15 @@ export class NotebookBanner extends ReactWidget {
         act: () => this.actions.chooseKernel(this.panel)
       });
     }
+    const note = session?.state === 'running' ? session.note : '';
+    if (session && note && !isSeen(note)) {
+      rows.push({
+        kind: 'note',
+        text: `Session ${session.name}: ${note}`,
+        button: 'Dismiss',
+        act: () => markSeen(note)
+      });
+    }
     if (missed.count > 0) {
       const cells = counted(missed.count, 'cell');
       rows.push({
@@ -190,7 +209,7 @@ export class NotebookBanner extends ReactWidget {
         kind: 'ending',
         text: `Session ${session.name} stops in ${duration(near.inS)}: ${why}`,
         button: 'Hold for 2 hours',
-        act: () => actions.holdLonger(session, near)
+        act: () => actions.hold(session, 2)
       });
     }
     if (session.state === 'stopped' || session.state === 'lost') {
@@ -199,6 +218,14 @@ export class NotebookBanner extends ReactWidget {
         text: `Session ${session.name} ${ending(session)}`,
         button: 'Start again',
         act: revive
+      });
+    }
+    if (notebook.orphaned) {
+      rows.push({
+        kind: 'orphaned',
+        text: `The kernel still runs in session ${session.name}, for a Jupyter server with another root folder`,
+        button: 'Start another kernel',
+        act: () => notebook.startAnother(session)
       });
     }
     if (notebook.empty) {

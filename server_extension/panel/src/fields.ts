@@ -18,13 +18,14 @@ export interface IField {
 
 // Shown first, in this order; all others are under "More"
 const FIRST = ['name', 'image', 'gpus', 'cpus', 'memory', 'idle_timeout', 'max_duration'];
-// `image` builds too, the panel's server is its only target, and a form is not a file
-const LEFT_OUT = ['build', 'target', 'distribution', 'extends'];
+// `environment` is `image`, which builds too; the panel's server is its only target, and a form is
+// not a file
+const LEFT_OUT = ['environment', 'build', 'target', 'distribution', 'extends'];
 const LABELS: Record<string, string> = {
   gpus: 'GPUs',
   cpus: 'CPUs',
   shm: 'Shared memory',
-  env: 'Environment',
+  env: 'Environment variables',
   max_duration: 'Maximum duration'
 };
 const SIZES = ['memory', 'shm', 'record'];

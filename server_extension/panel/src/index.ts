@@ -17,6 +17,7 @@ import { Actions, Then } from './actions';
 import { Api } from './api';
 import { NotebookBanner } from './banner';
 import { anchorIcon, anchorTile } from './icons';
+import { askForKernel, followKernelspecs } from './kernelspecs';
 import { SessionsPanel } from './panel';
 import { reconnectKernels } from './reconnect';
 import { Sessions } from './sessions';
@@ -42,6 +43,7 @@ const model: JupyterFrontEndPlugin<IMooring> = {
   activate: (app: JupyterFrontEnd, browser: IDefaultFileBrowser | null) => {
     const sessions = new Sessions(new Api());
     reconnectKernels(app, sessions);
+    followKernelspecs(app, sessions);
     return { sessions, actions: new Actions(app, sessions, browser) };
   }
 };
@@ -98,8 +100,9 @@ const banners: JupyterFrontEndPlugin<void> = {
   requires: [IMooring],
   // Notebook's file page has no notebooks
   optional: [INotebookTracker],
-  activate: (_app: JupyterFrontEnd, mooring: IMooring, notebooks: INotebookTracker | null) => {
+  activate: (app: JupyterFrontEnd, mooring: IMooring, notebooks: INotebookTracker | null) => {
     const add = (notebook: NotebookPanel): void => {
+      askForKernel(app, notebook);
       const banner = new NotebookBanner(notebook, mooring.sessions, mooring.actions);
       notebook.contentHeader.insertWidget(0, banner);
     };

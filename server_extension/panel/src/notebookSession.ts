@@ -4,7 +4,7 @@ import type { NotebookPanel } from '@jupyterlab/notebook';
 import { KernelAPI, Kernel } from '@jupyterlab/services';
 import type { SessionConnection } from '@jupyterlab/services/lib/session/default';
 
-import { hasKernel, isLaunching, ISession } from './session';
+import { hasKernel, isLaunching, ISession, shortId } from './session';
 import type { Sessions } from './sessions';
 
 /** A notebook's session; one object for each notebook, shared by everything that asks. */
@@ -61,6 +61,17 @@ export class NotebookSession {
     );
   }
 
+  /** Whether its kernel runs in its session, but not for this Jupyter server, which has another root. */
+  get orphaned(): boolean {
+    const { session, last, sessions } = this;
+    const short = last ? shortId(last.kernelId) : '';
+    return (
+      sessions.fresh &&
+      this.panel.sessionContext.session?.kernel?.connectionStatus !== 'connected' &&
+      !!session?.kernel_list.some(({ id, kernel_id }) => id === short && !kernel_id)
+    );
+  }
+
   /** The name of its session after the session's removal; otherwise "". */
   get removed(): string {
     const { sessions, last } = this;
@@ -88,8 +99,7 @@ export class NotebookSession {
       if (session.state !== 'running' && !(await start())) {
         return;
       }
-      const kernel = await api.kernel(session.id, context.path);
-      await context.changeKernel({ id: kernel.id });
+      await this.startAnother(session);
       return;
     }
     const connection = context.session;
@@ -104,6 +114,15 @@ export class NotebookSession {
     } else {
       await context.changeKernel({ id: kernelId });
     }
+  }
+
+  /** Start another kernel in its session. */
+  async startAnother(session: ISession): Promise<void> {
+    const { sessionContext } = this.panel;
+    const { id } = await this.sessions.api.kernel(session.id, sessionContext.path);
+    // JupyterLab changes the kernel of a Jupyter session that the server may not have any more
+    await sessionContext.sessionManager.refreshRunning();
+    await sessionContext.changeKernel({ id });
   }
 
   /** Whether the user has not chosen another kernel since. */

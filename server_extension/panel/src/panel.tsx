@@ -2,12 +2,16 @@
 
 import { addIcon, ReactWidget, Toolbar, ToolbarButton } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
+import type { Message } from '@lumino/messaging';
+import { ISignal, Signal } from '@lumino/signaling';
 import { Menu, Panel } from '@lumino/widgets';
 import React from 'react';
 
 import type { Actions, Then } from './actions';
 import { NewSessionForm } from './form';
 import { anchorIcon } from './icons';
+import { counted } from './format';
+import { RovingFocus } from './roving';
 import type { ISession } from './session';
 import { SessionItem } from './sessionItem';
 import type { Sessions } from './sessions';
@@ -33,6 +37,9 @@ export class SessionsPanel extends Panel {
       tooltip: 'Create a session: choose its image, GPUs, CPUs and memory',
       onClick: () => this.list.toggleForm()
     });
+    this.list.formClosed.connect(() =>
+      add.node.querySelector<HTMLElement>('button, .jp-ToolbarButtonComponent')?.focus()
+    );
     add.node.dataset.mooring = 'new-session';
     toolbar.addItem('new-session', add);
     this.addWidget(toolbar);
@@ -68,6 +75,25 @@ class SessionList extends ReactWidget {
     this.update();
   }
 
+  /** Emitted when the form that had the focus was closed. */
+  get formClosed(): ISignal<this, void> {
+    return this._formClosed;
+  }
+
+  private closeForm(): void {
+    const focused = this.node.querySelector('form')?.contains(document.activeElement);
+    this.form = null;
+    this.update();
+    if (focused) {
+      this._formClosed.emit();
+    }
+  }
+
+  protected override onUpdateRequest(message: Message): void {
+    super.onUpdateRequest(message);
+    void this.renderPromise?.then(() => this.roving.update());
+  }
+
   protected override render(): JSX.Element {
     const { sessions, actions } = this;
     return (
@@ -79,10 +105,7 @@ class SessionList extends ReactWidget {
             sessions={sessions}
             actions={actions}
             then={this.form}
-            onClose={() => {
-              this.form = null;
-              this.update();
-            }}
+            onClose={() => this.closeForm()}
           />
         )}
         {sessions.known && sessions.list.length === 0 && !this.form && (
@@ -94,7 +117,12 @@ class SessionList extends ReactWidget {
             </p>
           </div>
         )}
-        <ul className="mooring-Sessions" aria-label="Sessions">
+        <ul
+          className="mooring-Sessions"
+          aria-label="Sessions"
+          onFocus={this.roving.onFocus}
+          onKeyDown={this.roving.onKeyDown}
+        >
           {sessions.list.map(session => (
             <SessionItem
               key={session.id}
@@ -121,23 +149,23 @@ class SessionList extends ReactWidget {
       commands.addCommand(command, { label, execute: () => void execute() });
       menu.addItem({ command });
     };
-    for (const [label, time] of [
-      ['1 hour', '1h'],
-      ['8 hours', '8h'],
-      ['24 hours', '24h']
-    ]) {
-      add(`Hold for ${label}`, () => this.actions.hold(session, time));
+    for (const hours of [1, 8, 24]) {
+      add(`Hold for ${counted(hours, 'hour')}`, () => this.actions.hold(session, hours));
     }
     if (session.held_for_s) {
-      add('Cancel hold', () => this.actions.hold(session, 'off'));
+      add('Cancel hold', () => this.actions.hold(session, 0));
     }
     menu.addItem({ type: 'separator' });
     add('Idle Timeout…', () => this.actions.changeLimit(session, 'idle_timeout'));
     add('Maximum Duration…', () => this.actions.changeLimit(session, 'max_duration'));
+    const opener = document.activeElement as HTMLElement | null;
+    menu.aboutToClose.connect(() => opener?.focus());
     menu.open(x, y);
   }
 
   private form: Then | null = null;
+  private readonly roving = new RovingFocus(() => this.node.querySelector('.mooring-Sessions'));
+  private readonly _formClosed = new Signal<this, void>(this);
 }
 
 /** Shown while the list may be out of date. */

@@ -52,6 +52,8 @@ export interface ISession {
   changed_at: number;
   foreign: boolean;
   waiting: string;
+  /** What its user should know of what is mounted in it; or "". */
+  note: string;
   /** The notebook that it was created for, relative to the server's root; or "". */
   notebook: string;
   /** Published on 127.0.0.1 of the server's machine while it runs. */

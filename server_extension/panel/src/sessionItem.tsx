@@ -66,6 +66,11 @@ export function SessionItem(props: IProps): JSX.Element {
         <Facts session={session} elapsedS={elapsedS} />
       </div>
       <TimeLeft session={session} elapsedS={elapsedS} />
+      {session.note && (
+        <div className="mooring-Session-note" data-mooring="note">
+          {capitalized(session.note)}
+        </div>
+      )}
       <Notebooks {...props} />
       <Buttons {...props} />
     </li>
@@ -214,6 +219,7 @@ function Notebooks({ session, actions }: IProps): JSX.Element | null {
           <li key={path}>
             <button
               className="mooring-link"
+              tabIndex={-1}
               title={`Open ${path}`}
               onClick={() => void actions.openFile(path)}
             >
@@ -240,6 +246,7 @@ function ActionButton({ session, action, label, icon, onPress }: IButtonProps): 
   return (
     <button
       className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
+      tabIndex={-1}
       data-mooring={`action-${action}`}
       title={label}
       aria-label={`${label}: ${session.name}`}
@@ -281,17 +288,12 @@ function Buttons(props: IProps): JSX.Element {
 }
 
 function RunningButtons(props: IProps): JSX.Element {
-  const { session, actions, elapsedS } = props;
+  const { session, actions } = props;
   const buttons: [string, string, LabIcon, () => unknown][] = [
     ['terminal', 'Open a terminal', terminalIcon, () => actions.terminal(session)],
     ['notebook', 'New notebook', notebookIcon, () => actions.notebook(session)],
     ['logs', 'Logs', listIcon, () => actions.logs(session)],
-    [
-      'hold',
-      'Hold for 2 hours',
-      historyIcon,
-      () => actions.holdLonger(session, nearDeadline(session, elapsedS))
-    ],
+    ['hold', 'Hold for 2 hours', historyIcon, () => actions.hold(session, 2)],
     ['stop', 'Stop', stopIcon, () => actions.stop(session)]
   ];
   return (
@@ -328,6 +330,7 @@ function MoreButton({ session, onMore }: IProps): JSX.Element {
   return (
     <button
       className="jp-Button jp-mod-minimal jp-mod-styled mooring-action"
+      tabIndex={-1}
       data-mooring="action-more"
       title="More"
       aria-label={`More: ${session.name}`}
