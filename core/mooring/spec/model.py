@@ -220,11 +220,13 @@ class SessionSpec(_Strict):
     )
     idle_timeout: Duration = Field(
         default=3600.0,
-        description="Stop after this long without activity: seconds or 30m; 0 or off for never.",
+        json_schema_extra={"default": "1h"},
+        description="Stop after this long without activity: 30m; 0 or off for never.",
     )
     max_duration: Duration = Field(
         default=0.0,
-        description="Stop after this long, active or not: seconds or 8h; 0 or off for never.",
+        json_schema_extra={"default": "off"},
+        description="Stop after this long, active or not: 8h; 0 or off for never.",
     )
     priority: Priority = Field(
         default=0,
