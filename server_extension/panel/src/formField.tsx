@@ -20,7 +20,7 @@ const EMPTY: Record<string, string> = {
   name: 'generated',
   cpus: 'no limit',
   memory: 'no limit',
-  shm: "Docker's default",
+  shm: 'half of the memory',
   kernel: 'python3',
   command: 'a line for /bin/sh'
 };
