@@ -63,6 +63,16 @@ def test_the_calling_python_is_there(engine: FakeEngine) -> None:
     assert path[:2] == [os.path.dirname(PYTHON), os.path.join(sys.prefix, "bin")]
 
 
+def test_a_relative_path_of_modules_is_not_mounted(
+    engine: FakeEngine, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program adds to its module path by a relative path is no mount; all targets are
+    absolute, else the search for the mount above them has no end."""
+    (project / "src").mkdir()
+    monkeypatch.syspath_prepend("src")
+    assert all(bind.target.startswith("/") for bind in host_image(engine).binds)
+
+
 def test_the_folder_that_python_was_started_in_is_not_mounted(
     engine: FakeEngine, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,7 +163,7 @@ def _python_paths() -> list[str]:
     folders = prefixes()
     folders |= {os.path.realpath(path) for path in folders}
     imported = (*sys.path, user_site(), *editable_projects())
-    folders |= {path for path in imported if path and os.path.isdir(path)}
+    folders |= {path for path in imported if os.path.isabs(path)}
     # on sys.path only because of how Python was started
     folders -= {"/", os.path.expanduser("~")}
     with contextlib.suppress(FileNotFoundError):  # the current folder was deleted
