@@ -15,7 +15,7 @@ PY := .venv/bin/python
 SOURCES := hatch_build.py core provisioner server_extension cli tests benchmarks examples docs tools/ensure-engine
 SHELL_SCRIPTS := tools/quick tools/ensure-env tools/build-panel tools/lock tools/run-tests .ci/run
 
-.PHONY: help demo lab test quick check format panel bench docs lock clean env engine panel-if-node
+.PHONY: help demo lab test quick foreign check format panel bench docs lock clean env engine panel-if-node
 
 help: ## list these targets
 	@printf 'mooring: containers declared once, opened as notebook kernels and as shells\n\n'
@@ -34,6 +34,9 @@ test: engine panel-if-node ## run the whole suite on a real engine
 
 quick: engine ## lint, unit tests, and one session with a kernel: in two minutes
 	@tools/quick $(ARGS)
+
+foreign: engine ## run the suites of papermill, nbval, nbmake, nbclient and ipykernel on our kernels
+	@$(PY) -m tests.foreign $(ARGS)
 
 check: env ## lint, formatting, types: all that needs no engine
 	@$(PY) -m ruff check $(wildcard $(SOURCES))
