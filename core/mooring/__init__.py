@@ -54,7 +54,8 @@ _DEFINED_IN = {
     "mooring.host.text": "quoted",
     "mooring.host.users": "User caller",
     "mooring.images.mounts": "Grant MountPlan",
-    "mooring.kernels.kernel": "CHANNELS Connection KernelHandle",
+    "mooring.kernels.connection": "CHANNELS Connection",
+    "mooring.kernels.kernel": "KernelHandle",
     "mooring.kernels.kernelspecs": (
         "PACKAGED:PACKAGED_KERNELSPEC PROVISIONER document:kernelspec_document "
         "install:install_kernelspec Installed:InstalledKernelspec "
@@ -321,7 +322,8 @@ if TYPE_CHECKING:
     from mooring.host.text import quoted
     from mooring.host.users import User, caller
     from mooring.images.mounts import Grant, MountPlan
-    from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle
+    from mooring.kernels.connection import CHANNELS, Connection
+    from mooring.kernels.kernel import KernelHandle
     from mooring.kernels.kernelspecs import PACKAGED as PACKAGED_KERNELSPEC
     from mooring.kernels.kernelspecs import PROVISIONER
     from mooring.kernels.kernelspecs import Installed as InstalledKernelspec

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from mooring import KernelError, MooringError
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from mooring import KernelHandle, Mooring, Session
 
 log = logging.getLogger(__name__)
+END_POLL_S = 0.05
+# How long the end of a session may be recorded after its container has gone
+END_PATIENCE_S = 5.0
 
 
 def death_text(who: str, how: str, handle: KernelHandle) -> MooringError:
@@ -62,3 +67,13 @@ def print_error(error: MooringError, start: str) -> None:
 def _text(error: MooringError, start: str) -> str:
     lines = [f"{start}: {error.message}"] + ([f"hint: {error.hint}"] if error.hint else [])
     return "".join(c for c in "\n".join([*lines, ""]) if c.isprintable() or c == "\n")
+
+
+async def wait_for_end(handle: KernelHandle) -> None:
+    """Wait until a session that is being removed is recorded as such: its container goes first.
+
+    Otherwise the restarter would announce that the kernel restarts.
+    """
+    deadline = time.monotonic() + END_PATIENCE_S
+    while not handle.session_ended() and time.monotonic() < deadline:
+        await asyncio.sleep(END_POLL_S)

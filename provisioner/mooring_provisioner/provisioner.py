@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import os
 import signal
 import threading
@@ -37,34 +36,22 @@ from mooring import (
     short_id,
 )
 from mooring_provisioner import upstream
-from mooring_provisioner.death import report_death
+from mooring_provisioner.death import report_death, wait_for_end
 from mooring_provisioner.errors import LaunchFailed
 from mooring_provisioner.pools import LAUNCHES, in_thread
-from mooring_provisioner.session import KernelspecConfig, open_session
+from mooring_provisioner.session import KernelspecConfig, end_session, open_session
 
 POLL_S = 0.05
 # What a kernelspec's argv begins with: launcher, folder, connection file
 OWN_ARGUMENTS = 3
 # How long an exiting client waits for a kernel that it has asked to shut down
 EXIT_PATIENCE_S = 2.0
-# How long the end of a session may be recorded after its container is gone
-END_PATIENCE_S = 5.0
 
 
 @lru_cache(maxsize=1)
 def shared_mooring() -> Mooring:
     """Return the process's ``Mooring``; all kernels share its connections to the engine."""
     return Mooring()
-
-
-async def _wait_for_end(handle: KernelHandle) -> None:
-    """Wait until a session that is being removed is recorded as such: its container goes first.
-
-    Otherwise the restarter would announce that the kernel restarts.
-    """
-    deadline = time.monotonic() + END_PATIENCE_S
-    while not handle.session_ended() and time.monotonic() < deadline:
-        await asyncio.sleep(POLL_S)
 
 
 class MooringProvisioner(KernelProvisionerBase):
@@ -199,10 +186,10 @@ class MooringProvisioner(KernelProvisionerBase):
         code = handle.poll()
         restarter = upstream.polling_restarter(self.parent)
         if code is not None and restarter is not None and handle.host_ended():
-            await _wait_for_end(handle)
+            await wait_for_end(handle)
         if code is not None and not self._ending:
             self._ending = True
-            await self._report_death(handle)
+            await in_thread(lambda: self._report_death(handle))
         if code is None or restarter is None or not handle.session_ended():
             return code
         restarter.stop()
@@ -276,15 +263,12 @@ class MooringProvisioner(KernelProvisionerBase):
         expanded = Path(path).expanduser()
         return expanded.as_posix() if expanded.exists() else None
 
-    async def _report_death(self, handle: KernelHandle) -> None:
-        if (session := self._session) is not None:
-            self._died = await in_thread(lambda: self._report(session, handle))
-
     # called in a thread
 
-    def _report(self, session: Session, handle: KernelHandle) -> str:
+    def _report_death(self, handle: KernelHandle) -> None:
         with self._working:  # a restart makes the sockets anew
-            return report_death(shared_mooring(), session, handle)
+            if self._session is not None:
+                self._died = report_death(shared_mooring(), self._session, handle)
 
     @property
     def _root(self) -> str:
@@ -363,7 +347,7 @@ class MooringProvisioner(KernelProvisionerBase):
         connection = handle.write_connection(
             key=manager.session.key, encrypt=encrypt, kernel_name=kernel_name
         )
-        self._remove_connection_file()
+        upstream.remove_connection_file(self.parent)
         return connection
 
     def _adopt(self, mooring: Mooring, record: KernelRecord) -> Connection:
@@ -371,13 +355,11 @@ class MooringProvisioner(KernelProvisionerBase):
 
         If the kernel has died meanwhile, the restarter handles it as usual.
         """
-        manager: Any = self.parent
-        root = str(getattr(manager.parent, "root_dir", ""))
-        adopted = mooring.kernels.adopt(record.seen_from(root) or record)
+        adopted = mooring.kernels.adopt(record.seen_from(self._root) or record)
         self._session, self._handle = adopted.session, adopted.handle
         self._hold, self._adopted = adopted.ownership, True
         self._end_at_exit(mooring, adopted.session)
-        self._remove_connection_file()
+        upstream.remove_connection_file(self.parent)
         return adopted.connection
 
     def _write_record(self, mooring: Mooring, session: Session, cwd: str) -> None:
@@ -400,12 +382,6 @@ class MooringProvisioner(KernelProvisionerBase):
             )
         )
 
-    def _remove_connection_file(self) -> None:
-        """Remove the manager's connection file, which would keep it from loading the new info."""
-        manager: Any = self.parent
-        with contextlib.suppress(FileNotFoundError, TypeError):
-            os.unlink(manager.connection_file)
-
     def _release(self) -> None:
         atexit.unregister(self._at_exit)
         with self._working:
@@ -424,20 +400,17 @@ class MooringProvisioner(KernelProvisionerBase):
             self._session = self._handle = self._hold = None
             if session is None:
                 return
-            files = shared_mooring().records.home_files(session)
-            try:
-                if handle is not None:
-                    shared_mooring().kernels.shut_down(
-                        session, handle, hold, keep=self.keep_session, died=self._died
-                    )
-                else:  # the launch failed before the kernel had a folder
-                    shared_mooring().kernels.end_session_with(session, self._short_id())
-            except MooringError as error:
-                self.log.warning("session %s cannot be removed now: %s", session.name, error)
-                return
-            if files and not shared_mooring().records.exists(session.id):
-                removed = "session %s is removed; its private home contained %s"
-                self.log.warning(removed, session.name, files)
+            problem = end_session(
+                shared_mooring(),
+                session,
+                handle,
+                hold,
+                short_id=self._short_id(),
+                keep=self.keep_session,
+                died=self._died,
+            )
+        if problem:
+            self.log.warning("%s", problem)
 
     def _undo_launch(self) -> None:
         """Undo a first launch that failed; a kernel that was being adopted keeps running."""

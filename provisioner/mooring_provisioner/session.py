@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mooring import LaunchOptions, Mooring, Session, SpecError, Wait
+from mooring import LaunchOptions, Mooring, MooringError, Session, SpecError, Wait
 
 if TYPE_CHECKING:
-    from mooring import ResolvedSpec
+    from mooring import KernelHandle, Ownership, ResolvedSpec
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,42 @@ def open_session(
         wait=Wait(cancelled=cancelled, max_wait_s=max_wait_s),
     )
     return OpenedSession(created.session, created=True)
+
+
+def end_session(
+    mooring: Mooring,
+    session: Session,
+    handle: KernelHandle | None,
+    ownership: Ownership | None,
+    *,
+    short_id: str,
+    keep: str = "",
+    died: str = "",
+) -> str:
+    """End a kernel, and with the last kernel a session that was created for kernels.
+
+    Args:
+        mooring: the sessions.
+        session: the kernel's session.
+        handle: the kernel; None if its launch failed before it had a folder.
+        ownership: the kernel's ownership, if there is one.
+        short_id: mooring's id of the kernel.
+        keep, died: as for ``Kernels.shut_down``.
+
+    Returns:
+        What the user must know of it, in a line; empty for nothing.
+    """
+    files = mooring.records.home_files(session)
+    try:
+        if handle is not None:
+            mooring.kernels.shut_down(session, handle, ownership, keep=keep, died=died)
+        else:
+            mooring.kernels.end_session_with(session, short_id)
+    except MooringError as error:
+        return f"session {session.name} cannot be removed now: {error}"
+    if files and not mooring.records.exists(session.id):
+        return f"session {session.name} is removed; its private home contained {files}"
+    return ""
 
 
 def _check_name(session: str) -> None:

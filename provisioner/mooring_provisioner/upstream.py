@@ -7,6 +7,8 @@ jupyter_server 2.14.0 and 2.21.1.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any
 
 # The method of a websocket connection that notifies its client that the kernel is dead
@@ -53,3 +55,9 @@ def withdraw_shutdown_request(manager: Any) -> None:
     if socket is not None:
         socket.close(linger=0)
         manager._control_socket = None
+
+
+def remove_connection_file(manager: Any) -> None:
+    """Remove a manager's connection file, which would keep it from loading new connection info."""
+    with contextlib.suppress(FileNotFoundError, TypeError):
+        os.unlink(manager.connection_file)

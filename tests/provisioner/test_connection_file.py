@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mooring.errors import KernelError, NotSupported
-from mooring.kernels.kernel import CHANNELS
+from mooring.kernels.connection import CHANNELS
 from mooring.kernels.kernelspecs import document
 from mooring_provisioner.connection_file import Ports, notebook_of, read_kernelspec
 

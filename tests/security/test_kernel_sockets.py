@@ -13,7 +13,8 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 from mooring import KernelError, LaunchOptions
 from mooring.client import Mooring
-from mooring.kernels.kernel import CHANNELS, Connection, KernelHandle
+from mooring.kernels.connection import CHANNELS, Connection
+from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.kernelhost import HostState, host_state
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve

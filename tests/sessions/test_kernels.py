@@ -11,7 +11,8 @@ from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import EngineError, KernelError
 from mooring.kernels import killing
-from mooring.kernels.kernel import Connection, KernelHandle
+from mooring.kernels.connection import Connection
+from mooring.kernels.kernel import KernelHandle
 from mooring.sessions import kernels
 from mooring.sessions.context import Context
 from mooring.sessions.kernel_owners import KernelRecord

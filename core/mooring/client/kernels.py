@@ -6,7 +6,8 @@ import builtins
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mooring.kernels.kernel import Connection, KernelHandle
+from mooring.kernels.connection import Connection
+from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.listing import KernelEntry, kernels_of
 from mooring.launch.wait import Wait
 from mooring.sessions import kernels, lifecycle

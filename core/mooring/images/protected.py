@@ -15,7 +15,6 @@ how Python was started (``python -m`` adds the current folder) and is ignored.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import site
 import sys
@@ -27,6 +26,7 @@ from mooring.engines import local_socket_names
 from mooring.errors import PolicyError
 from mooring.host import paths
 from mooring.host.filesystems import LINKS_MAX, aliases, is_below, mounts
+from mooring.host.untrusted import parse_json
 
 #: Prefixes that also hold what is not Python's.
 SYSTEM_PREFIXES = ("/", "/usr", "/usr/local")
@@ -187,7 +187,7 @@ def _editable_installs(packages: str, _changed_ns: int) -> tuple[str, ...]:
             continue
         try:
             with open(f"{packages}/{name}/direct_url.json", "rb") as file:
-                origin = json.load(file)
+                origin = parse_json(file.read())
             from urllib.parse import unquote, urlsplit  # slow, and seldom needed
 
             url, editable = urlsplit(origin["url"]), origin["dir_info"]["editable"]

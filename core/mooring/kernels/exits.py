@@ -6,10 +6,11 @@ A kernel host writes ``exit`` into a kernel's folder when its process has exited
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from mooring.host.untrusted import parse_json
 
 MAX_SIGNAL, MAX_EXIT_CODE = 64, 255
 KILLED = -signal.SIGKILL
@@ -72,7 +73,7 @@ class Exit:
 def parse_exit(text: str) -> Exit:
     """Read an exit file; what is invalid counts as killed by SIGKILL."""
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError):
         content = None
     fields: dict[str, Any] = content if isinstance(content, dict) else {}

@@ -16,7 +16,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +26,16 @@ from mooring.guest.paths import GUEST_RUN
 from mooring.host import forks
 from mooring.host.paths import SOCKET_PATH_MAX
 from mooring.host.untrusted import parse_json
+from mooring.kernels.connection import CHANNELS, Connection
 from mooring.kernels.exits import KILLED, Exit, ExitLog, parse_exit
 from mooring.kernels.kernelhost import HostLink, indented, log_tail, session_over
 
-CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 POLL_S = 0.002
 # The kernelspec names that jupyter_client accepts
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 # How long a start waits for the recorder of a kernel other than python3; after this timeout the
 # first output may be missing from the recording
 WATCH_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True)
-class Connection:
-    """The fields of a kernel's Jupyter connection file.
-
-    Attributes:
-        ip: path prefix of the sockets; a socket's path is ``{ip}-{port}``.
-        key: the HMAC key that signs every message.
-        kernel_name: ``python3``, or a kernelspec of the image.
-        curve_public_key, curve_secret_key: Z85 text; empty when the sockets are not encrypted.
-    """
-
-    ip: str
-    key: bytes = field(repr=False)
-    kernel_name: str = "python3"
-    curve_public_key: str = ""
-    curve_secret_key: str = field(default="", repr=False)
-
-    def info(self) -> dict[str, Any]:
-        """Return the fields as jupyter_client's ``KernelConnectionInfo``; the key is bytes."""
-        info: dict[str, Any] = {
-            "transport": "ipc",
-            "ip": self.ip,
-            "key": self.key,
-            "signature_scheme": "hmac-sha256",
-            **{name: number for number, name in enumerate(CHANNELS, start=1)},
-        }
-        if self.curve_public_key:
-            info["curve_publickey"] = self.curve_public_key
-            info["curve_secretkey"] = self.curve_secret_key
-        return info
 
 
 def check_socket_path(guest: Guest, kernel_id: str) -> None:

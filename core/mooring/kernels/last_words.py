@@ -10,7 +10,7 @@ import re
 import time
 
 from mooring.guest.channel import Guest
-from mooring.kernels.kernel import CHANNELS, Connection
+from mooring.kernels.connection import CHANNELS, Connection
 
 # Clients' sockets connect again every 0.1 to 0.2 s (ZMQ_RECONNECT_IVL)
 FIRST_CLIENT_MS = 3000

@@ -14,7 +14,8 @@ from mooring.guest.paths import GUEST_RUN
 from mooring.host.detached import start_detached
 from mooring.host.processes import process_mark
 from mooring.host.text import one_line
-from mooring.kernels.kernel import Connection, KernelHandle
+from mooring.kernels.connection import Connection
+from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.kernelhost import host_lives
 from mooring.kernels.killing import kill_kernel
 from mooring.kernels.listing import others_live
