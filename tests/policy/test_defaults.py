@@ -74,11 +74,11 @@ def test_what_is_required_can_be_a_default(
 def test_without_a_default_it_says_what_to_write(
     service: Mooring, plant: Plant, project: Path, text: str, longest: str
 ) -> None:
-    """Where there is no default, the error and `doctor` say what to write, and where: a kernel's
-    dialog has no flags. What they say works."""
+    """Where there is no default, the error and `doctor` say what to write, and where: a form has no
+    flags. What they say works. Kernels have a default of their own."""
     plant(text)
-    kernel = KernelspecConfig().resolve(str(project))
-    error = refusal(lambda: service.sessions.plan(kernel, project))
+    service.sessions.plan(KernelspecConfig().resolve(str(project)), project)
+    error = refusal(lambda: service.sessions.plan(resolve(flags={}), project))
     own = user_config_path()
     assert error.hint.startswith(f"write max_duration: {longest} into {own}, or use")
     found = [finding for finding in examine(FakeEngine()) if finding.subject == "policy"]
@@ -86,7 +86,7 @@ def test_without_a_default_it_says_what_to_write(
     assert found[1].hint == error.hint
     own.parent.mkdir(parents=True)
     own.write_text(f"max_duration: {longest}\n")
-    service.sessions.plan(KernelspecConfig().resolve(str(project)), project)
+    service.sessions.plan(resolve(flags={}), project)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def is_system(target: str) -> bool:
     Args:
         target: a target of ``host_binds``.
     """
-    return any(is_below(target, top) for top in ("/etc", *_system_folders()))
+    return target.startswith("/etc/") or any(is_below(target, top) for top in _system_folders())
 
 
 def _origins() -> Callable[[str], str]:
