@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,3 +99,23 @@ def test_kernels_of_two_kinds_share_a_session(
         assert run(one, "hello").text == "hello"
         assert run(two, "6 * 7").text == "42"
         assert len(only_session(mooring).live_kernels) == 2
+
+
+def test_a_kernel_of_another_environment(
+    mooring: Mooring, jupyter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernelspec that ``python -m ipykernel install`` wrote for a virtual environment runs in that
+    environment, which a session of image: host sees read-only."""
+    environment = tmp_path / "pt"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    packages = Path(next(environment.glob("lib/python3*/site-packages")))
+    (packages / "ours.py").write_text("ANSWER = 42")
+    here = [path for path in sys.path if path.endswith("-packages")]
+    (packages / "here.pth").write_text("".join(f"{path}\n" for path in here))
+    python = str(environment / "bin" / "python")
+    own_kernelspec(tmp_path, "pt", [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter-path"))
+    with kernel(install(kernel="pt")) as (_, client):
+        assert run(client, "import sys; print(sys.prefix)").text.strip() == str(environment)
+        assert run(client, "import ours; print(ours.ANSWER)").text.strip() == "42"
+        assert "Read-only" in run(client, f"open({str(packages / 'x')!r}, 'w')").error

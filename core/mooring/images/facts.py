@@ -17,6 +17,7 @@ def image_facts(
     policy: str,
     user: User,
     progress: Callable[[str], None],
+    kernel: str | None = None,
 ) -> images.ImageFacts:
     """Pull an image if needed, and inspect it.
 
@@ -28,6 +29,8 @@ def image_facts(
         user: the user that the session will run as.
         progress: called with a line during a pull, repeatedly even without news; what it raises
             aborts the pull.
+        kernel: the kernel that the session is for, which this machine as an image has to contain;
+            None for none.
 
     Raises:
         ImageError: it cannot be pulled, or has no shell.
@@ -38,7 +41,7 @@ def image_facts(
     if reference == images.HOST:
         from mooring.images.host_image import host_image
 
-        return host_image(engine)
+        return host_image(engine, kernel)
 
     def show(step: PullProgress) -> None:
         text = step.status.lower()

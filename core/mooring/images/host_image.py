@@ -14,17 +14,24 @@ from pathlib import Path
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
 from mooring.host.filesystems import is_below
+from mooring.host.users import caller
 from mooring.images import environment, host_settings
 from mooring.images.images import ImageFacts
+from mooring.images.kernel_environment import KernelEnvironment, kernel_environment
 from mooring.images.protected import editable_projects, prefixes, user_site
 
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
-def host_image(engine: Engine) -> ImageFacts:
+def host_image(engine: Engine, kernel: str | None = None) -> ImageFacts:
     """This machine as an image: an almost empty root filesystem, and read-only mounts of the rest.
 
     The root filesystem is imported on first use, and again when ``root_layout`` has changed.
+
+    Args:
+        engine: the engine that is to run it.
+        kernel: a kernel of this machine whose environment it has to contain; None for none but the
+            calling one.
 
     Raises:
         NotSupported: the engine cannot import images.
@@ -39,8 +46,8 @@ def host_image(engine: Engine) -> ImageFacts:
         passwd=_text_of("/etc/passwd"),
         group=_text_of("/etc/group"),
         python=environment.PYTHON,
-        env=tuple(_environment().items()),
-        binds=tuple(host_binds()),
+        env=tuple(_environment(kernel).items()),
+        binds=tuple(host_binds(kernel)),
     )
 
 
@@ -90,20 +97,27 @@ def root_tar(layout: list[tuple[str, int, str]]) -> bytes:
     return data.getvalue()
 
 
-def host_binds() -> list[Bind]:
-    """The read-only mounts of this machine: its programs and the calling Python environment."""
-    targets = [*_system_paths(), *_chosen_paths()]
+def host_binds(kernel: str | None = None) -> list[Bind]:
+    """The read-only mounts of this machine: its programs and the calling Python environment.
+
+    Args:
+        kernel: as for ``host_image``.
+    """
+    targets = [*_system_paths(), *_chosen_paths(kernel)]
     return [Bind(os.path.realpath(path), path) for path in targets]
 
 
-def chosen_sources() -> list[tuple[str, Path]]:
+def chosen_sources(kernel: str | None = None) -> list[tuple[str, Path]]:
     """The sources of ``host_binds`` that the user chose: all but the system's own software.
+
+    Args:
+        kernel: as for ``host_image``.
 
     Returns:
         Pairs of a word for the user, as for the key of a spec, and the real path.
     """
-    origin = _origins()
-    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths()]
+    origin = _origins(kernel)
+    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths(kernel)]
 
 
 def is_system(target: str) -> bool:
@@ -115,15 +129,18 @@ def is_system(target: str) -> bool:
     return target.startswith("/etc/") or any(is_below(target, top) for top in _system_folders())
 
 
-def _origins() -> Callable[[str], str]:
+def _origins(kernel: str | None) -> Callable[[str], str]:
     """Return a function that tells what put a folder into the host image."""
     variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     chosen = {os.path.abspath(path) for path in variable if path}
     environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
     packages, projects = user_site(), editable_projects()
     certificates = {path: name for name, path in host_settings.certificates(os.environ).items()}
+    others = _kernel_environment(kernel).folders
 
     def origin(path: str) -> str:
+        if path in others:
+            return f"image host, kernel {kernel}"
         if path in certificates:
             return f"image host, {certificates[path]}"
         if path in chosen:
@@ -149,10 +166,11 @@ def _system_paths() -> list[str]:
     return [*filter(os.path.exists, _system_folders()), *host_settings.etc_paths()]
 
 
-def _chosen_paths() -> list[str]:
-    """The folders of the calling Python environment outside the system's own software."""
+def _chosen_paths(kernel: str | None) -> list[str]:
+    """The folders of the Python environments outside the system's own software."""
     system, chosen = _system_paths(), list[str]()
-    for path in (*_python_paths(), *host_settings.certificates(os.environ).values()):
+    certificates = host_settings.certificates(os.environ).values()
+    for path in (*_python_paths(), *_kernel_environment(kernel).folders, *certificates):
         if not any(is_below(path, top) for top in (*system, *chosen)):
             chosen.append(path)
     return chosen
@@ -171,11 +189,17 @@ def _python_paths() -> list[str]:
     return sorted(filter(os.path.isdir, folders), key=lambda path: (path.count("/"), path))
 
 
-def _environment() -> dict[str, str]:
+def _kernel_environment(kernel: str | None) -> KernelEnvironment:
+    return kernel_environment(kernel, caller().home)
+
+
+def _environment(kernel: str | None) -> dict[str, str]:
     """The environment variables that programs and the calling Python environment need."""
     folders = [f"{environment.ENVIRONMENT}/bin", os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     env = {**environment.variables(), "PATH": ":".join(dict.fromkeys(folders))}
+    if data := _kernel_environment(kernel).jupyter_path:
+        env["JUPYTER_PATH"] = ":".join(filter(None, (env.get("JUPYTER_PATH"), data)))
     return {"LANG": "C.UTF-8", **env, **host_settings.variables(os.environ)}
 
 

@@ -279,7 +279,8 @@ class _Layout:
             PolicyError: a source would expose the host, or what mooring itself runs from.
         """
         sources = tuple((request.key, request.source) for request in self.requests)
-        chosen = tuple(chosen_sources()) if self.spec.uses_host_image else ()
+        spec = self.spec
+        chosen = tuple(chosen_sources(spec.kernel)) if spec.uses_host_image else ()
         sockets = local_sockets(os.environ)
         for key, source in (*sources, *chosen):
             refuse_host(source, key, sockets)

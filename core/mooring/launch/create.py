@@ -216,7 +216,13 @@ class Launch:
         try:
             spec = self._plan.spec
             facts = image_facts(
-                ctx.engine, ctx.installation, spec.image, spec.pull, caller(), self._progress
+                ctx.engine,
+                ctx.installation,
+                spec.image,
+                spec.pull,
+                caller(),
+                self._progress,
+                kernel=spec.kernel,
             )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)
