@@ -160,7 +160,12 @@ BAD = {
     "two files of one name": (["host", "a/f", "b/f"], 2, "f", ""),
     "a file for an image": (["a/f"], 2, "a/f is a file, and the first", "mooring run host a/f"),
     "a wait that is none": (["--max-wait", "soon"], 2, "flag --max-wait: 'soon'", ""),
-    "another target": (["--target", "k8s://x"], 2, "target is not supported by this version", ""),
+    "another target": (
+        ["--target", "k8s://x"],
+        2,
+        "target: k8s://x is not supported by this version",
+        "",
+    ),
     "a bare number of hours": (["--max-duration", "1"], 2, "has no unit: 1h is hours", ""),
 }
 

@@ -11,7 +11,6 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from mooring.client import Mooring
-from tests.conftest import Cli
 from tests.support.kernel_clients import READY_S, install, jupyter, run
 
 __all__ = ["jupyter"]
@@ -56,7 +55,7 @@ def test_a_kernelspecs_path_is_added_to_the_kernels(mooring: Mooring, jupyter: P
 
 
 def test_a_notebook_elsewhere_is_told_where_it_runs(
-    cli: Cli, mooring: Mooring, jupyter: Path, project: Path, tmp_path: Path
+    mooring: Mooring, jupyter: Path, project: Path, tmp_path: Path
 ) -> None:
     """The second notebook of a shared session learns in its first cell that its own folder is not
     there (jupyterlab#10102, kernel_gateway#342), and where it runs; the history has it too."""
@@ -72,7 +71,8 @@ def test_a_notebook_elsewhere_is_told_where_it_runs(
         outcome = run(second.client, "import os; os.getcwd()")
         assert [one["text"] for one in outcome.of("stream")] == [f"mooring: {told}\n"]
         assert run(second.client, "os.getcwd()").text == repr(str(project))
-        assert f"started; {told}\n" in cli("events", "lab", check=0).stdout
+        events = mooring.sessions.events(mooring.sessions.get("lab").id)
+        assert any(event.detail.endswith(f"started; {told}") for event in events)
         second.manager.restart_kernel(now=True)
         second.client.wait_for_ready(timeout=READY_S)
         assert told in run(second.client, "1").text

@@ -115,7 +115,7 @@ def test_image_build_and_its_kin_are_refused(cli: Cli, project: Path, mooring: M
         ("create", "--save-image", "-d"): "--save-image",
     }.items():
         done = cli(*given, check=2)
-        assert done.stderr.startswith(f"error: {name} is not supported by this version\nhint: ")
+        assert f"{name} is not supported by this version\nhint: " in done.stderr
     assert mooring.sessions.list() == []
 
 
@@ -149,5 +149,5 @@ def test_nodes_are_refused(cli: Cli, project: Path, mooring: Mooring) -> None:
         ("exec", "--rank", "2", "one", "--", "true"): "--rank",
     }.items():
         done = cli(*given, check=2)
-        assert done.stderr.startswith(f"error: {name} is not supported by this version\nhint: ")
+        assert f"{name} is not supported by this version\nhint: " in done.stderr
     assert mooring.sessions.list() == []

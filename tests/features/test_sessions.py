@@ -108,7 +108,7 @@ def test_job_file_with_a_target_is_refused(cli: Cli, project: Path, mooring: Moo
     (project / "job.yml").write_text("target: my-cluster\nenvironment: host\n")
     for given in (["--target", "my-cluster"], ["-f", "job.yml"]):
         done = cli("create", *given, check=2)
-        assert done.stderr.startswith("error: target is not supported by this version")
+        assert "target: my-cluster is not supported by this version\nhint: " in done.stderr
     assert mooring.sessions.list() == []
 
 

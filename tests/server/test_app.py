@@ -115,7 +115,7 @@ def test_a_kernel_starts_in_the_session(live: Server, project: Path) -> None:
     (project / "sub").mkdir()
     assert ask(live, "POST", "/sessions", {"name": "aa"})[0] == 201
     status, made = ask(live, "POST", "/sessions/aa/kernels", {"path": "sub/nb.ipynb"})
-    assert (status, made["name"]) == (201, "mooring")
+    assert (status, made["name"]) == (201, "mooring-session-aa")
     model = {"path": "sub/nb.ipynb", "name": "nb", "type": "notebook", "kernel": {"id": made["id"]}}
     assert live.ask("POST", "sessions", model)[0] == 201
     with live.socket(made["id"]) as channels:
@@ -130,7 +130,10 @@ def test_a_kernel_starts_in_the_session(live: Server, project: Path) -> None:
     assert session["notebooks"] == ["sub/nb.ipynb"]
     (kernel,) = session["kernel_list"]
     assert (kernel["kernel_id"], kernel["path"]) == (made["id"], "sub/nb.ipynb")
-    assert (kernel["name"], kernel["id"]) == ("mooring", made["id"].replace("-", "")[:12])
+    assert (kernel["name"], kernel["id"]) == (
+        "mooring-session-aa",
+        made["id"].replace("-", "")[:12],
+    )
     for kernel_id in (kernel["id"], made["id"]):
 
         def printed(kernel_id: str = kernel_id) -> bool:
