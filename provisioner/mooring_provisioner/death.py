@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 END_POLL_S = 0.05
-# How long the end of a session may be recorded after its container has gone
+# How long the removal of a session may take after its container has gone
 END_PATIENCE_S = 5.0
 
 
@@ -69,11 +69,13 @@ def _text(error: MooringError, start: str) -> str:
     return "".join(c for c in "\n".join([*lines, ""]) if c.isprintable() or c == "\n")
 
 
-async def wait_for_end(handle: KernelHandle) -> None:
-    """Wait until a session that is being removed is recorded as such: its container goes first.
+async def wait_for_end(mooring: Mooring, handle: KernelHandle) -> None:
+    """Wait until a session that is being removed has gone, which its container does first.
 
     Otherwise the restarter would announce that the kernel restarts.
     """
     deadline = time.monotonic() + END_PATIENCE_S
-    while not handle.session_ended() and time.monotonic() < deadline:
+    while not handle.session_ended() and mooring.records.is_being_removed(handle.session_id):
+        if time.monotonic() > deadline:
+            break
         await asyncio.sleep(END_POLL_S)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,9 @@ class Launcher:
                 env=env,
                 arguments=self._arguments,
             )
-            return self._serve(handle, ports)
+            return self._serve(
+                handle, ports, lambda: mooring.kernels.describe_exit(session, handle)
+            )
         finally:
             for number in (*LEAVE_SIGNALS, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
@@ -212,7 +214,9 @@ class Launcher:
 
     # the kernel's life
 
-    def _serve(self, handle: KernelHandle, ports: list[socket.socket]) -> int:
+    def _serve(
+        self, handle: KernelHandle, ports: list[socket.socket], describe_exit: Callable[[], str]
+    ) -> int:
         import asyncio
 
         with handle.pinned_sockets() as targets:
@@ -223,7 +227,7 @@ class Launcher:
             return 0
         if self._notebook and not handle.session_ended():
             self._watchdog.report(patience_s=CRASH_S)
-        print_error(death_text("the kernel", handle.describe_exit(), handle), "error")
+        print_error(death_text("the kernel", describe_exit(), handle), "error")
         return code if code > 0 else 128 - code
 
     async def _relay(

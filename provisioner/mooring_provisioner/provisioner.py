@@ -185,11 +185,15 @@ class MooringProvisioner(KernelProvisionerBase):
             return self._exit_code()
         code = handle.poll()
         restarter = upstream.polling_restarter(self.parent)
-        if code is not None and restarter is not None and handle.host_ended():
-            await wait_for_end(handle)
-        if code is not None and not self._ending:
-            self._ending = True
-            await in_thread(lambda: self._report_death(handle))
+        if code is not None:
+            if restarter is not None and handle.host_ended():
+                await wait_for_end(shared_mooring(), handle)
+            if not self._ending:
+                await in_thread(lambda: self._report_death(handle))
+            # the user may have shut it down or restarted it meanwhile, which stops the restarter
+            code = handle.poll()
+            if restarter is not None and upstream.polling_restarter(self.parent) is None:
+                return None
         if code is None or restarter is None or not handle.session_ended():
             return code
         restarter.stop()
@@ -267,7 +271,8 @@ class MooringProvisioner(KernelProvisionerBase):
 
     def _report_death(self, handle: KernelHandle) -> None:
         with self._working:  # a restart makes the sockets anew
-            if self._session is not None:
+            if self._session is not None and not self._ending and handle.poll() is not None:
+                self._ending = True
                 self._died = report_death(shared_mooring(), self._session, handle)
 
     @property

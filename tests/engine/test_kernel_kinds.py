@@ -104,8 +104,8 @@ def test_kernels_of_two_kinds_share_a_session(
 def test_a_kernel_of_another_environment(
     mooring: Mooring, jupyter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernelspec that ``python -m ipykernel install`` wrote for a virtual environment runs in that
-    environment, which a session of image: host sees read-only."""
+    """A kernelspec that ``python -m ipykernel install`` wrote for a virtual environment runs in
+    that environment, which a session of image: host sees read-only."""
     environment = tmp_path / "pt"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     packages = Path(next(environment.glob("lib/python3*/site-packages")))

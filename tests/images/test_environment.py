@@ -35,8 +35,9 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outside:
 
 def written(tmp_path: Path) -> Path:
     """The folder of a new environment."""
-    write_environment(tmp_path)
-    return tmp_path / os.path.basename(ENVIRONMENT)
+    folder = tmp_path / os.path.basename(ENVIRONMENT)
+    write_environment(folder)
+    return folder
 
 
 def test_it_is_a_virtual_environment_over_the_machines(tmp_path: Path) -> None:

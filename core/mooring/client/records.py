@@ -35,6 +35,10 @@ class Records:
         """Return whether a session was ended by its clock, or removed."""
         return self._ctx.folder(session_id).has_ended
 
+    def is_being_removed(self, session_id: str) -> bool:
+        """Return whether a session is about to be removed: its container may have gone already."""
+        return self._ctx.folder(session_id).record().state.abandoned
+
     def ends_with_kernels(self, session: Session) -> bool:
         """Return whether a session was created for a kernel, and is removed with its last one."""
         return self._ctx.folder(session.id).record().identity.ends_with_kernels

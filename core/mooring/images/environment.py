@@ -9,7 +9,6 @@ another version before it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import site
@@ -43,24 +42,22 @@ def variables() -> dict[str, str]:
     return env
 
 
-def write_environment(run: Path) -> None:
+def write_environment(folder: Path) -> None:
     """Write a new session's environment.
 
-    Idempotent.
-
     Args:
-        run: the session's run folder; nothing has run in the session yet.
+        folder: where; it is created. The session must not see it yet: links in it are followed.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder exists, or cannot be written to.
     """
-    folder = run / os.path.relpath(ENVIRONMENT, GUEST_RUN)
+    folder.mkdir()
     packages = Path(
         sysconfig.get_path("purelib", "posix_prefix", {"base": folder, "platbase": folder})
     )
     programs = folder / "bin"
     for path in (packages, programs):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True)
     interpreter = getattr(sys, "_base_executable", None) or sys.executable
     major, minor, micro = sys.version_info[:3]
     (folder / "pyvenv.cfg").write_text(
@@ -70,16 +67,15 @@ def write_environment(run: Path) -> None:
     )
     links = {f"bin/{name}": interpreter for name in ("python", "python3", f"python3.{minor}")}
     for name, target in {**links, "lib64": "lib"}.items():
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(target)
+        (folder / name).symlink_to(target)
     folders = [path for path in (user_site(), *site.getsitepackages()) if os.path.isdir(path)]
     known = "locals().get('known_paths')"  # of the function that runs the line: none is added twice
     lines = [f"import site; site.addsitedir({path!r}, {known})\n" for path in folders]
     imported = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     (packages / _PTH).write_text("".join([*(f"{path}\n" for path in imported), *lines]))
     for name, script in _scripts():
-        with open(os.open(programs / name, os.O_WRONLY | os.O_CREAT, 0o755), "wb") as file:
-            file.write(script)
+        (programs / name).write_bytes(script)
+        (programs / name).chmod(0o755)
 
 
 def _scripts() -> Iterator[tuple[str, bytes]]:
@@ -94,19 +90,29 @@ def _scripts() -> Iterator[tuple[str, bytes]]:
     theirs = "|".join(re.escape(os.path.join(prefix, "bin", "python")) for prefix in spellings)
     interpreter = re.compile(rf"({theirs})[0-9.]*(?=[\s\"']|$)".encode())
     of_system = sys.prefix in SYSTEM_PREFIXES
-    with os.scandir(os.path.join(sys.prefix, "bin")) as entries:
+    folder = os.path.join(sys.prefix, "bin")
+    if not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as entries:
         for entry in entries:
             if of_system and not re.fullmatch(r"pip[0-9.]*", entry.name):
                 continue
-            try:
-                if not entry.is_file() or entry.stat().st_size > _SCRIPT_MAX_BYTES:
-                    continue
-                text = Path(entry.path).read_bytes()
-            except OSError:  # not readable, so not runnable
-                continue
+            text = _script_of(entry)
             head, newline, rest = text.partition(b"\n")
             if head == b"#!/bin/sh":  # the interpreter's path is too long for the first line
                 second, end, rest = rest.partition(b"\n")
                 head, newline = head + newline + second, end
-            if text.startswith(b"#!") and interpreter.search(head):
+            if text and interpreter.search(head):
                 yield entry.name, interpreter.sub(PYTHON.encode(), head) + newline + rest
+
+
+def _script_of(entry: os.DirEntry[str]) -> bytes:
+    """Return a program's contents; empty for what is not a script."""
+    try:
+        if not entry.is_file() or entry.stat().st_size > _SCRIPT_MAX_BYTES:
+            return b""
+        with open(entry.path, "rb") as file:
+            start = file.read(2)
+            return start + file.read() if start == b"#!" else b""
+    except OSError:  # not readable, so not runnable
+        return b""

@@ -77,7 +77,7 @@ class KernelHandle:
         self.id = kernel_id
         self.path = Path(guest.path(f"k/{kernel_id}"))
         self._ip = f"{guest.socket_path(f'k/{kernel_id}')}/s"
-        self._session_id, self._memory_limit = session_id, memory_limit
+        self.session_id, self._memory_limit = session_id, memory_limit
         self._link: HostLink | None = None
         self._asking = threading.Lock()
         forks.watch(self)
@@ -135,14 +135,11 @@ class KernelHandle:
             name = fields.get("kernel_name", "python3")
             if not _KERNEL_NAME.fullmatch(name):
                 return None
-            return Connection(
-                ip=self._ip,
-                key=fields["key"].encode(),
-                kernel_name=name,
-                curve_public_key=fields.get("curve_publickey", ""),
-                curve_secret_key=fields.get("curve_secretkey", ""),
-            )
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+            curve = [fields.get(f"curve_{key}key", "") for key in ("public", "secret")]
+            if not all(isinstance(key, str) for key in curve):
+                return None
+            return Connection(self._ip, fields["key"].encode(), name, *curve)
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
             return None
 
     # process
@@ -346,7 +343,7 @@ class KernelHandle:
             self.guest.create(f"k/{self.id}/told")
         except OSError:
             return False
-        history.add(self._session_id, "kernel", "engine", detail, at=at)
+        history.add(self.session_id, "kernel", "engine", detail, at=at)
         return True
 
     def log_tail(self) -> list[str]:

@@ -28,11 +28,13 @@ from mooring.errors import ImageError
 from mooring.gpus.claims import Claim, to_label
 from mooring.gpus.devices import Devices, devices_of
 from mooring.guest import bundle
+from mooring.guest.paths import GUEST_RUN
+from mooring.host import trees
 from mooring.host.filesystems import mount_point_of, mount_points
 from mooring.host.memory import total_memory
 from mooring.host.users import User, caller, has_user, with_group, with_user
 from mooring.images import images, mounts
-from mooring.images.environment import write_environment
+from mooring.images.environment import ENVIRONMENT, write_environment
 from mooring.images.image_links import refuse_links
 from mooring.images.mount_points import create_mount_points
 from mooring.images.mounts import MountPlan
@@ -220,8 +222,22 @@ def _write_guest_files(
     (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
     if spec.uses_host_image:
-        write_environment(folder.run)
+        _make_environment(folder)
     bundle.write_programs(folder.path / "programs")
+
+
+def _make_environment(folder: SessionFolder) -> None:
+    """Write the session's Python environment, and put it where the container sees it.
+
+    The container of an earlier attempt at this launch may still run: it sees nothing unfinished.
+    """
+    draft = folder.path / "venv"
+    with contextlib.suppress(FileNotFoundError):
+        trees.remove_path(draft)
+    write_environment(draft)
+    name = os.path.relpath(ENVIRONMENT, GUEST_RUN)
+    folder.guest.remove_folder(name)
+    draft.rename(folder.run / name)
 
 
 def _record(facts: images.ImageFacts, final: MountPlan) -> Plan:

@@ -64,7 +64,7 @@ def for_kernelspec(resolved: ResolvedSpec) -> ResolvedSpec:
     Raises:
         PolicyError: the administrator's policy is not valid.
     """
-    if resolved.origins["max_duration"] != "default":
+    if "max_duration" in resolved.spec.model_fields_set:
         return resolved
     longest_s = min(
         _KERNEL_MAX_DURATION_S, limits.load().limits.max_duration or _KERNEL_MAX_DURATION_S

@@ -28,6 +28,8 @@ from mooring.sessions.replaced import refuse_replaced
 from mooring.sessions.waiting import why_ended
 
 START_TIMEOUT_S = 60.0
+# Characters of what a session says about a kernel: two paths, and why
+MOST_OF_A_NOTE = 1500
 # Signals of the session's clock that a kernel without a process does not give
 _OTHER_USE = {"exec", "terminal", "hold"}
 
@@ -97,7 +99,8 @@ def start_kernel(
         arguments=arguments,
         timeout_s=timeout_s,
     )
-    elsewhere = one_line(ctx.folder(session.id).guest.text(f"k/{handle.id}/elsewhere"))
+    text = ctx.folder(session.id).guest.text(f"k/{handle.id}/elsewhere")
+    elsewhere = one_line(text, MOST_OF_A_NOTE)
     detail = f"{connection.kernel_name} {handle.id} started{elsewhere and f'; {elsewhere}'}"
     ctx.add_event(session.id, "kernel", detail)
     return elsewhere
