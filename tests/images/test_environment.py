@@ -95,11 +95,11 @@ def test_the_callers_pythonpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not {"relative", "/nowhere", ""} & set(paths)
 
 
-def test_it_is_written_twice_if_need_be(tmp_path: Path) -> None:
-    """Writing it again changes nothing."""
-    folder = written(tmp_path)
-    before = {path.name: path.lstat().st_size for path in folder.rglob("*")}
-    assert {path.name: path.lstat().st_size for path in written(tmp_path).rglob("*")} == before
+def test_it_is_written_to_no_folder_that_there_is(tmp_path: Path) -> None:
+    """A session could have put links into it."""
+    written(tmp_path)
+    with pytest.raises(FileExistsError):
+        written(tmp_path)
 
 
 @pytest.mark.parametrize(

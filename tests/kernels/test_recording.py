@@ -242,9 +242,9 @@ def test_a_huge_recording_is_read_within_bounds(run: Path) -> None:
     bomb = '{"kind":"display_data","parent":"m1","content":{"data":{"a":['
     lines = [bomb + "[]," * 300_000 + "[]]}}}"] * 30
     write(run, cell(), *lines, bomb + "[]," * 1_000_000 + "[]]}}}")
-    began = time.monotonic()
+    began = time.process_time()
     (found,) = recording.read(SharedGuest(run), "a").executions
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     kept = sum(len(output["data"].get("a", [])) for output in found.outputs)
     assert kept <= recording.MAX_VALUES
 
