@@ -327,7 +327,7 @@ def settings_page() -> str:
             "In a session, `MOORING_SESSION` is its name, and `HOME`, `USER` and `LOGNAME` are the "
             "caller's. Nothing else of the caller's environment is passed on, except what "
             f"`image: {HOST}` needs to work (`PATH`, the locale, the time zone, the Python "
-            "environment)."
+            "environment, the variables for proxies, package indexes and certificates)."
         ),
         "",
         "## The kernel provisioner",

@@ -116,7 +116,7 @@ IdleTimeout = Annotated[
 ]
 MaxDuration = Annotated[
     str | None,
-    typer.Option(help="Stop after this long, active or not: 8h, 90m; the unit is required."),
+    typer.Option(help="Stop after this long, active or not: 8h, 90m; off for never."),
 ]
 
 

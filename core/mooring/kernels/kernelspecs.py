@@ -42,7 +42,7 @@ def document(
         display_name: the name that Jupyter clients show.
         kernel: ``python3``, or the name of a kernelspec in the image.
         config: values of the provisioner's traits: ``spec`` (a path), ``flags``, ``session``,
-            ``profile``.
+            ``session_id``, ``profile``.
         language: the kernel's programming language; empty for ``python`` or the kernel's name.
     """
     python = kernel == "python3"

@@ -36,7 +36,7 @@ class HomeFiles:
         return self.count > 0
 
     def __str__(self) -> str:
-        """Describe them in a line: ``2 files (12M): checkpoints/c.pt, a.csv``; empty for none."""
+        """Describe them in a line: ``1 file (12 MiB): checkpoints/c.pt``; empty for none."""
         if not self.count:
             return ""
         more = "more than " if self.count >= MOST_FILES else ""

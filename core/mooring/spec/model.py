@@ -226,7 +226,8 @@ class SessionSpec(_Strict):
     max_duration: Duration = Field(
         default=0.0,
         json_schema_extra={"default": "off"},
-        description="Stop after this long, active or not: 8h; 0 or off for never.",
+        description="Stop after this long, active or not: 8h; 0 or off for never. Without it, a "
+        "session that a kernelspec creates stops after 7d.",
     )
     priority: Priority = Field(
         default=0,
