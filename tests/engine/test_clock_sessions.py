@@ -125,7 +125,8 @@ def test_update_changes_a_running_clock(cli, mooring: Mooring, project: Path) ->
 def test_a_busy_cell_keeps_a_session_and_a_dead_client_does_not(
     cli, mooring: Mooring, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cell that sleeps silently is work; killing Jupyter neither ends it nor prolongs it."""
+    """A cell that sleeps silently is work; killing a client neither ends nor prolongs a
+    kernel that is to survive it."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     cli("kernel", "install", "--name", "clocked", "--session", "cell",
         "--idle-timeout", f"{IDLE_S}s", check=0)  # fmt: skip
@@ -133,7 +134,7 @@ def test_a_busy_cell_keeps_a_session_and_a_dead_client_does_not(
 import sys, time
 from jupyter_client.manager import KernelManager
 manager = KernelManager(kernel_name="clocked")
-manager.start_kernel()
+manager.start_kernel(independent=True)
 client = manager.client(); client.start_channels(); client.wait_for_ready(timeout=60)
 client.execute("import time; time.sleep(%d)" % int(sys.argv[1]))
 while client.get_iopub_msg(timeout=60)["msg_type"] != "execute_input":

@@ -120,20 +120,21 @@ def test_a_volume_in_what_is_read_only_is_refused(owner: Person, declare: Declar
 
 def test_moved_mount_points_leave_nothing_behind(owner: Person) -> None:
     """What a session did to the mount points in its private home while it ran is not followed when
-    it starts again: missing ones are made as the user, links and files are refused."""
-    project = owner.folder("work/deep/project")
+    it starts again: missing ones are made as the user, links and files are refused. In a hidden
+    folder, because others that lead to a mount are mount points themselves."""
+    project = owner.folder(".work/deep/project")
     elsewhere = owner.folder("elsewhere")
     create(owner, "--output", f"out={elsewhere}", cwd=project)
     (private,) = (owner.state / "sessions").glob("*/home")
-    inside(owner, "mv ~/work ~/moved")
+    inside(owner, "mv ~/.work ~/moved")
     owner.mooring("stop", "s")
     owner.mooring("start", "s")
-    assert (private / "work" / "deep" / "project").stat().st_uid == owner.uid
+    assert (private / ".work" / "deep" / "project").stat().st_uid == owner.uid
     for attack in (
-        "mv ~/work ~/m2; ln -s /mnt/outputs/out ~/work",
-        "rm ~/work; ln -s / ~/work",
-        "rm ~/work; : >~/work",
-        "rm ~/work; mkdir ~/work; ln -s /mnt/outputs/out ~/work/deep",
+        "mv ~/.work ~/m2; ln -s /mnt/outputs/out ~/.work",
+        "rm ~/.work; ln -s / ~/.work",
+        "rm ~/.work; : >~/.work",
+        "rm ~/.work; mkdir ~/.work; ln -s /mnt/outputs/out ~/.work/deep",
     ):
         script = attack.replace("~", str(private))
         if "m2" in attack:
@@ -144,8 +145,22 @@ def test_moved_mount_points_leave_nothing_behind(owner: Person) -> None:
         told = owner.mooring("start", "s", check=1).stderr
         assert "a link or a file is in the place of a folder" in told
         assert os.listdir(elsewhere) == []
-    owner.run("rm", "-r", private / "work")
+    owner.run("rm", "-r", private / ".work")
     owner.mooring("start", "s")
+    assert foreign_files(owner.home, owner.uid) == []
+
+
+def test_a_folder_that_leads_to_a_mount_cannot_be_moved(owner: Person) -> None:
+    """It is a mount point, read-only with all that is in it but the mount."""
+    project = owner.folder("work/deep/project")
+    create(owner, cwd=project)
+    script = "mv ~/work ~/moved; rmdir ~/work; touch ~/work/x; mv ~/work/deep ~/work/moved"
+    told = owner.mooring("exec", "s", "--", "sh", "-c", script, check=1).stderr.splitlines()
+    busy, full, *read_only = told
+    assert "busy" in busy
+    assert "busy" in full
+    assert len(read_only) == 2
+    assert all("Read-only" in line for line in read_only)
     assert foreign_files(owner.home, owner.uid) == []
 
 

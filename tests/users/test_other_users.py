@@ -21,7 +21,7 @@ START_KERNEL = """
 import os
 from jupyter_client.manager import KernelManager
 manager = KernelManager(kernel_name="host")
-manager.start_kernel()
+manager.start_kernel(independent=True)
 client = manager.client()
 client.start_channels()
 client.wait_for_ready(timeout=60)
