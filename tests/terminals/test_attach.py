@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 
 from mooring.errors import SessionStateError
 from mooring.terminals.attach import REPLACED, Attachment
+from mooring.terminals.keeper import protocol
 from mooring.terminals.keeper.client import KeeperClient, keeper_pid
+from mooring.terminals.listing import terminals
 from mooring.terminals.terminal import MainTerminal, PersistentTerminal
 
 KEYS = "ctrl-p,ctrl-q"
@@ -167,3 +171,63 @@ def test_a_terminal_that_is_not_there_is_refused(engine: Any, session_dir: Path)
     terminal = PersistentTerminal(engine, "c1", session_dir, "t9", "e9")
     with pytest.raises(SessionStateError, match="terminal t9: no such terminal"):
         Running(terminal, stdin=None).result()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        protocol.HEADER.pack(protocol.MESSAGE, 2 << 20),
+        protocol.HEADER.pack(protocol.MESSAGE, 2) + b"{]",
+        protocol.HEADER.pack(protocol.MESSAGE, 2) + b"{}",
+        protocol.encode("hello", offset="x", taken=None),
+        protocol.encode("hello", offset=0, end=[], taken=None),
+        protocol.encode("hello"),
+        protocol.encode("ack"),
+        protocol.encode("apply", rows=1),
+        protocol.encode("lost", bytes=1),
+        protocol.encode_data(b"output before it is due"),
+    ],
+)
+def test_a_keeper_that_is_not_understood_is_an_error(
+    engine: Any, session_dir: Path, answer: bytes
+) -> None:
+    """Whatever another version's keeper answers, the client ends with one line and a hint."""
+    with keeper_that_answers(session_dir, answer):
+        terminal = PersistentTerminal(engine, "c1", session_dir, "t1", "e1")
+        with pytest.raises(SessionStateError, match="answer is not understood") as caught:
+            Running(terminal, stdin=None).result()
+        assert caught.value.hint
+
+
+def test_a_list_that_is_not_understood_is_an_error(session_dir: Path) -> None:
+    """What asks a keeper for its terminals says so too."""
+    answering = keeper_that_answers(session_dir, protocol.HEADER.pack(protocol.MESSAGE, 2 << 20))
+    with answering, pytest.raises(SessionStateError, match="answer is not understood"):
+        terminals(session_dir)
+
+
+@contextlib.contextmanager
+def keeper_that_answers(session_dir: Path, answer: bytes) -> Iterator[None]:
+    """Serve one client: whatever it asks, it is answered the same."""
+    term = session_dir / "term"
+    term.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        folder = os.open(term, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{folder}/{protocol.SOCKET}")
+        os.close(folder)
+        listener.listen()
+        listener.settimeout(TIMEOUT_S)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(protocol.CHUNK)
+                connection.sendall(answer)
+                connection.recv(protocol.CHUNK)  # until the client has left
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield
+        serving.join(TIMEOUT_S)
+        (term / protocol.SOCKET).unlink()

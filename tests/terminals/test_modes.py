@@ -144,6 +144,23 @@ def test_what_is_counted_is_bounded() -> None:
     assert len(modes.restored()) < 20_000
 
 
+def test_values_of_any_length_are_bounded_together() -> None:
+    """A keeper sends the settings in one message: the longest that a program can make of them fit,
+    with bytes that JSON escapes; a hyperlink may be as long as a browser's address."""
+    link = b"\x1b]8;;http://example.org/" + b"\xe9" * 2050 + b"\x1b\\"
+    modes = fed(
+        link,
+        *(b"\x1b[%d:%sm" % (n, b"0" * 60_000) for n in range(1, 110)),
+        *(b"\x1b[38;2;1;2;%sm" % (b"0" * length) for length in (2000, 4000, 60_000)),
+        *(b"\x1b[22;%st" % (b"0" * 497) for _ in range(200)),
+        *(b"\x1b[%s>99999u" % screen for screen in (b"", b"?1049h\x1b[") for _ in range(200)),
+        *(b"\x1b]4;%d;%s\x07" % (n, b"\xff" * size) for n in range(600) for size in (80, 2000, 80)),
+    )
+    assert link in modes.restored()
+    assert len(modes.restored()) < 80_000
+    assert Modes(modes.saved).restored() == modes.restored()
+
+
 def test_renditions_without_a_reset_are_reduced() -> None:
     """Of thousands of colours the last one is kept, with what was set before them."""
     modes = fed(b"\x1b[1m", *(b"\x1b[38;2;%d;1;1m" % (n % 256) for n in range(3000)))

@@ -76,3 +76,18 @@ def rows(session_dir: Path) -> list[dict[str, Any]]:
 def test_a_commands_arguments(command: object, arguments: list[str]) -> None:
     """A line for a shell is one argument, and a shell has none."""
     assert command_of({"command": command}) == arguments
+
+
+def test_a_command_of_any_length_is_kept(engine: Any, session_dir: Path) -> None:
+    """A script as an argument does not keep its terminal from being held, nor the session's from
+    being listed; the list shows its beginning."""
+    keeper = KeeperClient.start(session_dir)
+    for number, length in enumerate((100_000, 400_000, 400_000)):  # a socket's buffer, a frame
+        stream = engine.attach("c1", tty=True, detach_keys="")
+        about = {"command": ["sh", "-c", "é" * length, "more"], "exec": f"e{number}"}
+        assert keeper.hand_over(stream, "", about) == f"t{number + 1}"
+        stream.close()
+    entries = terminals(session_dir)
+    assert len(entries) == 3
+    assert entries[0].command[:2] == ("sh", "-c")
+    assert entries[0].command[2].strip("é") == "…"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from mooring.errors import EngineError, EngineUnavailable, NotSupported, SessionStateError
 from mooring.terminals.detach_keys import DetachKeys
 from mooring.terminals.keeper import protocol
-from mooring.terminals.keeper.client import Link, keeper_serves, session_exists
+from mooring.terminals.keeper.client import Link, keeper_serves, not_understood, session_exists
 from mooring.terminals.modes import Modes
 from mooring.terminals.pump import key_codes, raw, undo, write_all
 from mooring.terminals.replay import Replay
@@ -85,7 +85,8 @@ class Attachment:
 
         Raises:
             BrokenPipeError: the reader of this process's output has closed the pipe.
-            SessionStateError: the terminal cannot be reached any more.
+            SessionStateError: the terminal cannot be reached any more, or its keeper's answer is
+                not understood.
             EngineError, NotSupported, OSError: reconnecting to the terminal failed repeatedly.
         """
         with size_changes(self._size is not None) as resized, raw(self._stdin):
@@ -195,17 +196,24 @@ class Attachment:
         if not data:
             self._disconnect()
             return
-        for kind, payload in link.frames.feed(data):
-            if kind == protocol.DATA:
-                self._show(payload)
-            else:
-                self._handle(protocol.decode(payload))
-            if self._over or self._link is not link:
-                return
+        try:
+            for kind, payload in link.frames.feed(data):
+                if kind == protocol.DATA:
+                    self._show(payload)
+                else:
+                    self._handle(protocol.decode(payload))
+                if self._over or self._link is not link:
+                    return
+        except (ValueError, KeyError) as error:
+            raise not_understood(error) from error
+
+    def _advance(self, count: int) -> None:
+        if self._offset is None:
+            raise ValueError("output before hello")
+        self._offset += count
 
     def _show(self, data: bytes) -> None:
-        assert self._offset is not None  # noqa: S101
-        self._offset += len(data)
+        self._advance(len(data))
         if self._replay is not None:
             replayed, data = self._replay.feed(data)
             write_all(self._stdout, replayed)
@@ -225,9 +233,8 @@ class Attachment:
         elif op == "apply":
             self._resizer.apply((_number(message["rows"]), _number(message["columns"])))
         elif op == "lost":
-            assert self._offset is not None  # noqa: S101
             count = _number(message["bytes"])
-            self._offset += count
+            self._advance(count)
             self._warn(f"{count} bytes of earlier output were discarded")
         elif op == "exit":
             self._on_exit(message)

@@ -19,7 +19,7 @@ class TerminalEntry:
 
     Attributes:
         id: ``main``, or ``t1``, ``t2``, …
-        command: its argument list; empty for a shell.
+        command: its argument list, of a long one the beginning and ``…``; empty for a shell.
         since: when it was opened, in seconds since the epoch.
         size: rows and columns.
         clients: number of attached clients.

@@ -38,6 +38,7 @@ _KEYPAD = b"\x1b>"
 _SHIFT = b"\x0f"
 _PROTECTED = b'\x1b[0"q'
 _TABS = b"\x1b[?5W"
+_LINK = osc(8, b";")
 _CHARSETS = {slot: b"\x1b%cB" % slot for slot in b"()*+"}
 _CURSOR = (_ORIGIN, _SHIFT, _PROTECTED, *_CHARSETS.values())  # saved with the cursor
 _SOFT_RESET = (
@@ -55,7 +56,9 @@ _NUMBERED = {
 _COLOURS = range(10, 20)
 
 _MOST_SETTINGS, _MOST_KEYBOARDS, _MOST_TITLES, _MOST_RENDITIONS = 600, 100, 10, 400
-_LONGEST_VALUE = 2100
+# Together these keep ``saved`` below 80 KB, or 480 KB as JSON, which escapes some characters: a
+# keeper sends it in one message. Only a hyperlink may be long.
+_LONGEST_VALUE, _LONGEST_LINK = 100, 2100
 
 
 class Modes:
@@ -215,7 +218,7 @@ class Modes:
         elif code - 100 in _COLOURS:
             self._put(osc(code))
         elif code == 8:  # hyperlink
-            self._put(osc(8, b";"), osc(8, text) if rest else None)
+            self._put(_LINK, osc(8, text) if rest else None)
         elif code == 22 and first[:1] not in (b"?", b">"):  # pointer
             self._put(osc(22, b""), osc(22, text) if text[:1] not in (b"", b"<") else None)
         elif code == 9 and first == b"4":  # progress
@@ -290,9 +293,9 @@ class Modes:
     def _put(self, undo: bytes, value: bytes | None = None) -> None:
         """Change a setting; without a value it has its default."""
         self._settings.pop(undo, None)
-        if value is None or len(self._settings) >= _MOST_SETTINGS or len(value) > _LONGEST_VALUE:
-            return
-        self._settings[undo] = value
+        longest = _LONGEST_LINK if undo == _LINK else _LONGEST_VALUE
+        if value is not None and len(value) <= longest and len(self._settings) < _MOST_SETTINGS:
+            self._settings[undo] = value
 
     def restored(self) -> bytes:
         """Return the bytes that set all of this on a terminal in its default state."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # The longest sequence that is read, in bytes
 LONGEST = 4096
+# The longest graphic rendition that is kept, in bytes; a colour takes 20
+_LONGEST_RENDITION = 100
 # The sequences that change a terminal, other than graphic renditions
 SEQUENCE = re.compile(
     rb"[\x1b\x0e\x0f](?:(?<!\x1b)"
@@ -73,7 +75,7 @@ def renditions(params: bytes) -> bytes:
         elif number in _OFF or (number == 4 and below == b"0"):
             for attribute in _OFF.get(number, (4,)):
                 in_force.pop(attribute, None)
-        elif number in _RENDITIONS:
+        elif number in _RENDITIONS and len(field) <= _LONGEST_RENDITION:
             in_force[_RENDITIONS[number]] = field
     return b"".join(field + b";" for field in in_force.values())
 

@@ -300,3 +300,83 @@ def test_many_clients_make_none_of_those_attached_unknown(
             peer.hear()
         assert len(keeper.terminals["t1"].accepted) == 3
         assert hello(peer, "stays")["taken"] == 3
+
+
+def test_no_program_makes_its_terminal_unattachable(
+    keeper: Keeper, peer: Peer, helpers: Helpers
+) -> None:
+    """However much a program sets in its terminal, a client is greeted, also by a later keeper, and
+    lists do not carry it."""
+    _, program = peer.open()
+    with program:
+        program.sendall(b"\x1b]8;;" + b"\xff" * 2000 + b"\x07")
+        for number in range(600):
+            for size in (2000, 80):
+                program.sendall(b"\x1b]4;%d;%s\x07" % (number, b"\xff" * size))
+            if not number % 20:
+                peer.hear()
+        peer.hear()
+        modes = hello(peer)["modes"]
+        assert len(modes) > 50_000
+    peer.hear()
+    later = Keeper(helpers)
+    other = Peer(later)
+    greeting = hello(other)
+    assert greeting["modes"] == modes
+    assert "modes" not in greeting["about"]
+    lists = Peer(later)
+    lists.say("list")
+    assert "modes" not in lists.hear()[0]["terminals"][0]
+    lists.close()
+    other.close()
+    later.close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"op": "size", "rows": float("inf"), "columns": 1},
+        {"op": "size", "rows": "9" * 900_000, "columns": 1},
+        {"op": "size"},
+        {"op": "attach", "client": "c", "replay": float("-inf")},
+        {"op": "attach", "client": "c", "offset": float("nan")},
+        {"op": "attach", "client": "c", "offset": []},
+        {"op": "ended", "terminal": {}, "code": []},
+        {"op": "open", "about": {"size": 7}},
+        {"op": "open", "about": {"size": [1, 2]}},
+    ],
+)
+def test_a_message_that_is_not_understood_ends_nothing(
+    keeper: Keeper, peer: Peer, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    """The client that sent it is refused in a few words and answered when it asks again; the
+    terminals and the other clients go on."""
+    _, program = peer.open()
+    with program, (tmp_path / "no stream").open("w") as file:
+        hello(peer)
+        message = protocol.encode(**fields)
+        if fields["op"] == "open":  # with what is no stream
+            peer.say(**fields, fd=file.fileno())
+        else:
+            for start in range(0, len(message), 50_000):
+                peer.socket.sendall(message[start : start + 50_000])
+                keeper.step(peer.now)
+        (refused,) = peer.hear()
+        assert refused["op"] == "refused"
+        assert len(refused["why"]) <= 1000
+        assert len(hello(peer)["terminal"]) == 2
+        assert keeper.terminals["t1"].stream is not None
+
+
+def test_messages_after_one_that_is_not_understood_are_answered(keeper: Keeper, peer: Peer) -> None:
+    """Messages that arrive together are independent of each other."""
+    peer.socket.sendall(protocol.encode("size", terminal="t9") + protocol.encode("list"))
+    assert [message["op"] for message in peer.hear()] == ["refused", "terminals"]
+
+
+def test_who_speaks_another_protocol_is_told_and_dropped(keeper: Keeper, peer: Peer) -> None:
+    """Nothing that it sends after that is read, or kept in memory."""
+    peer.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert "not a frame" in peer.hear()[0]["why"]
+    assert keeper.clients == []
+    assert peer.socket.recv(1) == b""

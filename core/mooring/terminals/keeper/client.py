@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,8 @@ class KeeperClient:
         Raises:
             SessionStateError: the keeper does not start, refuses the stream, or has exited.
         """
-        request = protocol.encode("open", terminal=name, about=dict(about))
+        described = {**about, "command": protocol.shortened(about.get("command") or ())}
+        request = protocol.encode("open", terminal=name, about=described)
         descriptors = struct.pack("i", stream.socket().fileno())
         try:
             with contextlib.closing(self.connect()) as link:
@@ -170,7 +171,9 @@ class Link:
             OSError: the keeper has exited.
             SessionStateError: the keeper refuses the stream.
         """
-        self.socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
+        sent = self.socket.sendmsg([request], rights)
+        self.socket.sendall(request[sent:])
         return str(self.receive("opened")["terminal"])
 
     def list_terminals(self) -> list[dict[str, Any]]:
@@ -199,20 +202,34 @@ class Link:
 
         Raises:
             OSError: the keeper has exited.
-            SessionStateError: the message has another ``op``.
+            SessionStateError: the message has another ``op``, or is not of this protocol.
         """
         while True:
             data = self.socket.recv(protocol.CHUNK)
             if not data:
                 raise ConnectionResetError("it closed the connection")
-            for _, payload in self.frames.feed(data):
-                message = protocol.decode(payload)
+            for message in self._messages(data):
                 if message["op"] == op:
                     return message
                 raise SessionStateError(f"the keeper refuses: {message.get('why', message['op'])}")
 
+    def _messages(self, data: bytes) -> Iterator[dict[str, Any]]:
+        try:
+            for _, payload in self.frames.feed(data):
+                yield protocol.decode(payload)
+        except ValueError as error:
+            raise not_understood(error) from error
+
     def close(self) -> None:
         self.socket.close()
+
+
+def not_understood(error: Exception) -> SessionStateError:
+    """Return the error of a client that received something else than this protocol."""
+    return SessionStateError(
+        f"the keeper's answer is not understood: {error}",
+        "it may be of another version of mooring; open another terminal: mooring exec",
+    )
 
 
 def session_exists(session_dir: Path) -> bool:

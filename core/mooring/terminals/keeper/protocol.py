@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mooring.host.untrusted import parse_json
 
@@ -41,7 +41,14 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">BI")
 DATA, MESSAGE = 1, 2
 MAX_PAYLOAD_BYTES = 1 << 20
+# Of a terminal's command, which is only displayed
+MAX_COMMAND_CHARACTERS = 1000
 CHUNK = 65536
+# What handling a message can raise, such as one with infinitely many rows, or with a descriptor of
+# something else than a stream
+NOT_UNDERSTOOD = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, OSError
+)  # fmt: skip
 SOCKET = "sock"
 MAIN = "main"
 
@@ -52,8 +59,14 @@ def encode_data(payload: bytes) -> bytes:
 
 
 def encode(op: str, **fields: Any) -> bytes:
-    """Return a frame with a message."""
+    """Return a frame with a message.
+
+    Raises:
+        ValueError: the message does not fit into a frame.
+    """
     payload = json.dumps({"op": op, **fields}).encode()
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"{op} is too long: {len(payload)} bytes")
     return HEADER.pack(MESSAGE, len(payload)) + payload
 
 
@@ -61,12 +74,24 @@ def decode(payload: bytes) -> dict[str, Any]:
     """Return the fields of a message, including ``op``.
 
     Raises:
-        ValueError: the payload is not a JSON object.
+        ValueError: the payload is not a JSON object with an ``op``.
     """
     message = parse_json(payload)
-    if not isinstance(message, dict):
-        raise ValueError("a message is a JSON object")
+    if not isinstance(message, dict) or "op" not in message:
+        raise ValueError("not a message of this protocol")
     return message
+
+
+def shortened(command: Iterable[str]) -> list[str]:
+    """Return the beginning of a command: all of it, or the part before ``…``."""
+    short: list[str] = []
+    left = MAX_COMMAND_CHARACTERS
+    for argument in command:
+        if len(argument) > left:
+            return [*short, argument[: max(0, left)] + "…"]
+        short.append(argument)
+        left -= len(argument) + 1
+    return short
 
 
 class Frames:
@@ -78,18 +103,22 @@ class Frames:
     def feed(self, received: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the frames that are now complete, as pairs of kind and payload.
 
+        Frames after the last one that the caller takes come with the next call.
+
         Raises:
             ValueError: the bytes are not of this protocol.
         """
         buffer = self._rest + received
         at = 0
-        while len(buffer) - at >= HEADER.size:
-            kind, length = HEADER.unpack_from(buffer, at)
-            if length > MAX_PAYLOAD_BYTES or kind not in (DATA, MESSAGE):
-                raise ValueError("not a frame of this protocol")
-            if len(buffer) - at - HEADER.size < length:
-                break
-            at += HEADER.size
-            yield kind, buffer[at : at + length]
-            at += length
-        self._rest = buffer[at:]
+        try:
+            while len(buffer) - at >= HEADER.size:
+                kind, length = HEADER.unpack_from(buffer, at)
+                if length > MAX_PAYLOAD_BYTES or kind not in (DATA, MESSAGE):
+                    raise ValueError("not a frame of this protocol")
+                start, end = at + HEADER.size, at + HEADER.size + length
+                if len(buffer) < end:
+                    break
+                at = end
+                yield kind, buffer[start:end]
+        finally:
+            self._rest = buffer[at:]

@@ -272,9 +272,13 @@ class Keeper:
                     typed = True
                     self._accept_input(client, payload)
                 else:
-                    self._answer(client, protocol.decode(payload), now)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            client.queue("refused", why=f"not understood: {error}")
+                    self._answer_or_refuse(client, payload, now)
+        except ValueError as error:  # where the next frame begins is not known
+            client.refuse(error)
+            with contextlib.suppress(OSError):
+                client.socket.send(client.outgoing)
+            self._drop(client)
+            return
         if typed and client.terminal is not None:
             client.queue("ack", bytes=client.terminal.accepted.get(client.name, 0))
             client.active_at = now
@@ -291,10 +295,16 @@ class Keeper:
         connected = {one.name for one in self._clients_of(terminal)}
         terminal.accept(client.name, count, connected)
 
+    def _answer_or_refuse(self, client: Client, payload: bytes, now: float) -> None:
+        try:
+            self._answer(client, protocol.decode(payload), now)
+        except protocol.NOT_UNDERSTOOD as error:
+            client.refuse(error)
+
     def _answer(self, client: Client, message: dict[str, Any], now: float) -> None:
         op = message["op"]
         if op == "list":
-            rows = [self._row(terminal) for terminal in self.terminals.values()]
+            rows = [one.row(len(self._clients_of(one))) for one in self.terminals.values()]
             client.queue("terminals", terminals=rows)
             return
         if op == "open":
@@ -382,15 +392,6 @@ class Keeper:
         elif terminal.delivered and not terminal.lost and terminal.name != protocol.MAIN:
             self.terminals.pop(terminal.name, None)
             terminal.remove()
-
-    def _row(self, terminal: Terminal) -> dict[str, Any]:
-        return terminal.about | {
-            "id": terminal.name,
-            "clients": len(self._clients_of(terminal)),
-            "size": terminal.size,
-            "bytes": terminal.spool.end,
-            "held": terminal.stream is not None,
-        }
 
     # the end
 

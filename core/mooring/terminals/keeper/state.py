@@ -38,7 +38,7 @@ class Terminal:
         self.name = name
         self.about = about
         self.stream: socket.socket | None = None
-        self.modes = Modes(about.get("modes"))
+        self.modes = Modes(about.pop("modes", None))  # saved with it, but not listed
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700)
         self.spool = Spool(f"{name}/spool")
@@ -62,6 +62,16 @@ class Terminal:
     def lost(self) -> bool:
         """Whether no client can reach it any more; it stays listed when clients have been told."""
         return bool(self.about.get("lost"))
+
+    def row(self, clients: int) -> dict[str, Any]:
+        """Return its row in the list of terminals, with the number of its clients."""
+        return self.about | {
+            "id": self.name,
+            "clients": clients,
+            "size": self.size,
+            "bytes": self.spool.end,
+            "held": self.stream is not None,
+        }
 
     def read(self) -> bytes | None:
         """Read output without blocking: None if none is available, empty at its end."""
@@ -144,6 +154,9 @@ class Client:
     def queue(self, op: str, **fields: Any) -> None:
         """Queue a message, which is sent once the socket is writable."""
         self.outgoing += protocol.encode(op, **fields)
+
+    def refuse(self, error: Exception) -> None:
+        self.queue("refused", why=f"not understood: {error}"[:1000])
 
     def receive(self) -> bytes | None:
         """Receive bytes without blocking, and store the file descriptors sent with them.
