@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mooring.sessions.folder import SessionFolder
-from mooring.sessions.record import Identity, Layout, Plan, RecordState, SessionRecord
+from mooring.sessions.record import Identity, Layout, Plan, RecordState, Removal, SessionRecord
 from tests.support.sessions import ID
 
 
@@ -201,6 +201,25 @@ def test_keys_of_other_versions_survive_an_update(folder: SessionFolder) -> None
     assert {key: record[key] for key in unknown} == unknown
     assert (record["container"], record["note"]) == ("d", "n")
     assert record["spec"] == FIRST["spec"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (["41:7", "ada", "why"], Removal("41:7", "ada", "why")),
+        ([41, None, "why"], Removal("41", "None", "why")),
+        (["41:7"], None),
+        (7, None),
+    ],
+)
+def test_a_removal_that_cannot_be_read_is_none(
+    folder: SessionFolder, text: object, expected: Removal | None
+) -> None:
+    """The rest of the record stays readable."""
+    folder.update_state(container="c", removing=Removal("41:7", "ada", ""))
+    assert folder.record().state.removing == Removal("41:7", "ada", "")
+    (folder.path / "record.json").write_text(json.dumps(stored(folder) | {"removing": text}))
+    assert folder.record().state == RecordState(container="c", removing=expected)
 
 
 def test_an_earlier_version_reads_what_this_one_writes(folder: SessionFolder) -> None:

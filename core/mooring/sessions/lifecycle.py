@@ -17,14 +17,12 @@ from mooring.errors import (
 )
 from mooring.guest.bundle import end_argv
 from mooring.guest.paths import programs_folder
-from mooring.sessions import recreate
 from mooring.sessions.containers import remove_container
 from mooring.sessions.context import Context
 from mooring.sessions.find import refreshed
-from mooring.sessions.folder import SessionFolder
-from mooring.sessions.home import removal_detail
 from mooring.sessions.model import LAUNCHING, Session, State
 from mooring.sessions.queue import tickets
+from mooring.sessions.removal import remove_session
 
 GRACE_S = 10.0
 LAST_GRACE_S = 1.0
@@ -97,18 +95,7 @@ def remove(ctx: Context, session: Session, *, force: bool = False, because: str 
         if _cancel(ctx, session):
             return
         session = refreshed(ctx, session)
-    ended = session.state in (State.STOPPED, State.LOST)
-    folder = ctx.folder(session.id)
-    with _abandoned(folder):
-        remove_container(ctx, session.id, session.container)
-    recreate.forget(ctx, folder)
-    # first, because who follows the events stops when the folder has gone
-    ctx.add_event(session.id, "removed", removal_detail(folder.home_files(), because))
-    if not ended:
-        reason = because or f"removed by {ctx.actor}"
-        ctx.history.session_ended(session.id, at=time.time(), reason=reason, exit_code=None)
-    if folder.exists:
-        folder.remove()
+    remove_session(ctx, session, actor=ctx.actor, because=because)
 
 
 @disk_errors()
@@ -197,19 +184,6 @@ def _end_inside(ctx: Context, session: Session, grace_s: float) -> float:
     with contextlib.suppress(MooringError):
         engine.wait(session.container, timeout_s=grace_s + 2.0)
     return LAST_GRACE_S
-
-
-@contextlib.contextmanager
-def _abandoned(folder: SessionFolder) -> Iterator[None]:
-    """Mark a session as being removed, lest it looks lost without its container."""
-    with contextlib.suppress(OSError):  # disk full: the removal frees space
-        folder.update_state(abandoned=True)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            folder.update_state(abandoned=False)
-        raise
 
 
 def _cancel(ctx: Context, session: Session) -> bool:

@@ -30,10 +30,10 @@ from mooring.host.text import one_line
 from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import GONE, SessionFolder, undeletable
-from mooring.sessions.home import removal_detail
 from mooring.sessions.model import Session, State, from_container, from_foreign, from_record
 from mooring.sessions.orphans import end_orphans
 from mooring.sessions.overdue import end_overdue
+from mooring.sessions.removal import complete, remove_session
 from mooring.sessions.usage import remove_unless_used
 
 if TYPE_CHECKING:
@@ -97,10 +97,9 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
         for repair in (_stop_unverified, end_overdue, _record_dead_kernels):
             with _one_repair(ctx, session.id, f"session {session.name}"):
                 repair(ctx, session)
-        if containers[session.id].state == "removing":  # who removes it records why
-            continue
         with _one_repair(ctx, session.id, f"session {session.name}"):
-            sessions[number] = _settle(ctx, session, ended)
+            if not _in_removal(ctx, containers[session.id]):  # who removes it records why
+                sessions[number] = _settle(ctx, session, ended)
     known = {*containers, *half_created}
     without = [folder for session_id, folder in folders.items() if session_id not in known]
     more, lost = _without_container(ctx, without)
@@ -300,7 +299,7 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
 
     def remove() -> None:
         nonlocal removed
-        _remove(ctx, session, "its kernel's launcher was killed")
+        remove_session(ctx, session, actor="reconciler", because="its kernel's launcher was killed")
         removed = True
 
     try:
@@ -320,7 +319,7 @@ def _end_orphans(ctx: Context, session: Session) -> bool:
 
     def remove() -> None:
         nonlocal removed
-        _remove(ctx, session, "its client has exited")
+        remove_session(ctx, session, actor="reconciler", because="its client has exited")
         removed = True
 
     with _one_repair(ctx, session.id, f"session {session.name}, whose client has exited"):
@@ -328,16 +327,18 @@ def _end_orphans(ctx: Context, session: Session) -> bool:
     return removed
 
 
-def _remove(ctx: Context, session: Session, why: str) -> None:
-    folder = ctx.folder(session.id)
-    ctx.engine.remove(session.container)
-    with contextlib.suppress(OSError):  # disk full: the following removals free space
-        folder.update_state(abandoned=True)
-    detail = removal_detail(folder.home_files(), why)
-    ctx.history.add(session.id, "removed", "reconciler", detail)
-    ctx.history.session_ended(session.id, at=time.time(), reason=why, exit_code=None)
-    recreate.forget(ctx, folder)
-    folder.remove()
+def _in_removal(ctx: Context, row: Container) -> bool:
+    """Return whether a session's container is being removed.
+
+    A removal that was interrupted before is forgotten: the session is as it was.
+    """
+    folder = ctx.folder(row.labels[LABEL_ID])
+    removal = folder.record().state.removing
+    if row.state == "removing" or (removal is not None and alive(removal.process)):
+        return True
+    if removal is not None and ctx.engine.inspect(row.id) is not None:
+        folder.update_state(removing=None)
+    return False
 
 
 def _stop_unverified(ctx: Context, session: Session) -> None:
@@ -401,11 +402,7 @@ def _remove_at_end(ctx: Context, session: Session) -> None:
     creator = folder.record().state.remove_with
     # a creator that is still alive first reads the exit code
     if creator and (creator == process_mark(os.getpid()) or not alive(creator)):
-        ctx.engine.remove(session.container)
-        recreate.forget(ctx, folder)
-        because = removal_detail(folder.home_files(), "as its creation asked")
-        ctx.history.add(session.id, "removed", "reconciler", because)
-        folder.remove()
+        remove_session(ctx, session, actor="reconciler", because="as its creation asked")
 
 
 def _without_container(
@@ -416,13 +413,14 @@ def _without_container(
     lost: list[str] = []
     for folder in folders:
         with _one_repair(ctx, folder.id, "a session without a container"):
+            removal = folder.record().state.removing
             if not folder.exists:
                 continue
-            if not folder.ready:
+            if removal is not None:
+                if not alive(removal.process):
+                    complete(ctx, folder, removal)
+            elif not folder.ready:
                 sessions.append(from_record(folder, State.STARTING))
-            elif folder.record().state.abandoned:  # its removal was interrupted
-                recreate.forget(ctx, folder)
-                folder.remove()
             else:
                 because = "its container was removed outside mooring"
                 sessions.append(from_record(folder, State.LOST, because))

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from mooring.host import atomic, locks
 from mooring.host.untrusted import parse_json
@@ -87,6 +87,20 @@ class Plan:
     file_systems: tuple[str, ...] = ()
 
 
+class Removal(NamedTuple):
+    """A removal that has begun.
+
+    Attributes:
+        process: process mark of who removes the session; empty if that has failed.
+        actor: the actor recorded in the history.
+        because: the reason recorded in the history; empty if a user asked for the removal.
+    """
+
+    process: str
+    actor: str
+    because: str
+
+
 @dataclass(frozen=True)
 class RecordState:
     """The part of a record that changes while a session exists.
@@ -100,7 +114,7 @@ class RecordState:
         end_recorded: whether its end is in the history.
         out_of_memory: whether its main process was killed for lack of memory; None if unchecked.
         remove_with: a process mark; remove the session once it has ended and that process exited.
-        abandoned: its container is being removed, and what is left of it without is not lost.
+        removing: its removal, if one has begun: without a container, it is not lost then.
         recreating: name of the draft container and process mark of its creator, during
             ``recreate``.
         recreated: its container was created from a snapshot image.
@@ -118,7 +132,7 @@ class RecordState:
     end_recorded: bool = False
     out_of_memory: bool | None = None
     remove_with: str = ""
-    abandoned: bool = False
+    removing: Removal | None = None
     recreating: tuple[str, str] | None = None
     recreated: bool = False
     recreated_from: str = ""
@@ -137,7 +151,7 @@ class StateChanges(TypedDict, total=False):
     end_recorded: bool
     out_of_memory: bool | None
     remove_with: str
-    abandoned: bool
+    removing: Removal | None
     recreating: tuple[str, str] | None
     recreated: bool
     recreated_from: str
@@ -262,6 +276,10 @@ def _parse(flat: dict[str, Any]) -> SessionRecord:
         draft, mark = state.pop("recreating", None) or (None, None)
         if draft is not None:
             state["recreating"] = (draft, mark)
+    with contextlib.suppress(TypeError, ValueError):
+        removal = state.pop("removing", None)
+        if removal is not None:
+            state["removing"] = Removal(*map(str, removal))
     plan = Plan()
     with contextlib.suppress(TypeError, ValueError, KeyError):  # an invalid plan alone is dropped
         plan = _plan(section(_PLAN))
