@@ -209,6 +209,28 @@ def test_nothing_is_left_of_a_kernel_that_was_shut_down(
     assert not session_folder(session.id).guest.exists("k/0123abcd4567")
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "kept"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_only_a_session_that_would_have_gone_is_kept(
+    service: Mooring,
+    declare: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+    others: bool,
+    kept: bool,
+) -> None:
+    """The end of a kernel in a shared session, or beside another kernel, is no reason to say so."""
+    monkeypatch.setattr(kernels, "others_live", lambda *_: others)
+    options = LaunchOptions(name="own", ends_with_kernels=own)
+    session = service.sessions.create(declare(command="x"), options).session
+    handle: Any = Handle(looks=0)
+    service.kernels.shut_down(session, handle, keep="Jupyter culled its kernel")
+    events = [(one.kind, one.detail) for one in service.sessions.events(session.id)]
+    assert (("kept", "Jupyter culled its kernel") in events) is kept
+    assert service.sessions.get("own").state is State.RUNNING
+
+
 @pytest.fixture
 def own_orphan(service: Mooring, declare: Any, session: Session) -> KernelRecord:
     """A kernel that was never started, in a session that was created for it."""

@@ -204,10 +204,10 @@ def shut_down(
     handle.record_exit(ctx.history)
     kill_kernel(handle)
     try:
-        if keep:
-            ctx.add_event(session.id, "kept", keep)
-        else:
+        if not keep:
             end_with_kernel(ctx, session, handle.id, died)
+        elif _ends_with(ctx, session, handle.id):
+            ctx.add_event(session.id, "kept", keep)
     finally:
         handle.forget()
         if ownership is not None:
@@ -216,9 +216,9 @@ def shut_down(
 
 def end_with_kernel(ctx: Context, session: Session, kernel_id: str, died: str = "") -> None:
     """Remove a session that was created for kernels; see ``Kernels.end_session_with``."""
-    folder = ctx.folder(session.id)
-    if not folder.record().identity.ends_with_kernels or others_live(folder.guest, kernel_id):
+    if not _ends_with(ctx, session, kernel_id):
         return
+    folder = ctx.folder(session.id)
     try:
         remove(ctx, session, force=True, because=f"its kernel ended: {died}" if died else "")
     except EngineError:
@@ -228,3 +228,10 @@ def end_with_kernel(ctx: Context, session: Session, kernel_id: str, died: str = 
                 settings = folder.clock.settings() | {"max_duration_s": "1"}
                 folder.clock.write_settings(**settings)
         raise
+
+
+def _ends_with(ctx: Context, session: Session, kernel_id: str) -> bool:
+    """Return whether a session was created for kernels, of which this is the last."""
+    folder = ctx.folder(session.id)
+    ends = folder.record().identity.ends_with_kernels
+    return ends and not others_live(folder.guest, kernel_id)
