@@ -362,5 +362,5 @@ def _read(path: Path) -> Ticket | None:
             enqueued=bool(fields["enqueued"]),
             seen=float(fields["seen"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -230,7 +230,7 @@ def _may_run(engine: Engine, ticket: Ticket) -> bool:
 def _latest_end(row: Container) -> float | None:
     try:
         longest_s = float(parse_json(row.labels.get(LABEL_SPEC, "{}")).get("max_duration", 0))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError):
         return None
     return row.created_at + longest_s if 0 < longest_s <= _MOST_S else None
 

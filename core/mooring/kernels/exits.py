@@ -74,7 +74,7 @@ def parse_exit(text: str) -> Exit:
     """Read an exit file; what is invalid counts as killed by SIGKILL."""
     try:
         content = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         content = None
     fields: dict[str, Any] = content if isinstance(content, dict) else {}
     code: Any = fields.get("code")

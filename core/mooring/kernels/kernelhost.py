@@ -130,7 +130,7 @@ class HostLink:
         line, _, self._received = self._received.partition(b"\n")
         try:
             answer = parse_json(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise ConnectionAbortedError("its answer is not a JSON object")

@@ -392,7 +392,7 @@ def _parse(line: bytes) -> Message | None:
         fields = parse_json(text, parse_constant=lambda _: None, parse_float=_finite)
         kind, parent, at = fields["kind"], fields.get("parent", ""), fields.get("at", 0.0)
         cell, content = fields.get("cell", ""), fields.get("content", fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     fits = isinstance(at, (int, float)) and abs(at) < 1e12 and isinstance(content, dict)
     texts = all(isinstance(text, str) and len(text) <= 200 for text in (kind, parent, cell))

@@ -171,12 +171,6 @@ class KernelOwners:
         os.close(descriptor)
         return None
 
-    def records(self, session_id: str) -> list[KernelRecord]:
-        """Return the records of a session's kernels."""
-        folder = SessionFolder.open(self._installation, session_id).path / "kernels"
-        read = [_read(path) for path in sorted(folder.glob("*.json"))]
-        return [record for record in read if record is not None]
-
     def find(self, kernel_id: str) -> KernelRecord | None:
         """Return the record of the kernel with an id given by its client; None if there is none."""
         pattern = f"[!.]*/kernels/{short_id(kernel_id)}.json"

@@ -363,7 +363,7 @@ def _declared(label: str) -> dict[str, Any]:
     """Parse a spec label, which is untrusted; an empty dict if it is not valid."""
     try:
         return dict(parse_json(label))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return {}
 
 

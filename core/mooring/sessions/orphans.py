@@ -35,7 +35,7 @@ def end_orphans(ctx: Context, session: Session, remove: Callable[[], None]) -> N
     owners = KernelOwners(ctx.installation)
     orphans = {
         short_id(record.kernel_id): ownership
-        for record in owners.records(session.id)
+        for record in owners.of(session.id)
         if not record.root and (ownership := owners.take(record)) is not None
     }
     if not orphans:
