@@ -37,7 +37,7 @@ class Records:
 
     def is_being_removed(self, session_id: str) -> bool:
         """Return whether a session is about to be removed: its container may have gone already."""
-        return self._ctx.folder(session_id).record().state.abandoned
+        return self._ctx.folder(session_id).record().state.removing is not None
 
     def ends_with_kernels(self, session: Session) -> bool:
         """Return whether a session was created for a kernel, and is removed with its last one."""
