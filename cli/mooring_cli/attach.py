@@ -224,8 +224,8 @@ def note_if_killed(mooring: Mooring, session: Session, code: int, began: float) 
             reason = mooring.sessions.why_killed(session, began)
         if cause := "" if reason else mooring.sessions.why_ended(session):
             note(f"session {session.name} is {cause}")
-    except MooringError as error:  # the exit code tells more than this error
-        reason = error.message
+    except MooringError:  # it would tell nothing of how the command ended
+        return
     if reason:
         note(f"killed in {session.name}: {reason}")
 

@@ -27,7 +27,9 @@ _POINTERS = {
         "--tty": _TERMINAL,
     },
     "logs": {"-n": "for the last lines use --tail N"},
-    "rm": dict.fromkeys(("-r", "-R", "--recursive"), "a session always goes whole; use -f alone"),
+    "rm": dict.fromkeys(
+        ("-r", "-R", "--recursive"), "rm always removes the whole session; leave out -r"
+    ),
 }
 #: Commands of other systems, and what does the same in mooring.
 OTHERS = {
@@ -37,7 +39,8 @@ OTHERS = {
     **dict.fromkeys(("delete", "del", "remove"), "rm"),
     **dict.fromkeys(("kill", "cancel", "down"), "stop"),
     **dict.fromkeys(("inspect", "show", "info"), "describe"),
-    **dict.fromkeys(("history", "log"), "events"),
+    "history": "events",
+    "log": "logs",
     "restart": "stop NAME, and mooring start NAME",
     "stats": "top",
     "copy": "cp",

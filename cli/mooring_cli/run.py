@@ -99,7 +99,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _refuse_file(image: str) -> None:
-    if os.path.isfile(image):
+    # A file may have the name of an image, such as host
+    if os.path.isfile(image) and (os.sep in image or os.path.splitext(image)[1]):
         raise SpecError(
             f"{image} is a file, and the first argument is an image",
             f"name the image first, host for this machine: mooring run host {quoted(image)}",

@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mooring import FakeEngine, LaunchOptions, Mooring, resolve
+from mooring.errors import EngineUnavailable
 from mooring.sessions.model import FIELDS
+from mooring_cli.attach import note_if_killed
 from tests.support.fake import clock, declare, engine, service
 
 __all__ = ["clock", "declare", "engine", "service"]  # fixtures
@@ -135,3 +139,14 @@ def test_history_is_told_all_the_same(run: Run) -> None:
     assert done.returncode == 0, done.stderr
     kinds = [line.split()[2] for line in done.stdout.splitlines()]
     assert kinds == ["requested", "started", "stopped"]
+
+
+def test_an_exit_code_is_not_explained_by_the_engine(
+    service: Mooring, engine: FakeEngine, declare: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that exits with 200 was not killed because nobody answers who asks about it."""
+    session = service.sessions.create(declare(command="x")).session
+    for code in (200, 137):
+        engine.fail("*", EngineUnavailable("no engine"))
+        note_if_killed(service, session, code, time.time())
+    assert capsys.readouterr().err == ""

@@ -91,10 +91,11 @@ def test_any_encoding_of_the_output(encoding: str) -> None:
     [
         ("list", "no such command 'list'", "use: mooring ps"),
         ("ls", "no such command 'ls'", "use: mooring ps"),
+        ("log x", "no such command 'log'", "use: mooring logs"),
         ("shell x", "no such command 'shell'", "use: mooring exec NAME"),
         ("delete x", "no such command 'delete'", "use: mooring rm"),
         ("pss", "no such command 'pss'. Did you mean 'ps'?", "see: "),
-        ("rm -rf x", "no such option: -r", "a session always goes whole; use -f alone"),
+        ("rm -rf x", "no such option: -r", "rm always removes the whole session; leave out -r"),
     ],
 )
 def test_other_systems_commands(

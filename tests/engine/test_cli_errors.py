@@ -204,9 +204,10 @@ def test_a_name_that_is_taken(cli: Cli, project: Path, mooring) -> None:
     done = cli("create", "-d", "--name", "mine", check=1)
     assert done.stderr == (
         "error: a session named mine exists already\n"
-        "hint: use another --name, or open a shell in it: mooring exec mine; to remove it, "
+        "hint: use another --name, or see it: mooring describe mine; to remove it, "
         "running or not: mooring rm -f mine\n"
     )
+    cli("describe", "mine", check=0)
     cli("exec", "mine", "--", "true", check=0)
     assert len(mooring.sessions.list()) == 1
     cli("rm", "-f", "mine", check=0)

@@ -63,7 +63,7 @@ def test_a_name_is_taken(service: Mooring, engine: FakeEngine, state: Path, decl
     before = leftovers(engine, state)
     with pytest.raises(SessionExists, match="train exists already") as caught:
         service.sessions.create(declare(command="x"), LaunchOptions(name="train"))
-    assert "mooring exec train" in caught.value.hint
+    assert "mooring describe train" in caught.value.hint
     assert caught.value.hint.endswith("mooring rm -f train")  # it works if train runs, too
     assert leftovers(engine, state) == before
     assert service.sessions.get("train").id == first.id

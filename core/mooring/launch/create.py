@@ -119,7 +119,7 @@ def reserve(ctx: Context, plan: LaunchPlan, options: LaunchOptions) -> SessionFo
         if name in taken:
             raise SessionExists(
                 f"a session named {name} exists already",
-                f"use another --name, or open a shell in it: mooring exec {name}; to remove it, "
+                f"use another --name, or see it: mooring describe {name}; to remove it, "
                 f"running or not: mooring rm -f {name}",
             )
         identity = Identity(
