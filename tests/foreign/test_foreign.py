@@ -76,8 +76,9 @@ def test_a_difference_is_found_twice_and_told(
     assert "AssertionError: assert 'kernel-" in printed
 
 
+@pytest.mark.engine
 def test_a_suite_that_uses_no_session_is_a_fault(
-    state: Path, archive: Path, tmp_path: Path
+    real_engine: object, state: Path, archive: Path, tmp_path: Path
 ) -> None:
     """A suite that did not find mooring's kernelspec has compared a local kernel with itself."""
     with (

@@ -279,9 +279,13 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 def forks() -> Iterator[Row]:
     """A kernel host that has imported torch, and forks kernels that use CUDA."""
-    code = "import importlib.util as u; raise SystemExit(u.find_spec('torch') is None)"
-    if subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode:
-        yield UNSEEN, f"a fork after torch was imported: {sys.executable} has no torch"
+    # In a process of its own: the question alone can initialise CUDA
+    code = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    asked = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=300
+    )
+    if asked.returncode:
+        yield UNSEEN, f"a fork after torch was imported: {sys.executable} has no torch with a GPU"
         return
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300, check=False

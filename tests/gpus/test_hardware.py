@@ -153,6 +153,17 @@ def test_shares_that_are_not_limited_are_wrong(
     assert len(wrong) == 3
 
 
+def test_a_torch_without_a_gpu_says_nothing_of_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where torch finds no GPU, a fork that cannot use one is not wrong: it cannot be seen."""
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n    is_available = is_initialized = staticmethod(lambda: False)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert set(marks(hardware.forks())) == {hardware.UNSEEN}
+
+
 @pytest.mark.engine
 def test_sessions_are_looked_at_and_removed(real_engine: Engine, nvml: FakeGpus) -> None:
     """A session with a GPU starts; what it cannot do there is wrong, and nothing of it is left."""
