@@ -11,7 +11,7 @@ from mooring.client import Mooring
 from tests.browser.lab import Lab, write_notebook
 
 RANDOM = "import random, time\n\ntime.sleep(1)\nprint(random.random())"
-REPEATS = 4
+REPEATS = 2
 # Longer than the panel waits before it compares, and than a kernel takes to start
 WATCHED_S = 3.0
 

@@ -59,23 +59,15 @@ def test_what_a_notebook_installs_is_there(mooring: Mooring, jupyter: Path, proj
     assert (outside / "__init__.py").exists()
 
 
-def test_pythonpath_of_a_spec_hides_nothing(mooring: Mooring, project: Path) -> None:
+def test_pythonpath_of_a_spec_hides_nothing(
+    mooring: Mooring, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With PYTHONPATH in a spec, what is installed in the session is found as well
-    (docker-stacks#1073)."""
+    (docker-stacks#1073), what a .pth file of the machine's adds, and what a finder finds, which is
+    how a flat layout is installed (pip#7627)."""
     tiny_wheel(project)
     (project / "lib").mkdir()
     (project / "lib" / "mt_listed.py").touch()
-    spec = {"command": ["sleep", "300"], "env": {"PYTHONPATH": f"{project}/lib"}}
-    session = mooring.sessions.create(resolve(flags=spec)).session
-    script = f"python -m pip install -q {OFFLINE} --find-links . mt-tiny; mt-tiny"
-    assert told(mooring, session, f"{script}; python -c 'import mt_listed, mt_tiny'") == "1.0\n"
-
-
-def test_the_machines_editable_installs_are_there(
-    mooring: Mooring, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a .pth file of the machine's adds is imported in a session, and so is what a finder
-    finds, which is how a flat layout is installed (pip#7627)."""
     packages = tmp_path / "site-packages"
     flat = tmp_path / "flat project"
     for module in (flat / "mt_flat", tmp_path / "src" / "mt_plain"):
@@ -101,7 +93,10 @@ def test_the_machines_editable_installs_are_there(
     monkeypatch.setattr(sys, "path", [*sys.path, str(packages), f"{tmp_path}/src"])
     folders = [*site.getsitepackages(), str(packages)]
     monkeypatch.setattr(site, "getsitepackages", lambda: folders)
-    session = mooring.sessions.create(resolve(flags={"command": ["sleep", "300"]})).session
+    spec = {"command": ["sleep", "300"], "env": {"PYTHONPATH": f"{project}/lib"}}
+    session = mooring.sessions.create(resolve(flags=spec)).session
+    script = f"python -m pip install -q {OFFLINE} --find-links . mt-tiny; mt-tiny"
+    assert told(mooring, session, f"{script}; python -c 'import mt_listed, mt_tiny'") == "1.0\n"
     script = "python -c 'import mt_flat, mt_plain; print(mt_flat.__file__, mt_plain.__file__)'"
     assert told(mooring, session, script) == (
         f"{flat}/mt_flat/__init__.py {tmp_path}/src/mt_plain/__init__.py\n"

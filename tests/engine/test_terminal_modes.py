@@ -34,7 +34,9 @@ def test_terminals_that_programs_change(terminal, cli) -> None:
     cli("create", "-d", "--name", "changed", check=0)
     sets = r"\033[?1049h\033[3;9r\033(0\033[?1003h\033[?2004h\033[?25l"
     undone = "\x1b[?1049l \x1b[?25h \x1b[?2004l \x1b[?1003l \x1b(B \x1b[r \x1b[0m".split()
-    for number, (keyboard, keys, off) in enumerate(KEYBOARDS.values(), 1):
+    endings = (signal.SIGTERM, signal.SIGHUP)
+    pairs = zip(KEYBOARDS.values(), endings, strict=True)
+    for number, ((keyboard, keys, off), ending) in enumerate(pairs, 1):
         program = f"stty raw -echo; printf '{sets}{keyboard}ready'; exec cat"
         child = terminal("exec", "changed", "--", "sh", "-c", program)
         child.expect("ready")
@@ -45,18 +47,17 @@ def test_terminals_that_programs_change(terminal, cli) -> None:
         assert [text for text in (*undone, off) if text not in child.before] == []
         assert child.before.index("\x1b[?1049l") < child.before.index("\x1b[?25h")
         shown(child)
-        for ending in (signal.SIGTERM, signal.SIGHUP):
-            child = terminal("attach", "changed", f"t{number}")
-            child.expect_exact("\x1b[?25l")
-            output = str(child.before)
-            child.send("more")
-            child.expect("more")
-            output += str(child.before)
-            restored = ("\x1b[?1003h", "\x1b(0", keyboard.replace(r"\033", "\x1b"))
-            assert [text for text in restored if text not in output] == []
-            child.kill(ending)
-            output = shown(child)
-            assert [text for text in (*undone, off) if text not in output] == []
+        child = terminal("attach", "changed", f"t{number}")
+        child.expect_exact("\x1b[?25l")
+        output = str(child.before)
+        child.send("more")
+        child.expect("more")
+        output += str(child.before)
+        restored = ("\x1b[?1003h", "\x1b(0", keyboard.replace(r"\033", "\x1b"))
+        assert [text for text in restored if text not in output] == []
+        child.kill(ending)
+        output = shown(child)
+        assert [text for text in (*undone, off) if text not in output] == []
 
 
 def test_a_background_job_leaves_the_terminal_alone(cli, project) -> None:

@@ -116,6 +116,7 @@ def test_the_restarter_does_not_resurrect_a_session_that_was_stopped(
     assert mooring.sessions.list() == []
 
 
+@pytest.mark.timed
 def test_a_session_that_is_removed_takes_its_kernel_along(server: Server, mooring: Mooring) -> None:
     """The client is told of its death and of no restart, and the server forgets it."""
     install(session="shared")

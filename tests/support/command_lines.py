@@ -27,7 +27,7 @@ from typing import Any
 from mooring.host.trees import remove_path
 
 ORDINARY_UID = 54_321
-LIMIT_S = 3  # a command that attaches or follows is ended by then, which is no fault
+LIMIT_S = 1  # a command that attaches or follows is ended by then, which is no fault
 ENCODINGS = ("utf-8", "ascii", "latin-1", "cp1252", "utf-16", "shift_jis")
 FOLDERS = ("plain", "deleted", "unreadable", "not-utf8", "newline", "deep", "root", "proc")
 HOMES = ("own", "unset", "empty", "relative", "missing", "file", "unreadable", "not-utf8")
