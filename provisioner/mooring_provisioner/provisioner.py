@@ -405,14 +405,9 @@ class MooringProvisioner(KernelProvisionerBase):
             self._session = self._handle = self._hold = None
             if session is None:
                 return
+            ending = {"keep": self.keep_session, "died": self._died}
             problem = end_session(
-                shared_mooring(),
-                session,
-                handle,
-                hold,
-                short_id=self._short_id(),
-                keep=self.keep_session,
-                died=self._died,
+                shared_mooring(), session, handle, hold, short_id=self._short_id(), **ending
             )
         if problem:
             self.log.warning("%s", problem)
