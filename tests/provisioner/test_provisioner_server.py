@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mooring.client import Mooring
+from mooring.host.processes import process_mark
 from mooring.sessions.model import State
+from mooring.sessions.record import Removal
 from tests.support.kernel_clients import (
     Server,
     host_pids,
@@ -124,6 +126,8 @@ def test_a_session_that_is_removed_takes_its_kernel_along(server: Server, moorin
     with server.socket(kernel_id) as socket:
         socket.execute("1")
         session = only_session(mooring)
+        removal = Removal(process_mark(os.getpid()), "tester", "")
+        session_folder(session.id).update_state(removing=removal)
         mooring.engine.remove(session.container)  # on a busy machine the rest comes later
         with pytest.raises(AssertionError, match="not within"):
             socket.wait_for_state("restarting", timeout=4)

