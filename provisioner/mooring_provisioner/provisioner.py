@@ -191,9 +191,9 @@ class MooringProvisioner(KernelProvisionerBase):
             if not self._ending:
                 await in_thread(lambda: self._report_death(handle))
             # the user may have shut it down or restarted it meanwhile, which stops the restarter
-            code = handle.poll()
             if restarter is not None and upstream.polling_restarter(self.parent) is None:
                 return None
+            code = handle.poll() if self._handle is handle else self._exit_code()
         if code is None or restarter is None or not handle.session_ended():
             return code
         restarter.stop()

@@ -71,6 +71,15 @@ def test_root_in_another_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.listdir(home) == []
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\x80", b"two words", b"x" * 65])
+def test_a_damaged_id_is_an_error(state: Path, content: bytes) -> None:
+    """With another id, or none, the containers of the installation would be strangers."""
+    (state / "installation").write_bytes(content)
+    with pytest.raises(MooringError, match=r"installation, the id .* is damaged"):
+        _ = Installation.here().id
+    (state / "installation").unlink()
+
+
 def test_an_installation_has_one_name(state: Path) -> None:
     """An installation's id is made once and kept; two installations have two."""
     first = Installation.here().id

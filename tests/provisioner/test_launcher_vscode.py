@@ -92,7 +92,7 @@ def test_three_restarts_in_place(notebook: Open, mooring: Mooring) -> None:
     book.dispose()
     assert book.process.end() == (128 + signal.SIGTERM, "")
     eventually(lambda: not mooring.sessions.list(), 30, "the session is left")
-    assert not session_folder(before.id).path.exists()
+    eventually(lambda: not session_folder(before.id).path.exists())
     eventually(
         lambda: [one.kind for one in mooring.sessions.events(before.id)].count("removed") == 1, 5
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,17 @@ from mooring.errors import MooringError, SpecError
 
 # struct sockaddr_un, unix(7): 108 bytes including the terminating NUL
 SOCKET_PATH_MAX = 107
+
+
+def _read_id(path: Path) -> str:
+    text = path.read_bytes().strip()
+    if not re.fullmatch(rb"[!-~]{1,64}", text):
+        raise MooringError(
+            f"{path}, the id of this installation, is damaged",
+            "write into it what your containers have as the label mooring.installation, or remove "
+            "it if you have none",
+        )
+    return text.decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -39,16 +51,20 @@ class Installation:
 
     @cached_property
     def id(self) -> str:
-        """A random id, generated once; containers without it are never modified."""
+        """A random id, generated once; containers without it are never modified.
+
+        Raises:
+            MooringError: its file is damaged.
+        """
         path = self.path / "installation"
         with contextlib.suppress(FileNotFoundError):
-            return path.read_text().strip()
+            return _read_id(path)
         mine = path.with_name(f".installation.{os.getpid()}.{secrets.token_hex(4)}")
         mine.write_text(secrets.token_hex(8) + "\n")
         with contextlib.suppress(FileExistsError):
             os.link(mine, path)  # atomic: the first of several processes wins
         mine.unlink()
-        return path.read_text().strip()
+        return _read_id(path)
 
     @property
     def sessions(self) -> Path:

@@ -118,7 +118,7 @@ def _process(inode: str) -> str:
             for descriptor in (entry / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if os.readlink(descriptor) == f"socket:[{inode}]":
-                        name = (entry / "comm").read_text().strip()
+                        name = (entry / "comm").read_text(errors="replace").strip()
                         return f"process {entry.name} ({name}) of {_user(entry.stat().st_uid)}"
     return ""
 

@@ -51,8 +51,9 @@ def refuse_links(
         return
     store = installation.images / f"{facts.image_id.rpartition(':')[2]}.links.json"
     links: Links = {}
-    with contextlib.suppress(OSError, ValueError):
-        links = parse_json(store.read_text())
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stored = parse_json(store.read_text()).items()
+        links = {path: target for path, target in stored if isinstance(target, str | None)}
     known = len(links)
     with contextlib.ExitStack() as stack:
         container = ""

@@ -327,7 +327,7 @@ class SessionFolder:
     def refused(self) -> bool:
         """Whether this version of mooring could not read the launch."""
         try:
-            return (self.path / "refused").read_text() == __version__
+            return (self.path / "refused").read_text(errors="replace") == __version__
         except OSError:
             return False
 

@@ -231,7 +231,7 @@ def _remove_late(ctx: Context, strangers: list[Container]) -> list[str]:
             if row.labels.get(LABEL_ID) != mark.name:
                 continue
             with _one_repair(ctx, mark.name, f"container {row.name}"):
-                if row.name == mark.read_text():
+                if row.name == mark.read_text(errors="replace"):
                     ctx.engine.remove(row.id)
                     removed.append(mark.name)
         with contextlib.suppress(OSError):

@@ -83,7 +83,9 @@ class KeeperClient:
             except OSError as error:
                 if time.monotonic() > deadline or not session_exists(self.session_dir):
                     with contextlib.suppress(OSError):
-                        log = (self.session_dir / "term" / "log").read_text()[-2000:]
+                        log = (self.session_dir / "term" / "log").read_text(errors="replace")[
+                            -2000:
+                        ]
                         error = OSError(log.strip().rpartition("\n")[2] or error)
                     raise SessionStateError(
                         f"the keeper of the session's terminals does not start: {error}",
