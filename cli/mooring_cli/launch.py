@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,6 @@ from mooring_cli.terminal_io import Replay, forwarding, interruptible, join
 
 if TYPE_CHECKING:
     from mooring import Created, LaunchPlan, Mooring, Session
-
-
-# A mistake in a command line shows at once
-AT_ONCE_S, POLL_S = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
     if about and not flags.folderless:
         note(about)
     if flags.background:
-        _report_background(mooring, session)
+        _report_background(session)
         return 0
     if flags.tmux and session.state is State.RUNNING:
         code = attach_in_tmux(mooring, session, flags.detach_keys)
@@ -143,14 +138,11 @@ def _create(mooring: Mooring, plan: LaunchPlan, flags: LaunchFlags, tty: bool) -
         return Created(session, created.stream)
 
 
-def _report_background(mooring: Mooring, session: Session) -> None:
+def _report_background(session: Session) -> None:
     from mooring import LAUNCHING
 
     name = session.name
     print(name, flush=True)
-    if session.state not in LAUNCHING and (ended := _end_at_once(mooring, session)):
-        note(ended)
-        return
     if session.state in LAUNCHING:
         note(f"{session.waiting or 'queued'}; it starts by itself when its turn comes")
         note(f"to follow it: mooring events -f {name}; to cancel it: mooring stop {name}")
@@ -158,26 +150,6 @@ def _report_background(mooring: Mooring, session: Session) -> None:
         note(f"started; its output: mooring logs {name}; a shell in it: mooring exec {name}")
     else:
         note(f"running; to open a shell in it: mooring exec {name}")
-
-
-def _end_at_once(mooring: Mooring, session: Session) -> str:
-    """Return a note if the command of a session ends within ``AT_ONCE_S``; empty if it runs on."""
-    from mooring import SessionNotFound, SessionStateError
-
-    name = session.name
-    left_s = AT_ONCE_S if session.declared.get("command") else 0.0
-    try:
-        mooring.sessions.get_running(name)
-        while left_s > 0:
-            time.sleep(POLL_S)
-            left_s -= POLL_S
-            mooring.sessions.get_running(name)
-    except SessionStateError:
-        ended = mooring.sessions.get(session.id)
-        return f"it has {ended.state} ({ended.reason}); its output: mooring logs {name}"
-    except SessionNotFound:
-        return f"it has ended, and is removed; see: mooring events {name}"
-    return ""
 
 
 def _join_late(mooring: Mooring, session: Session, flags: LaunchFlags, tty: bool) -> int:

@@ -16,7 +16,7 @@ from mooring.images.environment import PYTHON
 from mooring.images.host_image import host_binds, host_image, root_layout, root_tar
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
-from tests.support.streams import read_all
+from tests.support.streams import told
 
 pytestmark = pytest.mark.engine
 
@@ -24,15 +24,6 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def session(mooring: Mooring, project: Path) -> Session:
     return mooring.sessions.create(resolve(flags={"command": ["sleep", "300"]})).session
-
-
-def told(mooring: Mooring, session: Session, script: str) -> str:
-    """What a shell script in a session prints."""
-    stream = mooring.sessions.exec(session, ["sh", "-c", script], stdin=False)
-    text, code = read_all(stream).decode(), stream.exit_code()
-    stream.close()
-    assert code == 0, text
-    return text
 
 
 def test_the_root_is_an_image_of_links_and_empty_folders(real_engine: Engine) -> None:

@@ -11,10 +11,9 @@ import pytest
 
 from mooring.client import Mooring
 from mooring.images.environment import ENVIRONMENT, PYTHON
-from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
 from tests.support.kernel_clients import READY_S, install, jupyter, kernel, only_session, run
-from tests.support.streams import read_all
+from tests.support.streams import told
 from tests.support.wheels import OFFLINE, editable_project, tiny_wheel
 
 __all__ = ["jupyter"]
@@ -22,15 +21,6 @@ pytestmark = pytest.mark.engine
 
 # A package of this environment that nothing in it imports
 REPLACED = "annotated-doc"
-
-
-def told(mooring: Mooring, session: Session, script: str) -> str:
-    """What a shell script in a session prints."""
-    stream = mooring.sessions.exec(session, ["sh", "-c", script], stdin=False)
-    text, code = read_all(stream).decode(), stream.exit_code()
-    stream.close()
-    assert code == 0, text
-    return text
 
 
 def test_what_a_notebook_installs_is_there(mooring: Mooring, jupyter: Path, project: Path) -> None:

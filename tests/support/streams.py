@@ -21,3 +21,14 @@ def output_of(mooring: Mooring, session: Session, *argv: str) -> str:
         return read_all(stream).decode()
     finally:
         stream.close()
+
+
+def told(mooring: Mooring, session: Session, script: str) -> str:
+    """Run a shell script in a session, and return what it prints; it must succeed."""
+    stream = mooring.sessions.exec(session, ["sh", "-c", script], stdin=False)
+    try:
+        text, code = read_all(stream).decode(), stream.exit_code()
+    finally:
+        stream.close()
+    assert code == 0, text
+    return text

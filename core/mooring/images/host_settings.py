@@ -27,7 +27,7 @@ _ETC = (
     *("login.defs", "lsb-release", "magic", "magic.mime", "mailcap", "man_db.conf"),
     *("manpath.config", "maven", "matplotlibrc", "mime.types", "nanorc", "nccl.conf", "networks"),
     *("npmrc", "nsswitch.conf", "octave*", "odbcinst.ini", "openmpi*", "os-release"),
-    *("papersize", "perl", "php", "pip.conf", "profile", "profile.d", "protocols", "python*"),
+    *("papersize", "perl", "pip.conf", "profile", "profile.d", "protocols", "python*"),
     *("*-release", "rpc", "screenrc", "services", "sgml", "shells", "skel", "terminfo"),
     *("texmf", "timezone", "tmux.conf", "ucx", "uv", "vim", "vimrc", "vulkan", "wgetrc"),
     *("xattr.conf", "xdg", "xml", "zsh*"),

@@ -144,18 +144,12 @@ def resolve(
     flag: Callable[[str], str] = flag_of,
     defaults: Source = NO_DEFAULTS,
 ) -> ResolvedSpec:
-    """Resolve a spec from its sources; frontends do so with the administrator's defaults.
+    """Resolve a spec from its sources.
+
+    Frontends call `mooring.policy.defaults.resolve`, which has the same arguments.
 
     Args:
-        flags: keys as in a spec file; None for a flag that was not given.
-        file: the spec file; None to read no file, even if there is a ./session.yml.
-        profile: the name of one of the user's profiles; None for the profile that the environment
-            names, if any.
-        environ: the environment variables; those of `ENVIRONMENT` and `MOORING_PROFILE` are used.
-        user_config: the user's configuration, which need not exist; None for the default path.
-        profiles: the folder of the user's profiles; None for the one beside the configuration.
-        flag: returns the name of a key of `flags` for errors, for frontends without flags.
-        defaults: the administrator's defaults.
+        defaults: the administrator's defaults, which rank below all other sources.
 
     Raises:
         SpecError: the first problem, with the flag, the variable or the `file:line:column`.
