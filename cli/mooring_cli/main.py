@@ -106,10 +106,11 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that arguments name; raise SpecError for another system's."""
-        from mooring_cli import option_hints
+        if args and args[0] not in COMMANDS:
+            from mooring_cli import option_hints
 
-        if args and args[0] not in self.commands and (hint := option_hints.command(args[0])):
-            raise SpecError(f"no such command '{args[0]}'", hint)
+            if hint := option_hints.command(args[0]):
+                raise SpecError(f"no such command '{args[0]}'", hint)
         return super().resolve_command(ctx, args)
 
 

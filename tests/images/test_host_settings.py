@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from mooring.host.users import User
 from mooring.images import host_settings, mounts
-from mooring.images.host_image import chosen_sources, host_binds, is_system
-from mooring.images.host_settings import certificates, etc_paths, notes, variables
+from mooring.images.host_image import chosen_sources, host_binds, is_system, root_tar
+from mooring.images.host_settings import certificates, etc, has, notes, variables
 from mooring.spec.model import SessionSpec
 
 
@@ -30,15 +32,59 @@ def test_what_everybody_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / name).chmod(mode)
     patterns = [f"{tmp_path}/{name}" for name in ("pip.conf", "npmrc", "gitc*", "missing")]
     monkeypatch.setattr(host_settings, "_ETC", patterns)
-    assert etc_paths() == [f"{tmp_path}/npmrc"]
+    found = etc()
+    assert [one.target for one in found.copied] == [f"{tmp_path}/npmrc"]
+    assert found.mounted == ()
+
+
+def test_a_folder_is_copied_with_what_everybody_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links stay links, and a private file in a public folder stays out."""
+    folder = tmp_path / "git"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "config").write_text("[x]")
+    (folder / "private").touch(0o600)
+    (folder / "closed").mkdir(0o700)
+    (folder / "closed" / "key").touch()
+    (folder / "link").symlink_to("/usr/bin/env")
+    os.mkfifo(folder / "pipe")
+    (tmp_path / "top").symlink_to(folder)
+    monkeypatch.setattr(host_settings, "_ETC", [f"{tmp_path}/top"])
+    found = etc()
+    names = ["", "/link", "/sub", "/sub/config"]
+    assert [one.target for one in found.copied] == [f"{tmp_path}/top{name}" for name in names]
+    with tarfile.open(fileobj=io.BytesIO(root_tar([], found.copied))) as tar:
+        top = str(tmp_path).lstrip("/") + "/top"
+        assert tar.getmember(f"{top}/link").linkname == "/usr/bin/env"
+        file = tar.extractfile(f"{top}/sub/config")
+        assert file is not None
+        assert file.read() == b"[x]"
+    (folder / "sub" / "config").write_text("[xy]")
+    assert etc() != found
+
+
+def test_what_is_large_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image stays small, and a folder of certificates is not read at every start."""
+    for name in ("many", "much"):
+        (tmp_path / name).mkdir()
+    for number in range(401):
+        (tmp_path / "many" / str(number)).touch()
+    (tmp_path / "much" / "file").write_bytes(b"x" * (1 << 19))
+    monkeypatch.setattr(host_settings, "_ETC", [f"{tmp_path}/*"])
+    assert etc() == host_settings.Etc((), (f"{tmp_path}/many", f"{tmp_path}/much"))
 
 
 def test_no_private_keys() -> None:
     """Certificates are there without the keys that lie beside them."""
-    targets = [bind.target for bind in host_binds()]
+    found = etc()
+    targets = [*found.mounted, *(one.target for one in found.copied)]
     for private in ("/etc/ssl/private", "/etc/pki/tls/private", "/etc/ssh", "/etc/shadow"):
         assert not any(f"{private}/".startswith(f"{target}/") for target in targets)
+        assert not has(private)
     assert "/etc/ssl/certs" in targets
+    assert has("/etc/ssl/certs/ca-certificates.crt")
+    assert not has("/usr/lib/x")
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "PIP_INDEX_URL", "UV_INDEX"])

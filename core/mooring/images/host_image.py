@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import io
 import os
+import stat
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
@@ -16,6 +17,7 @@ from mooring.engines.capabilities import SupportsImport, require
 from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.images import environment, host_settings
+from mooring.images.host_settings import Copied
 from mooring.images.images import ImageFacts
 from mooring.images.kernel_environment import KernelEnvironment, kernel_environment
 from mooring.images.protected import editable_projects, prefixes, user_site
@@ -24,9 +26,10 @@ _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
 def host_image(engine: Engine, kernel: str | None = None) -> ImageFacts:
-    """This machine as an image: an almost empty root filesystem, and read-only mounts of the rest.
+    """This machine as an image: a small root filesystem, and read-only mounts of the rest.
 
-    The root filesystem is imported on first use, and again when ``root_layout`` has changed.
+    The root filesystem is imported on first use, and again when ``root_layout`` or what it contains
+    of /etc has changed.
 
     Args:
         engine: the engine that is to run it.
@@ -37,17 +40,18 @@ def host_image(engine: Engine, kernel: str | None = None) -> ImageFacts:
         NotSupported: the engine cannot import images.
         EngineError: the image could not be imported.
     """
-    layout = root_layout()
-    reference = f"mooring/host:{hashlib.sha256(repr(layout).encode()).hexdigest()[:12]}"
+    layout, etc = root_layout(), host_settings.etc()
+    digest = hashlib.sha256(repr((layout, etc.copied)).encode()).hexdigest()
+    reference = f"mooring/host:{digest[:12]}"
     if engine.image_id(reference) is None:
-        require(engine, SupportsImport).import_image(root_tar(layout), reference)
+        require(engine, SupportsImport).import_image(root_tar(layout, etc.copied), reference)
     return ImageFacts(
         reference=reference,
         passwd=_text_of("/etc/passwd"),
         group=_text_of("/etc/group"),
         python=environment.PYTHON,
         env=tuple(_environment(kernel).items()),
-        binds=tuple(host_binds(kernel)),
+        binds=tuple(host_binds(kernel, etc.mounted)),
     )
 
 
@@ -81,11 +85,12 @@ def root_layout() -> list[tuple[str, int, str]]:
     return layout
 
 
-def root_tar(layout: list[tuple[str, int, str]]) -> bytes:
+def root_tar(layout: list[tuple[str, int, str]], copied: Iterable[Copied] = ()) -> bytes:
     """The root filesystem as an uncompressed tar archive, for ``SupportsImport.import_image``.
 
     Args:
         layout: as ``root_layout`` returns it.
+        copied: what it contains of /etc.
     """
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
@@ -94,16 +99,36 @@ def root_tar(layout: list[tuple[str, int, str]]) -> bytes:
             entry.type = tarfile.SYMTYPE if target else tarfile.DIRTYPE
             entry.mode, entry.linkname = mode, target
             tar.addfile(entry)
+        for one in copied:
+            with contextlib.suppress(OSError):  # removed meanwhile
+                _add(tar, one)
     return data.getvalue()
 
 
-def host_binds(kernel: str | None = None) -> list[Bind]:
+def _add(tar: tarfile.TarFile, copied: Copied) -> None:
+    entry = tarfile.TarInfo(copied.target.lstrip("/"))
+    mode = copied.stamp[0]
+    entry.mode = stat.S_IMODE(mode) & 0o755
+    if stat.S_ISLNK(mode):
+        entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(copied.source)
+    elif stat.S_ISDIR(mode):
+        entry.type = tarfile.DIRTYPE
+    else:
+        contents = Path(copied.source).read_bytes()
+        entry.size = len(contents)
+        tar.addfile(entry, io.BytesIO(contents))
+        return
+    tar.addfile(entry)
+
+
+def host_binds(kernel: str | None = None, etc: Iterable[str] = ()) -> list[Bind]:
     """The read-only mounts of this machine: its programs and the calling Python environment.
 
     Args:
         kernel: as for ``host_image``.
+        etc: what of /etc is mounted, too.
     """
-    targets = [*_system_paths(), *_chosen_paths(kernel)]
+    targets = [*filter(os.path.exists, _system_folders()), *etc, *_chosen_paths(kernel)]
     return [Bind(os.path.realpath(path), path) for path in targets]
 
 
@@ -161,15 +186,11 @@ def _system_folders() -> list[str]:
     return ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
 
 
-def _system_paths() -> list[str]:
-    """The paths of the system's own software and settings."""
-    return [*filter(os.path.exists, _system_folders()), *host_settings.etc_paths()]
-
-
 def _chosen_paths(kernel: str | None) -> list[str]:
     """The folders of the Python environments outside the system's own software."""
-    system, chosen = _system_paths(), list[str]()
-    certificates = host_settings.certificates(os.environ).values()
+    system, chosen = _system_folders(), list[str]()
+    named = host_settings.certificates(os.environ).values()
+    certificates = [path for path in named if not host_settings.has(path)]
     for path in (*_python_paths(), *_kernel_environment(kernel).folders, *certificates):
         if not any(is_below(path, top) for top in (*system, *chosen)):
             chosen.append(path)

@@ -1,6 +1,6 @@
 """The settings of this machine that ``image: host`` has: parts of /etc, proxies, package indexes.
 
-What is harmless is there, so that a program finds what it finds outside;
+What is harmless is there, read-only or as a copy, so that a program finds what it finds outside;
 docs/explanation/decisions.md lists what is not, and why.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,15 +52,59 @@ _CERTIFICATES = (
 _CREDENTIALS = re.compile(r"://[^/\s@]+@|^[^/\s@]+:[^/\s@]+@")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 _EVERYBODY = 0o004
+# What is more is mounted. A mount takes an engine some milliseconds, at every start
+_COPIED_FILES, _COPIED_BYTES = 400, 1 << 18
+# Written anew by every installation of a package
+_OFTEN_CHANGED = ("/etc/ld.so.cache",)
 
 
-def etc_paths() -> list[str]:
-    """Return the paths of what ``image: host`` has of /etc.
+@dataclass(frozen=True)
+class Copied:
+    """A file, folder or symbolic link of /etc that the image contains.
 
-    Only what everybody on this machine may read: another file may have a password in it.
+    Attributes:
+        target: its path in the image.
+        source: its path on this machine.
+        stamp: changes whenever its contents may have changed.
     """
+
+    target: str
+    source: str
+    stamp: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Etc:
+    """What ``image: host`` has of /etc: only what everybody on this machine may read.
+
+    Attributes:
+        copied: what the image contains, folders before their contents.
+        mounted: the paths of what is too large for that, or changes too often.
+    """
+
+    copied: tuple[Copied, ...]
+    mounted: tuple[str, ...]
+
+
+def etc() -> Etc:
+    """Return what ``image: host`` has of /etc."""
     found = {path for pattern in _ETC for path in glob.glob(os.path.join("/etc", pattern))}
-    return sorted(filter(_is_public, found))
+    copied, mounted = list[Copied](), list[str]()
+    for path in sorted(filter(_is_public, found)):
+        tree = None if path in _OFTEN_CHANGED else _tree(path)
+        if tree is None:
+            mounted.append(path)
+        else:
+            copied += tree
+    return Etc(tuple(copied), tuple(mounted))
+
+
+def has(path: str) -> bool:
+    """Return whether a path of this machine is one of those that ``etc`` looks at, or is in one."""
+    names = path.removeprefix("/etc/").split("/")
+    return path.startswith("/etc/") and any(
+        _matches("/".join(names[: pattern.count("/") + 1]), pattern) for pattern in _ETC
+    )
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -117,8 +163,38 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc if "://" in url else url
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """Like ``fnmatch``, for patterns with one star at the end or at the beginning; no compiling."""
+    start, star, end = pattern.partition("*")
+    return name.startswith(start) and name.endswith(end) if star else name == pattern
+
+
 def _is_public(path: str) -> bool:
     try:
         return bool(os.stat(path).st_mode & _EVERYBODY)
     except OSError:
         return False
+
+
+def _tree(top: str) -> list[Copied] | None:
+    """Return a file, or a folder with all that everybody may read in it; None if it is too much."""
+    tree, size_bytes = list[Copied](), 0
+    ways = [(top, os.path.realpath(top))]
+    while ways:
+        target, source = ways.pop()
+        try:
+            info = os.lstat(source)
+            if stat.S_ISDIR(info.st_mode) and info.st_mode & _EVERYBODY:
+                names = sorted(os.listdir(source), reverse=True)
+                ways += [(f"{target}/{name}", f"{source}/{name}") for name in names]
+            elif stat.S_ISREG(info.st_mode) and info.st_mode & _EVERYBODY:
+                size_bytes += info.st_size
+            elif not stat.S_ISLNK(info.st_mode):
+                continue
+        except OSError:
+            continue
+        stamp = (info.st_mode, info.st_size, info.st_mtime_ns)
+        tree.append(Copied(target, source, stamp))
+        if len(tree) > _COPIED_FILES or size_bytes > _COPIED_BYTES:
+            return None
+    return tree

@@ -165,6 +165,11 @@ class SessionFolder:
         """See ``record.update_state``."""
         record.update_state(self.path, **changes)
 
+    @property
+    def has_owned_kernels(self) -> bool:
+        """Whether there is a record of a kernel's owner."""
+        return any(self.path.glob("kernels/*.json"))
+
     def home_files(self) -> HomeFiles:
         """Return what the session has written to its private home."""
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mooring.host.text import one_line
 from mooring.host.trees import FOLDER, Cursor
-from mooring.spec.units import format_size
 
 MOST_FILES = 10_000
 MOST_NAMED = 3
@@ -37,6 +36,8 @@ class HomeFiles:
 
     def __str__(self) -> str:
         """Describe them in a line: ``1 file (12 MiB): checkpoints/c.pt``; empty for none."""
+        from mooring.spec.units import format_size
+
         if not self.count:
             return ""
         more = "more than " if self.count >= MOST_FILES else ""

@@ -31,7 +31,6 @@ from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import GONE, SessionFolder, undeletable
 from mooring.sessions.model import Session, State, from_container, from_foreign, from_record
-from mooring.sessions.orphans import end_orphans
 from mooring.sessions.overdue import end_overdue
 from mooring.sessions.removal import complete, remove_session
 from mooring.sessions.usage import remove_unless_used
@@ -315,6 +314,10 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
 
 def _end_orphans(ctx: Context, session: Session) -> bool:
     """End kernels whose client has exited; return whether the session was removed with them."""
+    if not ctx.folder(session.id).has_owned_kernels:
+        return False
+    from mooring.sessions.orphans import end_orphans
+
     removed = False
 
     def remove() -> None:

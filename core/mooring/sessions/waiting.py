@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from mooring.errors import SessionNotFound, SessionStateError, SessionTimeout
 from mooring.sessions.context import Context
 from mooring.sessions.find import get, get_listed
-from mooring.sessions.history import stop_word
 from mooring.sessions.lifecycle import remove
 from mooring.sessions.model import LAUNCHING, Session, State, from_history
 
@@ -73,6 +72,8 @@ def wait_or_remove(
 
 def record_end(ctx: Context, session: Session, code: int) -> Ending:
     """Record the end of a session whose main process has exited; see ``Sessions.record_end``."""
+    from mooring.sessions.history import stop_word
+
     now = _ended(ctx, session)
     recorded = now.exit_code if now.state is State.GONE else None
     own = stop_word(now.reason) == "exited"
