@@ -83,6 +83,9 @@ def test_a_notebook_is_attached_to_a_session(
 
     keyboard(page, sessions.node)
 
+    expect(page.locator(".mooring-Status-item")).to_contain_text("train")
+    # JupyterLab's poll of Jupyter sessions may see the end before the kernel's connection does
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.dispose()")
     sessions.do("remove", "train")
     lab.accept("Remove")
     expect(notebook.banner("stopped")).to_contain_text("train was removed")

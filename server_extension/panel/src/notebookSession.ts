@@ -21,7 +21,11 @@ export class NotebookSession {
   private constructor(
     private readonly panel: NotebookPanel,
     private readonly sessions: Sessions
-  ) {}
+  ) {
+    panel.sessionContext.sessionChanged.connect((context, { newValue }) => {
+      this.closed = !newValue && !context.isTerminating;
+    });
+  }
 
   /** Jupyter's id of the notebook's kernel, dead or alive. */
   get kernelId(): string | undefined {
@@ -75,7 +79,7 @@ export class NotebookSession {
   /** The name of its session after the session's removal; otherwise "". */
   get removed(): string {
     const { sessions, last } = this;
-    const gone = this.died && this.unchanged && sessions.fresh;
+    const gone = (this.died || this.closed) && this.unchanged && sessions.fresh;
     return gone && !this.session ? last!.name : '';
   }
 
@@ -148,4 +152,7 @@ export class NotebookSession {
   private last: { id: string; name: string; kernelId: string } | null = null;
   private seen: Kernel.IKernelConnection | null = null;
   private lost = false;
+  // JupyterLab may find that the server has closed the kernel's Jupyter session before it hears
+  // that the kernel died: the connection then goes without having been `dead`
+  private closed = false;
 }
