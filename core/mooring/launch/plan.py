@@ -173,7 +173,7 @@ def _check_kernel(resolved: ResolvedSpec) -> None:
         close = difflib.get_close_matches(spec.kernel, names, n=1)
         origin = resolved.origins.get("kernel", "kernel")
         raise SpecError(
-            f"{origin}: no kernel {spec.kernel!r} on this machine, whose software image host is",
+            f"{origin}: no kernel {spec.kernel!r} on this machine",
             f"did you mean {close[0]}?" if close else f"choose from: {', '.join(names)}",
         )
 
