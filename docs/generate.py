@@ -33,7 +33,7 @@ from mooring.sessions import model as session
 from mooring.spec import model as spec
 from mooring.spec import resolve as config
 from mooring.spec.schema import json_schema
-from mooring_cli.help import argument_text, value_text
+from mooring_cli.help import argument_text, other_names, value_text
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
@@ -78,6 +78,8 @@ def cli_page() -> str:
     for path, found in commands:
         lines += ["", f"## {' '.join(path)}", "", _usage(path, found), ""]
         lines += [_text(found.help), ""]
+        if names := other_names(" ".join(path[1:])):
+            lines += [f"Also: {', '.join(f'`{name}`' for name in names)}.", ""]
         arguments = [p for p in found.params if p.param_type_name == "argument"]
         if any(p.help for p in arguments):
             rows = [[f"`{argument_text(p)}`", p.help or ""] for p in arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +18,12 @@ from mooring_cli.unsupported import SaveImage
 
 @with_spec_flags
 def create(
-    command: Annotated[
-        list[str] | None, typer.Argument(help="The session's command, after --.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE] [-- COMMAND...]",
+            help="A spec file, as for -f; and the session's command.",
+        ),
     ] = None,
     file: opt.File = None,
     name: opt.NewName = None,
@@ -42,14 +47,10 @@ def create(
     inside.
     """
     opt.check_keys(detach_keys)
-    if command and command[0].endswith((".yml", ".yaml")) and os.path.isfile(command[0]):
-        raise SpecError(
-            f"{command[0]} is a spec file, and arguments are the session's command",
-            f"name it with -f: mooring create -f {quoted(command[0])}",
-        )
+    file, command = _file_and_command(file, words or [])
     max_wait_s = parse_max_wait(max_wait)
     cwd = current_dir()
-    resolved = resolve_spec(file, {**values, "name": name}, opt.after_dashes(command))
+    resolved = resolve_spec(file, {**values, "name": name}, command)
     plan = plan_with_trust(resolved, cwd)
     flags = LaunchFlags(
         detach=detach or resolved.spec.only_kernels,
@@ -61,6 +62,25 @@ def create(
         detach_keys=detach_keys,
     )
     raise typer.Exit(launch(plan, flags))
+
+
+def _file_and_command(file: Path | None, words: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the spec file and the session's command of ``[FILE] [-- COMMAND...]``.
+
+    Raises:
+        SpecError: there are two spec files, or an option after one.
+    """
+    if not (words and words[0].endswith((".yml", ".yaml")) and os.path.isfile(words[0])):
+        return file, opt.after_dashes(words)
+    found, rest = words[0], words[1:]
+    if file is not None:
+        raise SpecError(f"two spec files: {file} and {found}", "use only one of them")
+    if rest and rest[0].startswith("-") and rest[0] != "--":
+        raise SpecError(
+            f"option {rest[0]} must come before {found}",
+            f"as in: mooring create {rest[0]} … {quoted(found)}",
+        )
+    return Path(found), opt.after_dashes(rest)
 
 
 def register(app: typer.Typer) -> None:

@@ -25,6 +25,17 @@ def format_help(command: Any, context: Any, formatter: Any) -> None:
             formatter.write_dl(rows)
     with formatter.section("Options"):
         formatter.write_dl([(_option_text(one), _meaning(one)) for one in options])
+    own = context.command_path.removeprefix(context.find_root().command_path).strip()
+    if names := other_names(own):
+        with formatter.section("Also"):
+            formatter.write_text(", ".join(names))
+
+
+def other_names(command: str) -> list[str]:
+    """Return what else runs a command, sorted: ``["mooring list", …]`` for ``ps``."""
+    from mooring_cli.main import ALIASES
+
+    return sorted(f"mooring {other}" for other, own in ALIASES.items() if own == command)
 
 
 def argument_text(argument: Any) -> str:

@@ -46,6 +46,14 @@ COMMANDS = (
     "doctor", "save", "build", "push", "kernel", "config",
 )  # fmt: skip
 ELSEWHERE = dict.fromkeys(("save", "build", "push"), "unsupported")
+#: What people type who come from elsewhere, and what it runs; the command's own help names it.
+ALIASES = {
+    **dict.fromkeys(("ls", "list", "status"), "ps"),
+    **dict.fromkeys(("shell", "ssh"), "exec"),
+    "connect": "attach",
+    "inspect": "describe",
+    "kernels": "kernel list",
+}
 
 
 class Commands(MutableMapping[str, Any]):
@@ -106,6 +114,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that arguments name; raise SpecError for another system's."""
+        if args and args[0] in ALIASES:
+            args = [*ALIASES[args[0]].split(), *args[1:]]
         if args and args[0] not in COMMANDS:
             from mooring_cli import option_hints
 
@@ -219,7 +229,7 @@ def _report(error: Exception) -> int:
         logging.getLogger(__name__).exception("unexpected")
     print_error(_of_machine(error) if isinstance(error, OSError) else _internal(error))
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    return FAILED if command in REMOTE else 1
+    return FAILED if ALIASES.get(command, command) in REMOTE else 1
 
 
 def _of_machine(error: OSError) -> MooringError:

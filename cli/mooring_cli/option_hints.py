@@ -33,12 +33,12 @@ _POINTERS = {
 }
 #: Commands of other systems, and what does the same in mooring.
 OTHERS = {
-    **dict.fromkeys(("list", "ls", "sessions", "status"), "ps"),
+    "sessions": "ps",
     **dict.fromkeys(("new", "up", "launch", "submit"), "create"),
-    **dict.fromkeys(("shell", "ssh", "sh", "bash", "enter", "connect"), "exec NAME"),
+    **dict.fromkeys(("sh", "bash", "enter"), "exec NAME"),
     **dict.fromkeys(("delete", "del", "remove"), "rm"),
     **dict.fromkeys(("kill", "cancel", "down"), "stop"),
-    **dict.fromkeys(("inspect", "show", "info"), "describe"),
+    **dict.fromkeys(("show", "info"), "describe"),
     "history": "events",
     "log": "logs",
     "restart": "stop NAME, and mooring start NAME",
@@ -49,7 +49,7 @@ OTHERS = {
     "version": "--version",
     "help": "--help",
 }
-_RUN = "see: mooring run --help; the command to run is one argument: --exec 'COMMAND …'"
+_RUN = "see: mooring run --help; the command to run comes after --: mooring run IMAGE -- COMMAND"
 
 
 def command(name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mooring import MooringError, SpecError, current_dir, quoted
 from mooring_cli import options as opt
@@ -28,7 +29,18 @@ exit 125
 """
 # With this project no folder is mounted, and the working directory is the private home
 _NOWHERE = Path("/")
+_AFTER_DASHES = "--after-dashes"
 _UNUSED_FLAGS = ("image", "environment", "kernel", "home", "encrypt", "record")
+
+
+class _WithCommand(TyperCommand):
+    """A command that tells what comes after ``--`` from its own arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args = args[:at] + [f"{_AFTER_DASHES}={word}" for word in args[at + 1 :]]
+        return super().parse_args(ctx, args)
 
 
 def run(
@@ -43,9 +55,9 @@ def run(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILES]...",
-            help="Files and folders, copied into its working directory; '.' copies the contents "
-            "of the current folder.",
+            metavar="[FILES]... [-- COMMAND...]",
+            help="Files and folders, copied into its working directory ('.' copies the contents "
+            "of the current folder), and a command to run.",
         ),
     ] = None,
     code: Annotated[
@@ -54,6 +66,7 @@ def run(
     command: Annotated[
         str | None, typer.Option("--exec", metavar="COMMAND", help="A shell command to run.")
     ] = None,
+    words: Annotated[list[str] | None, typer.Option(_AFTER_DASHES, hidden=True)] = None,
     name: opt.NewName = None,
     remove: opt.Remove = False,
     detach: opt.Detach = False,
@@ -67,10 +80,10 @@ def run(
 ) -> None:
     """Run code or a command in a new session of an image.
 
-    Without -c and --exec it runs a shell. The working directory is a private home: the current
-    folder is not mounted, and FILES are copied. The exit code is the command's, or 125 when mooring
-    itself fails. Without --rm the session stays, stopped, with its files: see mooring logs, mooring
-    start.
+    The command comes after --; without it, -c and --exec, it runs a shell. The working directory is
+    a private home: the current folder is not mounted, and FILES are copied. The exit code is the
+    command's, or 125 when mooring itself fails. Without --rm the session stays, stopped, with its
+    files: see mooring logs, mooring start.
     """
     try:
         opt.check_keys(detach_keys)
@@ -86,7 +99,9 @@ def run(
             folderless=True,
             detach_keys=detach_keys,
         )
-        result = _launch(image, {**values, "name": name}, _main_process(code, command), flags)
+        result = _launch(
+            image, {**values, "name": name}, _main_process(code, command, words), flags
+        )
     except MooringError as error:
         print_error(error)
         result = FAILED if error.exit_code == 1 else error.exit_code
@@ -95,7 +110,7 @@ def run(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(with_spec_flags(run, without=_UNUSED_FLAGS))
+    app.command(cls=_WithCommand)(with_spec_flags(run, without=_UNUSED_FLAGS))
 
 
 def _refuse_file(image: str) -> None:
@@ -136,9 +151,14 @@ def _launch(image: str, values: Values, argv: list[str] | None, flags: LaunchFla
     return code
 
 
-def _main_process(code: str | None, command: str | None) -> list[str] | None:
-    if code is not None and command is not None:
-        raise SpecError("-c and --exec cannot be combined", "use one of them")
+def _main_process(
+    code: str | None, command: str | None, words: list[str] | None
+) -> list[str] | None:
+    given = {"-c": code is not None, "--exec": command is not None, "a command after --": words}
+    if len(names := [name for name, there in given.items() if there]) > 1:
+        raise SpecError(f"{' and '.join(names)} cannot be combined", "use one of them")
+    if words:
+        return words
     if code is not None:
         return ["/bin/sh", "-c", _PYTHON, code]
     return None if command is None else ["/bin/sh", "-c", command]
@@ -155,10 +175,10 @@ def _paths_to_send(file: Path, image: str) -> list[Path]:
         SpecError: there is no such file; the hint covers commands, which other tools accept here.
     """
     if len(file.parts) == 1 and not os.path.lexists(file):
-        line = quoted(f"{file} …")
         raise SpecError(
             f"there is no {file} here, and arguments after IMAGE are files to send",
-            f"correct the path; or, to run a command: mooring run {quoted(image)} --exec {line}",
+            f"correct the path; or, to run a command: mooring run {quoted(image)} -- "
+            f"{quoted(file)} …",
         )
     return sorted(current_dir().iterdir()) if file == Path() else [Path(os.path.abspath(file))]
 

@@ -89,10 +89,9 @@ def test_any_encoding_of_the_output(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("line", "error", "hint"),
     [
-        ("list", "no such command 'list'", "use: mooring ps"),
-        ("ls", "no such command 'ls'", "use: mooring ps"),
+        ("sessions", "no such command 'sessions'", "use: mooring ps"),
         ("log x", "no such command 'log'", "use: mooring logs"),
-        ("shell x", "no such command 'shell'", "use: mooring exec NAME"),
+        ("bash x", "no such command 'bash'", "use: mooring exec NAME"),
         ("delete x", "no such command 'delete'", "use: mooring rm"),
         ("pss", "no such command 'pss'. Did you mean 'ps'?", "see: "),
         ("rm -rf x", "no such option: -r", "rm always removes the whole session; leave out -r"),
@@ -118,8 +117,10 @@ def test_other_systems_commands(
 def test_hints_name_commands_that_there_are() -> None:
     """What is pointed to exists, and what is pointed away from does not."""
     for other, own in option_hints.OTHERS.items():
-        assert other not in main.COMMANDS
+        assert other not in (*main.COMMANDS, *main.ALIASES)
         assert own.startswith("--") or own.split()[0].rstrip(",") in main.COMMANDS
+    assert not set(main.ALIASES) & set(main.COMMANDS)
+    assert {own.split()[0] for own in main.ALIASES.values()} <= set(main.COMMANDS)
 
 
 def test_help_is_the_same_for_everyone() -> None:

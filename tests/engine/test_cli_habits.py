@@ -64,8 +64,8 @@ REFLEXES = {
     "all GPUs": (["create", "--gpus", "all"], "this machine has"),
     "last lines": (["logs", "-n", "5", "x"], "--tail N"),
     "a terminal of create": (["create", "-it"], "omit it"),
-    "a command after the image": (["run", "--rm", "host", "ls"], "mooring run host --exec 'ls …'"),
-    "options of a command": (["run", "--rm", "host", "ls", "-la"], "--exec 'COMMAND …'"),
+    "a command after the image": (["run", "--rm", "host", "ls"], "mooring run host -- ls …"),
+    "options of a command": (["run", "--rm", "host", "ls", "-la"], "mooring run IMAGE -- COMMAND"),
 }
 
 
@@ -80,6 +80,47 @@ def test_a_reflex_is_pointed_on(cli: Cli, project: Path, mooring: Mooring, case:
     assert hint in hinted
     assert done.stdout == ""
     assert mooring.sessions.list() == []
+
+
+def test_a_command_after_dashes(cli: Cli, project: Path, mooring: Mooring) -> None:
+    """`run IMAGE [FILES] -- COMMAND` runs it word by word, and its exit code comes back."""
+    (project / "train.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
+    command = ["python3", "train.py", "-c", "a b", "--", "$HOME"]
+    done = cli("run", "--rm", "host", "train.py", "--", *command, check=4)
+    assert done.stdout == "['-c', 'a b', '--', '$HOME']\n"
+    said = cli("run", "host", "-c", "1", "--", "true", check=2).stderr
+    assert "error: -c and a command after -- cannot be combined\n" in said
+    assert cli("run", "--rm", "host", "--", check=0, input="echo hi").stdout == "hi\n"
+
+
+def test_create_takes_a_spec_file(cli: Cli, project: Path, mooring: Mooring) -> None:
+    """`create session.yml` is `create -f session.yml`, with a command as ever."""
+    (project / "my spec.yml").write_text("env: {WHO: me}\ncommand: [sh, -c, echo $WHO]\n")
+    assert cli("create", "--rm", "my spec.yml", check=0).stdout == "me\n"
+    done = cli("create", "--rm", "my spec.yml", "--", "sh", "-c", "echo not $WHO", check=0)
+    assert done.stdout == "not me\n"
+    late = cli("create", "my spec.yml", "--gpus", "1", check=2).stderr
+    assert late == (
+        "error: option --gpus must come before my spec.yml\n"
+        "hint: as in: mooring create --gpus … 'my spec.yml'\n"
+    )
+    two = cli("create", "-f", "a.yml", "my spec.yml", check=2).stderr
+    assert two.startswith("error: two spec files: a.yml and my spec.yml\n")
+    assert mooring.sessions.list() == []
+
+
+def test_other_names_of_commands(cli: Cli, project: Path, mooring: Mooring) -> None:
+    """What users of other tools type runs what it means here, exit code and all."""
+    cli("create", "-d", "--name", "one", check=0)
+    for other in ("ls", "list", "status"):
+        assert cli(other, "-q", check=0).stdout == "one\n"
+    assert cli("inspect", "one", check=0).stdout.startswith("name")
+    assert cli("shell", "one", "--", "sh", "-c", "exit 5", check=5).stderr == ""
+    assert "no session named two" in cli("ssh", "two", check=125).stderr
+    assert "no session named two" in cli("connect", "two", check=125).stderr
+    assert cli("kernels", check=0).stderr == cli("kernel", "list", check=0).stderr
+    assert "mooring list, mooring ls, mooring status" in cli("ps", "--help", check=0).stdout
+    assert " ls " not in cli("--help", check=0).stdout
 
 
 def test_config_show_prints_yaml(cli: Cli, project: Path) -> None:
