@@ -146,8 +146,10 @@ def spec_page() -> str:
         ),
         "",
         (
-            "With this first line, and the correct path in it, editors with YAML support complete "
-            "and check as you type:"
+            "`mooring init` writes a file to start from, and `mooring validate` lists the mistakes "
+            "of one; `mooring create --dry-run` prints what would be created. With this first "
+            "line, which `mooring init` writes with the correct path, editors with YAML support "
+            "complete and check as you type:"
         ),
         "",
         "```yaml",

@@ -38,6 +38,13 @@ def create(
     enqueue: opt.Enqueue = False,
     values: Values = NO_VALUES,
     detach_keys: opt.DetachKeys = opt.DETACH_KEYS,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be created, and what would be refused; create nothing.",
+        ),
+    ] = False,
     save_image: SaveImage = None,
 ) -> None:
     """Create a session from a spec and attach to it.
@@ -51,6 +58,11 @@ def create(
     max_wait_s = parse_max_wait(max_wait)
     cwd = current_dir()
     resolved = resolve_spec(file, {**values, "name": name}, command)
+    if dry_run:
+        from mooring_cli.dry_run import show
+
+        show(resolved, cwd)
+        return
     plan = plan_with_trust(resolved, cwd)
     flags = LaunchFlags(
         detach=detach or resolved.spec.only_kernels,

@@ -244,14 +244,11 @@ def _events(mooring: Mooring, session: Session) -> list[Event]:
     return [] if session.foreign else mooring.sessions.events(session.id)
 
 
-def _print(
-    parts: list[tuple[str, Facts]], history: list[Event], styles: dict[str, str] | None = None
-) -> None:
-    """Print keys and values in two columns, then the newest events.
+def print_parts(parts: list[tuple[str, Facts]], styles: dict[str, str] | None = None) -> None:
+    """Print keys and values in two columns.
 
     Args:
         parts: headers and facts; the first part has no header.
-        history: all events, oldest first.
         styles: styles for ``paint`` of the first part's values, by key.
     """
     width = min(16, max(len(key) for _, facts in parts for key, _ in facts))
@@ -262,6 +259,13 @@ def _print(
         for key, value in facts:
             start = f"{indent}{one_line(key):<{width + 2 - len(indent)}}  "
             print_value(start, clean(value), (styles or {}).get(key, "") if not head else "")
+
+
+def _print(
+    parts: list[tuple[str, Facts]], history: list[Event], styles: dict[str, str] | None = None
+) -> None:
+    """Print a session's facts as ``print_parts`` does, then the newest of its events."""
+    print_parts(parts, styles)
     print(paint("events", "bold") + ("" if history else "  none recorded"))
     for event in history[-MOST_EVENTS:]:
         print_event(event, "  ")

@@ -41,9 +41,9 @@ REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote c
 
 # In the order of --help. A command is in the module of its name, except those in ELSEWHERE.
 COMMANDS = (
-    "create", "start", "stop", "rm", "hold", "update", "trust", "run", "exec", "logs", "attach",
-    "terminals", "cp", "port-forward", "code", "ps", "describe", "events", "why", "gpus", "top",
-    "doctor", "save", "build", "push", "kernel", "config",
+    "init", "validate", "create", "start", "stop", "rm", "hold", "update", "trust", "run", "exec",
+    "logs", "attach", "terminals", "cp", "port-forward", "code", "ps", "describe", "events", "why",
+    "gpus", "top", "doctor", "save", "build", "push", "kernel", "config",
 )  # fmt: skip
 ELSEWHERE = dict.fromkeys(("save", "build", "push"), "unsupported")
 #: What people type who come from elsewhere, and what it runs; the command's own help names it.

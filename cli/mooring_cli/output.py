@@ -36,11 +36,11 @@ def one_line(text: object) -> str:
 def print_error(error: MooringError) -> None:
     """Print an ``error:`` line and, if the error has a hint, a ``hint:`` line to standard error.
 
-    Of a spec with several mistakes each is printed.
+    Of several mistakes each is printed.
     """
-    for mistake in getattr(error, "mistakes", ()):
-        print_error(mistake)
-    if getattr(error, "mistakes", ()):
+    if error.mistakes:
+        for mistake in error.mistakes:
+            print_error(mistake)
         return
     print(f"{paint('error:', 'bad', sys.stderr)} {clean(error.message)}", file=sys.stderr)
     if error.hint:

@@ -21,6 +21,9 @@ MooringError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import TracebackType
+
 
 class MooringError(Exception):
     """Base class of mooring's exceptions.
@@ -28,9 +31,13 @@ class MooringError(Exception):
     Args:
         message: one line that describes the problem, without a trailing full stop.
         hint: one line that suggests a remedy; empty if there is none.
+
+    Attributes:
+        mistakes: if there are several, an error for each; the message is that of the first one.
     """
 
     exit_code = 1
+    mistakes: tuple[MooringError, ...] = ()
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -48,14 +55,9 @@ class MooringError(Exception):
 
 
 class SpecError(MooringError):
-    """The spec is invalid: a key, a value or a file.
-
-    Attributes:
-        mistakes: if it has several, an error for each; the message is that of the first one.
-    """
+    """The spec is invalid: a key, a value or a file."""
 
     exit_code = 2
-    mistakes: tuple[SpecError, ...] = ()
 
 
 class CommandError(SpecError):
@@ -140,3 +142,47 @@ class Cancelled(MooringError):
 
 class KernelError(MooringError):
     """A kernel did not start, died, or cannot be reached."""
+
+
+class Mistakes:
+    """Collects the errors of checks that do not depend on each other, and raises them together.
+
+    A check is the block of a ``with`` statement, which ends at its first error.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[MooringError] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, MooringError):
+            self._found += error.mistakes or (error,)
+            return True
+        return False
+
+    def report(self) -> None:
+        """Raise what was collected: an error of the first one's class, with all as ``mistakes``."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise together(self._found)
+
+
+def together(mistakes: Sequence[MooringError], more: int = 0) -> MooringError:
+    """Return one error for several.
+
+    Args:
+        mistakes: the errors, of which the first gives the class, the message and the hint.
+        more: how many others there are, which the message counts too.
+    """
+    first, count = mistakes[0], len(mistakes) - 1 + more
+    error = type(first)(f"{first.message} (and {count} more)", first.hint)
+    error.mistakes = tuple(mistakes)
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,37 @@ def test_create_takes_a_spec_file(cli: Cli, project: Path, mooring: Mooring) -> 
     two = cli("create", "-f", "a.yml", "my spec.yml", check=2).stderr
     assert two.startswith("error: two spec files: a.yml and my spec.yml\n")
     assert mooring.sessions.list() == []
+
+
+def test_a_dry_run_creates_nothing(cli: Cli, project: Path, mooring: Mooring) -> None:
+    """The plan, with mounts, deadlines and what would be refused, which is also the exit code."""
+    (project / "session.yml").write_text(
+        "image: host\ncommand: [echo, a b]\nidle_timeout: 30m\nenv: {A: b}\n"
+    )
+    done = cli("create", "--dry-run", "session.yml", check=0)
+    rows = dict(re.findall(r"^ *(\S[^\n]*?)  +(\S.*)$", done.stdout, flags=re.M))
+    assert rows["command"] == "echo 'a b'"
+    assert rows["idle timeout"] == "30m"
+    assert rows["env"] == '{"A": "b"}'
+    assert rows[str(project)] == f"writable  {project}"
+    assert rows["~"] == "a private home, which is removed with the session"
+    (project / "session.yml").write_text("gpus: 3\nsecrets: {T: {env: NOT_SET}}\n")
+    done = cli("create", "--dry-run", "-f", "session.yml", "--name", "x", check=1)
+    assert "\nneeds your trust\n  secrets.T  " in done.stdout
+    for error in (
+        "session.yml uses paths outside its folder: secrets.T",
+        "secrets: T: NOT_SET is not set",
+        "3 GPUs: this machine has",
+    ):
+        assert f"error: {error}" in done.stderr.replace(f"{project}/", "")
+    absent = ["--image", "no/such:1"]
+    assert ", which is pulled first" in cli("create", "--dry-run", *absent, check=0).stdout
+    never = cli("create", "--dry-run", *absent, "--pull", "never", check=1)
+    assert never.stderr.startswith("error: No such image: no/such:1\n")
+    cli("create", "-d", "--name", "x", check=0)
+    taken = cli("create", "--dry-run", "--name", "x", check=1).stderr
+    assert taken.startswith("error: a session named x exists already\n")
+    assert [session.name for session in mooring.sessions.list()] == ["x"]
 
 
 def test_other_names_of_commands(cli: Cli, project: Path, mooring: Mooring) -> None:

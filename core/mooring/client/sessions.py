@@ -130,6 +130,19 @@ class Sessions:
 
         return plan_launch(resolved, cwd, check_policy=check_policy, within=within)
 
+    def dry_run(self, plan: LaunchPlan) -> bool:
+        """Check all that can be checked of a plan without creating anything.
+
+        Returns:
+            Whether the engine has its image; otherwise ``create`` pulls it.
+
+        Raises:
+            MooringError: as ``create``, with all mistakes that were found.
+        """
+        from mooring.launch.check import dry_run
+
+        return dry_run(self._ctx, plan)
+
     def create(
         self,
         declared: ResolvedSpec | LaunchPlan,

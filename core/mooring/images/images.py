@@ -91,17 +91,22 @@ def ensure_image(
     """
     image_id = engine.image_id(reference)
     if policy == "never" and image_id is None:
-        raise ImageError(
-            f"No such image: {reference}",
-            f"pull: never forbids pulling it; run docker pull {quoted(reference)}, "
-            "or use pull: missing",
-        )
+        raise missing_image(reference)
     if policy == "always" or image_id is None:
         _pull(engine, reference, progress)
         image_id = engine.image_id(reference)
     if image_id is None:
         raise ImageError(f"No such image: {reference}", "check its name and tag")
     return image_id
+
+
+def missing_image(reference: str) -> ImageError:
+    """The error of an image that is not there and may not be pulled."""
+    return ImageError(
+        f"No such image: {reference}",
+        f"pull: never forbids pulling it; run docker pull {quoted(reference)}, "
+        "or use pull: missing",
+    )
 
 
 def _pull(engine: Engine, reference: str, progress: Callable[[PullProgress], None]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mooring.engines import local_sockets
 from mooring.engines.base import Bind
-from mooring.errors import PolicyError, SpecError
+from mooring.errors import Mistakes, PolicyError, SpecError
 from mooring.guest.paths import GUEST_RUN
 from mooring.host import nofollow
 from mooring.host.filesystems import is_below, mount_points
@@ -134,8 +134,8 @@ def plan(
         cwd: the user's current folder; it becomes the working directory if it is mounted.
         user: the session's owner.
         mounted: the folder that is mounted at the same path; None for ``project``.
-        folders: the session's folders; None for a plan without ``binds``, ``granted``, ``on_top``
-            and ``leading``.
+        folders: the session's folders; None for a plan without ``binds``, ``on_top`` and
+            ``leading``.
         image: the binds that the image and the devices need.
         volumes: the paths at which the image declares volumes.
 
@@ -148,8 +148,12 @@ def plan(
     workdir, note = layout.add_working_directory(
         resolved(mounted or project, WORKING_DIRECTORY), resolved(cwd, WORKING_DIRECTORY)
     )
-    layout.add_inputs_and_outputs()
-    layout.add_secrets()
+    mistakes = Mistakes()
+    with mistakes:
+        layout.add_inputs_and_outputs()
+    with mistakes:
+        layout.add_secrets()
+    mistakes.report()
     layout.add_groups()
     sources, chosen = layout.checked_sources()
     binds, on_top = layout.binds(folders) if folders else (), tuple[Bind, ...]()
@@ -161,7 +165,7 @@ def plan(
     return MountPlan(
         binds=binds,
         workdir=workdir,
-        granted=tuple(request.bind for request in layout.requests) if folders else (),
+        granted=tuple(request.bind for request in layout.requests),
         grants=tuple(layout.grants),
         sources=sources,
         chosen=chosen,
@@ -235,19 +239,26 @@ class _Layout:
         return str(cwd if is_below(cwd, project) else project), note
 
     def add_inputs_and_outputs(self) -> None:
+        from mooring.spec.fields import scheme_of
+
+        mistakes = Mistakes()
         for kind, mounts, base, access in (
             ("inputs", self.spec.inputs, INPUTS, "read"),
             ("outputs", self.spec.outputs, OUTPUTS, "write"),
         ):
             is_output = kind == "outputs"
             for mount in mounts:
+                if scheme_of(mount.source):
+                    continue  # refused by `refuse_unsupported`
                 path, key = Path(mount.source), f"{kind}: {mount.name}"
-                source = resolved_source(path, key, self.project, may_be_missing=is_output)
-                self.requests.append(
-                    _Request(kind, source, f"{base}/{mount.name}", read_only=not is_output)
-                )
-                if not is_below(source, self.project) or is_sensitive(source, self.home):
-                    self.grants.append(Grant(kind, f"{access} {source}"))
+                with mistakes:
+                    source = resolved_source(path, key, self.project, may_be_missing=is_output)
+                    self.requests.append(
+                        _Request(kind, source, f"{base}/{mount.name}", read_only=not is_output)
+                    )
+                    if not is_below(source, self.project) or is_sensitive(source, self.home):
+                        self.grants.append(Grant(kind, f"{access} {source}"))
+        mistakes.report()
 
     def add_secrets(self) -> None:
         for name, secret in self.spec.secrets.items():
@@ -282,11 +293,15 @@ class _Layout:
         spec = self.spec
         chosen = tuple(chosen_sources(spec.kernel)) if spec.uses_host_image else ()
         sockets = local_sockets(os.environ)
+        mistakes = Mistakes()
         for key, source in (*sources, *chosen):
-            refuse_host(source, key, sockets)
+            with mistakes:
+                refuse_host(source, key, sockets)
         for request in self.requests:
-            if not request.read_only:
-                protected.refuse_unprotected(request.source, request.key, self.real_home)
+            with mistakes:
+                if not request.read_only:
+                    protected.refuse_unprotected(request.source, request.key, self.real_home)
+        mistakes.report()
         return sources, chosen
 
     def leading(self, folders: SessionFolders, known: Container[str]) -> tuple[Bind, ...]:

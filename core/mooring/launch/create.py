@@ -18,8 +18,6 @@ from pathlib import Path
 from mooring.engines.base import Stream
 from mooring.engines.capabilities import (
     SupportsAttach,
-    SupportsGpus,
-    SupportsPublishedPorts,
     fitted,
     require,
 )
@@ -28,7 +26,6 @@ from mooring.errors import (
     EngineError,
     EngineUnavailable,
     MooringError,
-    SessionExists,
     SpecError,
 )
 from mooring.gpus.claims import Claim, Request, in_words
@@ -41,7 +38,8 @@ from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.facts import image_facts
 from mooring.images.images import ImageFacts
-from mooring.images.secrets import read_secrets, write_secrets
+from mooring.images.secrets import write_secrets
+from mooring.launch.check import check, check_name
 from mooring.launch.container import late_network, prepare_container
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import LaunchPlan, planned_again
@@ -68,19 +66,7 @@ class Created:
 
 def create(ctx: Context, plan: LaunchPlan, options: LaunchOptions, wait: Wait) -> Created:
     """Create a session and start it; see ``Sessions.create``."""
-    from mooring.kernels.kernel import check_socket_path
-
-    spec = plan.spec
-    plan.require_trust()
-    if spec.kernel:
-        check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
-    ctx.engine.info()
-    values = read_secrets(spec, plan.mounts.secret_files, os.environ)
-    if spec.ports:
-        require(ctx.engine, SupportsPublishedPorts)
-    if plan.gpus is not None:
-        require(ctx.engine, SupportsGpus)
-        queue_of(ctx).check(plan.gpus)
+    values = check(ctx, plan)
     folder = reserve(ctx, plan, options)
     launch = Launch(ctx, folder, plan, options, Progress(folder, wait), wait.max_wait_s)
     try:
@@ -113,15 +99,9 @@ def reserve(ctx: Context, plan: LaunchPlan, options: LaunchOptions) -> SessionFo
         SessionExists: the name is taken.
     """
     with locks.locked(ctx.installation.path / "names.lock"):
-        taken = {folder.record().identity.name for folder in ctx.folders()}
         session_id = secrets.token_hex(6)
         name = options.name or plan.spec.name or f"session-{session_id[:5]}"
-        if name in taken:
-            raise SessionExists(
-                f"a session named {name} exists already",
-                f"use another --name, or see it: mooring describe {name}; to remove it, "
-                f"running or not: mooring rm -f {name}",
-            )
+        check_name(ctx, name)
         identity = Identity(
             id=session_id,
             name=name,

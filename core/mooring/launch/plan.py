@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.errors import NoCapacity, PolicyError, SpecError
+from mooring.errors import (
+    Mistakes,
+    MooringError,
+    NoCapacity,
+    PolicyError,
+    SpecError,
+    together,
+)
 from mooring.gpus.claims import Request
 from mooring.host.filesystems import is_below
 from mooring.host.memory import total_memory
@@ -106,22 +113,31 @@ def plan_launch(
     from mooring.policy import limits
     from mooring.spec.model import refuse_unsupported
 
-    refuse_unsupported(resolved.spec, resolved.origins)
-    _refuse_more_memory(resolved)
-    _check_kernel(resolved)
+    mistakes = Mistakes()
+    with mistakes:
+        refuse_unsupported(resolved.spec, resolved.origins)
+    with mistakes:
+        _refuse_more_memory(resolved)
+    with mistakes:
+        _check_kernel(resolved)
+    with mistakes, _placed(resolved.origins):
+        session_user(caller(), (), resolved.spec.groups)  # checks the groups
     here = cwd or resolved.project
     mounted = resolved.project
     if resolved.path is None:
         mounted = project_of(resolved_path(mounted, WORKING_DIRECTORY), caller(), resolved.root)
-    with _placed(resolved.origins):
+    mount_plan = MountPlan((), "", (), ())
+    with mistakes, _placed(resolved.origins):
         mount_plan = mounts.plan(
             resolved.spec, project=resolved.project, cwd=here, user=caller(), mounted=mounted
         )
-    session_user(caller(), (), resolved.spec.groups)  # checks the groups
-    refuse_outside(resolved, mount_plan, within)
-    if check_policy:
-        sources = (*mount_plan.sources, *mount_plan.chosen)
-        limits.load().check(resolved.spec, sources, resolved.origins)
+    with mistakes:
+        refuse_outside(resolved, mount_plan, within)
+    with mistakes:
+        if check_policy:
+            sources = (*mount_plan.sources, *mount_plan.chosen)
+            limits.load().check(resolved.spec, sources, resolved.origins)
+    mistakes.report()
     return LaunchPlan(
         resolved=resolved,
         cwd=here,
@@ -136,13 +152,17 @@ def plan_launch(
 @contextlib.contextmanager
 def _placed(origins: Mapping[str, str]) -> Iterator[None]:
     """Put the file and line of a key before an error's message, which begins with the key."""
+
+    def placed(error: MooringError) -> MooringError:
+        kind, _, place = origins.get(error.message.partition(":")[0], "").partition(" ")
+        return type(error)(f"{place}: {error.message}", error.hint) if kind == "file" else error
+
     try:
         yield
-    except SpecError as error:
-        kind, _, place = origins.get(error.message.partition(":")[0], "").partition(" ")
-        if kind != "file":
-            raise
-        raise SpecError(f"{place}: {error.message}", error.hint) from None
+    except (SpecError, PolicyError) as error:
+        if error.mistakes:
+            raise together([placed(mistake) for mistake in error.mistakes]) from None
+        raise placed(error) from None
 
 
 def _refuse_more_memory(resolved: ResolvedSpec) -> None:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from mooring.errors import PolicyError, SpecError
+from mooring.errors import Mistakes, PolicyError, SpecError
 from mooring.host.text import one_line, quoted
 from mooring.host.users import caller
 from mooring.policy.image_names import BUILD, plain_pattern, spellings
@@ -145,7 +145,7 @@ class Policy:
             origins: where its values came from, by key, for the message.
 
         Raises:
-            PolicyError: for the first value that is not allowed; the hint tells what is.
+            PolicyError: values are not allowed; the hint tells what is.
         """
         if self.document is None:
             return
@@ -153,14 +153,21 @@ class Policy:
         def origin(key: str) -> str:
             return f" ({origins[key]})" if key in origins else ""
 
-        self._check_gpus(spec.gpu_request[0], origin("gpus"))
-        self.check_duration(spec.max_duration, origin("max_duration"))
-        if spec.build is not None:
-            self._check_image(BUILD, {BUILD}, origin(BUILD))
-        else:
-            self._check_image(spec.image, set(_names(spec)), origin("image"))
-        self._check_priority(spec.priority, origin("priority"))
-        self.check_paths(sources, origins)
+        mistakes = Mistakes()
+        with mistakes:
+            self._check_gpus(spec.gpu_request[0], origin("gpus"))
+        with mistakes:
+            self.check_duration(spec.max_duration, origin("max_duration"))
+        with mistakes:
+            if spec.build is not None:
+                self._check_image(BUILD, {BUILD}, origin(BUILD))
+            else:
+                self._check_image(spec.image, set(_names(spec)), origin("image"))
+        with mistakes:
+            self._check_priority(spec.priority, origin("priority"))
+        with mistakes:
+            self.check_paths(sources, origins)
+        mistakes.report()
 
     def check_duration(self, seconds: float, origin: str = "") -> None:
         """Check a maximum duration against the policy.
@@ -201,22 +208,25 @@ class Policy:
             origins: where the values came from, by key, for the message.
 
         Raises:
-            PolicyError: a path is outside all allowed folders.
+            PolicyError: paths are outside all allowed folders.
         """
         prefixes = self.limits.host_paths
         if prefixes is None:
             return
         tops = [Path(os.path.realpath(_expand_home(prefix))) for prefix in prefixes]
+        mistakes = Mistakes()
         for key, source in sources:
             if any(top == source or top in source.parents for top in tops):
                 continue
             origin = f" ({origins[key]})" if key in origins else ""
-            raise self._error(
-                "host_paths",
-                f"{key}{origin}: {one_line(str(source))} is outside the folders that may be "
-                "mounted",
-                f"allowed are {_listed(prefixes)}, and folders below them; for more {_ASK}",
-            )
+            with mistakes:
+                raise self._error(
+                    "host_paths",
+                    f"{key}{origin}: {one_line(str(source))} is outside the folders that may be "
+                    "mounted",
+                    f"allowed are {_listed(prefixes)}, and folders below them; for more {_ASK}",
+                )
+        mistakes.report()
 
     def check_defaults(self) -> None:
         """Check the defaults against the limits.

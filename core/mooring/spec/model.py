@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mooring.errors import NotSupported, SpecError
+from mooring.errors import Mistakes, NotSupported, SpecError
 from mooring.host.text import one_line
 from mooring.spec.fields import (
     HOST_IMAGE,
@@ -401,12 +401,15 @@ def refuse_unsupported(
 
     Raises:
         NotSupported: the spec has `build`, an image or mount with a URL scheme, `distribution`, or
-            a target other than `local`; the message names the first of them.
+            a target other than `local`.
     """
+    mistakes = Mistakes()
     for key, what, hint in _unsupported(spec):
         origin = origins.get(key, "default").removeprefix("file ")
         place = "" if origin == "default" else f"{origin}: "
-        raise NotSupported(f"{place}{what} not supported by this version", hint)
+        with mistakes:
+            raise NotSupported(f"{place}{what} not supported by this version", hint)
+    mistakes.report()
 
 
 def _unsupported(spec: SessionSpec) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mooring.errors import SpecError
+from mooring.errors import SpecError, together
 from mooring.host.text import one_line
 from mooring.spec.fields import UNION_TAGS
 from mooring.spec.model import EXTENDS, SessionSpec
@@ -118,20 +118,12 @@ def check(
         shown = _item(data, key, alone=bool(label) and where is None)
         parts = f"{one_line(shown, 100)} {text}" if shown else text
         mistakes.append(SpecError(f"{place}: {parts}" if place else parts, hint))
-    raise _together(mistakes, len(problems)) from None
-
-
-def _together(mistakes: list[SpecError], count: int) -> SpecError:
-    """One error for all mistakes of a spec, of which the first ones are given."""
-    if count == 1:
-        return mistakes[0]
-    first = mistakes[0]
-    if count > len(mistakes):
+    if len(mistakes) == 1:
+        raise mistakes[0] from None
+    if more := len(problems) - len(mistakes):
         last = mistakes[-1]
-        mistakes[-1] = SpecError(f"{last.message} (and {count - len(mistakes)} more)", last.hint)
-    together = SpecError(f"{first.message} (and {count - 1} more)", first.hint)
-    together.mistakes = tuple(mistakes)
-    return together
+        mistakes[-1] = SpecError(f"{last.message} (and {more} more)", last.hint)
+    raise together(mistakes, more) from None
 
 
 def _form(data: Mapping[str, Any], key: KeyPath) -> str:
