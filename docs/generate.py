@@ -33,7 +33,8 @@ from mooring.sessions import model as session
 from mooring.spec import model as spec
 from mooring.spec import resolve as config
 from mooring.spec.schema import json_schema
-from mooring_cli.help import argument_text, other_names, value_text
+from mooring_cli.examples import EXAMPLES
+from mooring_cli.help import argument_text, example_text, other_names, value_text
 from mooring_cli.main import app
 from mooring_provisioner.provisioner import MooringProvisioner
 from mooring_server_extension.app import MooringExtension
@@ -78,6 +79,9 @@ def cli_page() -> str:
     for path, found in commands:
         lines += ["", f"## {' '.join(path)}", "", _usage(path, found), ""]
         lines += [_text(found.help), ""]
+        if found_examples := EXAMPLES.get(" ".join(path[1:])):
+            shown = [f"$ {example_text(*example)}" for example in found_examples]
+            lines += ["```console", *shown, "```", ""]
         if names := other_names(" ".join(path[1:])):
             lines += [f"Also: {', '.join(f'`{name}`' for name in names)}.", ""]
         arguments = [p for p in found.params if p.param_type_name == "argument"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mooring_cli.examples import EXAMPLES
+
 
 def format_help(command: Any, context: Any, formatter: Any) -> None:
     """Write a command's help: its usage, its text, its arguments and its options.
@@ -26,9 +28,18 @@ def format_help(command: Any, context: Any, formatter: Any) -> None:
     with formatter.section("Options"):
         formatter.write_dl([(_option_text(one), _meaning(one)) for one in options])
     own = context.command_path.removeprefix(context.find_root().command_path).strip()
+    if lines := EXAMPLES.get(own):
+        with formatter.section("Examples"):
+            for line, meaning in lines:
+                formatter.write(f"{'':{formatter.current_indent}}$ {example_text(line, meaning)}\n")
     if names := other_names(own):
         with formatter.section("Also"):
             formatter.write_text(", ".join(names))
+
+
+def example_text(line: str, meaning: str) -> str:
+    """Return an example as one types it, with what it does as a comment."""
+    return f"mooring {line}" + (f"  # {meaning}" if meaning else "")
 
 
 def other_names(command: str) -> list[str]:

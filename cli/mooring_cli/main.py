@@ -39,12 +39,15 @@ _ASCII = {
 }
 REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote command
 
-# In the order of --help. A command is in the module of its name, except those in ELSEWHERE.
-COMMANDS = (
-    "init", "validate", "create", "start", "stop", "rm", "hold", "update", "trust", "run", "exec",
-    "logs", "attach", "terminals", "cp", "port-forward", "code", "ps", "describe", "events", "why",
-    "gpus", "top", "doctor", "save", "build", "push", "kernel", "config",
-)  # fmt: skip
+# As in --help. A command is in the module of its name, except those in ELSEWHERE.
+GROUPS = {
+    "Declare": ("init", "validate", "trust", "config", "kernel"),
+    "Start and stop": ("create", "run", "start", "stop", "rm", "hold", "update"),
+    "Work in a session": ("exec", "attach", "terminals", "logs", "cp", "port-forward", "code"),
+    "See what runs": ("ps", "describe", "top", "gpus", "events", "why", "doctor"),
+    "Images": ("save", "build", "push"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 ELSEWHERE = dict.fromkeys(("save", "build", "push"), "unsupported")
 #: What people type who come from elsewhere, and what it runs; the command's own help names it.
 ALIASES = {
@@ -111,6 +114,15 @@ class LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in order; unlike Typer's method, this builds no command."""
         return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in their groups."""
+        for title, names in GROUPS.items():
+            shown = {name: self.commands[name] for name in names if not self.commands[name].hidden}
+            rows = [(name, command.get_short_help_str(70)) for name, command in shown.items()]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that arguments name; raise SpecError for another system's."""

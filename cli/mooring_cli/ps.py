@@ -67,7 +67,8 @@ def ps(
     states: States = None,
     filters: Filters = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help=f"Columns: {','.join(COLUMNS)}.")
+        str | None,
+        typer.Option("--format", help=f"Columns, as in name,gpus, of: {', '.join(COLUMNS)}."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only names.")] = False,
     json_: opt.Json = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ import typer
 
 import mooring_cli
 from mooring_cli import main, option_hints
+from mooring_cli.columns import COLUMNS
+from mooring_cli.examples import EXAMPLES
+from mooring_cli.help import example_text
 
 # Imports and builds a command as the parser does, and prints which other modules that took
 BUILD = """
@@ -142,3 +146,51 @@ def test_help_is_the_same_for_everyone() -> None:
     lines = logs.get_help(type(context)(logs, info_name="mooring logs")).splitlines()
     assert lines[0] == "Usage: mooring logs [OPTIONS] NAME [KERNEL]"
     assert "  --tail N      Show the last N lines." in lines
+
+
+def test_every_command_has_examples_that_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """An example parses as what it says, in a help of at most 80 columns with whole words."""
+    group = typer.main.get_command(main.app)
+    context = group.make_context("mooring", ["ps"])
+    seen = set()
+    for name in main.COMMANDS:
+        command = group.commands[name]  # type: ignore[attr-defined]
+        parts = getattr(command, "commands", None)
+        for leaf, part in (parts or {"": command}).items():
+            own = f"{name} {leaf}".strip()
+            if part.hidden:
+                continue
+            seen.add(own)
+            for line, _ in EXAMPLES[own]:
+                words = shlex.split(line.partition(" | ")[0].partition(" >")[0])
+                assert " ".join(words[: len(own.split())]) == own
+                part.make_context(own, words[len(own.split()) :], parent=context)
+            with pytest.raises(SystemExit) as caught:
+                app_run(["mooring", *own.split(), "--help"])
+            assert caught.value.code in (0, None)
+            help_ = capsys.readouterr().out
+            assert max(map(len, help_.splitlines())) <= 80, help_
+            if own == "ps":
+                assert ", ".join(COLUMNS) in " ".join(help_.split())
+            assert all(f"  $ {example_text(*example)}\n" in help_ for example in EXAMPLES[own])
+    assert seen == set(EXAMPLES)
+
+
+def app_run(argv: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)
+        patch.setenv("COLUMNS", "80")
+        main.run()
+
+
+def test_the_main_help_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command that is not hidden is in one group, with a summary that is not cut."""
+    with pytest.raises(SystemExit):
+        app_run(["mooring", "--help"])
+    help_ = capsys.readouterr().out
+    for title in main.GROUPS:
+        assert (f"\n{title}:\n" in help_) is (title != "Images")
+    assert "..." not in help_.partition("\n\n")[2]
+    for name in set(main.COMMANDS) - {"save", "build", "push"}:
+        assert len(re.findall(rf"^  {name} ", help_, flags=re.M)) == 1
+    assert max(map(len, help_.splitlines())) <= 80
