@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mooring.engines.capabilities import SupportsImport
-from tests.contract.support import root_tar
+from tests.contract.support import Make, root_tar
 
 
 class TestImport:
@@ -22,3 +22,16 @@ class TestImport:
         request.addfinalizer(lambda: engine.remove_image(reference))
         made = engine.import_image(root_tar(secrets.token_bytes(8)), reference)
         assert engine.image_id(reference) == made
+
+    def test_older_images_go(self, engine: Any, make: Make, request: pytest.FixtureRequest) -> None:
+        """Of a repository, the images before the newest go, unless a container uses them."""
+        repository = f"mooring-contract/{secrets.token_hex(4)}"
+        names = [f"{repository}:{number}" for number in range(3)]
+        for name in (*names, f"{repository}-other:0"):
+            request.addfinalizer(lambda name=name: engine.remove_image(name))
+            engine.import_image(root_tar(secrets.token_bytes(8)), name)
+        container = make(start=False, image=names[0])
+        engine.remove_older_images(names[2])
+        there = [engine.image_id(name) is not None for name in (*names, f"{repository}-other:0")]
+        assert there == [True, False, True, True]
+        engine.remove(container)

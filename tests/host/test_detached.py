@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from mooring.host.detached import start_detached
 from tests.support.waiting import eventually
 
@@ -23,3 +25,13 @@ def test_a_program_stands_on_its_own(tmp_path: Path) -> None:
     assert int(parent) != os.getpid()
     assert int(session) != os.getsid(0)
     assert rest == ["/", "['a b', '$HOME'] ''\n"]
+
+
+def test_it_has_the_same_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the variable is relative, it is not taken to be below the program's own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOORING_STATE_DIR", "state")
+    log = tmp_path / "log"
+    program = "import os; print(os.environ['MOORING_STATE_DIR'])"
+    start_detached([sys.executable, "-c", program], log=str(log))
+    assert eventually(lambda: log.exists() and log.read_text()) == f"{tmp_path}/state\n"

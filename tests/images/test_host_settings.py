@@ -154,3 +154,89 @@ def test_the_plan_tells(project: Path, user: User, monkeypatch: pytest.MonkeyPat
 
     assert "does not have your HTTPS_PROXY" in note()
     assert "HTTPS_PROXY" not in note(image="docker://python:3.12")
+
+
+def test_a_large_folder_with_a_private_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount would show what is private in it to root's sessions: the rest is copied."""
+    folder = tmp_path / "certs"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(500):
+        (folder / f"{number}.pem").touch()
+    monkeypatch.setattr(host_settings, "_ETC", [str(folder)])
+    assert etc().mounted == (str(folder),)
+    (folder / "sub" / "server.key").touch(0o600)
+    found = etc()
+    assert found.mounted == ()
+    assert len(found.copied) == 502
+    assert not any("server.key" in one.target for one in found.copied)
+    monkeypatch.setattr(host_settings, "_LOOKED_AT", 400)
+    assert etc() == host_settings.Etc((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("[global]\nindex-url = https://ann:secret@index.example/simple\n", True),
+        ("//registry.example/:_authToken=secret\n", True),
+        ("proxy_password = secret\n", True),
+        ("export https_proxy=http://ann:secret@proxy.example:3128\n", True),
+        ("<server><password>secret</password></server>\n", True),
+        ("<!-- an example:\n<password>secret</password>\n-->\n", False),
+        ("# index-url = https://ann:secret@index.example\n", False),
+        ("index-url = https://$USER:$TOKEN@index.example\nhttp_proxy=http://a.example\n", False),
+        ("PASS_MAX_DAYS 99999\nset passwordless\n", False),
+    ],
+)
+def test_a_file_with_a_password_is_not_copied(tmp_path: Path, text: str, known: bool) -> None:
+    """An image stays, and so would a password in it after it was changed."""
+    file = tmp_path / "settings"
+    file.write_text(text)
+    copied = [host_settings.Copied("/etc/settings", str(file), (file.stat().st_mode, 0, 0))]
+    with tarfile.open(fileobj=io.BytesIO(root_tar([], copied))) as tar:
+        assert tar.getnames() == ([] if known else ["etc/settings"])
+
+
+def test_this_machines_settings_have_no_password() -> None:
+    """What distributions install is copied as it is."""
+    files = [Path(one.source) for one in etc().copied if Path(one.source).is_file()]
+    assert [path for path in files if host_settings.has_credentials(path.read_bytes())] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "token@proxy.example:3128",
+        "https://index.example/simple?token=secret",
+        "https://index.example/simple?a=1&api_key=secret",
+        "corp=https://ann:secret@index.example/simple",
+    ],
+)
+def test_other_forms_of_a_token(value: str) -> None:
+    """It need not be a name and a password."""
+    assert "a password or a token" in objection("UV_INDEX", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["http://[proxy]:3128", "http://[fd00::1:3128", "https://ann:a/secret@index.example"],
+)
+def test_what_is_no_url(value: str) -> None:
+    """It was an internal error of every command that plans a session."""
+    told = objection("HTTPS_PROXY", value)
+    assert told.endswith("because it is no URL")
+    assert "loopback" in objection("UV_INDEX", "corp=http://localhost:3141/simple")
+
+
+def test_a_certificates_path_as_people_write_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is mounted, and what the variable names, is the plain path of the same file."""
+    (tmp_path / "certs").mkdir()
+    for name in certificates(os.environ):
+        monkeypatch.delenv(name)
+    for text in (f"{tmp_path}/certs/", f"/{tmp_path}//certs", f"{tmp_path}/x/../certs"):
+        monkeypatch.setenv("SSL_CERT_DIR", text)
+        assert certificates(os.environ) == {"SSL_CERT_DIR": f"{tmp_path}/certs"}
+        assert f"{tmp_path}/certs" in [bind.target for bind in host_binds()]

@@ -114,3 +114,12 @@ def test_a_mask_over_a_special_file(home: Path) -> None:
     """A file of any kind is a mount point for a file."""
     os.mkfifo(home / "socket")
     create_mount_points([Bind(str(home), "/h"), Bind(os.devnull, "/h/socket")], "/h")
+
+
+@pytest.mark.parametrize("target", ["/h/../x/y", "/h//x", "/h/./x", "/h/x/"])
+def test_only_a_plain_path_is_made(home: Path, source: Path, target: str) -> None:
+    """Nothing is made outside of the folder that a mount point lies in."""
+    with pytest.raises(PolicyError, match="it is not a plain path"):
+        create_mount_points([Bind(str(home), "/h", False), Bind(str(source), target)], "/h")
+    assert os.listdir(home) == []
+    assert sorted(os.listdir(home.parent)) == ["home", "source"]

@@ -140,7 +140,16 @@ def test_every_method_that_creates_is_failed(service: Mooring, engine: FakeEngin
     made = service.sessions.create(declare(kernel="python3"), LaunchOptions(attach=True))
     assert made.stream is not None
     made.stream.close()
-    assert set(engine.calls) == set(METHODS)
+    assert set(engine.calls) == {*METHODS, "remove_older_images"}
+
+
+def test_an_older_image_that_stays_fails_nothing(
+    service: Mooring, engine: FakeEngine, declare
+) -> None:
+    """Tidying up is not what the session needs."""
+    engine.fail("remove_older_images", EngineError("refused"))
+    service.sessions.create(declare(command="x"))
+    assert "remove_older_images" in engine.calls
 
 
 @pytest.mark.parametrize("method", ["image_id", "create", "start", "wait", "logs", "remove"])

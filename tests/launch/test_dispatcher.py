@@ -213,6 +213,25 @@ def test_a_launch_that_is_repeated_is_checked_again(
     assert seen == [False, False]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_history_of_a_launch_that_is_taken_up_has_one_start(
+    ctx: Context, mooring: Mooring, project: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """A dispatcher that is killed at the very end of a launch may have recorded the start."""
+    folder = left(1, waiting(1, str(project), command="x"), tickets(ctx))
+    with monkeypatch.context() as killed:
+        killed.setattr(SessionFolder, "mark_ready", lambda _: None)
+        if not recorded:
+            killed.setattr(Context, "add_event", lambda *_, **__: None)
+        dispatcher.start(ctx, folder)
+    assert not folder.ready
+    folder.guest.write("checked", b"")
+    dispatcher.start(ctx, folder)
+    assert folder.ready
+    kinds = [event.kind for event in mooring.sessions.events(folder.id)]
+    assert kinds.count("started") == 1
+
+
 @pytest.mark.parametrize("method", ["create", "start"])
 def test_one_whose_engine_has_a_full_disk_waits(
     ctx: Context, mooring: Mooring, project: Path, monkeypatch: pytest.MonkeyPatch, method: str

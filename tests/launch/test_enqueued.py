@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mooring import FakeEngine
 from mooring.client import Mooring
 from mooring.errors import PolicyError, TrustRequired
+from mooring.images.host_image import host_image
 from mooring.launch import enqueued
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import LaunchPlan, planned_again
@@ -62,3 +64,28 @@ def test_a_waiting_launch_stays_confined(plan: LaunchPlan, project: Path) -> Non
     """What a closed server confined is confined when it is launched."""
     with pytest.raises(PolicyError, match="lies outside"):
         planned_again(stored(dataclasses.replace(plan, within=project)))
+
+
+def test_a_waiting_launch_has_its_creators_variables(
+    service: Mooring, declare: Declare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher has no proxy and no kernels of its own: the creator's are stored, without
+    what a session must not have, and the note that says so stays."""
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://ann:secret@index.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    plan = service.sessions.plan(declare("image: host\n"))
+    for name in ("HTTPS_PROXY", "PIP_INDEX_URL", "SSL_CERT_FILE", "JUPYTER_PATH"):
+        monkeypatch.delenv(name)
+    read = stored(plan)
+    assert read.environ["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert read.environ["JUPYTER_PATH"] == str(tmp_path)
+    assert "PIP_INDEX_URL" not in read.environ
+    facts = host_image(FakeEngine(), None, read.environ)
+    assert dict(facts.env)["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert str(tmp_path / "ca.pem") in {bind.target for bind in facts.binds}
+    final = planned_again(read)
+    assert ("image host, SSL_CERT_FILE", tmp_path / "ca.pem") in final.chosen
+    assert "does not have your PIP_INDEX_URL" in final.note

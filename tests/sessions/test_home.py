@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from mooring.host.trees import remove_path
-from mooring.sessions.home import MOST_FILES, HomeFiles, home_files, removal_detail
+from mooring.sessions.home import LONGEST_S, MOST_FILES, HomeFiles, home_files, removal_detail
 
 
 def put(home: Path, name: str, text: str = "x") -> Path:
@@ -102,3 +103,35 @@ def test_the_history_says_what_was_removed() -> None:
     assert removal_detail(files, "as its creation asked") == f"as its creation asked; {words}"
     assert removal_detail(HomeFiles(), "why") == "why"
     assert removal_detail(HomeFiles()) == ""
+
+
+def test_folders_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that makes folders in folders with long names holds up nobody (11 s for 16,000
+    before, and an hour for all that a file system takes)."""
+    top = tmp_path / "home"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(6000):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    began = time.monotonic()
+    files = home_files(top, 0.0)
+    assert time.monotonic() - began < 2 * LONGEST_S
+    monkeypatch.setattr("mooring.sessions.home.MOST_ENTRIES", 100)
+    files = home_files(top, 0.0)
+    assert files
+    assert (files.count, files.complete) == (0, False)
+    assert str(files) == "more folders than were looked at"
+    put(top, "a")
+    assert str(home_files(top, 0.0)).startswith("more than 1 file (")
+    remove_path(top)
+
+
+def test_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found by then is told, as not all."""
+    monkeypatch.setattr("mooring.sessions.home.LONGEST_S", -1.0)
+    put(tmp_path, "a")
+    assert not home_files(tmp_path, 0.0).complete

@@ -107,3 +107,32 @@ def test_a_session_that_cannot_be_removed_now_is_removed_later(
         busy.setattr(engine, "remove", refuse)
         assert [one.name for one in service.sessions.list()] == ["made"]
     assert service.sessions.list() == []
+
+
+def test_a_kernel_that_hides_its_file_ends_too(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs in a session can remove the connection file, and ran on for ever."""
+    killed = []
+    kill = "mooring.sessions.orphans.kill_kernel"
+    monkeypatch.setattr(kill, lambda handle: bool(killed.append(handle.id) or True))
+    owned = own(service, session)
+    session_folder(session.id).guest.remove(f"k/{SHORT}/c.json")
+    owned.release()
+    service.sessions.list()
+    assert killed == [SHORT]
+    assert service.kernels.owners.find(KERNEL) is None
+
+
+def test_a_kernel_that_does_not_end_is_ended_later(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for a disk dies late; its record stays until it has."""
+    kill = "mooring.sessions.orphans.kill_kernel"
+    monkeypatch.setattr(kill, lambda handle: False)
+    own(service, session).release()
+    assert [one.state for one in service.sessions.list()] == [State.RUNNING]
+    assert service.kernels.owners.find(KERNEL) is not None
+    monkeypatch.setattr(kill, lambda handle: True)
+    service.sessions.list()
+    assert service.kernels.owners.find(KERNEL) is None

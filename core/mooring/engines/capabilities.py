@@ -78,6 +78,13 @@ class SupportsImport(Protocol):
             EngineError: the engine refuses the archive.
         """
 
+    def remove_older_images(self, reference: str) -> None:
+        """Remove the older images of a name's repository that no container uses.
+
+        Args:
+            reference: the name of the image that stays, ``repository:tag``.
+        """
+
 
 @runtime_checkable
 class SupportsAttach(Protocol):

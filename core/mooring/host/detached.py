@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 from mooring.host.environment import minimal_environment
+from mooring.host.paths import state_dir
 
 
 def start_detached(argv: Sequence[str], *, log: str = "/dev/null") -> None:
@@ -24,7 +25,7 @@ def start_detached(argv: Sequence[str], *, log: str = "/dev/null") -> None:
     subprocess.run(
         ["/bin/sh", "-c", command, "sh", log, *argv],
         cwd="/",
-        env=minimal_environment(),
+        env=minimal_environment() | {"MOORING_STATE_DIR": str(state_dir())},
         start_new_session=True,
         check=False,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 
 from mooring.engines.base import Engine, PullProgress
 from mooring.host.paths import Installation
@@ -18,6 +19,7 @@ def image_facts(
     user: User,
     progress: Callable[[str], None],
     kernel: str | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> images.ImageFacts:
     """Pull an image if needed, and inspect it.
 
@@ -31,6 +33,7 @@ def image_facts(
             aborts the pull.
         kernel: the kernel that the session is for, which this machine as an image has to contain;
             None for none.
+        environ: the variables that shape that, see ``host_settings.of_caller``.
 
     Raises:
         ImageError: it cannot be pulled, or has no shell.
@@ -41,7 +44,7 @@ def image_facts(
     if reference == images.HOST:
         from mooring.images.host_image import host_image
 
-        return host_image(engine, kernel)
+        return host_image(engine, kernel, environ)
 
     def show(step: PullProgress) -> None:
         text = step.status.lower()

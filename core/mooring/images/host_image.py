@@ -9,11 +9,12 @@ import os
 import stat
 import sys
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
+from mooring.errors import EngineError
 from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.images import environment, host_settings
@@ -25,16 +26,19 @@ from mooring.images.protected import editable_projects, prefixes, user_site
 _TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
-def host_image(engine: Engine, kernel: str | None = None) -> ImageFacts:
+def host_image(
+    engine: Engine, kernel: str | None = None, environ: Mapping[str, str] = os.environ
+) -> ImageFacts:
     """This machine as an image: a small root filesystem, and read-only mounts of the rest.
 
     The root filesystem is imported on first use, and again when ``root_layout`` or what it contains
-    of /etc has changed.
+    of /etc has changed; then the one before is removed, unless a container uses it.
 
     Args:
         engine: the engine that is to run it.
         kernel: a kernel of this machine whose environment it has to contain; None for none but the
             calling one.
+        environ: the variables that shape it, see ``host_settings.of_caller``.
 
     Raises:
         NotSupported: the engine cannot import images.
@@ -44,14 +48,17 @@ def host_image(engine: Engine, kernel: str | None = None) -> ImageFacts:
     digest = hashlib.sha256(repr((layout, etc.copied)).encode()).hexdigest()
     reference = f"mooring/host:{digest[:12]}"
     if engine.image_id(reference) is None:
-        require(engine, SupportsImport).import_image(root_tar(layout, etc.copied), reference)
+        importing = require(engine, SupportsImport)
+        importing.import_image(root_tar(layout, etc.copied), reference)
+        with contextlib.suppress(EngineError):  # the session does not need that
+            importing.remove_older_images(reference)
     return ImageFacts(
         reference=reference,
         passwd=_text_of("/etc/passwd"),
         group=_text_of("/etc/group"),
         python=environment.PYTHON,
-        env=tuple(_environment(kernel).items()),
-        binds=tuple(host_binds(kernel, etc.mounted)),
+        env=tuple(_environment(kernel, environ).items()),
+        binds=tuple(host_binds(kernel, etc.mounted, environ)),
     )
 
 
@@ -115,34 +122,42 @@ def _add(tar: tarfile.TarFile, copied: Copied) -> None:
         entry.type = tarfile.DIRTYPE
     else:
         contents = Path(copied.source).read_bytes()
+        if host_settings.has_credentials(contents):
+            return
         entry.size = len(contents)
         tar.addfile(entry, io.BytesIO(contents))
         return
     tar.addfile(entry)
 
 
-def host_binds(kernel: str | None = None, etc: Iterable[str] = ()) -> list[Bind]:
+def host_binds(
+    kernel: str | None = None,
+    etc: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> list[Bind]:
     """The read-only mounts of this machine: its programs and the calling Python environment.
 
     Args:
-        kernel: as for ``host_image``.
+        kernel, environ: as for ``host_image``.
         etc: what of /etc is mounted, too.
     """
-    targets = [*filter(os.path.exists, _system_folders()), *etc, *_chosen_paths(kernel)]
+    targets = [*filter(os.path.exists, _system_folders()), *etc, *_chosen_paths(kernel, environ)]
     return [Bind(os.path.realpath(path), path) for path in targets]
 
 
-def chosen_sources(kernel: str | None = None) -> list[tuple[str, Path]]:
+def chosen_sources(
+    kernel: str | None = None, environ: Mapping[str, str] = os.environ
+) -> list[tuple[str, Path]]:
     """The sources of ``host_binds`` that the user chose: all but the system's own software.
 
     Args:
-        kernel: as for ``host_image``.
+        kernel, environ: as for ``host_image``.
 
     Returns:
         Pairs of a word for the user, as for the key of a spec, and the real path.
     """
-    origin = _origins(kernel)
-    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths(kernel)]
+    origin = _origins(kernel, environ)
+    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths(kernel, environ)]
 
 
 def is_system(target: str) -> bool:
@@ -154,14 +169,14 @@ def is_system(target: str) -> bool:
     return target.startswith("/etc/") or any(is_below(target, top) for top in _system_folders())
 
 
-def _origins(kernel: str | None) -> Callable[[str], str]:
+def _origins(kernel: str | None, environ: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function that tells what put a folder into the host image."""
     variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     chosen = {os.path.abspath(path) for path in variable if path}
     environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
     packages, projects = user_site(), editable_projects()
-    certificates = {path: name for name, path in host_settings.certificates(os.environ).items()}
-    others = _kernel_environment(kernel).folders
+    certificates = {path: name for name, path in host_settings.certificates(environ).items()}
+    others = _kernel_environment(kernel, environ).folders
 
     def origin(path: str) -> str:
         if path in others:
@@ -186,12 +201,13 @@ def _system_folders() -> list[str]:
     return ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
 
 
-def _chosen_paths(kernel: str | None) -> list[str]:
+def _chosen_paths(kernel: str | None, environ: Mapping[str, str]) -> list[str]:
     """The folders of the Python environments outside the system's own software."""
     system, chosen = _system_folders(), list[str]()
-    named = host_settings.certificates(os.environ).values()
+    named = host_settings.certificates(environ).values()
     certificates = [path for path in named if not host_settings.has(path)]
-    for path in (*_python_paths(), *_kernel_environment(kernel).folders, *certificates):
+    others = _kernel_environment(kernel, environ).folders
+    for path in (*_python_paths(), *others, *certificates):
         if not any(is_below(path, top) for top in (*system, *chosen)):
             chosen.append(path)
     return chosen
@@ -210,18 +226,18 @@ def _python_paths() -> list[str]:
     return sorted(filter(os.path.isdir, folders), key=lambda path: (path.count("/"), path))
 
 
-def _kernel_environment(kernel: str | None) -> KernelEnvironment:
-    return kernel_environment(kernel, caller().home)
+def _kernel_environment(kernel: str | None, environ: Mapping[str, str]) -> KernelEnvironment:
+    return kernel_environment(kernel, caller().home, environ)
 
 
-def _environment(kernel: str | None) -> dict[str, str]:
+def _environment(kernel: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment variables that programs and the calling Python environment need."""
     folders = [f"{environment.ENVIRONMENT}/bin", os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     env = {**environment.variables(), "PATH": ":".join(dict.fromkeys(folders))}
-    if data := _kernel_environment(kernel).jupyter_path:
+    if data := _kernel_environment(kernel, environ).jupyter_path:
         env["JUPYTER_PATH"] = ":".join(filter(None, (env.get("JUPYTER_PATH"), data)))
-    return {"LANG": "C.UTF-8", **env, **host_settings.variables(os.environ)}
+    return {"LANG": "C.UTF-8", **env, **host_settings.variables(environ)}
 
 
 def _text_of(path: str) -> str:

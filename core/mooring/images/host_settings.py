@@ -49,11 +49,27 @@ _CERTIFICATES = (
     *("HTTPLIB2_CA_CERTS", "NIX_SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT"),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
 )
-_CREDENTIALS = re.compile(r"://[^/\s@]+@|^[^/\s@]+:[^/\s@]+@")
+_JUPYTER = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_PREFER_ENV_PATH")
+# With or without a scheme, a user name alone may be a token; so may what a query calls one
+_CREDENTIALS = re.compile(
+    r"^[^/\s@=]*@|://[^/\s]*@|[?&][^=&\s]*(auth|key|pass|secret|token)[^=&\s]*=", re.IGNORECASE
+)
+# Of pip, npm, conda, wget, Maven, proxies and the like, except in a comment
+_CREDENTIALS_OF_FILES = re.compile(
+    rb"^(?![ \t]*[#;\"]).*"
+    rb"(://[^/\s:@\"'$<]+:[^/\s@\"'$<]+@|:_?(auth|password|authToken)\s*=|_?authToken\s*="
+    rb"|\b(proxy|http|ftp)_?password\s*=\s*\S|<password>[^<])",
+    re.MULTILINE | re.IGNORECASE,
+)
+_XML_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+# uv's: NAME=URL
+_NAMED = re.compile(r"[\w.-]+=\w+://")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 _EVERYBODY = 0o004
 # What is more is mounted. A mount takes an engine some milliseconds, at every start
 _COPIED_FILES, _COPIED_BYTES = 400, 1 << 18
+# What is more is left out
+_LOOKED_AT = 20_000
 # Written anew by every installation of a package
 _OFTEN_CHANGED = ("/etc/ld.so.cache",)
 
@@ -91,12 +107,21 @@ def etc() -> Etc:
     found = {path for pattern in _ETC for path in glob.glob(os.path.join("/etc", pattern))}
     copied, mounted = list[Copied](), list[str]()
     for path in sorted(filter(_is_public, found)):
-        tree = None if path in _OFTEN_CHANGED else _tree(path)
+        tree = _tree(path)
         if tree is None:
+            continue
+        if tree.is_small and path not in _OFTEN_CHANGED:
+            copied += tree.public
+        elif tree.is_public:
             mounted.append(path)
         else:
-            copied += tree
+            copied += tree.public
     return Etc(tuple(copied), tuple(mounted))
+
+
+def has_credentials(contents: bytes) -> bool:
+    """Return whether a file of settings has a password or a token: then no image has the file."""
+    return bool(_CREDENTIALS_OF_FILES.search(_XML_COMMENT.sub(b"", contents)))
 
 
 def has(path: str) -> bool:
@@ -114,9 +139,23 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
         environ: the creator's.
     """
     names = (*_LOCALE, *_both_cases(), *_INDEXES, *_CERTIFICATES)
-    return {
+    given = {
         name: environ[name] for name in names if environ.get(name) and not _objection(name, environ)
     }
+    return {
+        name: _normal(value) if name in _CERTIFICATES else value for name, value in given.items()
+    }
+
+
+def of_caller(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that shape ``image: host``, for a launch by another process.
+
+    They are those of ``variables``, and those that say where Jupyter's kernels are.
+
+    Args:
+        environ: the creator's environment.
+    """
+    return variables(environ) | {name: environ[name] for name in _JUPYTER if environ.get(name)}
 
 
 def notes(environ: Mapping[str, str]) -> Iterator[str]:
@@ -144,6 +183,7 @@ def _objection(name: str, environ: Mapping[str, str]) -> str:
     """Return why a session must not have a variable, or has no use for it; empty for neither."""
     value = environ[name]
     if name in _CERTIFICATES:
+        value = _normal(value)
         try:
             refuse_host(Path(os.path.realpath(value)), name, ())
         except PolicyError:
@@ -152,15 +192,30 @@ def _objection(name: str, environ: Mapping[str, str]) -> str:
         return "because there is no such absolute path" if missing else ""
     if name.lower() == "no_proxy":
         return ""
-    if any(_CREDENTIALS.search(part) for part in value.split()):
+    urls = [part.partition("=")[2] if _NAMED.match(part) else part for part in value.split()]
+    if any(map(_CREDENTIALS.search, urls)):
         return "because it has a password or a token in it: see secrets"
-    if any(_LOOPBACK.match(_host(part)) for part in value.split()):
+    try:
+        hosts = [_host(url) for url in urls]
+    except ValueError:  # its text may be part of a password
+        return "because it is no URL"
+    if any(map(_LOOPBACK.match, hosts)):
         return "because it is at this machine's loopback address, which is not the session's"
     return ""
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc if "://" in url else url
+    """Return a URL's host and port; raise ValueError if it is none."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    _ = parts.port  # parsed here
+    return parts.netloc
+
+
+def _normal(path: str) -> str:
+    """Return a path as one may mount it: without ``..``, and one slash between names."""
+    return re.sub("^/+", "/", os.path.normpath(path))
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -176,9 +231,28 @@ def _is_public(path: str) -> bool:
         return False
 
 
-def _tree(top: str) -> list[Copied] | None:
-    """Return a file, or a folder with all that everybody may read in it; None if it is too much."""
-    tree, size_bytes = list[Copied](), 0
+@dataclass(frozen=True)
+class _Tree:
+    """A file, or a folder with its contents.
+
+    Attributes:
+        public: what everybody may read of it.
+        size_bytes: the sum of their sizes.
+        is_public: whether that is all.
+    """
+
+    public: list[Copied]
+    size_bytes: int
+    is_public: bool
+
+    @property
+    def is_small(self) -> bool:
+        return len(self.public) <= _COPIED_FILES and self.size_bytes <= _COPIED_BYTES
+
+
+def _tree(top: str) -> _Tree | None:
+    """Return what a file or folder of /etc is; None if it is more than one looks at."""
+    public, size_bytes, is_public = list[Copied](), 0, True
     ways = [(top, os.path.realpath(top))]
     while ways:
         target, source = ways.pop()
@@ -190,11 +264,12 @@ def _tree(top: str) -> list[Copied] | None:
             elif stat.S_ISREG(info.st_mode) and info.st_mode & _EVERYBODY:
                 size_bytes += info.st_size
             elif not stat.S_ISLNK(info.st_mode):
+                is_public = False
                 continue
         except OSError:
+            is_public = False
             continue
-        stamp = (info.st_mode, info.st_size, info.st_mtime_ns)
-        tree.append(Copied(target, source, stamp))
-        if len(tree) > _COPIED_FILES or size_bytes > _COPIED_BYTES:
+        public.append(Copied(target, source, (info.st_mode, info.st_size, info.st_mtime_ns)))
+        if len(public) > _LOOKED_AT:
             return None
-    return tree
+    return _Tree(public, size_bytes, is_public)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,15 @@ class KernelEnvironment:
     jupyter_path: str = ""
 
 
-def kernel_environment(kernel: str | None, home: str) -> KernelEnvironment:
+def kernel_environment(
+    kernel: str | None, home: str, environ: Mapping[str, str] = os.environ
+) -> KernelEnvironment:
     """Return what a kernel needs beside the environment that mooring runs from.
 
     Args:
         kernel: the kernel's name; None for none.
         home: the user's home, which is never an environment.
+        environ: the variables that say where Jupyter's kernels are.
 
     Returns:
         No folders for ``python3``, for a kernel that this machine does not have, and for
@@ -49,8 +53,12 @@ def kernel_environment(kernel: str | None, home: str) -> KernelEnvironment:
         return KernelEnvironment()
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
+    manager = KernelSpecManager()
+    named = [*environ.get("JUPYTER_PATH", "").split(os.pathsep), environ.get("JUPYTER_DATA_DIR")]
+    folders = [os.path.join(path, "kernels") for path in named if path]
+    manager.kernel_dirs = list(dict.fromkeys((*folders, *manager.kernel_dirs)))
     try:
-        spec = KernelSpecManager().get_kernel_spec(str(kernel))
+        spec = manager.get_kernel_spec(str(kernel))
     except (NoSuchKernel, OSError, ValueError):
         return KernelEnvironment()
     if "kernel_provisioner" in spec.metadata:

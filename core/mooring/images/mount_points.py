@@ -60,6 +60,8 @@ def _create(outer: Bind, below: str, *, folder: bool) -> None:
         OSError
     """
     *way, name = below.split("/")
+    if {"", ".", ".."} & {*way, name}:
+        raise OSError(errno.EINVAL, "it is not a plain path")
     with contextlib.ExitStack() as stack:
 
         def held(descriptor: int) -> int:

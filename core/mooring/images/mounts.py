@@ -125,6 +125,7 @@ def plan(
     folders: SessionFolders | None = None,
     image: Sequence[Bind] = (),
     volumes: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
 ) -> MountPlan:
     """Check the mounts that a spec requests and plan them, without creating or mounting anything.
 
@@ -138,12 +139,13 @@ def plan(
             ``leading``.
         image: the binds that the image and the devices need.
         volumes: the paths at which the image declares volumes.
+        environ: the variables that shape ``image: host``, see ``host_settings.of_caller``.
 
     Raises:
         SpecError: a source does not exist, or has the wrong file type.
         PolicyError: a source would expose the host, or what mooring itself runs from.
     """
-    layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user)
+    layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user, environ)
     layout.add_home()
     workdir, note = layout.add_working_directory(
         resolved(mounted or project, WORKING_DIRECTORY), resolved(cwd, WORKING_DIRECTORY)
@@ -197,7 +199,10 @@ class _Layout:
         project: a resolved path.
     """
 
-    def __init__(self, spec: SessionSpec, project: Path, user: User) -> None:
+    def __init__(
+        self, spec: SessionSpec, project: Path, user: User, environ: Mapping[str, str]
+    ) -> None:
+        self.environ = environ
         self.spec, self.project, self.user, self.home = spec, project, user, Path(user.home)
         self.real_home = resolved(self.home, "home")
         self.requests: list[_Request] = []
@@ -281,7 +286,7 @@ class _Layout:
         """Notes about the writable mounts and the image, as in ``MountPlan``."""
         yield from protected.import_notes(self.writable)
         if self.spec.uses_host_image:
-            yield from host_settings.notes(os.environ)
+            yield from host_settings.notes(self.environ)
 
     def checked_sources(self) -> tuple[Sources, Sources]:
         """Refuse mounts that must not be; return ``sources`` and ``chosen`` of ``MountPlan``.
@@ -291,7 +296,7 @@ class _Layout:
         """
         sources = tuple((request.key, request.source) for request in self.requests)
         spec = self.spec
-        chosen = tuple(chosen_sources(spec.kernel)) if spec.uses_host_image else ()
+        chosen = chosen_sources(spec.kernel, self.environ) if spec.uses_host_image else ()
         sockets = local_sockets(os.environ)
         mistakes = Mistakes()
         for key, source in (*sources, *chosen):
@@ -302,7 +307,7 @@ class _Layout:
                 if not request.read_only:
                     protected.refuse_unprotected(request.source, request.key, self.real_home)
         mistakes.report()
-        return sources, chosen
+        return sources, tuple(chosen)
 
     def leading(self, folders: SessionFolders, known: Container[str]) -> tuple[Bind, ...]:
         """Return ``leading`` of ``MountPlan``.

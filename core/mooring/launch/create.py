@@ -203,6 +203,7 @@ class Launch:
                 caller(),
                 self._progress,
                 kernel=spec.kernel,
+                environ=self._plan.environ,
             )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)

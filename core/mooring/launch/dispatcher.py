@@ -172,7 +172,8 @@ def _finish(ctx: Context, folder: SessionFolder) -> bool:
         log.debug("session %s: %s", folder.id, error)
     folder.update_state(container=container.id, started=uptime(), changed_at=time.time())
     folder.unmark_queued()
-    ctx.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
+    if not any(event.kind == "started" for event in ctx.history.events(folder.id)):
+        ctx.history.add(folder.id, "started", "dispatcher", "taken up after a dispatcher's death")
     folder.mark_ready()
     tickets(ctx).discard(folder.id)
     return True

@@ -43,6 +43,8 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "since": since,
             "mounted": plan.mounted and str(plan.mounted),
             "within": plan.within and str(plan.within),
+            "environ": dict(plan.environ),
+            "note": plan.mounts.note,
         },
         "actor": actor,
     }
@@ -52,8 +54,8 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
     """Read the launch that ``dump`` returned from a session's folder.
 
     Returns:
-        The plan, of whose mounts only the sources are known, the rest is computed at launch; the
-        options; the place in the queue; the actor.
+        The plan, of whose mounts only the sources and the note are known, the rest is computed at
+        launch; the options; the place in the queue; the actor.
 
     Raises:
         SpecError: it cannot be read, for example because another version wrote it.
@@ -83,11 +85,12 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
         plan = LaunchPlan(
             resolved=resolved,
             cwd=cwd,
-            mounts=MountPlan((), str(cwd), (), (), sources),
+            mounts=MountPlan((), str(cwd), (), (), sources, manner.get("note", "")),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
             mounted=Path(manner["mounted"]) if manner.get("mounted") else None,
             within=Path(manner["within"]) if manner.get("within") else None,
+            environ=dict(manner.get("environ", {})),
         )
         options = LaunchOptions(tty=manner["tty"], size=(rows, columns), enqueue=True)
         return plan, options, manner["since"], stored["actor"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from mooring.host.filesystems import is_below
 from mooring.host.memory import total_memory
 from mooring.host.users import caller
 from mooring.images import mounts
+from mooring.images.host_settings import of_caller
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
 from mooring.images.project import project_of
 from mooring.images.sources import WORKING_DIRECTORY
@@ -52,6 +54,7 @@ class LaunchPlan:
         mounted: the folder that is mounted as the session's own: the spec file's, or the project
             that the current folder belongs to.
         within: the folder that it is confined to, resolved; None for no such limit.
+        environ: the caller's variables that shape ``image: host``.
     """
 
     resolved: ResolvedSpec
@@ -61,6 +64,7 @@ class LaunchPlan:
     gpus: Request | None
     mounted: Path | None = None
     within: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> SessionSpec:
@@ -146,6 +150,7 @@ def plan_launch(
         gpus=Request.of(*resolved.spec.gpu_request),
         mounted=mounted,
         within=within,
+        environ=of_caller(os.environ) if resolved.spec.uses_host_image else {},
     )
 
 
@@ -263,6 +268,7 @@ def planned_again(
         folders=folders,
         image=(*(facts.binds if facts else ()), *(devices.binds if devices else ())),
         volumes=facts.volumes if facts else (),
+        environ=plan.environ,
     )
     refuse_outside(resolved, final, plan.within)
     trust.require(resolved, _grants(resolved, final))
@@ -274,4 +280,4 @@ def planned_again(
                 f"{key}: a path has changed since it was checked, and is {source} now",
                 EXCHANGED_HINT,
             )
-    return final
+    return replace(final, note=plan.mounts.note or final.note)

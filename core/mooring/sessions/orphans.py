@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection
 
+from mooring.errors import EngineError
 from mooring.kernels.killing import kill_kernel
 from mooring.sessions.context import Context
 from mooring.sessions.kernel_owners import KernelOwners, short_id
@@ -27,8 +28,8 @@ def end_orphans(ctx: Context, session: Session, remove: Callable[[], None]) -> N
         remove: removes the session.
 
     Raises:
-        EngineError: whether the session is used cannot be determined, or it was not removed; the
-            kernels were killed, and the next call tries again.
+        EngineError: a kernel has not ended, whether the session is used cannot be determined, or
+            it was not removed; the next call tries again.
     """
     if session.state not in (State.RUNNING, State.STOPPED, State.LOST):
         return
@@ -42,9 +43,10 @@ def end_orphans(ctx: Context, session: Session, remove: Callable[[], None]) -> N
         return
     try:
         if session.state is State.RUNNING:
-            for kernel_id in orphans:
-                _end_kernel(ctx, session, kernel_id)
-            _end_session(ctx, session, orphans, remove)
+            ended = [_end_kernel(ctx, session, kernel_id) for kernel_id in orphans]
+            removed = _end_session(ctx, session, orphans, remove)
+            if not removed and not all(ended):
+                raise EngineError(f"session {session.name}: a kernel has not ended yet")
     except BaseException:
         for ownership in orphans.values():
             ownership.release()
@@ -53,24 +55,28 @@ def end_orphans(ctx: Context, session: Session, remove: Callable[[], None]) -> N
         ownership.forget()
 
 
-def _end_kernel(ctx: Context, session: Session, kernel_id: str) -> None:
+def _end_kernel(ctx: Context, session: Session, kernel_id: str) -> bool:
+    """End a kernel; return whether it has ended."""
     with contextlib.closing(ctx.kernel_handle(session.id, kernel_id)) as handle:
-        connection = handle.connection()
-        if connection is None:
-            return
-        kill_kernel(handle)
-        detail = f"{connection.kernel_name} {kernel_id} ended: its client has exited"
+        connection = handle.connection()  # None also if the kernel has removed its own file
+        if not kill_kernel(handle):
+            return False
+        name = connection.kernel_name if connection else "kernel"
+        detail = f"{name} {kernel_id} ended: its client has exited"
         ctx.history.add(session.id, "kernel", "reconciler", detail)
         handle.forget()
+    return True
 
 
 def _end_session(
     ctx: Context, session: Session, kernels: Collection[str], remove: Callable[[], None]
-) -> None:
+) -> bool:
+    """Remove a session that was made for its kernels, unless it is used; return whether it was."""
     if not ctx.folder(session.id).record().identity.ends_with_kernels:
-        return
+        return False
     reason = used_for(ctx, session, kernels)
     if reason:
         ctx.history.add(session.id, "kept", "reconciler", reason)
     else:
         remove()
+    return not reason

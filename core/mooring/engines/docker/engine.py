@@ -406,6 +406,10 @@ class DockerEngine(DockerConnection):
             made = images.import_tar(self._api, tar, reference)
             return self._imported(made, reference)
 
+    def remove_older_images(self, reference: str) -> None:
+        with self._mapped("removing older images"):
+            images.remove_older(self._api, reference)
+
     def _imported(self, made: str, reference: str) -> str:
         """The id of an image that was just imported; ``made`` is what the engine says it is."""
         return str(self._api.get("images", reference, "json")["Id"])

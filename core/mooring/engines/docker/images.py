@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -112,6 +114,23 @@ def import_tar(api: Client, tar: bytes, reference: str) -> str:
     if not made:
         raise ImageError(f"cannot import {reference}: the engine reports no image")
     return made
+
+
+def remove_older(api: Client, reference: str) -> None:
+    """See ``SupportsImport.remove_older_images``.
+
+    Args:
+        api: the engine's client.
+        reference: as there.
+    """
+    repository, _, tag = reference.rpartition(":")
+    rows = api.get("images", "json", query={"filters": json.dumps({"reference": [repository]})})
+    made = {name: row["Created"] for row in rows for name in row.get("RepoTags") or ()}
+    kept = [name for name in made if name.endswith(f"{repository}:{tag}")]
+    for name, created in made.items():
+        if kept and name not in kept and created <= made[kept[0]]:
+            with contextlib.suppress(ApiError):  # a container uses it, or it is gone
+                api.send("DELETE", "images", name)
 
 
 def link_target(api: Client, container: str, path: str) -> str | None:

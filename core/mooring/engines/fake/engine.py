@@ -71,6 +71,14 @@ class MemoryEngine(MinimumEngine):
             self.images[reference] = digest(tar)
             return self.images[reference]
 
+    def remove_older_images(self, reference: str) -> None:
+        with self._call("remove_older_images"):
+            repository = reference.rpartition(":")[0]
+            used = {one.config.image for one in self.containers.values()}
+            for name in [*self.images]:
+                if name.rpartition(":")[0] == repository and name not in (reference, *used):
+                    del self.images[name]
+
     def attach(self, container: str, *, tty: bool, detach_keys: str = "") -> FakeStream:
         with self._call("attach"):
             main = self._find(container).main
