@@ -54,6 +54,10 @@ _NUMBERED = {
     b"i": (b"\x1b[4i", b"4"),  # print instead of showing
 }
 _COLOURS = range(10, 20)
+# An unfinished sequence's first two bytes and last one, and output that does not end it
+_GOES_ON = re.compile(
+    rb"\x1b(?:[P\]X^_][^\x07\x0e\x0f\x1b]*|\[(?:[\[0-?][0-?]*|[ -/]+)|[ -/]+)\Z"
+)
 
 _MOST_SETTINGS, _MOST_KEYBOARDS, _MOST_TITLES, _MOST_RENDITIONS = 600, 100, 10, 400
 # Together these keep ``saved`` below 80 KB, or 480 KB as JSON, which escapes some characters: a
@@ -67,6 +71,9 @@ class Modes:
     Not tracked are the screen's content, the title, tab stops (they are undone, but not restored)
     and what the program saved in the terminal to restore later.
 
+    The output is not trusted: processing it takes time proportional to its length, whatever was set
+    before and wherever it is split. Settings that one sequence resets are found without a search.
+
     Args:
         saved: an earlier ``saved``, or the numbers of private modes that differ from the default,
             as keepers of earlier versions send them; anything else is ignored.
@@ -76,6 +83,12 @@ class Modes:
         # The sequence that sets each setting that differs from the default, by the sequence that
         # undoes it; empty for a setting that is not restored
         self._settings: dict[bytes, bytes] = {}
+        # Likewise, those made by an OSC before a full reset: not all terminals reset colours
+        self._before_reset: dict[bytes, bytes] = {}
+        # Which of both are reset together: the colours of a palette, by the OSC that resets them,
+        # and how keys are sent with modifiers
+        self._palettes: dict[int, set[bytes]] = {104: set(), 105: set()}
+        self._modified_keys: set[bytes] = set()
         self._attributes = b""  # parameters of the graphic renditions since the last reset
         # Flags of the kitty keyboard protocol: stacks for the main and the alternate screen
         self._keyboards: tuple[list[int], list[int]] = ([0], [0])
@@ -111,7 +124,11 @@ class Modes:
         """Process output, which may be split at any byte."""
         if not self._tail and not (b"\x1b" in data or b"\x0e" in data or b"\x0f" in data):
             return
+        goes_on = self._tail and _GOES_ON.match(self._tail[:2] + self._tail[-1:] + data)
         data = self._tail + data
+        if goes_on:  # without reading the tail again for each byte
+            self._tail = data if len(data) <= LONGEST else unfinished(data, 0)
+            return
         end = 0
         for match in SEQUENCE.finditer(data):
             self._render(data, end, match.start())
@@ -187,15 +204,19 @@ class Modes:
             self._put(_TABS, b"")
 
     def _modify_keys(self, key: bytes, params: bytes) -> None:
-        resource, _, value = params.partition(b";")
+        resource, _, rest = params.partition(b";")
         if not resource:
-            for undo in [undo for undo in self._settings if re.fullmatch(rb"\x1b\[>\d+m", undo)]:
-                self._put(undo)
-        elif key == b">n":
-            self._put(csi(b">m", resource), csi(key, resource))
+            self._reset(self._modified_keys)
+            return
+        undo = csi(b">m" if key == b">n" else key, resource)
+        if key == b">n":
+            value: bytes | None = csi(key, resource)
         else:
-            off = value.strip(b"0;") == b""
-            self._put(csi(key, resource), None if off else csi(key, params))
+            value = csi(key, params) if rest.strip(b"0;") else None
+        if key != b">f" and resource.isdigit():
+            self._put_in(self._modified_keys, undo, value)
+        else:
+            self._put(undo, value)
 
     def _command(self, code: int, text: bytes) -> None:
         """Apply an operating system command (OSC)."""
@@ -204,13 +225,14 @@ class Modes:
             fields = text.split(b";")
             for index, colour in zip(fields[::2], fields[1::2], strict=False):
                 if colour != b"?" and index.isdigit():
-                    self._put(osc(100 + code, index), osc(code, index + b";" + colour))
+                    undo = osc(100 + code, index)
+                    value = osc(code, index + b";" + colour)
+                    self._put_in(self._palettes[100 + code], undo, value)
         elif code in (104, 105):
             for index in filter(None, text.split(b";")):
-                self._put(osc(code, index))
+                self._put_in(self._palettes[code], osc(code, index))
             if not text:
-                for undo in [one for one in self._settings if one.startswith(b"\x1b]%d;" % code)]:
-                    self._put(undo)
+                self._reset(self._palettes[code])
         elif code in _COLOURS:
             for number, colour in zip(range(code, 20), text.split(b";"), strict=False):
                 if colour != b"?":
@@ -250,9 +272,11 @@ class Modes:
             self._put(_TABS, b"")
         elif final == b"<":
             self._put(b"\x1b<")
-        else:  # a full reset; not all terminals reset colours
-            colours = [undo for undo in self._settings if undo.startswith(b"\x1b]")]
-            self._settings = dict.fromkeys(colours, b"")
+        else:  # a full reset
+            commands = [undo for undo in self._settings if undo.startswith(b"\x1b]")]
+            self._before_reset |= dict.fromkeys(commands, b"")
+            self._settings = {}
+            self._modified_keys.clear()
             self._attributes = b""
             self._keyboards = [0], [0]
             self._cursors.clear()
@@ -282,6 +306,8 @@ class Modes:
     def _cursor(self, alternate: bool, *, save: bool) -> None:
         """Save or restore what a terminal saves with the cursor."""
         if save:
+            if len(self._attributes) > LONGEST // 2:  # else each restoring makes them long again
+                self._attributes = renditions(self._attributes)
             kept = {undo: self._settings[undo] for undo in _CURSOR if undo in self._settings}
             self._cursors[alternate] = kept, self._attributes
             return
@@ -293,9 +319,25 @@ class Modes:
     def _put(self, undo: bytes, value: bytes | None = None) -> None:
         """Change a setting; without a value it has its default."""
         self._settings.pop(undo, None)
+        self._before_reset.pop(undo, None)
         longest = _LONGEST_LINK if undo == _LINK else _LONGEST_VALUE
-        if value is not None and len(value) <= longest and len(self._settings) < _MOST_SETTINGS:
+        count = len(self._settings) + len(self._before_reset)
+        if value is not None and len(value) <= longest and count < _MOST_SETTINGS:
             self._settings[undo] = value
+
+    def _put_in(self, group: set[bytes], undo: bytes, value: bytes | None = None) -> None:
+        """Change a setting of those that are also reset together."""
+        self._put(undo, value)
+        if undo in self._settings:
+            group.add(undo)
+        else:
+            group.discard(undo)
+
+    def _reset(self, group: set[bytes]) -> None:
+        """Give all settings of a group their default."""
+        for undo in group:
+            self._put(undo)
+        group.clear()
 
     def restored(self) -> bytes:
         """Return the bytes that set all of this on a terminal in its default state."""
@@ -310,7 +352,8 @@ class Modes:
         """Return the bytes that reset a terminal with these settings to its default state."""
         leave = [undo for undo in self._settings if undo in _LEAVE_SCREEN]
         parts = [*_keyboard_undone(self._keyboards[True]), *leave] if leave else []
-        parts += [undo for undo in reversed(self._settings) if undo not in _LEAVE_SCREEN]
+        settings = self._before_reset | self._settings
+        parts += [undo for undo in reversed(settings) if undo not in _LEAVE_SCREEN]
         parts += _keyboard_undone(self._keyboards[False])
         parts += [b"\x1b[23%st" % one for one in reversed(self._titles)]
         if parts or self._rendition():
@@ -327,10 +370,11 @@ class Modes:
         """
         here = (self.full_screen, self._keyboards, self._titles)
         if here == (other.full_screen, other._keyboards, other._titles):
+            wanted = other._before_reset | other._settings
             parts = [
                 undo
-                for undo in reversed(self._settings)
-                if undo not in other._settings and undo != _TABS
+                for undo in reversed(self._before_reset | self._settings)
+                if undo not in wanted and undo != _TABS
             ]
             parts += [
                 value
@@ -343,6 +387,9 @@ class Modes:
         else:
             parts, kept = [self.undone(), other.restored()], {}
         self._settings = other._settings | kept
+        self._before_reset = dict(other._before_reset)
+        self._palettes = {code: set(group) for code, group in other._palettes.items()}
+        self._modified_keys = set(other._modified_keys)
         self._attributes, self._titles = other._attributes, list(other._titles)
         main, alternate = other._keyboards
         self._keyboards = list(main), list(alternate)
