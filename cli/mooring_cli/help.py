@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mooring_cli.examples import EXAMPLES
+from mooring_cli.option_hints import ALIASES
 
 
 def format_help(command: Any, context: Any, formatter: Any) -> None:
@@ -44,8 +45,6 @@ def example_text(line: str, meaning: str) -> str:
 
 def other_names(command: str) -> list[str]:
     """Return what else runs a command, sorted: ``["mooring list", …]`` for ``ps``."""
-    from mooring_cli.main import ALIASES
-
     return sorted(f"mooring {other}" for other, own in ALIASES.items() if own == command)
 
 

@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 import mooring
 from mooring import MooringError, SpecError, quoted
+from mooring_cli.option_hints import ALIASES
 
 USAGE, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -49,14 +50,6 @@ GROUPS = {
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 ELSEWHERE = dict.fromkeys(("save", "build", "push"), "unsupported")
-#: What people type who come from elsewhere, and what it runs; the command's own help names it.
-ALIASES = {
-    **dict.fromkeys(("ls", "list", "status"), "ps"),
-    **dict.fromkeys(("shell", "ssh"), "exec"),
-    "connect": "attach",
-    "inspect": "describe",
-    "kernels": "kernel list",
-}
 
 
 class Commands(MutableMapping[str, Any]):

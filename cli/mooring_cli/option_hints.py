@@ -31,6 +31,14 @@ _POINTERS = {
         ("-r", "-R", "--recursive"), "rm always removes the whole session; leave out -r"
     ),
 }
+#: What people type who come from elsewhere, and what it runs; the command's own help names it.
+ALIASES = {
+    **dict.fromkeys(("ls", "list", "status"), "ps"),
+    **dict.fromkeys(("shell", "ssh"), "exec"),
+    "connect": "attach",
+    "inspect": "describe",
+    "kernels": "kernel list",
+}
 #: Commands of other systems, and what does the same in mooring.
 OTHERS = {
     "sessions": "ps",

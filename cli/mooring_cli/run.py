@@ -43,30 +43,37 @@ class _WithCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+Image = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="host (this machine), or [docker://]repository/name:tag.",
+        autocompletion=opt.complete_images,
+    ),
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FILES]... [-- COMMAND...]",
+        help="Files and folders, copied into its working directory ('.' copies the contents of the "
+        "current folder), and a command to run.",
+    ),
+]
+Code = Annotated[
+    str | None, typer.Option("--code", "-c", help="Python code to run, as with python3 -c.")
+]
+Line = Annotated[
+    str | None, typer.Option("--exec", metavar="COMMAND", help="A shell command to run.")
+]
+Words = Annotated[list[str] | None, typer.Option(_AFTER_DASHES, hidden=True)]
+
+
 def run(
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE",
-            help="host (this machine), or [docker://]repository/name:tag.",
-            autocompletion=opt.complete_images,
-        ),
-    ],
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[FILES]... [-- COMMAND...]",
-            help="Files and folders, copied into its working directory ('.' copies the contents "
-            "of the current folder), and a command to run.",
-        ),
-    ] = None,
-    code: Annotated[
-        str | None, typer.Option("--code", "-c", help="Python code to run, as with python3 -c.")
-    ] = None,
-    command: Annotated[
-        str | None, typer.Option("--exec", metavar="COMMAND", help="A shell command to run.")
-    ] = None,
-    words: Annotated[list[str] | None, typer.Option(_AFTER_DASHES, hidden=True)] = None,
+    image: Image,
+    files: Files = None,
+    code: Code = None,
+    command: Line = None,
+    words: Words = None,
     name: opt.NewName = None,
     remove: opt.Remove = False,
     detach: opt.Detach = False,

@@ -121,10 +121,10 @@ def test_other_systems_commands(
 def test_hints_name_commands_that_there_are() -> None:
     """What is pointed to exists, and what is pointed away from does not."""
     for other, own in option_hints.OTHERS.items():
-        assert other not in (*main.COMMANDS, *main.ALIASES)
+        assert other not in (*main.COMMANDS, *option_hints.ALIASES)
         assert own.startswith("--") or own.split()[0].rstrip(",") in main.COMMANDS
-    assert not set(main.ALIASES) & set(main.COMMANDS)
-    assert {own.split()[0] for own in main.ALIASES.values()} <= set(main.COMMANDS)
+    assert not set(option_hints.ALIASES) & set(main.COMMANDS)
+    assert {own.split()[0] for own in option_hints.ALIASES.values()} <= set(main.COMMANDS)
 
 
 def test_help_is_the_same_for_everyone() -> None:

@@ -146,17 +146,10 @@ def plan(
         PolicyError: a source would expose the host, or what mooring itself runs from.
     """
     layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user, environ)
-    layout.add_home()
     workdir, note = layout.add_working_directory(
         resolved(mounted or project, WORKING_DIRECTORY), resolved(cwd, WORKING_DIRECTORY)
     )
-    mistakes = Mistakes()
-    with mistakes:
-        layout.add_inputs_and_outputs()
-    with mistakes:
-        layout.add_secrets()
-    mistakes.report()
-    layout.add_groups()
+    layout.add_declared()
     sources, chosen = layout.checked_sources()
     binds, on_top = layout.binds(folders) if folders else (), tuple[Bind, ...]()
     leading = on_top
@@ -216,7 +209,7 @@ class _Layout:
             self.grants.append(Grant("home", f"your home, {self.user.home}, writable"))
 
     def add_working_directory(self, project: Path, cwd: Path) -> tuple[str, str]:
-        """Request a mount of a folder at the same path.
+        """Request mounts of the home, if the spec has it, and of a folder at the same path.
 
         Args:
             project: the folder, a resolved path.
@@ -225,6 +218,7 @@ class _Layout:
         Returns:
             The working directory in the container, and a note as in ``MountPlan``.
         """
+        self.add_home()
         home = self.user.home
         if not is_mountable(project):
             whose = "your home" if self.spec.home else "a private one"
@@ -242,6 +236,16 @@ class _Layout:
         if not (self.spec.home and str(project) == home):
             self.requests.append(_Request(WORKING_DIRECTORY, project, str(project), False))
         return str(cwd if is_below(cwd, project) else project), note
+
+    def add_declared(self) -> None:
+        """Add all else that the spec has."""
+        mistakes = Mistakes()
+        with mistakes:
+            self.add_inputs_and_outputs()
+        with mistakes:
+            self.add_secrets()
+        mistakes.report()
+        self.add_groups()
 
     def add_inputs_and_outputs(self) -> None:
         from mooring.spec.fields import scheme_of
