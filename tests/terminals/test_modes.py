@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +220,82 @@ def test_the_modes_of_an_earlier_keeper() -> None:
 def test_a_soft_reset_resets_what_it_should() -> None:
     """The cursor, the region and the character sets are the default ones; the screen stays."""
     assert fed(SET, b"\x1b[2;5r\x1b(0\x1b[1m\x1b[!p").restored() == b"\x1b[?1049h\x1b[?2004h"
+
+
+# Output that is made to take long
+
+STREAM_BYTES = 64 << 10
+MOST_TIMES_LONGER = 10
+ORDINARY = b"\x1b[?25l\x1b[?25h"
+COLOURS = b"".join(b"\x1b]4;%d;rgb:00/00/00\x1b\\" % n for n in range(600))
+MODES = b"".join(b"\x1b[?%dh" % n for n in range(3000, 3600))
+# What a program sets first, and what it then prints again and again
+HOSTILE = {
+    "keys reset": (COLOURS, b"\x1b[>m"),
+    "a key set and keys reset": (COLOURS, b"\x1b[>1;1m\x1b[>m"),
+    "full reset": (COLOURS, b"\x1bc"),
+    "full reset of modes": (MODES, b"\x1bc"),
+    "a mode set and full reset": (COLOURS, b"\x1b=\x1bc"),
+    "a colour set and full reset": (COLOURS, b"\x1b]4;1;a\x07\x1bc"),
+    "palette reset": (MODES, b"\x1b]104\x07"),
+    "other palette reset": (COLOURS, b"\x1b]105\x07"),
+    "soft reset": (COLOURS, b"\x1b[!p"),
+    "long renditions restored": (b"\x1b[" + b"1;" * 2040 + b"m\x1b7", b"\x1b8\x1b[1;1;1;1;1;1;1m"),
+    "character sets saved and restored": (b"\x1b(0\x1b)0\x1b*0\x1b+0\x0e", b"\x1b7\x1b8"),
+    "shifts": (COLOURS, b"\x0e\x0f"),
+    "many modes at once": (COLOURS, b"\x1b[?" + b"47;" * 160 + b"h"),
+    "long command": (b"", b"\x1b]0000;" + b"y" * 4080 + b"\x07"),
+    "endless command": (b"", b"\x1b]0000;" + b"y" * STREAM_BYTES),
+    "long string": (b"", b"\x1bP" + b"y" * 4090 + b"\x1b\\"),
+    "long parameters": (b"", b"\x1b[" + b"0;" * 2040 + b"m"),
+    "long intermediates": (b"", b"\x1b[" + b" " * 4090 + b"\x1b" + b" " * 4090),
+    "escapes": (b"", b"\x1b"),
+}  # fmt: skip
+
+
+def cpu_s(sets: bytes, unit: bytes, piece_bytes: int) -> float:
+    modes = fed(sets)
+    stream = (unit * (STREAM_BYTES // len(unit) + 1))[:STREAM_BYTES]
+    pieces = [stream[at : at + piece_bytes] for at in range(0, STREAM_BYTES, piece_bytes)]
+    began = time.process_time()
+    for piece in pieces:
+        modes.feed(piece)
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("piece_bytes", [STREAM_BYTES, 1], ids=["whole", "byte by byte"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_output_takes_long(name: str, piece_bytes: int) -> None:
+    """A session cannot use up the host's processor by what it prints: whatever was set before, and
+    wherever the output is cut, it takes about as long as a program's usual sequences."""
+    sets, unit = HOSTILE[name]
+    for _ in range(3):  # others use this machine
+        hostile, ordinary = cpu_s(sets, unit, piece_bytes), cpu_s(b"", ORDINARY, piece_bytes)
+        if hostile <= MOST_TIMES_LONGER * ordinary:
+            return
+    pytest.fail(f"{hostile:.3f} s, where usual output takes {ordinary:.3f} s")
+
+
+def test_groups_of_settings_are_reset_and_others_stay() -> None:
+    """Of many settings in any order, a reset ends those that it names, also after a full reset."""
+    sets = b"\x1b]4;1;a\x07\x1b[>4;1m\x1b]5;1;b\x07\x1b[>4;1f\x1b[?1h\x1b]4;2;c\x07\x1b[>1n"
+    assert fed(sets, b"\x1b[>m\x1b]104\x07").restored() == b"\x1b]5;1;b\x1b\\\x1b[>4;1f\x1b[?1h"
+    modes = fed(sets, b"\x1bc\x1b[?1h\x1b]4;1;d\x07")
+    assert modes.restored() == b"\x1b[?1h\x1b]4;1;d\x1b\\"
+    undone = [
+        b"\x1b]104;1\x1b\\",
+        b"\x1b[?1l",
+        b"\x1b]104;2\x1b\\",
+        b"\x1b]105;1\x1b\\",
+        b"\x1b[0m",
+    ]
+    assert modes.undone() == b"".join(undone)
+    taken_over = fed()
+    taken_over.become(modes)
+    taken_over.feed(b"\x1b]104\x07")
+    assert modes.undone() == b"".join(undone)
+    modes.feed(b"\x1b]104\x07")
+    assert modes.undone() == taken_over.undone() == b"\x1b[?1l\x1b]105;1\x1b\\\x1b[0m"
 
 
 # Against a terminal of somebody else's

@@ -55,9 +55,7 @@ _NUMBERED = {
 }
 _COLOURS = range(10, 20)
 # An unfinished sequence's first two bytes and last one, and output that does not end it
-_GOES_ON = re.compile(
-    rb"\x1b(?:[P\]X^_][^\x07\x0e\x0f\x1b]*|\[(?:[\[0-?][0-?]*|[ -/]+)|[ -/]+)\Z"
-)
+_GOES_ON = re.compile(rb"\x1b(?:[P\]X^_][^\x07\x0e\x0f\x1b]*|\[(?:[\[0-?][0-?]*|[ -/]+)|[ -/]+)\Z")
 
 _MOST_SETTINGS, _MOST_KEYBOARDS, _MOST_TITLES, _MOST_RENDITIONS = 600, 100, 10, 400
 # Together these keep ``saved`` below 80 KB, or 480 KB as JSON, which escapes some characters: a
