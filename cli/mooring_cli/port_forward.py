@@ -33,7 +33,7 @@ def port_forward(
     forwarder = mooring.ports.forwarder(session, pairs, note)
     try:
         for here, there in forwarder.open():
-            print(f"127.0.0.1:{here} -> {session.name}:{there}", flush=True)
+            print(f"http://127.0.0.1:{here} -> {session.name}:{there}", flush=True)
         note(forwarder.serve())
     finally:
         forwarder.close()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PAGE = 10
 ALIVE = (State.RUNNING, State.PAUSED, State.STARTING)
+ENDED = (State.STOPPED, State.LOST, State.GONE)
 
 States = Annotated[
     list[str] | None,
@@ -75,8 +76,8 @@ def ps(
 ) -> None:
     """List sessions, most recently changed first.
 
-    Ten are shown; --all shows all, through a pager if they do not fit the terminal. -q and --json
-    print all.
+    Those that run or wait are shown, and others up to ten in all; --all shows all, through a pager
+    if they do not fit the terminal. -q and --json print all.
     """
     from mooring import Mooring
 
@@ -88,8 +89,8 @@ def ps(
         for session in sorted(sessions, key=changed_at, reverse=True)
         if (not running or session.state in ALIVE) and fits(session, patterns)
     ]
-    limit = last if last or everything or quiet or json_ else PAGE
-    shown = matching[:limit]
+    whole = last or everything or quiet or json_
+    shown = matching[:last] if whole else first_page(matching)
     if json_:
         print_json([session.to_dict() for session in shown])
     elif quiet:
@@ -111,6 +112,19 @@ def ps(
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command()(ps)
+
+
+def first_page(sessions: Sequence[Session]) -> list[Session]:
+    """Return the sessions that have not ended, and as many of the others as fit ``PAGE``."""
+    places = PAGE - sum(session.state not in ENDED for session in sessions)
+    page = []
+    for session in sessions:
+        if session.state in ENDED:
+            places -= 1
+            if places < 0:
+                continue
+        page.append(session)
+    return page
 
 
 def table(sessions: Sequence[Session], columns: Sequence[str], *, cut: bool = True) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mooring import Claim
+from mooring import Claim, State
 from mooring.errors import SpecError
 from mooring_cli import columns, ps
 from tests.support.cli import clock, plain, session
@@ -26,6 +26,26 @@ def test_the_newest_change_comes_first(stage: Any) -> None:
     table = plain(stage.said("mooring ps --all-users", 200))
     assert re.search(r"^llama-serve +bob +running +2 +- +- +- +7h ago", table, re.MULTILINE)
     assert table.endswith("1 more: mooring ps --all-users --all\n")
+
+
+@pytest.mark.parametrize(
+    ("states", "shown"),
+    [
+        ("E" * 12, "E" * 10),
+        ("R" * 12, "R" * 12),
+        ("E" * 12 + "R" * 3, "E" * 7 + "R" * 3),
+        ("RE" * 8, "RE" * 2 + "R" * 6),
+        ("PE" * 11, "P" * 11),
+        ("REP", "REP"),
+    ],
+)
+def test_what_runs_is_never_hidden(states: str, shown: str) -> None:
+    """The first page has all that runs or waits, in order, and others up to ten in all."""
+    kinds = {"E": State.STOPPED, "R": State.RUNNING, "P": State.PENDING}
+    rows = [session(id=f"{n:012x}", state=kinds[kind]) for n, kind in enumerate(states)]
+    page = ps.first_page(rows)
+    assert [row.state for row in page] == [kinds[kind] for kind in shown]
+    assert [row for row in rows if row in page] == page
 
 
 def test_filters(stage: Any) -> None:

@@ -260,7 +260,8 @@ def test_ps_pages_after_ten(cli, mooring, project, monkeypatch, capsys) -> None:
     session = _session(cli, mooring)
     import dataclasses
 
-    many = [dataclasses.replace(session, name=f"s{i}") for i in range(12)]
+    ended = dataclasses.replace(session, state=State.STOPPED)
+    many = [dataclasses.replace(ended, name=f"s{i}") for i in range(12)]
     monkeypatch.setattr("mooring.client.sessions.Sessions.list", lambda self: many)
     ps.ps(format_="name")
     said = capsys.readouterr()
