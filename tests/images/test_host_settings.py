@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 from mooring.host.users import User
 from mooring.images import host_settings, mounts
-from mooring.images.host_image import chosen_sources, host_binds, is_system, root_tar
+from mooring.images.host_environment import host_environment, is_system
+from mooring.images.host_image import host_binds, root_tar
 from mooring.images.host_settings import certificates, etc, has, notes, variables
 from mooring.spec.model import SessionSpec
 
@@ -133,7 +135,7 @@ def test_certificates_bring_their_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     assert certificates(os.environ) == {"SSL_CERT_FILE": str(file)}
     assert str(file) in [bind.target for bind in host_binds()]
-    assert ("image host, SSL_CERT_FILE", file) in chosen_sources()
+    assert ("image host, SSL_CERT_FILE", file) in host_environment().sources
     assert not is_system(str(file))
 
 
@@ -240,3 +242,36 @@ def test_a_certificates_path_as_people_write_it(
         monkeypatch.setenv("SSL_CERT_DIR", text)
         assert certificates(os.environ) == {"SSL_CERT_DIR": f"{tmp_path}/certs"}
         assert f"{tmp_path}/certs" in [bind.target for bind in host_binds()]
+
+
+def test_a_link_leads_to_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that can write to a folder could exchange it for a link to the user's keys."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home / ".ssh", home / "certs", elsewhere):
+        folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(elsewhere)
+    (tmp_path / "keys").symlink_to(home / ".ssh")
+    (tmp_path / "mine").symlink_to(home)
+    user = User(os.getuid(), os.getgid(), (), "ann", str(tmp_path / "mine"))
+    monkeypatch.setattr(host_settings, "caller", lambda: user)
+    for name in certificates(os.environ):
+        monkeypatch.delenv(name)
+
+    def note(path: Path | str) -> str:
+        monkeypatch.setenv("SSL_CERT_DIR", str(path))
+        found = host_environment()
+        assert (str(path) in [one.target for one in found.chosen]) is not bool(found.note)
+        return found.note
+
+    assert "because a link leads to it: use" in note(tmp_path / "link")
+    assert "with keys" in note(tmp_path / "keys")
+    assert "with keys" in note(home / ".ssh")
+    assert "with keys" in note(home)
+    assert note(tmp_path / "mine" / "certs") == ""
+    assert note(elsewhere) == ""
+    monkeypatch.delenv("SSL_CERT_DIR")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "link"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "link")])
+    found = host_environment()
+    assert "of image host, PYTHONPATH, because a link leads to it" in found.note
+    assert str(tmp_path / "link") not in [one.target for one in found.chosen]

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mooring import FakeEngine
-from mooring.images.host_image import chosen_sources, host_image
+from mooring.images.host_environment import host_environment
+from mooring.images.host_image import host_image
 from mooring.images.kernel_environment import KernelEnvironment, kernel_environment
 
 
@@ -33,7 +35,7 @@ def plant(data: Path, name: str, *argv: str, **metadata: Any) -> Path:
 
 
 def folders(kernel: str | None, home: Path | str = "/nowhere") -> list[str]:
-    return list(kernel_environment(kernel, str(home)).folders)
+    return list(kernel_environment(kernel, str(home)).sources)
 
 
 def test_a_virtual_environment_and_what_it_is_based_on(data: Path, tmp_path: Path) -> None:
@@ -87,10 +89,85 @@ def test_the_image_has_it(data: Path, tmp_path: Path) -> None:
     venv = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
     subprocess.run(venv, check=True)
     spec = plant(data, "pt", str(environment / "bin" / "python"))
-    image = host_image(FakeEngine(), "pt")
+    image = host_image(FakeEngine(), host_environment("pt"))
     binds = {bind.target: bind for bind in image.binds}
+    sources = host_environment("pt").sources
     for folder in (environment, spec):
         assert binds[str(folder)].read_only
-        assert ("image host, kernel pt", Path(os.path.realpath(folder))) in chosen_sources("pt")
+        assert ("image host, kernel pt", Path(os.path.realpath(folder))) in sources
     assert str(data) in dict(image.env)["JUPYTER_PATH"].split(":")
     assert str(environment) not in {bind.target for bind in host_image(FakeEngine()).binds}
+
+
+def python(folder: Path) -> Path:
+    """An installed Python."""
+    (folder / "lib" / "python3.12").mkdir(parents=True)
+    (folder / "lib" / "python3.12" / "os.py").touch()
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3.12").touch()
+    return folder
+
+
+def venv(folder: Path, home: str, interpreter: Path | None = None) -> Path:
+    """A virtual environment. Returns its interpreter."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\n")
+    link = folder / "bin" / "python"
+    link.symlink_to(interpreter or "/usr/bin/python3")
+    return link
+
+
+def test_an_environment_leads_to_an_installed_python_only(data: Path, tmp_path: Path) -> None:
+    """A session that can write to an environment names what it likes in it: nothing private, not
+    another project's environment, and no link to either is mounted."""
+    secret = tmp_path / "secret"
+    (secret / "bin").mkdir(parents=True)
+    (secret / "bin" / "python").touch()
+    other = venv(tmp_path / "other" / ".venv", "/usr/bin").parent.parent
+    (tmp_path / "link").symlink_to(secret)
+    for number, home in enumerate((f"{secret}/bin", f"{other}/bin", f"{tmp_path}/link/bin", "bin")):
+        interpreter = venv(tmp_path / f"e{number}", home, secret / "bin" / "python")
+        spec = plant(data, f"k{number}", str(interpreter))
+        assert folders(f"k{number}") == [str(spec), str(tmp_path / f"e{number}")]
+    interpreter = venv(tmp_path / "e", "/usr/bin", other / "bin" / "python")
+    spec = plant(data, "k", str(interpreter))
+    assert str(other) not in folders("k")
+
+
+def test_what_is_found_once_is_what_is_mounted(data: Path, tmp_path: Path) -> None:
+    """A session that exchanges a folder for a link, between the check and the mount, gains nothing:
+    the real path was found before the check (a session got out of its container by that)."""
+    base = python(tmp_path / "base")
+    (tmp_path / "link").symlink_to(base)
+    spec = plant(data, "pt", str(venv(tmp_path / "pt", f"{tmp_path}/link/bin")))
+    found = host_environment("pt")
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("/proc")
+    binds = {bind.target: bind.source for bind in host_image(FakeEngine(), found).binds}
+    assert binds[f"{tmp_path}/link"] == str(base)
+    assert binds[str(spec)] == str(spec)
+    assert {one.target for one in host_environment("pt").chosen} & {f"{tmp_path}/link"} == set()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "long", "spaces", "link", "binary", "missing"])
+def test_settings_that_are_none(data: Path, tmp_path: Path, kind: str) -> None:
+    """They hold up nobody, and lead nowhere."""
+    spec = plant(data, "pt", str(venv(tmp_path / "pt", "/nowhere/bin")))
+    config = tmp_path / "pt" / "pyvenv.cfg"
+    config.unlink()
+    if kind == "fifo":
+        os.mkfifo(config)
+        (tmp_path / "pt" / "conda-meta").mkdir()
+    elif kind == "long":
+        config.write_text("#\n" * 40_000 + f"home = {python(tmp_path / 'base')}/bin\n")
+    elif kind == "spaces":
+        config.write_text("home = a" + " " * 60_000 + "b\n")
+    elif kind == "link":
+        (tmp_path / "settings").write_text(f"home = {python(tmp_path / 'base')}/bin\n")
+        config.symlink_to(tmp_path / "settings")
+    elif kind == "binary":
+        config.write_bytes(b"\xff\x00home = /\n" * 100)
+    began = time.monotonic()
+    expected = [str(spec)] if kind == "missing" else [str(spec), str(tmp_path / "pt")]
+    assert [folder for folder in folders("pt") if folder != "/usr"] == expected
+    assert time.monotonic() - began < 1

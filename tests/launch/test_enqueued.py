@@ -75,17 +75,19 @@ def test_a_waiting_launch_has_its_creators_variables(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("PIP_INDEX_URL", "https://ann:secret@index.example")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    kernel = tmp_path / "kernels" / "pt"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["pt"], "display_name": "pt"}')
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    plan = service.sessions.plan(declare("image: host\n"))
+    plan = service.sessions.plan(declare("image: host\nkernel: pt\n")).with_trust()
     for name in ("HTTPS_PROXY", "PIP_INDEX_URL", "SSL_CERT_FILE", "JUPYTER_PATH"):
         monkeypatch.delenv(name)
     read = stored(plan)
-    assert read.environ["HTTPS_PROXY"] == "http://proxy.example:3128"
-    assert read.environ["JUPYTER_PATH"] == str(tmp_path)
-    assert "PIP_INDEX_URL" not in read.environ
-    facts = host_image(FakeEngine(), None, read.environ)
+    assert read.mounts.host == plan.mounts.host
+    facts = host_image(FakeEngine(), read.mounts.host)
+    assert "PIP_INDEX_URL" not in dict(facts.env)
     assert dict(facts.env)["HTTPS_PROXY"] == "http://proxy.example:3128"
-    assert str(tmp_path / "ca.pem") in {bind.target for bind in facts.binds}
+    assert {str(tmp_path / "ca.pem"), str(kernel)} <= {bind.target for bind in facts.binds}
     final = planned_again(read)
     assert ("image host, SSL_CERT_FILE", tmp_path / "ca.pem") in final.chosen
     assert "does not have your PIP_INDEX_URL" in final.note

@@ -10,7 +10,7 @@ import pytest
 
 from mooring import FakeEngine
 from mooring.client import Mooring
-from mooring.images.host_image import chosen_sources
+from mooring.images.host_environment import host_environment
 from mooring.launch import create as launch
 from tests.policy.support import Plant, refusal
 
@@ -57,7 +57,7 @@ def test_what_changes_after_the_check_is_checked_again(
     """A link that is swapped in, and a policy that is written, while a session is made, count."""
     (tmp_path / "other").mkdir()
     (project / "data").mkdir()
-    own = [str(path) for _, path in chosen_sources()]
+    own = [str(path) for _, path in host_environment().sources]
     plant(f"host_paths: [{', '.join([str(project), *own])}]")
     reserve = launch.reserve
     turns: list[Callable[[], object]] = [

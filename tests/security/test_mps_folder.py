@@ -17,7 +17,7 @@ from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import PolicyError
 from mooring.gpus.devices import GUEST_PIPES
-from mooring.images.host_image import chosen_sources
+from mooring.images.host_environment import host_environment
 from mooring.sessions.model import Session
 from mooring.spec.resolve import resolve
 from tests.gpus.conftest import nvml, real_engine, refusal_of_requests
@@ -138,7 +138,7 @@ def test_the_policy_is_asked(
 ) -> None:
     """The daemon's folder is held against the policy's host_paths, at create and at start."""
     pipes = shared / "nvidia-mps"
-    others = [project, *(source for _, source in chosen_sources())]
+    others = [project, *(source for _, source in host_environment().sources)]
 
     def allow(*folders: Path) -> None:
         plant(f"host_paths: {json.dumps([str(folder) for folder in folders])}")

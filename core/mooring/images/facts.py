@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mooring.engines.base import Engine, PullProgress
 from mooring.host.paths import Installation
 from mooring.host.users import User
 from mooring.images import images
+
+if TYPE_CHECKING:
+    from mooring.images.host_environment import HostEnvironment
 
 
 def image_facts(
@@ -18,8 +21,7 @@ def image_facts(
     policy: str,
     user: User,
     progress: Callable[[str], None],
-    kernel: str | None = None,
-    environ: Mapping[str, str] = os.environ,
+    host: HostEnvironment | None = None,
 ) -> images.ImageFacts:
     """Pull an image if needed, and inspect it.
 
@@ -31,9 +33,8 @@ def image_facts(
         user: the user that the session will run as.
         progress: called with a line during a pull, repeatedly even without news; what it raises
             aborts the pull.
-        kernel: the kernel that the session is for, which this machine as an image has to contain;
-            None for none.
-        environ: the variables that shape that, see ``host_settings.of_caller``.
+        host: what the user's environment adds to this machine as an image; None for the calling
+            one's, without a kernel.
 
     Raises:
         ImageError: it cannot be pulled, or has no shell.
@@ -44,7 +45,7 @@ def image_facts(
     if reference == images.HOST:
         from mooring.images.host_image import host_image
 
-        return host_image(engine, kernel, environ)
+        return host_image(engine, host)
 
     def show(step: PullProgress) -> None:
         text = step.status.lower()

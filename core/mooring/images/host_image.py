@@ -9,26 +9,24 @@ import os
 import stat
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from mooring.engines.base import Bind, Engine
 from mooring.engines.capabilities import SupportsImport, require
 from mooring.errors import EngineError
-from mooring.host.filesystems import is_below
-from mooring.host.users import caller
 from mooring.images import environment, host_settings
+from mooring.images.host_environment import (
+    TOPS,
+    HostEnvironment,
+    host_environment,
+    system_folders,
+)
 from mooring.images.host_settings import Copied
 from mooring.images.images import ImageFacts
-from mooring.images.kernel_environment import KernelEnvironment, kernel_environment
-from mooring.images.protected import editable_projects, prefixes, user_site
-
-_TOP = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
-def host_image(
-    engine: Engine, kernel: str | None = None, environ: Mapping[str, str] = os.environ
-) -> ImageFacts:
+def host_image(engine: Engine, host: HostEnvironment | None = None) -> ImageFacts:
     """This machine as an image: a small root filesystem, and read-only mounts of the rest.
 
     The root filesystem is imported on first use, and again when ``root_layout`` or what it contains
@@ -36,14 +34,13 @@ def host_image(
 
     Args:
         engine: the engine that is to run it.
-        kernel: a kernel of this machine whose environment it has to contain; None for none but the
-            calling one.
-        environ: the variables that shape it, see ``host_settings.of_caller``.
+        host: what the user's environment adds; None for the calling one's, without a kernel.
 
     Raises:
         NotSupported: the engine cannot import images.
         EngineError: the image could not be imported.
     """
+    host = host or host_environment()
     layout, etc = root_layout(), host_settings.etc()
     digest = hashlib.sha256(repr((layout, etc.copied)).encode()).hexdigest()
     reference = f"mooring/host:{digest[:12]}"
@@ -57,8 +54,8 @@ def host_image(
         passwd=_text_of("/etc/passwd"),
         group=_text_of("/etc/group"),
         python=environment.PYTHON,
-        env=tuple(_environment(kernel, environ).items()),
-        binds=tuple(host_binds(kernel, etc.mounted, environ)),
+        env=tuple(_environment(host).items()),
+        binds=tuple(host_binds(host, etc.mounted)),
     )
 
 
@@ -76,7 +73,7 @@ def root_layout() -> list[tuple[str, int, str]]:
         for name in ("dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "sys", "usr", "var")
     ]
     layout += [("tmp", 0o1777, ""), ("var/tmp", 0o1777, "")]
-    for name in _TOP:
+    for name in TOPS:
         if name == "sbin":
             layout.append((name, 0o755, ""))
             entries = sorted(os.listdir("/sbin")) if os.path.islink("/sbin") else []
@@ -130,114 +127,29 @@ def _add(tar: tarfile.TarFile, copied: Copied) -> None:
     tar.addfile(entry)
 
 
-def host_binds(
-    kernel: str | None = None,
-    etc: Iterable[str] = (),
-    environ: Mapping[str, str] = os.environ,
-) -> list[Bind]:
+def host_binds(host: HostEnvironment | None = None, etc: Iterable[str] = ()) -> list[Bind]:
     """The read-only mounts of this machine: its programs and the calling Python environment.
 
     Args:
-        kernel, environ: as for ``host_image``.
+        host: as for ``host_image``.
         etc: what of /etc is mounted, too.
     """
-    targets = [*filter(os.path.exists, _system_folders()), *etc, *_chosen_paths(kernel, environ)]
-    return [Bind(os.path.realpath(path), path) for path in targets]
+    system = [*filter(os.path.exists, system_folders()), *etc]
+    chosen = (host or host_environment()).chosen
+    return [
+        *(Bind(os.path.realpath(path), path) for path in system),
+        *(Bind(one.source, one.target) for one in chosen),
+    ]
 
 
-def chosen_sources(
-    kernel: str | None = None, environ: Mapping[str, str] = os.environ
-) -> list[tuple[str, Path]]:
-    """The sources of ``host_binds`` that the user chose: all but the system's own software.
-
-    Args:
-        kernel, environ: as for ``host_image``.
-
-    Returns:
-        Pairs of a word for the user, as for the key of a spec, and the real path.
-    """
-    origin = _origins(kernel, environ)
-    return [(origin(path), Path(os.path.realpath(path))) for path in _chosen_paths(kernel, environ)]
-
-
-def is_system(target: str) -> bool:
-    """Whether a mount of the host image is the system's own software, not the user's choice.
-
-    Args:
-        target: a target of ``host_binds``.
-    """
-    return target.startswith("/etc/") or any(is_below(target, top) for top in _system_folders())
-
-
-def _origins(kernel: str | None, environ: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that tells what put a folder into the host image."""
-    variable = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    chosen = {os.path.abspath(path) for path in variable if path}
-    environment = {path for prefix in prefixes() for path in (prefix, os.path.realpath(prefix))}
-    packages, projects = user_site(), editable_projects()
-    certificates = {path: name for name, path in host_settings.certificates(environ).items()}
-    others = _kernel_environment(kernel, environ).folders
-
-    def origin(path: str) -> str:
-        if path in others:
-            return f"image host, kernel {kernel}"
-        if path in certificates:
-            return f"image host, {certificates[path]}"
-        if path in chosen:
-            return "image host, PYTHONPATH"
-        if path == packages:
-            return "image host, your own Python packages"
-        if path in projects:
-            return "image host, an editable install"
-        known = path in environment
-        return "image host, the Python environment" if known else "image host, sys.path"
-
-    return origin
-
-
-def _system_folders() -> list[str]:
-    """The folders of the system's own software, which need not exist."""
-    tops = [f"/{name}" for name in _TOP if name != "sbin" and os.path.isdir(f"/{name}")]
-    return ["/usr", "/opt", *(top for top in tops if not os.path.islink(top))]
-
-
-def _chosen_paths(kernel: str | None, environ: Mapping[str, str]) -> list[str]:
-    """The folders of the Python environments outside the system's own software."""
-    system, chosen = _system_folders(), list[str]()
-    named = host_settings.certificates(environ).values()
-    certificates = [path for path in named if not host_settings.has(path)]
-    others = _kernel_environment(kernel, environ).folders
-    for path in (*_python_paths(), *others, *certificates):
-        if not any(is_below(path, top) for top in (*system, *chosen)):
-            chosen.append(path)
-    return chosen
-
-
-def _python_paths() -> list[str]:
-    """The folders of the running interpreter and its packages, outermost first."""
-    folders = prefixes()
-    folders |= {os.path.realpath(path) for path in folders}
-    imported = (*sys.path, user_site(), *editable_projects())
-    folders |= {path for path in imported if os.path.isabs(path)}
-    # on sys.path only because of how Python was started
-    folders -= {"/", os.path.expanduser("~")}
-    with contextlib.suppress(FileNotFoundError):  # the current folder was deleted
-        folders -= {os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))}
-    return sorted(filter(os.path.isdir, folders), key=lambda path: (path.count("/"), path))
-
-
-def _kernel_environment(kernel: str | None, environ: Mapping[str, str]) -> KernelEnvironment:
-    return kernel_environment(kernel, caller().home, environ)
-
-
-def _environment(kernel: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(host: HostEnvironment) -> dict[str, str]:
     """The environment variables that programs and the calling Python environment need."""
     folders = [f"{environment.ENVIRONMENT}/bin", os.path.join(sys.prefix, "bin")]
     folders += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     env = {**environment.variables(), "PATH": ":".join(dict.fromkeys(folders))}
-    if data := _kernel_environment(kernel, environ).jupyter_path:
-        env["JUPYTER_PATH"] = ":".join(filter(None, (env.get("JUPYTER_PATH"), data)))
-    return {"LANG": "C.UTF-8", **env, **host_settings.variables(environ)}
+    if host.jupyter_path:
+        env["JUPYTER_PATH"] = ":".join(filter(None, (env.get("JUPYTER_PATH"), host.jupyter_path)))
+    return {"LANG": "C.UTF-8", **env, **host.variables}
 
 
 def _text_of(path: str) -> str:

@@ -16,7 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mooring.errors import PolicyError
-from mooring.images.sources import refuse_host
+from mooring.host.filesystems import is_below
+from mooring.host.text import one_line
+from mooring.host.users import caller
+from mooring.images.sources import is_sensitive, refuse_host
 
 # Patterns of what programs need in /etc and what contains no secrets
 _ETC = (
@@ -49,7 +52,6 @@ _CERTIFICATES = (
     *("HTTPLIB2_CA_CERTS", "NIX_SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT"),
     *("REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
 )
-_JUPYTER = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_PREFER_ENV_PATH")
 # With or without a scheme, a user name alone may be a token; so may what a query calls one
 _CREDENTIALS = re.compile(
     r"^[^/\s@=]*@|://[^/\s]*@|[?&][^=&\s]*(auth|key|pass|secret|token)[^=&\s]*=", re.IGNORECASE
@@ -147,17 +149,6 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def of_caller(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that shape ``image: host``, for a launch by another process.
-
-    They are those of ``variables``, and those that say where Jupyter's kernels are.
-
-    Args:
-        environ: the creator's environment.
-    """
-    return variables(environ) | {name: environ[name] for name in _JUPYTER if environ.get(name)}
-
-
 def notes(environ: Mapping[str, str]) -> Iterator[str]:
     """Describe the variables that a session does not have although it has others of their kind.
 
@@ -175,6 +166,29 @@ def certificates(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: known[name] for name in _CERTIFICATES if name in known}
 
 
+def source_of(path: str) -> tuple[str, str]:
+    """Return the real path of what a variable of the creator's names, and why it is not mounted.
+
+    What a session could write to, it could replace by a link to what it must not see: only a link
+    of the system's own, or to the whole home, may lead to a source.
+
+    Args:
+        path: an absolute path that exists.
+
+    Returns:
+        The real path; and the reason, empty if it may be mounted.
+    """
+    home = caller().home
+    source, plain = os.path.realpath(path), _normal(path)
+    if is_sensitive(Path(source), Path(os.path.realpath(home))):
+        return source, "because it is your home, or in a folder of your home with keys"
+    if is_below(plain, home):
+        plain = os.path.realpath(home) + plain[len(home) :]
+    if source != plain and not any(is_below(source, top) for top in ("/usr", "/opt")):
+        return source, f"because a link leads to it: use {one_line(source)} itself"
+    return source, ""
+
+
 def _both_cases() -> list[str]:
     return [name for proxy in _PROXIES for name in (proxy, proxy.upper())]
 
@@ -184,12 +198,16 @@ def _objection(name: str, environ: Mapping[str, str]) -> str:
     value = environ[name]
     if name in _CERTIFICATES:
         value = _normal(value)
+        if not (os.path.isabs(value) and os.path.exists(value)):
+            return "because there is no such absolute path"
+        if has(value):
+            return ""
+        source, why = source_of(value)
         try:
-            refuse_host(Path(os.path.realpath(value)), name, ())
+            refuse_host(Path(source), name, ())
         except PolicyError:
             return "because its path would expose the host"
-        missing = not (os.path.isabs(value) and os.path.exists(value))
-        return "because there is no such absolute path" if missing else ""
+        return why
     if name.lower() == "no_proxy":
         return ""
     urls = [part.partition("=")[2] if _NAMED.match(part) else part for part in value.split()]

@@ -20,8 +20,8 @@ from mooring.guest.paths import GUEST_RUN
 from mooring.host import nofollow
 from mooring.host.filesystems import is_below, mount_points
 from mooring.host.users import User
-from mooring.images import host_settings, protected
-from mooring.images.host_image import chosen_sources
+from mooring.images import protected
+from mooring.images.host_environment import HostEnvironment, host_environment
 from mooring.images.overmounts import overmounts
 from mooring.images.project import marker_of
 from mooring.images.sources import (
@@ -94,6 +94,7 @@ class MountPlan:
         grants: what requires the user's trust if a spec file requests it.
         sources: pairs of key and real path, one for each requested mount.
         chosen: likewise, for what the user's environment adds to the host image.
+        host: what that is; None for another image.
         note: a notice for the user about what may not be what they expect: of their project,
             their home, folders that Python imports from, or variables that the session does not
             have; empty otherwise.
@@ -110,6 +111,7 @@ class MountPlan:
     sources: Sources = ()
     note: str = ""
     chosen: Sources = ()
+    host: HostEnvironment | None = None
     secret_files: Mapping[str, Path] = field(default_factory=dict)
     on_top: tuple[Bind, ...] = ()
     leading: tuple[Bind, ...] = ()
@@ -125,7 +127,7 @@ def plan(
     folders: SessionFolders | None = None,
     image: Sequence[Bind] = (),
     volumes: Sequence[str] = (),
-    environ: Mapping[str, str] = os.environ,
+    host: HostEnvironment | None = None,
 ) -> MountPlan:
     """Check the mounts that a spec requests and plan them, without creating or mounting anything.
 
@@ -139,13 +141,13 @@ def plan(
             ``leading``.
         image: the binds that the image and the devices need.
         volumes: the paths at which the image declares volumes.
-        environ: the variables that shape ``image: host``, see ``host_settings.of_caller``.
+        host: what the user's environment adds to ``image: host``; None for the calling one's.
 
     Raises:
         SpecError: a source does not exist, or has the wrong file type.
         PolicyError: a source would expose the host, or what mooring itself runs from.
     """
-    layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user, environ)
+    layout = _Layout(spec, resolved(project, WORKING_DIRECTORY), user, host)
     workdir, note = layout.add_working_directory(
         resolved(mounted or project, WORKING_DIRECTORY), resolved(cwd, WORKING_DIRECTORY)
     )
@@ -164,6 +166,7 @@ def plan(
         grants=tuple(layout.grants),
         sources=sources,
         chosen=chosen,
+        host=layout.host,
         note="; ".join(filter(None, (note, *layout.notes()))),
         secret_files=layout.secret_files,
         on_top=on_top,
@@ -193,9 +196,11 @@ class _Layout:
     """
 
     def __init__(
-        self, spec: SessionSpec, project: Path, user: User, environ: Mapping[str, str]
+        self, spec: SessionSpec, project: Path, user: User, host: HostEnvironment | None
     ) -> None:
-        self.environ = environ
+        self.host: HostEnvironment | None = None
+        if spec.uses_host_image:
+            self.host = host or host_environment(spec.kernel)
         self.spec, self.project, self.user, self.home = spec, project, user, Path(user.home)
         self.real_home = resolved(self.home, "home")
         self.requests: list[_Request] = []
@@ -246,6 +251,9 @@ class _Layout:
             self.add_secrets()
         mistakes.report()
         self.add_groups()
+        for source in self.host.of_kernel if self.host else ():
+            if not is_below(source, self.project):
+                self.grants.append(Grant("kernel", f"read {source}"))
 
     def add_inputs_and_outputs(self) -> None:
         from mooring.spec.fields import scheme_of
@@ -289,8 +297,8 @@ class _Layout:
     def notes(self) -> Iterator[str]:
         """Notes about the writable mounts and the image, as in ``MountPlan``."""
         yield from protected.import_notes(self.writable)
-        if self.spec.uses_host_image:
-            yield from host_settings.notes(self.environ)
+        if self.host is not None:
+            yield self.host.note
 
     def checked_sources(self) -> tuple[Sources, Sources]:
         """Refuse mounts that must not be; return ``sources`` and ``chosen`` of ``MountPlan``.
@@ -299,8 +307,7 @@ class _Layout:
             PolicyError: a source would expose the host, or what mooring itself runs from.
         """
         sources = tuple((request.key, request.source) for request in self.requests)
-        spec = self.spec
-        chosen = chosen_sources(spec.kernel, self.environ) if spec.uses_host_image else ()
+        chosen = self.host.sources if self.host else ()
         sockets = local_sockets(os.environ)
         mistakes = Mistakes()
         for key, source in (*sources, *chosen):
@@ -311,7 +318,7 @@ class _Layout:
                 if not request.read_only:
                     protected.refuse_unprotected(request.source, request.key, self.real_home)
         mistakes.report()
-        return sources, tuple(chosen)
+        return sources, chosen
 
     def leading(self, folders: SessionFolders, known: Container[str]) -> tuple[Bind, ...]:
         """Return ``leading`` of ``MountPlan``.

@@ -202,8 +202,7 @@ class Launch:
                 spec.pull,
                 caller(),
                 self._progress,
-                kernel=spec.kernel,
-                environ=self._plan.environ,
+                host=self._plan.mounts.host,
             )
             if spec.kernel and not facts.python:
                 raise no_kernel(spec.image, facts.kernel_problem)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mooring.errors import SpecError
 from mooring.gpus.claims import Request
+from mooring.images.host_environment import HostEnvironment
 from mooring.images.mounts import MountPlan
 from mooring.launch.options import LaunchOptions
 from mooring.launch.plan import LaunchPlan
@@ -43,7 +44,7 @@ def dump(plan: LaunchPlan, options: LaunchOptions, since: int, actor: str) -> di
             "since": since,
             "mounted": plan.mounted and str(plan.mounted),
             "within": plan.within and str(plan.within),
-            "environ": dict(plan.environ),
+            "host": plan.mounts.host and plan.mounts.host.to_dict(),
             "note": plan.mounts.note,
         },
         "actor": actor,
@@ -81,16 +82,16 @@ def load(folder: SessionFolder) -> tuple[LaunchPlan, LaunchOptions, int, str]:
         )
         rows, columns = manner["size"]
         cwd = Path(manner["cwd"])
+        host = HostEnvironment.from_dict(manner["host"]) if manner.get("host") else None
         sources = tuple((str(key), Path(source)) for key, source in stored["sources"])
         plan = LaunchPlan(
             resolved=resolved,
             cwd=cwd,
-            mounts=MountPlan((), str(cwd), (), (), sources, manner.get("note", "")),
+            mounts=MountPlan((), str(cwd), (), (), sources, manner.get("note", ""), host=host),
             needs_trust=(),
             gpus=Request.of(*resolved.spec.gpu_request),
             mounted=Path(manner["mounted"]) if manner.get("mounted") else None,
             within=Path(manner["within"]) if manner.get("within") else None,
-            environ=dict(manner.get("environ", {})),
         )
         options = LaunchOptions(tty=manner["tty"], size=(rows, columns), enqueue=True)
         return plan, options, manner["since"], stored["actor"]

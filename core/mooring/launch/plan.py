@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from mooring.host.filesystems import is_below
 from mooring.host.memory import total_memory
 from mooring.host.users import caller
 from mooring.images import mounts
-from mooring.images.host_settings import of_caller
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
 from mooring.images.project import project_of
 from mooring.images.sources import WORKING_DIRECTORY
@@ -54,7 +52,6 @@ class LaunchPlan:
         mounted: the folder that is mounted as the session's own: the spec file's, or the project
             that the current folder belongs to.
         within: the folder that it is confined to, resolved; None for no such limit.
-        environ: the caller's variables that shape ``image: host``.
     """
 
     resolved: ResolvedSpec
@@ -64,7 +61,6 @@ class LaunchPlan:
     gpus: Request | None
     mounted: Path | None = None
     within: Path | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> SessionSpec:
@@ -150,7 +146,6 @@ def plan_launch(
         gpus=Request.of(*resolved.spec.gpu_request),
         mounted=mounted,
         within=within,
-        environ=of_caller(os.environ) if resolved.spec.uses_host_image else {},
     )
 
 
@@ -268,7 +263,7 @@ def planned_again(
         folders=folders,
         image=(*(facts.binds if facts else ()), *(devices.binds if devices else ())),
         volumes=facts.volumes if facts else (),
-        environ=plan.environ,
+        host=plan.mounts.host,
     )
     refuse_outside(resolved, final, plan.within)
     trust.require(resolved, _grants(resolved, final))

@@ -15,7 +15,7 @@ from mooring.errors import PolicyError
 from mooring.gpus.claims import Claim
 from mooring.gpus.devices import devices_of
 from mooring.host.filesystems import mount_points
-from mooring.images.host_image import is_system
+from mooring.images.host_environment import is_system
 from mooring.images.mount_points import create_mount_points
 from mooring.images.overmounts import in_mount_order, overmounts
 from mooring.images.protected import guarded_paths
