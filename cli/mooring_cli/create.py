@@ -80,10 +80,12 @@ def _file_and_command(file: Path | None, words: list[str]) -> tuple[Path | None,
     """Return the spec file and the session's command of ``[FILE] [-- COMMAND...]``.
 
     Raises:
-        SpecError: there are two spec files, or an option after one.
+        SpecError: the spec file does not exist, there are two, or an option comes after it.
     """
-    if not (words and words[0].endswith((".yml", ".yaml")) and os.path.isfile(words[0])):
+    if not (words and words[0].endswith((".yml", ".yaml"))):
         return file, opt.after_dashes(words)
+    if not os.path.isfile(words[0]):
+        raise SpecError(f"there is no file {words[0]}", "to write one: mooring init")
     found, rest = words[0], words[1:]
     if file is not None:
         raise SpecError(f"two spec files: {file} and {found}", "use only one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def launch(plan: LaunchPlan, flags: LaunchFlags) -> int:
         return _join_late(mooring, session, flags, tty)
     with forwarding(mooring, session, stream):
         end = join(stream, stdin=flags.stdin, detach_keys=flags.detach_keys)
-    return _exit_code(mooring, session, end)
+    return _exit_code(mooring, session, end, flags)
 
 
 def _create(mooring: Mooring, plan: LaunchPlan, flags: LaunchFlags, tty: bool) -> Created:
@@ -166,16 +167,17 @@ def _join_late(mooring: Mooring, session: Session, flags: LaunchFlags, tty: bool
         return record_end(mooring, session, 1 if code is None else code)
     replay = Replay(last_bytes=None)
     end = join(stream, stdin=flags.stdin, detach_keys=flags.detach_keys, replay=replay)
-    return _exit_code(mooring, session, end)
+    return _exit_code(mooring, session, end, flags)
 
 
-def _exit_code(mooring: Mooring, session: Session, code: int | None) -> int:
-    """Return the command's exit code.
+def _exit_code(mooring: Mooring, session: Session, code: int | None, flags: LaunchFlags) -> int:
+    """Return the command's exit code; say at a terminal that the session is kept.
 
     Args:
         mooring: the core.
         session: the command's session.
         code: the result of ``join``; None after detaching.
+        flags: how it was launched.
     """
     if code is None:
         note(f"detached from {session.name}; to attach again: mooring attach {session.name}")
@@ -183,5 +185,8 @@ def _exit_code(mooring: Mooring, session: Session, code: int | None) -> int:
     files = mooring.records.home_files(session)
     code = record_end(mooring, session, code)
     if files and not mooring.records.exists(session.id):
-        note(f"{session.name} is removed; its private home contained {files}")
+        note(f"{session.name} is removed; {files.deletion_note}")
+    elif not flags.remove and sys.stderr.isatty():
+        name = session.name
+        note(f"{name} has ended and is kept: mooring start {name}, mooring rm {name}")
     return code

@@ -38,7 +38,7 @@ def rm(
         files = mooring.records.home_files(session)
         mooring.sessions.remove(session, force=force)
         if files:
-            note(f"{session.name}: its private home contained {files}")
+            note(f"{session.name}: {files.deletion_note}")
 
     selection = select(
         mooring,

@@ -41,6 +41,8 @@ def why(names: opt.Names, json_: opt.Json = False) -> None:
             documents.append({"state": "gone", "reason": past.reason, "signals": ""})
         else:
             print(f"{one_line(past.name)} is gone: {clean(past.reason) or 'removed'}")
+            if files := _deleted(mooring, past.id):
+                print_value("  deleted  ", clean(files))
     if json_ and documents:
         print_json(documents[0] if len(names) == 1 and len(documents) == 1 else documents)
     if failed:
@@ -50,6 +52,14 @@ def why(names: opt.Names, json_: opt.Json = False) -> None:
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command()(why)
+
+
+def _deleted(mooring: Mooring, session_id: str) -> str:
+    """Return what a removed session's private home contained; empty for nothing."""
+    details = [
+        event.detail for event in mooring.sessions.events(session_id) if event.kind == "removed"
+    ]
+    return details[-1].partition("in its private home: ")[2] if details else ""
 
 
 def _print_why(mooring: Mooring, session: Session) -> None:

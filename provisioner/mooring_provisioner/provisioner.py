@@ -147,7 +147,8 @@ class MooringProvisioner(KernelProvisionerBase):
         Raises:
             LaunchFailed: the message includes the reason, a hint, and the kernel's last output.
         """
-        cwd = str(kwargs.get("cwd") or os.getcwd())
+        # relative for a client that was given a relative notebook, such as nbconvert
+        cwd = os.path.abspath(str(kwargs.get("cwd") or os.getcwd()))
         first = self._session is None
         self._cancelled = threading.Event()
         try:

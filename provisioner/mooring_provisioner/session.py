@@ -156,7 +156,7 @@ def end_session(
     except MooringError as error:
         return f"session {session.name} cannot be removed now: {error}"
     if files and not mooring.records.exists(session.id):
-        return f"session {session.name} is removed; its private home contained {files}"
+        return f"session {session.name} is removed; {files.deletion_note}"
     return ""
 
 

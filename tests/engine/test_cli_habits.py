@@ -105,6 +105,8 @@ def test_create_takes_a_spec_file(cli: Cli, project: Path, mooring: Mooring) -> 
         "error: option --gpus must come before my spec.yml\n"
         "hint: as in: mooring create --gpus … 'my spec.yml'\n"
     )
+    none = cli("create", "nosuch.yml", check=2).stderr
+    assert none == "error: there is no file nosuch.yml\nhint: to write one: mooring init\n"
     two = cli("create", "-f", "a.yml", "my spec.yml", check=2).stderr
     assert two.startswith("error: two spec files: a.yml and my spec.yml\n")
     assert mooring.sessions.list() == []

@@ -43,6 +43,17 @@ def execute(folder: Path, *cells: str) -> str:
     return "".join(output.get("text", "") for output in outputs)
 
 
+def test_a_notebook_by_a_relative_path(
+    mooring: Mooring, jupyter: Path, notebooks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nbconvert gives the folder as it was written; its first cell said that it cannot be used."""
+    install()
+    (notebooks.parent / ".git").mkdir()
+    monkeypatch.chdir(notebooks.parent)
+    text = execute(Path("notebooks"), "import os; print(os.getcwd())")
+    assert text == f"{notebooks}\n"
+
+
 def test_a_notebook_writes_beside_its_folder(
     mooring: Mooring, jupyter: Path, notebooks: Path
 ) -> None:
@@ -124,6 +135,10 @@ def test_a_shells_private_home(mooring: Mooring, notebooks: Path) -> None:
     assert (notebooks.parent / "model.bin").exists()
     assert "1 file (6 bytes): a.csv" in cli(notebooks, "describe", "s")[0]
     shown, told = cli(notebooks, "rm", "s")
-    assert (shown, told) == ("s\n", "s: its private home contained 1 file (6 bytes): a.csv\n")
+    assert shown == "s
+"
+    assert told.startswith("s: its private home contained 1 file (6 bytes): a.csv, deleted with")
+    assert "  deleted  1 file (6 bytes): a.csv
+" in cli(notebooks, "why", "s")[0]
     _, told = cli(notebooks, "run", "--rm", "host", "sent.txt", "--exec", "cat sent.txt; echo x >y")
-    assert "is removed; its private home contained 1 file (2 bytes): y\n" in told
+    assert "is removed; its private home contained 1 file (2 bytes): y, deleted with it; " in told

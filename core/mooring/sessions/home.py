@@ -39,6 +39,14 @@ class HomeFiles:
     names: tuple[str, ...] = ()
     complete: bool = True
 
+    @property
+    def deletion_note(self) -> str:
+        """A note for their user, after the session's removal."""
+        return (
+            f"its private home contained {self}, deleted with it; "
+            "what is written to the project or to outputs stays"
+        )
+
     def __bool__(self) -> bool:
         return self.count > 0 or not self.complete
 
