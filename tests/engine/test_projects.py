@@ -135,10 +135,8 @@ def test_a_shells_private_home(mooring: Mooring, notebooks: Path) -> None:
     assert (notebooks.parent / "model.bin").exists()
     assert "1 file (6 bytes): a.csv" in cli(notebooks, "describe", "s")[0]
     shown, told = cli(notebooks, "rm", "s")
-    assert shown == "s
-"
+    assert shown == "s\n"
     assert told.startswith("s: its private home contained 1 file (6 bytes): a.csv, deleted with")
-    assert "  deleted  1 file (6 bytes): a.csv
-" in cli(notebooks, "why", "s")[0]
+    assert "  deleted  1 file (6 bytes): a.csv\n" in cli(notebooks, "why", "s")[0]
     _, told = cli(notebooks, "run", "--rm", "host", "sent.txt", "--exec", "cat sent.txt; echo x >y")
     assert "is removed; its private home contained 1 file (2 bytes): y, deleted with it; " in told

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mooring.terminals.modes import Modes
+from mooring.terminals.sequences import RESET
 from tests.support.waiting import eventually
 
 SET = b"\x1b[?1049h\x1b[?25lx\x1b[?1;2004h\x1b="
@@ -222,6 +223,116 @@ def test_a_soft_reset_resets_what_it_should() -> None:
     assert fed(SET, b"\x1b[2;5r\x1b(0\x1b[1m\x1b[!p").restored() == b"\x1b[?1049h\x1b[?2004h"
 
 
+# Output that is not tracked, or only made to look so
+
+ZEROS = {
+    "mode": (b"\x1b[?0001003h", b"\x1b[?1003h"),
+    "ANSI mode": (b"\x1b[004h", b"\x1b[4h"),
+    "colour": (b"\x1b]00011;#fff\x07", b"\x1b]11;#fff\x1b\\"),
+    "kitty keyboard": (b"\x1b[>0000000005u", b"\x1b[>5u"),
+}
+DUMMIES = b"".join(b"\x1b[?%dh" % n for n in range(5000, 5600))
+ODD = {
+    "NUL in a sequence": b"\x1b[?10\x0003h",
+    "backspace in a sequence": b"\x1b[?1003\x08h",
+    "newline in a sequence": b"\x1b[?1003\nh",
+    "tab before a sequence's parameters": b"\x1b\t[?1003h",
+    "shift in a sequence": b"\x1b[?10\x0e\x0f03h",
+    "delete in a sequence": b"\x1b[\x7f?1003h",
+    "NUL in renditions": b"\x1b[3\x001m",
+    "NUL in a keyboard's flags": b"\x1b[>\x001u",
+    "NUL in a character set": b"\x1b(\x000",
+    "newline in a command": b"\x1b]11;#fff\n\x07",
+    "shift in a command": b"\x1b]11;#f\x0e\x0fff\x07",
+    "8-bit": b"\x9b?1003h",
+    "8-bit after text": b"a\x9b?1003h",
+    "8-bit in UTF-8": b"\xc2\x9b?1003h",
+    "8-bit command in UTF-8": b"\xc2\x9d11;#fff\xc2\x9c",
+    "8-bit where UTF-8 is off": b"\x1b%@\xc4\x9b?1003h\x1b%G",
+    "long parameters": b"\x1b[?" + b"1;" * 300 + b"1003h",
+    "long parameters of keys": b"\x1b[>4;" + b"0" * 600 + b"2m",
+    "too long parameters": b"\x1b[?" + b"1;" * 2500 + b"1003h",
+    "a parameter in parts": b"\x1b[?1003:0h",
+    "a parameter that overflows": b"\x1b[?4294968299h",
+    "a prefix that is late": b"\x1b[1;?1003h",
+    "another prefix": b"\x1b[ ?1003h",
+    "palette of the console": b"\x1b]P0ff0000",
+    "a long colour": b"\x1b]11;" + b"x" * 200 + b"\x07",
+    "too long a colour": b"\x1b]11;" + b"x" * 5000 + b"\x07",
+    "a command with a long number": b"\x1b]99999;x\x07",
+}
+NOT_ODD = [
+    *HARMLESS, b"\xc4\x9b \xe2\x80\x9b\xf0\x9f\x98\x80", b"\x1b[?2026$p", b"\x1b[12345;2H",
+    b"\x1b]52;c;" + b"A" * 9000 + b"\x07", b"\x1b]1337;File=:" + b"A" * 9000 + b"\x07",
+    b"\x1b[31;" + b"1;" * 600 + b"0m", b"\x1bPq\r\n#0\x1b\\", b"a\tb\x08\r\n",
+    b"\x1b[38;2;1;2;3m\x1b[0m", b"\x1b[3;4r\x1b[r", b"\x1b[2 q\x1b[ q", RESET,
+]  # fmt: skip
+
+
+def cuts(output: bytes) -> Iterator[list[bytes]]:
+    """The output cut at each byte, and into bytes; long ones less often."""
+    for cut in range(0, len(output), 1 + len(output) // 100):
+        yield [output[:cut], output[cut:]]
+    yield [output[at : at + 1] for at in range(len(output))]
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_numbers_with_zeros_are_the_same_numbers(name: str) -> None:
+    """Zeros before a number do not hide a setting."""
+    output, plain = ZEROS[name]
+    for pieces in cuts(output):
+        assert fed(*pieces).restored() == plain
+        assert fed(*pieces).undone() == fed(plain).undone()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_not_tracked_is_undone_by_a_reset(name: str) -> None:
+    """Terminals execute more than is read here: after such output all that is usual is reset,
+    wherever the output is cut; what else was set is undone as well."""
+    for pieces in cuts(ODD[name]):
+        modes = fed(b"\x1b[?5522h", *pieces)
+        assert modes.undone().endswith(RESET), pieces
+        assert b"\x1b[?5522l" in modes.undone()
+        assert modes.reports
+        assert fed(*pieces, modes.undone()).restored() == b""
+
+
+@pytest.mark.parametrize("mode", [1003, 1004, 2004])
+def test_modes_after_too_many_are_undone(mode: int) -> None:
+    """Modes that nobody knows do not use up the room of those that disturb."""
+    sets = b"\x1b[?%dh" % mode
+    assert b"\x1b[?%dl" % mode in fed(DUMMIES, sets).undone()
+    saved = DUMMIES.replace(b"h", b"s").replace(b"5", b"6", 1)
+    saves = b"".join(b"\x1b[?%ds" % n for n in range(6000, 6700))
+    assert fed(saved, saves, b"\x1b[?7l\x1b[?7s\x1b[?7h\x1b[?7r").undone().endswith(RESET)
+
+
+@pytest.mark.parametrize("output", NOT_ODD, ids=lambda output: repr(output[:20]))
+def test_usual_output_needs_no_reset(output: bytes) -> None:
+    """Text, long commands, and the reset itself leave nothing to undo."""
+    for pieces in cuts(output):
+        assert fed(*pieces).undone() == b"", pieces
+
+
+UNLOCK = b"\x18\x1b\\\x1b[2l"
+
+
+@pytest.mark.parametrize(
+    "output", [b"\x1b[2h", b"\x1b[4;2h", b"\x1b[0002h", b"\x1b[2\0h", b"\xc2\x9b2h", b"\x1b[?2:2h"]
+)
+def test_a_locked_keyboard_is_unlocked_at_once(output: bytes) -> None:
+    """Else its user could not type the detach keys; it is not locked again on attaching."""
+    for pieces in cuts(output):
+        modes = Modes()
+        answers = [modes.feed(piece) for piece in pieces]
+        assert b"".join(answers) in (UNLOCK, UNLOCK * 2)
+        assert modes.feed(b"text") == b""
+        assert b"\x1b[2l" in modes.undone()
+        assert b"\x1b[2" not in modes.restored()
+    assert fed(b"\x1b[2h\x1b[2l").undone() == b""
+    assert Modes().feed(b"\x1b[2l\x1b[?2004h\x1b[12l") == b""
+
+
 # Output that is made to take long
 
 STREAM_BYTES = 64 << 10
@@ -242,6 +353,15 @@ HOSTILE = {
     "soft reset": (COLOURS, b"\x1b[!p"),
     "long renditions restored": (b"\x1b[" + b"1;" * 2040 + b"m\x1b7", b"\x1b8\x1b[1;1;1;1;1;1;1m"),
     "character sets saved and restored": (b"\x1b(0\x1b)0\x1b*0\x1b+0\x0e", b"\x1b7\x1b8"),
+    "cursor saved and restored": (b"", b"\x1b7\x1b8"),
+    "cursor saved and restored by numbers": (b"\x1b(0\x0e", b"\x1b[s\x1b[u"),
+    "control characters in sequences": (b"", b"\x1b[?\0"),
+    "controls of eight bits": (b"", b"\xc4\x9b"),
+    "long numbers": (b"", b"\x1b[?" + b"0" * 490 + b"h"),
+    "too long sequences": (b"", b"\x1b[" + b"0" * 4000),
+    "zeros of a command": (b"", b"\x1b]" + b"0" * 4000 + b"\x07"),
+    "shifts in a command": (b"", b"\x1b]11;" + b"\x0e" * 4000 + b"\x07"),
+    "escapes and intermediates": (b"", b"\x1b    "),
     "shifts": (COLOURS, b"\x0e\x0f"),
     "many modes at once": (COLOURS, b"\x1b[?" + b"47;" * 160 + b"h"),
     "long command": (b"", b"\x1b]0000;" + b"y" * 4080 + b"\x07"),
@@ -352,6 +472,17 @@ def tmux(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tmux]:
     terminal = Tmux(tmp_path_factory.mktemp("tmux"))
     yield terminal
     terminal.close()
+
+
+def test_a_reset_is_harmless(tmux: Tmux) -> None:
+    """On a terminal in its default state it changes nothing, and undoes what it is for."""
+    clear = b"\x1bc\x1b[2J"
+    before = tmux.state(clear, b"\x1b[5;7Hx")
+    assert tmux.state(clear, b"\x1b[5;7H", RESET, b"x") == before
+    for sets in (*VISIBLE, b"\x1b[?10\x0003h", b"\x1b[?1049\nh"):
+        assert tmux.state(clear, b"\x1b[?9999\0h", sets, b"\x1b[?6l") != before
+        undone = fed(b"\x1b[?9999\0h", sets).undone()
+        assert tmux.state(clear, sets, undone, b"\x1b[2J\x1b[5;7Hx") == before, sets
 
 
 @pytest.mark.parametrize("sets", VISIBLE, ids=repr)

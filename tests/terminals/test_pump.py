@@ -419,6 +419,32 @@ def test_modes_are_undone_on_an_engines_own_stream(
     assert os.read(sink.read_end, 100) == b"\x1b[?1003l\x1b[<1u\x1b[0m"
 
 
+def test_a_locked_keyboard_is_unlocked_at_once(
+    terminal: Far, user: tuple[int, int], pipe: Callable[[], Pipe]
+) -> None:
+    """A terminal that honours the lock (ECMA-48, KAM) would send no key, nor those that detach."""
+    sink = pipe()
+    seen: list[bytes] = []
+
+    def process() -> None:
+        assert terminal.resized.acquire(timeout=DEADLINE_S)
+        terminal.far.sendall(b"abc\x1b[2h")
+        while b"\x1b[2l" not in b"".join(seen):
+            seen.append(os.read(sink.read_end, 100))
+        os.write(user[0], b"\x10\x11")
+
+    with playing(process):
+        left = connect(
+            terminal,
+            stdin=user[1],
+            stdout=sink.write_end,
+            size=lambda: (24, 80),
+            detach_keys="ctrl-p,ctrl-q",
+        )
+    assert left is True
+    assert b"".join(seen).startswith(b"abc\x1b[2h")
+
+
 @pytest.mark.parametrize("pieces", [[b"abc\x10\x11"], [b"abc\x10", b"\x11"]], ids=["once", "cut"])
 def test_detach_keys_leave(terminal: Far, pipe: Callable[[], Pipe], pieces: list[bytes]) -> None:
     """The detach keys detach though the far process goes on, in one piece or in several."""

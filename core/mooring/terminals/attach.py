@@ -216,13 +216,17 @@ class Attachment:
         self._advance(len(data))
         if self._replay is not None:
             replayed, data = self._replay.feed(data)
-            write_all(self._stdout, replayed)
-            self._modes.feed(replayed)  # undone if the user detaches during the replay
+            self._write(replayed)  # undone if the user detaches during the replay
             if not self._replay.left:
                 self._replay = None
                 self._restore_modes()
-        self._modes.feed(data)
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        after = self._modes.feed(data)
         write_all(self._stdout, data)
+        if after and self._size is not None:  # a terminal
+            write_all(self._stdout, after)
 
     def _handle(self, message: dict[str, object]) -> None:
         op = message["op"]

@@ -6,17 +6,23 @@ For the control sequences see "Xterm Control Sequences" (invisible-island.net), 
 
 from __future__ import annotations
 
-import re
-
 from mooring.terminals.sequences import (
+    END,
+    GOES_ON,
     LONGEST,
+    ODD_NUMBER,
     RENDITION,
+    RESET,
     SEQUENCE,
     csi,
+    has_c1,
+    keyboard,
+    keyboard_undone,
     numbers,
     osc,
     private,
     renditions,
+    set_keyboard,
     unfinished,
 )
 
@@ -28,6 +34,7 @@ _DEFAULT_ON = frozenset((2, 7, 8, 25, 1007, 1034, 1035, 1036, 1070))
 # Synchronized output: on reattach it would stop the display until the program's next frame
 _NOT_RESTORED = frozenset((2026,))
 _ANSI_DEFAULT_ON = frozenset((12,))
+_LOCK_KEYBOARD, _UNLOCK_KEYBOARD = 2, b"\x1b[2l"
 
 # Sequences that undo a setting, and that settings are named after
 _ATTRIBUTES = b"\x1b[0m"
@@ -54,9 +61,6 @@ _NUMBERED = {
     b"i": (b"\x1b[4i", b"4"),  # print instead of showing
 }
 _COLOURS = range(10, 20)
-# An unfinished sequence's first two bytes and last one, and output that does not end it
-_GOES_ON = re.compile(rb"\x1b(?:[P\]X^_][^\x07\x0e\x0f\x1b]*|\[(?:[\[0-?][0-?]*|[ -/]+)|[ -/]+)\Z")
-
 _MOST_SETTINGS, _MOST_KEYBOARDS, _MOST_TITLES, _MOST_RENDITIONS = 600, 100, 10, 400
 # Together these keep ``saved`` below 80 KB, or 480 KB as JSON, which escapes some characters: a
 # keeper sends it in one message. Only a hyperlink may be long.
@@ -67,7 +71,8 @@ class Modes:
     """What a program's output has changed in its terminal: modes, keyboard, colours, and so on.
 
     Not tracked are the screen's content, the title, tab stops (they are undone, but not restored)
-    and what the program saved in the terminal to restore later.
+    and what the program saved in the terminal to restore later. Output that cannot be tracked, but
+    may change a terminal, is undone by a reset of all that programs usually change.
 
     The output is not trusted: processing it takes time proportional to its length, whatever was set
     before and wherever it is split. Settings that one sequence resets are found without a search.
@@ -94,6 +99,10 @@ class Modes:
         self._cursors: dict[bool, tuple[dict[bytes, bytes], bytes]] = {}
         self._saved_modes: dict[int, bool] = {}
         self._tail = b""
+        self._last = b""  # byte of the output so far
+        self._utf8 = True  # whether the terminal was always told to read UTF-8
+        # Whether there was output that cannot be tracked; whether the user may be locked out
+        self._odd = self._locked = False
         if isinstance(saved, str):
             self.feed(saved.encode("latin-1", "ignore"))
         elif isinstance(saved, list):
@@ -116,32 +125,49 @@ class Modes:
     @property
     def reports(self) -> bool:
         """Whether the terminal sends input by itself: of the mouse, the focus, colours or size."""
-        return any(undo in self._settings for undo in _END_REPORTS)
+        return self._odd or any(undo in self._settings for undo in _END_REPORTS)
 
-    def feed(self, data: bytes) -> None:
-        """Process output, which may be split at any byte."""
-        if not self._tail and not (b"\x1b" in data or b"\x0e" in data or b"\x0f" in data):
-            return
-        goes_on = self._tail and _GOES_ON.match(self._tail[:2] + self._tail[-1:] + data)
+    def feed(self, data: bytes) -> bytes:
+        """Process output, which may be split at any byte.
+
+        Returns:
+            What to send to the terminal after this output, whose keyboard it may have locked: none
+            of its user's keys would be sent, nor those that detach.
+        """
+        if self._tail or b"\x1b" in data or b"\x0e" in data or b"\x0f" in data:
+            self._read(data)
+        if has_c1(self._last, data, utf8=self._utf8):
+            self._odd = self._locked = True
+        self._last = data[-1:] or self._last
+        unlock = END + _UNLOCK_KEYBOARD if self._locked else b""
+        self._locked = False
+        return unlock
+
+    def _read(self, data: bytes) -> None:
+        goes_on = len(self._tail) > 2 and GOES_ON.match(self._tail[:2] + self._tail[-1:] + data)
         data = self._tail + data
-        if goes_on:  # without reading the tail again for each byte
-            self._tail = data if len(data) <= LONGEST else unfinished(data, 0)
+        if goes_on and len(data) <= LONGEST:  # without reading the tail again for each byte
+            self._tail = data
             return
         end = 0
-        for match in SEQUENCE.finditer(data):
+        for match in () if goes_on else SEQUENCE.finditer(data):
             self._render(data, end, match.start())
             end = match.end()
-            prefix, params, final, code, text, slot, charset, single = match.groups()
+            prefix, params, final, command, slot, charset, single, odd = match.groups()
             if final:
                 self._control(prefix + final, params)
-            elif code:
-                self._command(int(code), text)
+            elif command:
+                code, _, text = command.partition(b";")
+                self._command(code.lstrip(b"0") or b"0", text)
             elif slot:
                 self._designate(slot, charset)
+            elif odd:
+                self._odd = self._locked = True
             else:
                 self._escape(single or match.group())
         self._render(data, end, len(data))
-        self._tail = unfinished(data, end)
+        self._tail, too_long = unfinished(data, end)
+        self._odd |= too_long
 
     def _render(self, data: bytes, start: int, end: int) -> None:
         """Apply the graphic renditions in a part of the output, which are most of its sequences."""
@@ -161,6 +187,8 @@ class Modes:
             params: its parameters.
         """
         alternate = self.full_screen
+        if ODD_NUMBER.search(params):
+            self._odd = self._locked = True
         if key in _NUMBERED:
             undo, default = _NUMBERED[key]
             if params in (b"", default):
@@ -172,6 +200,10 @@ class Modes:
                 self._change_private(number, key[1:])
         elif key in (b"h", b"l"):
             for number in numbers(params):
+                if number == _LOCK_KEYBOARD:  # not restored
+                    self._put(_UNLOCK_KEYBOARD, None if key == b"l" else b"")
+                    self._locked |= key == b"h"
+                    continue
                 default = b"h" if number in _ANSI_DEFAULT_ON else b"l"
                 value = b"\x1b[%d%s" % (number, key)
                 self._put(b"\x1b[%d%s" % (number, default), None if key == default else value)
@@ -185,7 +217,8 @@ class Modes:
         elif key in (b">m", b">f", b">n"):  # how keys are sent with modifiers
             self._modify_keys(key, params)
         elif key in (b">u", b"<u", b"=u"):
-            _set_keyboard(self._keyboards[alternate], key[:1], [*numbers(params)])
+            flags = [*numbers(params)]
+            set_keyboard(self._keyboards[alternate], key[:1], flags, _MOST_KEYBOARDS)
         elif key == b"!p":
             for undo in _SOFT_RESET:
                 self._put(undo)
@@ -216,8 +249,10 @@ class Modes:
         else:
             self._put(undo, value)
 
-    def _command(self, code: int, text: bytes) -> None:
+    def _command(self, name: bytes, text: bytes) -> None:
         """Apply an operating system command (OSC)."""
+        code = int(name) if name.isdigit() and len(name) < 5 else -1
+        self._odd |= code < 0
         first, _, rest = text.partition(b";")
         if code in (4, 5):
             fields = text.split(b";")
@@ -249,6 +284,7 @@ class Modes:
             self._put(b"\x1b F", b"\x1b G" if charset == b"G" else None)  # 8-bit controls
         elif slot == b"%":
             self._put(b"\x1b%G", b"\x1b%@" if charset == b"@" else None)  # not UTF-8
+            self._utf8 &= charset == b"G"
         else:
             undo = _CHARSETS[slot.translate(_SLOTS)[0]]
             plain = charset == b"B" and slot in b"()*+"
@@ -281,9 +317,11 @@ class Modes:
 
     def _change_private(self, number: int, action: bytes) -> None:
         if action == b"s":
+            changed = _undo(number) in self._settings
             if len(self._saved_modes) < _MOST_SETTINGS:
-                changed = _undo(number) in self._settings
                 self._saved_modes[number] = changed != (number in _DEFAULT_ON)
+            else:
+                self._odd = True
         elif action == b"r":
             self._set_private(number, self._saved_modes.get(number, number in _DEFAULT_ON))
         else:
@@ -310,7 +348,7 @@ class Modes:
             self._cursors[alternate] = kept, self._attributes
             return
         kept, self._attributes = self._cursors.get(alternate, ({}, b""))
-        for undo in _CURSOR:
+        for undo in _CURSOR if kept or self._settings else ():
             if self._settings.get(undo) != kept.get(undo):
                 self._put(undo, kept.get(undo))
 
@@ -322,6 +360,8 @@ class Modes:
         count = len(self._settings) + len(self._before_reset)
         if value is not None and len(value) <= longest and count < _MOST_SETTINGS:
             self._settings[undo] = value
+        elif value is not None:
+            self._odd = True
 
     def _put_in(self, group: set[bytes], undo: bytes, value: bytes | None = None) -> None:
         """Change a setting of those that are also reset together."""
@@ -340,25 +380,25 @@ class Modes:
     def restored(self) -> bytes:
         """Return the bytes that set all of this on a terminal in its default state."""
         screens = [value for undo, value in self._settings.items() if undo in _LEAVE_SCREEN]
-        parts = [*_keyboard(self._keyboards[False]), *(b"\x1b[22%st" % one for one in self._titles)]
+        parts = [*keyboard(self._keyboards[False]), *(b"\x1b[22%st" % one for one in self._titles)]
         if screens:
-            parts += [*screens, *_keyboard(self._keyboards[True])]
+            parts += [*screens, *keyboard(self._keyboards[True])]
         parts += [value for undo, value in self._settings.items() if undo not in _LEAVE_SCREEN]
         return b"".join(parts) + self._rendition()
 
     def undone(self) -> bytes:
         """Return the bytes that reset a terminal with these settings to its default state."""
         leave = [undo for undo in self._settings if undo in _LEAVE_SCREEN]
-        parts = [*_keyboard_undone(self._keyboards[True]), *leave] if leave else []
+        parts = [*keyboard_undone(self._keyboards[True]), *leave] if leave else []
         settings = self._before_reset | self._settings
         parts += [undo for undo in reversed(settings) if undo not in _LEAVE_SCREEN]
-        parts += _keyboard_undone(self._keyboards[False])
+        parts += keyboard_undone(self._keyboards[False])
         parts += [b"\x1b[23%st" % one for one in reversed(self._titles)]
         if parts or self._rendition():
             parts.append(_ATTRIBUTES)
-        if self._tail:  # end the sequence that the terminal is waiting for
-            parts.insert(0, b"\x18\x1b\\")
-        return b"".join(parts)
+        if self._tail or self._odd:
+            parts.insert(0, END)
+        return b"".join(parts) + RESET * self._odd
 
     def become(self, other: Modes) -> bytes:
         """Take over the settings of another terminal.
@@ -406,35 +446,3 @@ _SLOTS = bytes.maketrans(b"-./", b")*+")
 def _undo(number: int) -> bytes:
     """Return the bytes that set a private mode to its default."""
     return {2: b"\x1b<", 6: _ORIGIN}.get(number) or private(number, number in _DEFAULT_ON)
-
-
-def _set_keyboard(stack: list[int], action: bytes, numbers: list[int]) -> None:
-    """Change a stack of keyboard flags in place.
-
-    Args:
-        stack: the stack, its last element in force.
-        action: ``>`` pushes, ``<`` pops, ``=`` changes the flags in force.
-        numbers: the sequence's parameters.
-    """
-    number = numbers[0] if numbers else int(action == b"<")
-    if action == b">":
-        stack.append(number)
-        del stack[:-_MOST_KEYBOARDS]
-    elif action == b"<":
-        del stack[max(0, len(stack) - number) :]
-        if not stack:
-            stack.append(0)
-    else:
-        how = numbers[1] if len(numbers) > 1 else 1
-        now = stack[-1]
-        stack[-1] = {2: now | number, 3: now & ~number}.get(how, number)
-
-
-def _keyboard(stack: list[int]) -> list[bytes]:
-    base = [b"\x1b[=%du" % stack[0]] if stack[0] else []
-    return base + [b"\x1b[>%du" % flags for flags in stack[1:]]
-
-
-def _keyboard_undone(stack: list[int]) -> list[bytes]:
-    pop = [b"\x1b[<%du" % (len(stack) - 1)] if len(stack) > 1 else []
-    return pop + [b"\x1b[=0u"] * (stack[0] != 0)

@@ -185,9 +185,10 @@ class _Pump:
         except BlockingIOError:
             return True
         for number, piece in pieces:
-            if self._modes is not None:
-                self._modes.feed(bytes(piece))
-            write_all(self._stderr if number == STDERR else self._stdout, piece)
+            output = self._stderr if number == STDERR else self._stdout
+            write_all(output, piece)
+            if self._modes is not None and (after := self._modes.feed(bytes(piece))):
+                write_all(output, after)
         return bool(pieces)
 
     def _read_here(self, descriptor: int) -> None:
