@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -184,3 +185,31 @@ def test_others_are_alive_or_about_to_be(run: Path, monkeypatch: pytest.MonkeyPa
     assert not others_live(SharedGuest(run), "a")
     (run / "k" / "no kernel").mkdir()
     assert not others_live(SharedGuest(run), "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "valid"),
+    [
+        ({}, True),
+        ({"curve_publickey": "", "curve_secretkey": ""}, True),
+        ({"curve_publickey": "\ud800", "curve_secretkey": "\ud800"}, False),
+        ({"curve_publickey": "é" * 40}, False),
+        ({"curve_publickey": "a" * 39}, False),
+        ({"curve_publickey": "a" * 41}, False),
+        ({"curve_publickey": "#" * 40}, False),  # more than 32 bits
+        ({"curve_secretkey": ""}, False),
+        ({"curve_publickey": ""}, False),
+        ({"curve_publickey": ["a"] * 40}, False),
+        ({"key": "\ud800"}, False),
+        ({"kernel_name": "\ud800"}, False),
+    ],
+)
+def test_keys_that_are_none(run: Path, changes: dict[str, object], valid: bool) -> None:
+    """The session can rewrite the file: what comes of it can be used, or there is no connection."""
+    handle = KernelHandle(SharedGuest(run), "a")
+    written = handle.write_connection(key=b"k", encrypt=True, kernel_name="python3")
+    assert handle.connection() == written
+    file = run / "k" / "a" / "c.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    connection = handle.connection()
+    assert (connection is not None) is valid

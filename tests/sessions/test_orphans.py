@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from mooring import FakeEngine, LaunchOptions
 from mooring.client import Mooring
+from mooring.sessions import orphans
 from mooring.sessions.kernel_owners import KernelRecord, Ownership
 from mooring.sessions.model import Session, State
 from tests.support.sessions import session_folder
@@ -115,7 +117,7 @@ def test_a_kernel_that_hides_its_file_ends_too(
     """What runs in a session can remove the connection file, and ran on for ever."""
     killed = []
     kill = "mooring.sessions.orphans.kill_kernel"
-    monkeypatch.setattr(kill, lambda handle: bool(killed.append(handle.id) or True))
+    monkeypatch.setattr(kill, lambda handle, _: bool(killed.append(handle.id) or True))
     owned = own(service, session)
     session_folder(session.id).guest.remove(f"k/{SHORT}/c.json")
     owned.release()
@@ -124,15 +126,104 @@ def test_a_kernel_that_hides_its_file_ends_too(
     assert service.kernels.owners.find(KERNEL) is None
 
 
+def later(session: Session, seconds: float) -> None:
+    """What is remembered of the session's kernel is that much older."""
+    late = session_folder(session.id).path / "kernels" / f"{SHORT}.late"
+    at = late.stat().st_mtime - seconds
+    os.utime(late, (at, at))
+
+
 def test_a_kernel_that_does_not_end_is_ended_later(
     service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that waits for a disk dies late; its record stays until it has."""
     kill = "mooring.sessions.orphans.kill_kernel"
-    monkeypatch.setattr(kill, lambda handle: False)
+    monkeypatch.setattr(kill, lambda *_: False)
     own(service, session).release()
     assert [one.state for one in service.sessions.list()] == [State.RUNNING]
     assert service.kernels.owners.find(KERNEL) is not None
-    monkeypatch.setattr(kill, lambda handle: True)
+    monkeypatch.setattr(kill, lambda *_: True)
+    later(session, orphans.FIRST_PAUSE_S)
     service.sessions.list()
     assert service.kernels.owners.find(KERNEL) is None
+    assert list((session_folder(session.id).path / "kernels").iterdir()) == []
+
+
+def test_a_kernel_that_does_not_end_is_tried_less_and_less(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No listing waits for it before its pause is over; each failure makes the pause longer."""
+    tried: list[float] = []
+    kill = "mooring.sessions.orphans.kill_kernel"
+    monkeypatch.setattr(kill, lambda handle, deadline: bool(tried.append(deadline)))
+    own(service, session).release()
+    for failures in range(1, 4):
+        service.sessions.list()
+        service.sessions.list()
+        assert len(tried) == failures
+        later(session, orphans.FIRST_PAUSE_S * 2.0 ** (failures - 1) - 1)
+        service.sessions.list()
+        assert len(tried) == failures
+        later(session, 1)
+    later(session, -3600)  # the clock was set back
+    service.sessions.list()
+    assert len(tried) == 4
+    problems = [one for one in service.sessions.events(session.id) if one.kind == "problem"]
+    assert len(problems) == 1
+
+
+def test_why_a_session_is_kept_is_said_once(
+    service: Mooring, made: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a kernel in it does not end; and it goes as soon as nobody uses it."""
+    monkeypatch.setattr("mooring.sessions.orphans.used_for", lambda *_: "a terminal is open in it")
+    monkeypatch.setattr("mooring.sessions.orphans.kill_kernel", lambda *_: False)
+    own(service, made).release()
+    for _ in range(3):
+        assert [one.name for one in service.sessions.list()] == ["made"]
+        later(made, orphans.LONGEST_PAUSE_S)
+    kept = [one.detail for one in service.sessions.events(made.id) if one.kind == "kept"]
+    assert kept == ["a terminal is open in it"]
+    monkeypatch.setattr("mooring.sessions.orphans.used_for", lambda *_: "")
+    assert service.sessions.list() == []
+
+
+def test_a_made_session_goes_with_a_kernel_that_does_not_end(
+    service: Mooring, made: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine ends it, whatever its kernel host says."""
+    monkeypatch.setattr("mooring.sessions.orphans.kill_kernel", lambda *_: False)
+    own(service, made).release()
+    assert service.sessions.list() == []
+    assert not session_folder(made.id).exists
+
+
+def test_kernels_of_a_session_that_has_ended_are_forgotten_at_once(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are left alone for a while."""
+    monkeypatch.setattr("mooring.sessions.orphans.kill_kernel", lambda *_: False)
+    own(service, session).release()
+    service.sessions.list()
+    service.sessions.stop(session)
+    service.sessions.list()
+    assert service.kernels.owners.find(KERNEL) is None
+
+
+def test_a_full_disk_keeps_no_kernel(
+    service: Mooring, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be remembered is tried again at once."""
+    tried: list[float] = []
+    kill = "mooring.sessions.orphans.kill_kernel"
+    monkeypatch.setattr(kill, lambda _, deadline: bool(tried.append(deadline)))
+
+    own(service, session).release()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mooring.sessions.orphans.atomic.write_text", full)
+    service.sessions.list()
+    service.sessions.list()
+    assert len(tried) == 2

@@ -28,7 +28,13 @@ from mooring.host.paths import SOCKET_PATH_MAX
 from mooring.host.untrusted import parse_json
 from mooring.kernels.connection import CHANNELS, Connection
 from mooring.kernels.exits import KILLED, Exit, ExitLog, parse_exit
-from mooring.kernels.kernelhost import HostLink, indented, log_tail, session_over
+from mooring.kernels.kernelhost import (
+    ANSWER_TIMEOUT_S,
+    HostLink,
+    indented,
+    log_tail,
+    session_over,
+)
 
 POLL_S = 0.002
 # The kernelspec names that jupyter_client accepts
@@ -280,11 +286,12 @@ class KernelHandle:
         """Return whether its session's folder no longer exists."""
         return self.guest.gone()
 
-    def send_signal(self, signum: int) -> bool:
+    def send_signal(self, signum: int, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
         """Send a signal to its process group.
 
         Args:
             signum: the signal's number.
+            timeout_s: timeout for the kernel host's answer, in seconds.
 
         Returns:
             Whether the signal was sent; False if the process has ended or the kernel host does
@@ -293,7 +300,8 @@ class KernelHandle:
         if self.poll() is not None:
             return False
         try:
-            answer = self._ask({"op": "signal", "id": self.id, "signum": signum}, None)
+            request = {"op": "signal", "id": self.id, "signum": signum}
+            answer = self._ask(request, None, time.monotonic() + timeout_s)
         except KernelError:
             return False
         return bool(answer.get("sent"))
@@ -379,14 +387,27 @@ class KernelHandle:
         text = self._exit_text()
         return None if text is None else parse_exit(text)
 
-    def _ask(self, request: dict[str, Any], deadline: float | None) -> dict[str, Any]:
-        """Send a request over the persistent connection, which is reopened once if it broke."""
+    def _ask(
+        self,
+        request: dict[str, Any],
+        deadline: float | None,
+        until: float | None = None,
+    ) -> dict[str, Any]:
+        """Send a request over the persistent connection, which is reopened once if it broke.
+
+        Args:
+            request: see ``HostLink.ask``.
+            deadline: see ``HostLink.wait_for``; ignored with ``until``.
+            until: try once, until then; None for the usual timeouts.
+        """
         with self._asking:
             for attempt in (1, 2):
-                if self._link is None:
-                    self._link = HostLink.wait_for(self.guest, deadline)
                 try:
-                    return self._link.ask(request)
+                    if self._link is None and until is not None:
+                        self._link = HostLink.connect(self.guest, _left_s(until))
+                    elif self._link is None:
+                        self._link = HostLink.wait_for(self.guest, deadline)
+                    return self._link.ask(request, _left_s(until))
                 except OSError as error:
                     self._hang_up()
                     if attempt == 2 or isinstance(error, TimeoutError):
@@ -419,3 +440,7 @@ class KernelHandle:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+
+def _left_s(until: float | None) -> float:
+    return ANSWER_TIMEOUT_S if until is None else max(0.0, until - time.monotonic())

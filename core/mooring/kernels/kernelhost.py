@@ -13,6 +13,7 @@ import json
 import select
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from mooring.errors import KernelError
@@ -30,6 +31,31 @@ PING_TIMEOUT_S = 0.25
 # How long a kernel host that has written to its log may take until it listens
 BROKEN_HOST_S = 2.0
 LOG_TAIL_LINES = 20
+
+
+class Patience:
+    """How long kernel hosts that may be hostile are waited for, several sessions' together.
+
+    Args:
+        total_s: for all sessions, in seconds.
+    """
+
+    def __init__(self, total_s: float = 2.0) -> None:
+        self._left_s = total_s
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all of it is spent."""
+        return self._left_s <= 0
+
+    @contextlib.contextmanager
+    def turn(self, longest_s: float) -> Iterator[float]:
+        """Context manager for one session; returns its deadline by the monotonic clock."""
+        began = time.monotonic()
+        try:
+            yield began + min(longest_s, self._left_s)
+        finally:
+            self._left_s -= time.monotonic() - began
 
 
 class HostState(enum.Enum):

@@ -27,6 +27,7 @@ from mooring.host import atomic, trees
 from mooring.host.boot import boot_id
 from mooring.host.processes import alive, process_mark
 from mooring.host.text import one_line
+from mooring.kernels.kernelhost import Patience
 from mooring.sessions import lease, recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import GONE, SessionFolder, undeletable
@@ -86,10 +87,11 @@ def reconcile(ctx: Context) -> tuple[list[Session], Repairs]:
     _sweep_drafts(ctx)
     boot = boot_id()
     sessions = [_session(ctx, row, boot) for row in containers.values()]
+    patience = Patience()
     sessions = [
         session
         for session in sessions
-        if not _remove_abandoned(ctx, session) and not _end_orphans(ctx, session)
+        if not _remove_abandoned(ctx, session) and not _end_orphans(ctx, session, patience)
     ]
     ended: list[str] = []
     for number, session in enumerate(sessions):
@@ -312,7 +314,7 @@ def _remove_with_lease(ctx: Context, session: Session, abandoned: lease.Lease) -
     return removed
 
 
-def _end_orphans(ctx: Context, session: Session) -> bool:
+def _end_orphans(ctx: Context, session: Session, patience: Patience) -> bool:
     """End kernels whose client has exited; return whether the session was removed with them."""
     if not ctx.folder(session.id).has_owned_kernels:
         return False
@@ -326,7 +328,7 @@ def _end_orphans(ctx: Context, session: Session) -> bool:
         removed = True
 
     with _one_repair(ctx, session.id, f"session {session.name}, whose client has exited"):
-        end_orphans(ctx, session, remove)
+        end_orphans(ctx, session, remove, patience)
     return removed
 
 

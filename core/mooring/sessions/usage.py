@@ -2,38 +2,34 @@
 
 Such a session is removed with its kernel. If it is also used otherwise, it is kept like any other
 session, and its clock ends it.
+
+What runs in the session may write to its run folder, trace other processes, and as root replace the
+shell. So it is asked nothing: a use counts if the engine, or what mooring has recorded on this
+machine, confirms it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
-from mooring.engines.capabilities import SupportsDetachedExec, require
+from mooring.engines.base import Engine
+from mooring.engines.capabilities import SupportsBinds
 from mooring.errors import EngineError, EngineUnavailable, NotSupported
-from mooring.guest.paths import GUEST_RUN
-from mooring.kernels.kernelhost import host_lives
-from mooring.kernels.listing import kernels_of
+from mooring.host import locks
+from mooring.kernels.kernelhost import HostState, host_state
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
+from mooring.sessions.kernel_owners import KernelOwners, short_id
 from mooring.sessions.lease import Lease
 from mooring.sessions.model import Session, State
 
-POLL_S = 0.05
-LOOK_TIMEOUT_S = 10.0
-_TERMINAL, _EXEC = 10, 11
-# Terminals, and the process behind a pid, can only be seen from inside the container
-_LOOK = f"""
-for file in /dev/pts/[0-9]*; do
-    [ ! -c "$file" ] || exit {_TERMINAL}
-done
-for file in {GUEST_RUN}/x/*; do
-    read -r pid start <"$file" && read -r text <"/proc/$pid/stat" || continue
-    set -- ${{text##*)}}
-    [ "$1" = Z ] || [ "${{20}}" != "$start" ] || exit {_EXEC}
-done 2>/dev/null
-exit 0
-"""
+# Of the engine; each of its answers takes a millisecond or two
+ENGINE_TIMEOUT_S = 10.0
+# Of a kernel host, for the connection and the answer each: silence counts as life
+HOST_TIMEOUT_S = 0.1
 
 
 def used_for(ctx: Context, session: Session, own_kernels: Collection[str]) -> str:
@@ -52,20 +48,18 @@ def used_for(ctx: Context, session: Session, own_kernels: Collection[str]) -> st
         return "it is paused"
     if session.state is not State.RUNNING:
         return ""
-    if _held(folder):
+    if _held(ctx, folder):
         return "it is held"
-    kernels = kernels_of(folder.guest)
-    others = [one for one in kernels if one.exit is None and one.id not in own_kernels]
-    if others and host_lives(folder.guest):
+    if _has_other_kernels(ctx, folder, own_kernels):
         return "another kernel lives in it"
+    if folder.record().identity.tty:
+        return "a terminal is open in it"
     try:
-        code = _look(ctx, session.container)
+        return _exec_in(ctx, session, folder)
     except EngineUnavailable:
         raise
     except (EngineError, NotSupported):
         return "what runs in it cannot be seen"
-    reasons = {0: "", _TERMINAL: "a terminal is open in it", _EXEC: "a command runs in it"}
-    return reasons.get(code, "what runs in it cannot be seen")
 
 
 def remove_unless_used(
@@ -104,21 +98,86 @@ def remove_unless_used(
     return True
 
 
-def _held(folder: SessionFolder) -> bool:
+def _held(ctx: Context, folder: SessionFolder) -> bool:
+    """Return whether a session is held, and a client has asked for that.
+
+    The session can write the file of its hold; of a hold that a client asks for, there is an event.
+    """
     try:
-        return folder.clock.held_for_s() > 0
-    except ValueError:
+        if folder.clock.held_for_s() <= 0:
+            return False
+        asked = [event for event in ctx.history.events(folder.id) if event.kind == "held"][-1:]
+        # the event rounds down, by less than half
+        return any(time.time() < event.time + 2 * _duration_of(event.detail) for event in asked)
+    except ValueError:  # of the file, or "given up"
         return False
 
 
-def _look(ctx: Context, container: str) -> int:
-    """Return the exit code of ``_LOOK`` in a container; -1 on timeout."""
-    engine = require(ctx.engine, SupportsDetachedExec)
-    process = engine.exec_detached(container, ["/bin/sh", "-c", _LOOK])
-    deadline = time.monotonic() + LOOK_TIMEOUT_S
-    while time.monotonic() < deadline:
-        code = engine.exec_exit_code(process)
-        if code is not None:
-            return code
-        time.sleep(POLL_S)
-    return -1
+def _duration_of(detail: str) -> float:
+    from mooring.spec.units import parse_duration
+
+    return parse_duration(detail.removeprefix("for ").replace(" ", ""))
+
+
+def _has_other_kernels(ctx: Context, folder: SessionFolder, own_kernels: Collection[str]) -> bool:
+    """Return whether a kernel lives that a client has started, and that is not about to end.
+
+    Clients pin the sockets of their kernels, and most record the kernel, out of the session's
+    reach; its run folder may contain any number of invented ones.
+    """
+    others = {path.name for path in folder.path.glob("k/*")}
+    for record in KernelOwners(ctx.installation).of(folder.id):
+        name = short_id(record.kernel_id)
+        # without a client that is alive or to come, it is the reconciler's to end
+        if record.root or locks.is_held(folder.path / "kernels" / f"{name}.lock"):
+            others.add(name)
+        else:
+            others.discard(name)
+    living = [one for one in others - set(own_kernels) if not folder.guest.text(f"k/{one}/exit")]
+    return bool(living) and host_state(folder.guest, HOST_TIMEOUT_S) is not HostState.GONE
+
+
+def _exec_in(ctx: Context, session: Session, folder: SessionFolder) -> str:
+    """Return what a client runs in a session, in words; empty for nothing.
+
+    Mooring's own programs do not count, except the one that starts a user's command.
+    """
+    reason = ""
+    for process in running_execs(ctx.engine, session.container):
+        if process.get("tty"):
+            return "a terminal is open in it"
+        argv = [process.get("entrypoint"), *(process.get("arguments") or ())]
+        if f"{folder.programs_target}/exec.sh" in argv:
+            reason = "a command runs in it"
+    return reason
+
+
+def running_execs(engine: Engine, container: str) -> Iterator[dict[str, Any]]:
+    """Yield the processes that clients have started in a container and that run.
+
+    The engine knows their parents and what it was asked to run; neither can be forged from inside.
+
+    Args:
+        engine: the engine, with Docker's API.
+        container: its id.
+
+    Returns:
+        Docker's ``ProcessConfig`` of each: ``tty``, ``entrypoint``, ``arguments``.
+
+    Raises:
+        NotSupported: the engine has no socket.
+        EngineError
+    """
+    from mooring.engines.docker.client import Client, NotFound
+    from mooring.engines.docker.errors import mapped
+
+    address = engine.address if isinstance(engine, SupportsBinds) else ""
+    if not address:
+        raise NotSupported("the engine cannot list what clients run in a container")
+    client = Client(address, ENGINE_TIMEOUT_S)
+    with mapped("looking at what runs in a session", address, ENGINE_TIMEOUT_S):
+        for exec_id in client.get("containers", container, "json").get("ExecIDs") or ():
+            with contextlib.suppress(NotFound):  # it has ended
+                state = client.get("exec", exec_id, "json")
+                if state["Running"]:
+                    yield state["ProcessConfig"]
