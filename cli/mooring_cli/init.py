@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +24,7 @@ _LINES = (
     ("gpus", "1", "also 0.5, or {count: 1, memory: 40GiB, model: A100}"),
     ("cpus", "4", "a limit, in cores"),
     ("memory", "16GiB", "a limit"),
-    ("inputs", "[~/data]", "read-only, below /mnt/inputs"),
+    ("inputs", "[./data]", "read-only, below /mnt/inputs"),
     ("outputs", "[./results]", "writable, below /mnt/outputs"),
     ("env", "{NAME: value}", "variables; not for passwords"),
     ("secrets", "{TOKEN: {env: TOKEN}}", "your variable, as a file in /run/secrets"),
@@ -44,13 +47,13 @@ def init(
     """
     from mooring import is_interactive, resolve
 
-    if file.exists() and not force:
-        raise SpecError(f"{file} exists already", "to replace it: --force")
+    if os.path.lexists(file) and not force:
+        raise _exists(file)
     keys = spec_flags(values)
     if not keys and is_interactive():
         keys = _ask()
     resolve(flags=keys)  # refuses what would be a mistake in the file
-    _write(file, document(keys))
+    _write(file, document(keys), replace=force)
     print(file)
     note(f"to start it: mooring create {quoted(file)}")
     note(f"as a kernel for Jupyter and VS Code: mooring kernel install -f {quoted(file)}")
@@ -96,11 +99,65 @@ def _yaml(value: Any) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def _write(file: Path, text: str) -> None:
+def _exists(file: Path) -> SpecError:
+    return SpecError(f"{file} exists already", "to replace it: --force")
+
+
+def _write(file: Path, text: str, *, replace: bool) -> None:
+    """Write a file, never through a link: what a link leads to stays as it is.
+
+    Args:
+        file: its path.
+        text: its contents.
+        replace: take the place of a file, or of a link to one.
+    """
     try:
-        file.write_text(text, encoding="utf-8")
+        if replace:
+            mode = _mode(file)
+            draft = file.with_name(f".mooring-init-{secrets.token_hex(8)}")
+            _create(draft, text, mode)
+            try:
+                draft.replace(file)
+            except BaseException:
+                draft.unlink()
+                raise
+        else:
+            _create(file, text)
+    except FileExistsError:
+        raise _exists(file) from None
     except OSError as error:
         raise MooringError(f"{file}: {os.strerror(error.errno or 0)}") from None
+
+
+def _mode(file: Path) -> int | None:
+    """Return the permissions of a file; None if there is none, or a link."""
+    if not os.path.lexists(file):
+        return None
+    if os.path.exists(file) and not os.path.isfile(file):  # a FIFO, a device, a folder
+        raise SpecError(f"{file} is not a file", "write to another path")
+    info = os.lstat(file)
+    return None if stat.S_ISLNK(info.st_mode) else stat.S_IMODE(info.st_mode) & 0o777
+
+
+def _create(file: Path, text: str, mode: int | None = None) -> None:
+    """Create a file that does not exist; on failure there is none.
+
+    Args:
+        file: its path.
+        text: its contents.
+        mode: its permissions; None for what a new file has.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, flags, 0o666)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as opened:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            opened.write(text)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.unlink()
+        raise
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -78,6 +79,72 @@ def test_init_writes_a_file_once(run: Run, tmp_path: Path) -> None:
     assert "error: flag --memory: memory must be at least" in text
     assert not (tmp_path / "new.yml").exists()
     assert run("init", "/no/x.yml") == (1, "error: /no/x.yml: No such file or directory\n")
+
+
+def test_init_writes_through_no_link(run: Run, tmp_path: Path) -> None:
+    """A link in somebody else's project decides nothing outside of it."""
+    outside = tmp_path / "outside"
+    file = tmp_path / "session.yml"
+    file.symlink_to(outside)
+    assert run("init")[0] == 2
+    assert not outside.exists()
+    for before in (None, "important"):
+        if before:
+            outside.write_text(before)
+        assert run("init", "--force")[0] == 0
+        assert not file.is_symlink()
+        assert "image: host" in file.read_text()
+        assert outside.exists() == bool(before)
+        file.unlink()
+        file.symlink_to(outside)
+    assert outside.read_text() == "important"
+    assert sorted(os.listdir(tmp_path)) == ["outside", "session.yml"]
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_init_replaces_only_files(
+    run: Run, tmp_path: Path, make: Callable[[Path], None], through_a_link: bool
+) -> None:
+    """A FIFO is not waited for, and stays."""
+    file = tmp_path / "session.yml"
+    if through_a_link:
+        make(tmp_path / "other")
+        file.symlink_to("other")
+    else:
+        make(file)
+    before = sorted(os.listdir(tmp_path))
+    assert run("init")[1] == "error: session.yml exists already\nhint: to replace it: --force\n"
+    code, text = run("init", "--force")
+    assert (code, text.splitlines()[0]) == (2, "error: session.yml is not a file")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_init_keeps_permissions(run: Run, tmp_path: Path) -> None:
+    """A new file has those that every new file has; one that is replaced keeps its own."""
+    file = tmp_path / "session.yml"
+    old = os.umask(0o027)
+    try:
+        assert run("init")[0] == 0
+        assert file.stat().st_mode & 0o777 == 0o640
+        file.chmod(0o604)
+        assert run("init", "--force")[0] == 0
+    finally:
+        os.umask(old)
+    assert file.stat().st_mode & 0o777 == 0o604
+
+
+def test_init_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    """What cannot be written is not there, and what was there is still."""
+    file = tmp_path / "session.yml"
+    with pytest.raises(UnicodeEncodeError):
+        init._write(file, "\ud800", replace=False)
+    assert os.listdir(tmp_path) == []
+    file.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        init._write(file, "\ud800", replace=True)
+    assert os.listdir(tmp_path) == ["session.yml"]
+    assert file.read_text() == "old"
 
 
 @pytest.mark.parametrize("words", ["validate", "validate session.yml", "create -d session.yml"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.capabilities import SupportsImport
+from mooring.engines.capabilities import SupportsImport, SupportsRecreate
 from tests.contract.support import Make, root_tar
 
 
@@ -35,3 +35,31 @@ class TestImport:
         there = [engine.image_id(name) is not None for name in (*names, f"{repository}-other:0")]
         assert there == [True, False, True, True]
         engine.remove(container)
+
+    def test_only_imported_images_go(
+        self, engine: Any, make: Make, request: pytest.FixtureRequest
+    ) -> None:
+        """An image that somebody else has made, by a name of the same repository, stays."""
+        if not isinstance(engine, SupportsRecreate):
+            pytest.skip("the engine makes images in no other way")
+        repository = f"mooring-contract/{secrets.token_hex(4)}"
+        names = [f"{repository}:{name}" for name in ("precious", "old", "new")]
+        for name in names:
+            request.addfinalizer(lambda name=name: engine.remove_image(name))
+        container = make(start=False)
+        made = engine.recreate(
+            container,
+            image=names[0],
+            name=f"{repository.rpartition('/')[2]}-recreated",
+            labels={},
+            env={},
+            binds={},
+            groups=(),
+            gpus=(),
+            devices=(),
+        )
+        engine.remove(made)
+        for name in names[1:]:
+            engine.import_image(root_tar(secrets.token_bytes(8)), name)
+        engine.remove_older_images(names[2])
+        assert [engine.image_id(name) is not None for name in names] == [True, False, True]

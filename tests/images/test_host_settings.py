@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,29 @@ def test_a_large_folder_with_a_private_file(
         ("# index-url = https://ann:secret@index.example\n", False),
         ("index-url = https://$USER:$TOKEN@index.example\nhttp_proxy=http://a.example\n", False),
         ("PASS_MAX_DAYS 99999\nset passwordless\n", False),
+        ("index-url = https://token@index.example/simple\n", True),
+        ("index-url = https://ann:pa$$@index.example/simple\n", True),
+        ("# x\rindex-url = https://ann:secret@index.example\n", True),
+        ("proxy = ann:secret@proxy.example:3128\n", True),
+        ('[url "ssh://git@git.example/"]\n', False),
+        ('{\n"index": "https://ann:secret@index.example"\n}\n', True),
+        ('{"password": "secret"}\n', True),
+        ('" set x https://ann:secret@index.example\n', False),
+        ("export GITHUB_TOKEN=secret OTHER=1\n", True),
+        ("setenv GITHUB_TOKEN secret\n", True),
+        ("AWS_SECRET_ACCESS_KEY=secret\n", True),
+        ("api_key = secret\n", True),
+        ("password: secret\n", True),
+        ("machine h login ann password secret\n", True),
+        ("machine h\n  login ann\n  password secret\n", True),
+        ("[http]\n\textraheader = AUTHORIZATION: basic c2VjcmV0\n", True),
+        ("<password>\n  secret\n</password>\n", True),
+        ("<password>${env.SECRET}</password>\n", False),
+        ("-----BEGIN RSA PRIVATE KEY-----\n", True),
+        ("passwd:         files systemd\n", False),
+        ("challengePassword = A challenge password\n", False),
+        ("password: null\ntoken=$(get)\nexport TOKEN=$X\nmax_tokens = 5\n", False),
+        ("password sufficient pam_unix.so\nOLDPWD=/x\n", False),
     ],
 )
 def test_a_file_with_a_password_is_not_copied(tmp_path: Path, text: str, known: bool) -> None:
@@ -198,6 +222,24 @@ def test_a_file_with_a_password_is_not_copied(tmp_path: Path, text: str, known: 
     copied = [host_settings.Copied("/etc/settings", str(file), (file.stat().st_mode, 0, 0))]
     with tarfile.open(fileobj=io.BytesIO(root_tar([], copied))) as tar:
         assert tar.getnames() == ([] if known else ["etc/settings"])
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("<!--", "<!---->", "://a:", "://", "w", " ", "\n", "password", "password ", "token:"),
+        *("proxy=", "proxy:", "proxy ", "<password>", "authorization: basic ", "login password "),
+        *("{", "$(", "`", "*", "%a", "$a", "-----BEGIN ", '"', " #", "setenv "),
+    ],
+)
+@pytest.mark.parametrize("start", ["", "https://a:", "token=", "password", "<password>", "proxy="])
+def test_a_hostile_file_takes_no_time(start: str, piece: str) -> None:
+    """Whoever can write a file of settings does not keep everybody else waiting."""
+    for end in ("", "@", " x y", "://"):
+        text = f"{start}{piece * ((1 << 18) // len(piece))}{end}".encode()
+        began = time.process_time()
+        host_settings.has_credentials(text)
+        assert time.process_time() - began < 1.5
 
 
 def test_this_machines_settings_have_no_password() -> None:

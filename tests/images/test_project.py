@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from mooring.engines.base import Bind
 from mooring.host.users import User
 from mooring.images.mounts import SessionFolders, plan
-from mooring.images.project import MARKERS, REPOSITORY, project_of
+from mooring.images.project import MARKERS, REPOSITORY, marker_of, project_of
 from mooring.spec.model import SessionSpec
 
 
@@ -80,6 +81,92 @@ def test_another_users_repository_is_no_project(notebooks: Path, user: User) -> 
     (notebooks.parent / ".git").mkdir()
     other = dataclasses.replace(user, uid=user.uid + 1)
     assert project_of(notebooks, other) == notebooks
+
+
+@pytest.mark.parametrize("top", [".config", ".ssh", ".local/share/app", ".newthing"])
+def test_a_hidden_folder_of_the_home_is_no_project(user: User, top: str) -> None:
+    """Settings kept in git make ``~/.config`` a repository; its tokens are not mounted for that."""
+    hidden = Path(user.home) / top
+    folder = hidden / "nvim" / "lua"
+    folder.mkdir(parents=True)
+    (hidden / ".git").mkdir()
+    (folder.parent / "setup.cfg").touch()
+    assert project_of(folder, user) == folder
+    assert project_of(hidden, user) == hidden
+
+
+def test_a_hidden_folder_may_be_a_link(notebooks: Path, user: User) -> None:
+    """Of ``~/.config`` the session sees no more where it leads to another folder."""
+    (notebooks.parent / ".git").mkdir()
+    (Path(user.home) / ".cache").symlink_to(notebooks.parent)
+    assert project_of(notebooks, user) == notebooks.parent
+    (Path(user.home) / ".config").symlink_to(notebooks.parent)
+    assert project_of(notebooks, user) == notebooks
+
+
+def test_hidden_folders_of_a_project_are_part_of_it(notebooks: Path, user: User) -> None:
+    """Only those at the home's top have settings of programs."""
+    folder = notebooks / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    (notebooks / ".git").mkdir()
+    assert project_of(folder, user) == notebooks
+
+
+@pytest.mark.parametrize("marker", [".git", "pyproject.toml"])
+def test_another_users_marker_is_none(
+    notebooks: Path, user: User, monkeypatch: pytest.MonkeyPatch, marker: str
+) -> None:
+    """Whoever can write a file above the folder does not choose what is mounted."""
+    real, owner = os.lstat, {"uid": user.uid + 1}
+
+    def lstat(path: Path, **options: int) -> os.stat_result:
+        info = real(path, **options)
+        is_marker = Path(path).name == marker
+        return os.stat_result((*info[:4], owner["uid"], *info[5:])) if is_marker else info
+
+    (notebooks.parent / marker).touch()
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert project_of(notebooks, user) == notebooks
+    assert marker_of(notebooks.parent) == ""
+    for uid in (0, user.uid):
+        owner["uid"] = uid
+        assert project_of(notebooks, user) == notebooks.parent
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757, 0o702])
+def test_where_others_can_write_nothing_is_a_marker(notebooks: Path, user: User, mode: int) -> None:
+    """They can rename a file of the user to one, also where they can make none."""
+    (notebooks.parent / ".git").mkdir()
+    notebooks.parent.chmod(mode)
+    assert project_of(notebooks, user) == notebooks
+    above = notebooks.parents[1] / "above"
+    above.mkdir()
+    (above / ".git").mkdir()
+    notebooks.parent.rename(above / "ds")
+    assert project_of(above / "ds" / "notebooks", user) == above
+
+
+def test_the_users_own_group_is_nobody_else(
+    notebooks: Path, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a umask of 002 every folder is writable by a group with the user's name."""
+    (notebooks.parent / ".git").mkdir()
+    notebooks.parent.chmod(0o775)
+    members: list[str] = []
+    group = {"name": user.name}
+
+    def getgrgid(gid: int) -> grp.struct_group:
+        return grp.struct_group((group["name"], "x", gid, members))
+
+    monkeypatch.setattr(grp, "getgrgid", getgrgid)
+    mine = dataclasses.replace(user, gid=notebooks.parent.stat().st_gid)
+    assert project_of(notebooks, mine) == notebooks.parent
+    assert project_of(notebooks, dataclasses.replace(mine, gid=mine.gid + 1)) == notebooks
+    members.append("eve")
+    assert project_of(notebooks, mine) == notebooks
+    members.clear()
+    group["name"] = "lab"
+    assert project_of(notebooks, mine) == notebooks
 
 
 @pytest.mark.parametrize("folder", ["/", "/tmp", "/home", "/usr/lib", "/nowhere/at/all"])

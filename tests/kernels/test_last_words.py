@@ -23,11 +23,11 @@ def test_every_client_reads_them(run: Path, encrypt: bool) -> None:
         for client in clients:
             client.load_connection_info(connection.info())
             client.start_channels(shell=False, stdin=False, hb=False, control=False)
-        last_words.publish(connection, "m-1", "why\n")
+        last_words.publish(connection, "m-1", "why \ud800\n")
         for client in clients:
             message = client.get_iopub_msg(timeout=10)
             assert message["parent_header"]["msg_id"] == "m-1"
-            assert message["content"] == {"name": "stderr", "text": "why\n"}
+            assert message["content"] == {"name": "stderr", "text": "why ?\n"}
     finally:
         for client in clients:
             client.stop_channels()

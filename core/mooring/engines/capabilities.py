@@ -81,6 +81,8 @@ class SupportsImport(Protocol):
     def remove_older_images(self, reference: str) -> None:
         """Remove the older images of a name's repository that no container uses.
 
+        Only those that ``import_image`` created: another user may have images by such a name.
+
         Args:
             reference: the name of the image that stays, ``repository:tag``.
         """

@@ -16,6 +16,9 @@ LABEL_SPEC = "mooring.spec"
 LABEL_GPUS = "mooring.gpus"
 LABEL_VERSION = "mooring.version"
 LABEL_PROBE = "mooring.probe"
+#: Of the images that mooring imports, with the value ``IMPORTED``.
+LABEL_IMAGE = "mooring.image"
+IMPORTED = "host"
 #: Every label that mooring reads.
 LABELS = (
     LABEL_ID,
@@ -26,6 +29,7 @@ LABELS = (
     LABEL_GPUS,
     LABEL_VERSION,
     LABEL_PROBE,
+    LABEL_IMAGE,
 )
 
 

@@ -56,14 +56,43 @@ _CERTIFICATES = (
 _CREDENTIALS = re.compile(
     r"^[^/\s@=]*@|://[^/\s]*@|[?&][^=&\s]*(auth|key|pass|secret|token)[^=&\s]*=", re.IGNORECASE
 )
-# Of pip, npm, conda, wget, Maven, proxies and the like, except in a comment
-_CREDENTIALS_OF_FILES = re.compile(
-    rb"^(?![ \t]*[#;\"]).*"
-    rb"(://[^/\s:@\"'$<]+:[^/\s@\"'$<]+@|:_?(auth|password|authToken)\s*=|_?authToken\s*="
-    rb"|\b(proxy|http|ftp)_?password\s*=\s*\S|<password>[^<])",
-    re.MULTILINE | re.IGNORECASE,
+# Of files: what names a password or a token, with what stands between it and its value
+_NAMED_SECRET = re.compile(
+    rb"(?:(?:api|access|secret|private|account)[_-]?key|auth[_-]?token|token|secret|pass(?:word|phrase)"
+    rb"|(?<=[_-])(?:pass|passwd|pwd|auth)|\"auth|(?<![a-z])passwd(?=[ \t]*=))"
+    rb"(?P<before>[\"']?\]?[ \t]*)[=:](?P<after>[ \t]*)[\"']?",
+    re.IGNORECASE,
 )
-_XML_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_XML_SECRET = re.compile(rb"<(?:password|passphrase|secret|token)>\s*(?=[^<\s])", re.IGNORECASE)
+_HEADER = re.compile(
+    rb"authorization[\"']?[ \t]*[:=][ \t]*[\"']?(?:apikey|basic|bearer|digest|token)[ \t]+[\"']?",
+    re.IGNORECASE,
+)
+_SETENV = re.compile(rb"^setenv[ \t]+(\w+)[ \t]+", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY")
+_NETRC = (b"default", b"login", b"machine", b"password")
+_CONDA_TOKEN = re.compile(rb"/t/(?:tk|[a-z]{2})-[0-9a-f]{8}", re.IGNORECASE)
+_OF_URL = re.compile(rb"://([^/\s@\"'<>]{1,300})@")
+_SCHEMES_OF_TOKENS = (b"http", b"https", b"socks4", b"socks5", b"socks5h")  # not ssh://git@host
+# The user of a proxy without a scheme
+_PROXY = re.compile(
+    rb"proxy[\w.-]{0,40}[ \t]*[=: \t][ \t]*[\"']?([^\s/@\"'<>=]{1,200})@", re.IGNORECASE
+)
+# Of a value: what ends it, what may follow it, what is no password (pass:insta is
+# OpenSSL's example), and what stands for one
+_VALUE = re.compile(rb"[^\s\"'<>,;]{1,200}")
+_AFTER_VALUE = re.compile(rb"[\"']?[ \t]*[,;}\])]*[ \t]*$")
+_PLACEHOLDER = re.compile(
+    rb"(?:\$\w+|\$\{[\w.]+\}|\$\([^$()]*\)?|`[^`]*`|%\w+%|%[a-z]|\{+[\w.]*\}+|\*)+", re.IGNORECASE
+)
+_NO_PASSWORD = re.compile(
+    rb"[$(*)<>|&{\[%`\\].*|[\w.]+\(.*|pass:insta|(?:ask|default|empty|false|nil|no|none|null|off|on|optional|prompt"
+    rb"|required|true|undefined|yes|[01])\)?",
+    re.IGNORECASE,
+)
+# A line of vim's settings begins its comments so; one of JSON, its keys and values
+_TEXT_OF_JSON = re.compile(rb"\"[^\"]*\"[ \t]*(?:[:=,\]}\\]|$)")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 # uv's: NAME=URL
 _NAMED = re.compile(r"[\w.-]+=\w+://")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
@@ -122,8 +151,77 @@ def etc() -> Etc:
 
 
 def has_credentials(contents: bytes) -> bool:
-    """Return whether a file of settings has a password or a token: then no image has the file."""
-    return bool(_CREDENTIALS_OF_FILES.search(_XML_COMMENT.sub(b"", contents)))
+    """Return whether a file of settings has a password or a token: then no image has the file.
+
+    In time that is proportional to its size, whatever is in it.
+    """
+    if contents.startswith(_UTF_16):
+        contents = contents.decode("utf-16", errors="replace").encode(errors="replace")
+    contents = _without_xml_comments(contents)
+    xml = any(_is_value(contents, found.end()) for found in _XML_SECRET.finditer(contents))
+    return xml or any(map(_line_has_credentials, contents.splitlines()))
+
+
+def _without_xml_comments(contents: bytes) -> bytes:
+    kept, end = list[bytes](), 0
+    while (start := contents.find(b"<!--", end)) >= 0:
+        after = contents.find(b"-->", start + 4)
+        if after < 0:
+            break
+        kept.append(contents[end:start])
+        end = after + 3
+    return b"".join((*kept, contents[end:]))
+
+
+def _line_has_credentials(line: bytes) -> bool:
+    """Return whether a line, of whatever kind of file, has a password or a token."""
+    line = line.strip()
+    if not line or line[:1] in b"#;" or (line[:1] == b'"' and not _TEXT_OF_JSON.match(line)):
+        return False
+    line = _SETENV.sub(rb"\1=", line)
+    if _PRIVATE_KEY.search(line):
+        return True
+    line = re.split(rb"[ \t]#", line, maxsplit=1)[0]
+    if b"://" in line and (
+        _CONDA_TOKEN.search(line)
+        or any(_is_of_url(line, found) for found in _OF_URL.finditer(line))
+    ):
+        return True
+    for found in _PROXY.finditer(line):
+        if b":" in found[1] and not _PLACEHOLDER.fullmatch(found[1].partition(b":")[2]):
+            return True
+    words = line.split() if line.lower().startswith(_NETRC) else []
+    if (words[:1] != [b"password"] or len(words) == 2) and b"password" in words[:-1]:
+        return _is_value(words[words.index(b"password") + 1], 0)
+    return any(_is_value(line, found.end()) for found in _HEADER.finditer(line)) or any(
+        _is_value(line, found.end(), is_last=bool(found["before"].strip(b"\"']") or found["after"]))
+        for found in _NAMED_SECRET.finditer(line)
+    )
+
+
+def _is_of_url(line: bytes, found: re.Match[bytes]) -> bool:
+    """Return whether the user of a URL has a password, or may be a token."""
+    user, _, password = found[1].partition(b":")
+    scheme = line[max(0, found.start() - 7) : found.start()].lower()
+    if not password and not scheme.endswith(_SCHEMES_OF_TOKENS):
+        return False
+    return not _PLACEHOLDER.fullmatch(password or user)
+
+
+def _is_value(line: bytes, start: int, *, is_last: bool = False) -> bool:
+    """Return whether what stands at a place may be a password.
+
+    Args:
+        line: the line, or more.
+        start: the place.
+        is_last: nothing may follow it: with spaces around its ``=``, it is no shell's assignment,
+            and several words are a sentence.
+    """
+    part = line[start : start + 300]
+    value = _VALUE.match(part)
+    if value is None or _NO_PASSWORD.fullmatch(value[0]) or _PLACEHOLDER.fullmatch(value[0]):
+        return False
+    return not is_last or bool(_AFTER_VALUE.match(part, value.end()))
 
 
 def has(path: str) -> bool:

@@ -44,7 +44,7 @@ def publish(connection: Connection, request: str, text: str) -> None:
     Args:
         connection: the kernel's.
         request: the message id of an execute_request.
-        text: plain text.
+        text: plain text; what is no Unicode is shown as question marks.
 
     Raises:
         OSError: its socket cannot be replaced.
@@ -64,7 +64,8 @@ def publish(connection: Connection, request: str, text: str) -> None:
         if publisher.poll(FIRST_CLIENT_MS):
             time.sleep(OTHER_CLIENTS_S)
             parent = {"msg_id": request, "msg_type": "execute_request"}
-            content = {"name": "stderr", "text": text}
+            shown = text.encode(errors="replace").decode()
+            content = {"name": "stderr", "text": shown}
             Session(key=connection.key).send(publisher, "stream", content, parent, b"stream")
             time.sleep(READING_S)
     except zmq.ZMQError as error:

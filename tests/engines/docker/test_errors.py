@@ -84,6 +84,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "image_id": lambda engine: engine.image_id("i:1"),
     "pull": lambda engine: list(engine.pull("i:1")),
     "import_image": lambda engine: engine.import_image(b"", "i:1"),
+    "remove_older_images": lambda engine: engine.remove_older_images("i:1"),
 }
 
 

@@ -14,11 +14,14 @@ from mooring.engines.base import PullProgress
 from mooring.engines.docker import cli_config
 from mooring.engines.docker.client import ApiError, Client, NotFound, documents
 from mooring.engines.docker.errors import collapsed
+from mooring.engines.labels import IMPORTED, LABEL_IMAGE
 from mooring.errors import ImageError
 from mooring.host.untrusted import parse_json
 
 # Podman has the second one for a path that does not exist
 _MISSING = (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+# What an engine puts before the name of an image that was not pulled
+_OWN_REGISTRIES = ("", "docker.io/", "localhost/")
 _LINK = 1 << 27  # a bit of Go's FileMode
 COMMIT_TIMEOUT_S = 3600.0
 _CONFIG_HINT = "correct ~/.docker/config.json, or log in again: docker login --help"
@@ -91,7 +94,7 @@ def _credentials(repository: str) -> dict[str, str]:
 
 
 def import_tar(api: Client, tar: bytes, reference: str) -> str:
-    """Import an archive of files as an image.
+    """Import an archive of files as an image, with the label that says that mooring did.
 
     Args:
         api: the engine's client.
@@ -102,7 +105,8 @@ def import_tar(api: Client, tar: bytes, reference: str) -> str:
         The id that the engine reports.
     """
     repository, _, tag = reference.rpartition(":")
-    query = {"fromSrc": "-", "repo": repository, "tag": tag}
+    label = f"LABEL {LABEL_IMAGE}={IMPORTED}"
+    query = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": label}
     made = ""
     with api.open(
         "POST", "images", "create", query=query, body=tar, timeout_s=math.inf
@@ -125,7 +129,13 @@ def remove_older(api: Client, reference: str) -> None:
     """
     repository, _, tag = reference.rpartition(":")
     rows = api.get("images", "json", query={"filters": json.dumps({"reference": [repository]})})
-    made = {name: row["Created"] for row in rows for name in row.get("RepoTags") or ()}
+    made = {
+        name: row["Created"]
+        for row in rows
+        if (row.get("Labels") or {}).get(LABEL_IMAGE) == IMPORTED
+        for name in row.get("RepoTags") or ()
+        if name.rpartition(":")[0] in {f"{registry}{repository}" for registry in _OWN_REGISTRIES}
+    }
     kept = [name for name in made if name.endswith(f"{repository}:{tag}")]
     for name, created in made.items():
         if kept and name not in kept and created <= made[kept[0]]:

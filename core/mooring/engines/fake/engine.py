@@ -40,6 +40,7 @@ class MemoryEngine(MinimumEngine):
     init = "/sbin/init"
     volumes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     links: Mapping[str, str] = MappingProxyType({})
+    _imported: frozenset[str] = frozenset()
 
     def binds(self, container: str) -> tuple[Bind, ...]:
         return self._find(container).config.binds
@@ -69,13 +70,14 @@ class MemoryEngine(MinimumEngine):
     def import_image(self, tar: bytes, reference: str) -> str:
         with self._call("import_image"):
             self.images[reference] = digest(tar)
+            self._imported |= {reference}
             return self.images[reference]
 
     def remove_older_images(self, reference: str) -> None:
         with self._call("remove_older_images"):
             repository = reference.rpartition(":")[0]
             used = {one.config.image for one in self.containers.values()}
-            for name in [*self.images]:
+            for name in self._imported & self.images.keys():
                 if name.rpartition(":")[0] == repository and name not in (reference, *used):
                     del self.images[name]
 
@@ -135,6 +137,7 @@ class MemoryEngine(MinimumEngine):
         with self._call("recreate"):
             old = self._find(container).config
             self.images[image] = digest(image.encode())
+            self._imported -= {image}
             kept = (bind for bind in old.binds if bind.target not in binds)
             variables = {**old.env, **env}
             config = replace(
