@@ -92,7 +92,7 @@ def _file_and_command(file: Path | None, words: list[str]) -> tuple[Path | None,
     if rest and rest[0].startswith("-") and rest[0] != "--":
         raise SpecError(
             f"option {rest[0]} must come before {found}",
-            f"as in: mooring create {rest[0]} … {quoted(found)}",
+            f"as in: mooring create {quoted(rest[0])} … {quoted(found)}",
         )
     return Path(found), opt.after_dashes(rest)
 

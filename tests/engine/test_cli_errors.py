@@ -169,14 +169,6 @@ def test_a_command_that_is_gone_at_the_next_start(cli: Cli, project: Path, moori
     assert [str(session.state) for session in mooring.sessions.list()] == ["running"]
 
 
-def test_a_spec_file_without_its_flag(cli: Cli, project: Path, nothing_left: None) -> None:
-    """What docker compose and Azure ML take as an argument is a flag here, and that is said."""
-    (project / "session.yml").write_text("image: host\n")
-    done = cli("create", "-d", "session.yml", check=2)
-    assert "session.yml is a spec file" in done.stderr
-    assert "mooring create -f session.yml" in done.stderr
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -129,10 +129,11 @@ def test_a_dry_run_creates_nothing(cli: Cli, project: Path, mooring: Mooring) ->
     assert "\nneeds your trust\n  secrets.T  " in done.stdout
     for error in (
         "session.yml uses paths outside its folder: secrets.T",
-        "secrets: T: NOT_SET is not set",
         "3 GPUs: this machine has",
     ):
         assert f"error: {error}" in done.stderr.replace(f"{project}/", "")
+    unset = cli("create", "--dry-run", "--secret", "T=NOT_SET", check=2).stderr
+    assert unset.startswith("error: secrets: T: NOT_SET is not set")
     absent = ["--image", "no/such:1"]
     assert ", which is pulled first" in cli("create", "--dry-run", *absent, check=0).stdout
     never = cli("create", "--dry-run", *absent, "--pull", "never", check=1)

@@ -13,7 +13,7 @@ import pytest
 from mooring import FakeEngine
 from mooring.client import Mooring
 from mooring.errors import MooringError, PolicyError, SpecError, TrustRequired
-from mooring.launch import create
+from mooring.launch import check
 from mooring.spec.resolve import ResolvedSpec, resolve
 from tests.support.exchange import at_open, flipping, replace_by_link
 
@@ -46,14 +46,14 @@ def written(project: Path, text: str) -> ResolvedSpec:
 def values(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every secret that is read, whether or not its session comes to run."""
     found: list[str] = []
-    read = create.read_secrets
+    read = check.read_secrets
 
     def recorded(*arguments: Any) -> dict[str, str]:
         secrets = read(*arguments)
         found.extend(secrets.values())
         return secrets
 
-    monkeypatch.setattr(create, "read_secrets", recorded)
+    monkeypatch.setattr(check, "read_secrets", recorded)
     return found
 
 
@@ -205,13 +205,13 @@ def test_no_folder_is_made_elsewhere(
     resolved = written(project, "outputs: [./out/deep/results]\n")
     plan = fast.sessions.plan(resolved)
     swap = replace_by_link(project / "out", loot)
-    read = create.read_secrets
+    read = check.read_secrets
 
     def read_and_swap(*arguments: Any) -> dict[str, str]:
         swap()
         return read(*arguments)
 
-    monkeypatch.setattr(create, "read_secrets", read_and_swap)
+    monkeypatch.setattr(check, "read_secrets", read_and_swap)
     with pytest.raises((TrustRequired, PolicyError)):
         fast.sessions.create(plan)
     assert sorted(path.name for path in loot.iterdir()) == ["base.yml", "token"]

@@ -85,15 +85,15 @@ def test_a_link_that_is_put_there_late(
 ) -> None:
     """A folder that becomes a link out of the root after the request was judged is refused when
     the session is made."""
-    from mooring.launch import create
+    from mooring.launch import check
 
-    read = create.read_secrets
+    read = check.read_secrets
 
     def read_and_swap(*arguments: Any) -> dict[str, str]:
         replace_by_link(project / "data", outside)()
         return read(*arguments)
 
-    monkeypatch.setattr(create, "read_secrets", read_and_swap)
+    monkeypatch.setattr(check, "read_secrets", read_and_swap)
     status, reply = closed.ask("POST", "/sessions", {"values": {"inputs": ["data"]}})
     assert (status, reply["code"]) == (403, "policy_error")
     assert not fake.containers

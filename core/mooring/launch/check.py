@@ -32,11 +32,10 @@ def check(ctx: Context, plan: LaunchPlan) -> dict[str, str]:
     ctx.engine.info()
     with mistakes:
         plan.require_trust()
+        values = read_secrets(spec, plan.mounts.secret_files, os.environ)
     with mistakes:
         if spec.kernel:
             check_socket_path(ctx.folder("0" * 12).guest, "0" * 12)
-    with mistakes:
-        values = read_secrets(spec, plan.mounts.secret_files, os.environ)
     with mistakes:
         if spec.ports:
             require(ctx.engine, SupportsPublishedPorts)
