@@ -150,7 +150,8 @@ def read_report(path: Path) -> Outcomes:
         found = Outcome("passed")
         for child in case:
             kind = {"failure": "failed"}.get(child.tag, child.tag)
-            if kind in ("skipped", "failed", "error"):
+            # one that failed may also have an error, of what an earlier one left
+            if kind in ("skipped", "failed", "error") and found.kind != "failed":
                 lines = child.get("message", "").splitlines()
                 found = Outcome(kind, lines[0] if lines else "")
         outcomes[_test_id(case)] = found

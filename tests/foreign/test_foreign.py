@@ -95,7 +95,7 @@ def test_a_test_has_the_id_that_selects_it(tmp_path: Path) -> None:
     case = '<testcase file="tests/test_a.py" classname="tests.test_a{}" name="test_x[b.c]">{}'
     rows = [
         ("", ""),
-        (".TestB", '<failure message="first&#10;second"/>'),
+        (".TestB", '<failure message="first&#10;second"/><error message="left"/>'),
         (".TestB.TestC", '<skipped message="no tool"/>'),
     ]
     body = "".join(case.format(*row) + "</testcase>" for row in rows)
