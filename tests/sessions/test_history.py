@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -289,6 +290,19 @@ def test_many_processes_write_at_once(path: Path, history: History) -> None:
         events = history.events(f"session-{number}")
         assert [event.detail for event in events] == [str(n) for n in range(40)]
     assert pragma(path, "integrity_check") == "ok"
+
+
+def test_a_new_file_that_another_process_prepares_is_waited_for(
+    history: History, path: Path
+) -> None:
+    """The change to a write-ahead log fails at once while another process makes it."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        lets_go = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+        lets_go.start()
+        history.add("a", "started", "ann")
+        lets_go.join()
+    assert [event.kind for event in history.events("a")] == ["started"]
 
 
 def test_no_descriptor_is_kept(history: History) -> None:

@@ -21,6 +21,7 @@ from mooring.host.untrusted import parse_json
 log = logging.getLogger(__name__)
 
 MAX_DETAIL = 2000
+_PATIENCE = 5.0  # seconds that a reader or writer waits for others
 _CORRUPT, _NOT_A_DB = 11, 26  # https://sqlite.org/rescode.html
 # By the first words of the detail of an event ``ended``, which is ``Session.reason``
 _STOP_REASONS = {
@@ -236,7 +237,7 @@ class History:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=5.0)
+        db = sqlite3.connect(self.path, timeout=_PATIENCE)
         try:
             db.execute("PRAGMA synchronous = NORMAL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -249,7 +250,16 @@ class History:
 
     @staticmethod
     def _migrate(db: sqlite3.Connection) -> None:
-        db.execute("PRAGMA journal_mode = WAL")
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                # Without waiting, where another process migrates
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
         db.isolation_level = None
         db.execute("BEGIN IMMEDIATE")  # one process migrates while others wait
         (version,) = db.execute("PRAGMA user_version").fetchone()
