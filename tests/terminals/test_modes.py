@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mooring.terminals.modes import Modes
@@ -112,6 +112,8 @@ def test_settings_are_read_wherever_the_output_is_cut(output: bytes, cuts: list[
     assert (modes.restored(), modes.undone()) == (fed(output).restored(), fed(output).undone())
 
 
+@example(b"\x1b(0\x1b[?1049h", b"\x1b[?1049h")
+@example(b"\x1b[?1049h\x1b[>1u\x1b[?1049l", b"\x1b[?1h")
 @given(OUTPUT, OUTPUT)
 def test_a_terminal_gets_the_settings_of_another(shown: bytes, wanted: bytes) -> None:
     """After a replay of any part of the output, this terminal is set as the program left its own;

@@ -19,6 +19,7 @@ from mooring.terminals.sequences import (
     keyboard,
     keyboard_undone,
     numbers,
+    on_alternate,
     osc,
     private,
     renditions,
@@ -381,16 +382,17 @@ class Modes:
         """Return the bytes that set all of this on a terminal in its default state."""
         screens = [value for undo, value in self._settings.items() if undo in _LEAVE_SCREEN]
         parts = [*keyboard(self._keyboards[False]), *(b"\x1b[22%st" % one for one in self._titles)]
-        if screens:
-            parts += [*screens, *keyboard(self._keyboards[True])]
+        parts += [*screens, *on_alternate(keyboard(self._keyboards[True]), used=bool(screens))]
         parts += [value for undo, value in self._settings.items() if undo not in _LEAVE_SCREEN]
         return b"".join(parts) + self._rendition()
 
     def undone(self) -> bytes:
         """Return the bytes that reset a terminal with these settings to its default state."""
         leave = [undo for undo in self._settings if undo in _LEAVE_SCREEN]
-        parts = [*keyboard_undone(self._keyboards[True]), *leave] if leave else []
+        parts = [*on_alternate(keyboard_undone(self._keyboards[True]), used=bool(leave)), *leave]
         settings = self._before_reset | self._settings
+        if private(1049, False) in leave:  # restores what was saved with the cursor
+            settings = self._cursors.get(False, ({}, b""))[0] | settings
         parts += [undo for undo in reversed(settings) if undo not in _LEAVE_SCREEN]
         parts += keyboard_undone(self._keyboards[False])
         parts += [b"\x1b[23%st" % one for one in reversed(self._titles)]

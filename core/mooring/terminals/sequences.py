@@ -171,6 +171,11 @@ def keyboard_undone(stack: list[int]) -> list[bytes]:
     return pop + [b"\x1b[=0u"] * (stack[0] != 0)
 
 
+def on_alternate(parts: list[bytes], *, used: bool) -> list[bytes]:
+    """Return sequences for the alternate screen, for a terminal that uses it or does not."""
+    return parts if used or not parts else [private(47, True), *parts, private(47, False)]
+
+
 # Ends the sequence that a terminal is waiting for the end of
 END = b"\x18\x1b\\"
 _KEYBOARD = b"\x1b[<99u\x1b[=0u"
