@@ -40,6 +40,7 @@ class Echo(Kernel):
         text = str(os.getpid()) if code == "who" else os.environ.get(code, code)
         try:
             if code == "wait":
+                open("waiting", "w").close()
                 time.sleep(1000)
         except KeyboardInterrupt:
             text = "interrupted"
@@ -75,6 +76,7 @@ def test_a_kernel_of_another_kind_lives_the_same_life(
         assert not entry.busy
         asked = client.execute("wait")
         eventually(lambda: only_session(mooring).to_dict()["busy_kernels"] == 1)
+        eventually((project / "waiting").exists)  # a kernel that is busy may not be waiting yet
         manager.interrupt_kernel()
         assert client.get_shell_msg(timeout=30)["content"]["status"] == "ok"
         finish(client, asked)

@@ -259,6 +259,8 @@ class SupportsOomEvents(Protocol):
     def out_of_memory(self, container: str, since: float) -> bool:
         """Whether a process of the container was killed because it was out of memory.
 
+        An engine that is told of such a kill after it has happened is waited for, for a second.
+
         Args:
             container: its id.
             since: seconds since the epoch; earlier kills are ignored.

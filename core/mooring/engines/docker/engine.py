@@ -27,6 +27,8 @@ from mooring.engines.mounted import Mounted, mounted_at
 from mooring.engines.streams import Demultiplexer
 from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 
+# How long after the end of a process the engine may learn that the kernel has killed it
+_OOM_EVENT_S = 1.0
 _NO_IMAGE = "mooring/none@sha256:" + 64 * "0"
 REMEMBERED_MAX = 10_000
 REMOVED_CODE = 137  # exit code of a process whose container was removed
@@ -267,14 +269,14 @@ class DockerEngine(DockerConnection):
     def out_of_memory(self, container: str, since: float) -> bool:
         query = {
             "since": f"{since:.9f}",
-            "until": f"{time.time():.9f}",
+            "until": f"{time.time() + _OOM_EVENT_S:.9f}",
             "filters": {"container": [container], "event": ["oom"]},
         }
         with (
             self._mapped("asking for the engine's events"),
             self._api.open("GET", "events", query=query) as response,
         ):
-            return bool(response.read())
+            return any(response.chunks())
 
     # processes
 
