@@ -26,13 +26,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """An engine that knows its versions and lists no container.
 
     ``head_s`` and ``body_s`` are how long it takes to begin its response to a POST, or a log, and
-    to go on with it.
+    to go on with it. At ``oom_at`` it learns that the kernel has killed a process.
     """
 
     daemon_threads = True
     oldest = "1.24"
     version = "24.0"
     commit_s = head_s = body_s = 0.0
+    oom_at = float("inf")
     components: tuple[str, ...] = ()
     info: dict[str, object]
     asked: list[str]
@@ -55,6 +56,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             parts = [{"Name": name} for name in self.server.components]
             version = {"Version": self.server.version, "Components": parts}
             reply = {"MinAPIVersion": self.server.oldest, **version}
+        if path.endswith("/events"):
+            until = float(dict(urllib.parse.parse_qsl(query))["until"])
+            time.sleep(max(0.0, min(until, self.server.oom_at) - time.time()))
+            reply = {"status": "oom"} if self.server.oom_at <= until else None
         filters = json.loads(dict(urllib.parse.parse_qsl(query)).get("filters", "{}"))
         self.server.states = filters.get("status", [])
         self._reply(reply, slow=path.endswith("/logs"))
@@ -69,14 +74,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._reply({"Id": "made", "StatusCode": 3, "status": "done"}, slow=True)
 
     def _reply(self, reply: object, slow: bool) -> None:
-        body = json.dumps(reply).encode()
+        body = b"" if reply is None else json.dumps(reply).encode()
         time.sleep(self.server.head_s if slow else 0)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         time.sleep(self.server.body_s if slow else 0)
-        self.wfile.write(body)
+        if body:  # a client that reads no further has closed by now
+            self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         pass

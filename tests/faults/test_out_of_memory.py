@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -41,15 +39,3 @@ def test_an_exec(cli, mooring: Mooring, project: Path) -> None:
     killed = cli("exec", "roomy", "--", "sh", "-c", "kill -9 $$")
     assert killed.returncode == 137
     assert "out of memory" not in killed.stderr
-
-
-def test_an_engine_that_learns_of_it_late(cli, mooring: Mooring, project: Path) -> None:
-    """The engine is told of the kernel's kill after the process has ended, on a busy machine."""
-    cli("create", "-d", "--name", "late", "--memory", "64MiB", "--", "sleep", "1000", check=0)
-    session = mooring.sessions.get("late")
-    since = time.time()
-    hungry = threading.Timer(0.3, cli, ("exec", "late", "--", "python3", "-c", HUNGRY))
-    hungry.start()
-    told = mooring.sessions.why_killed(session, since)
-    hungry.join()
-    assert told == "out of memory (limit 64 MiB)"

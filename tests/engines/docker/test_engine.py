@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,17 @@ def test_what_lives_is_asked_for_in_the_engines_own_words(server: Server) -> Non
     with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
         assert engine.list({}, alive=True) == []
     assert server.states == ["running", "paused", "restarting"]
+
+
+@pytest.mark.parametrize(("after_s", "told"), [(-0.1, True), (0.3, True), (60.0, False)])
+def test_a_kill_for_want_of_memory_may_be_told_late(
+    server: Server, after_s: float, told: bool
+) -> None:
+    """On a busy machine the engine learns of it after the process has ended; there is an end."""
+    began = time.time()
+    server.oom_at = began + after_s
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
+        assert engine.out_of_memory("c", since=began - 1) is told
 
 
 def test_many_files_may_take_their_time(server: Server) -> None:
