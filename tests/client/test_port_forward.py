@@ -41,6 +41,7 @@ class Service:
         self.asked = 0
         self.gone = False
         self.willing = False
+        self.closed = False
         self.guard = Process()
         self.relays: list[Process] = []
 
@@ -53,7 +54,7 @@ class Service:
     def exec(self, _: str, argv: Sequence[str], **__: object) -> Process:
         self.asked += 1
         assert self.asked < 10, "asked again and again"
-        if not self.willing:
+        if not self.willing or self.closed:
             raise EngineError("no")
         if "guard" in argv:
             return self.guard
@@ -68,6 +69,7 @@ class Service:
         return SimpleNamespace(id=session_id, name="box", state=State.RUNNING, container="c")
 
     def close(self) -> None:
+        self.closed = True  # a spare relay may still be asked for, in the background
         for process in [self.guard, *self.relays]:
             process.close()
             process.far.close()

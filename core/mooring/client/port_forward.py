@@ -184,18 +184,19 @@ class Forwarder:
 
     def _new_relay(self) -> _Relay:
         """Start a relay, and register it with the guard, which kills it when this process exits."""
-        stream = self._exec(self._relay_argv)
-        stderr = b""
-        while b"\n" not in stderr:
-            pieces = stream.recv(CHUNK)
-            if not pieces:
-                stream.close()
-                raise EngineError("the session takes no process")
-            stderr += b"".join(piece for _, piece in pieces)
-        relay = _Relay(stream, stderr.decode(errors="replace").strip())
-        if not relay.pid.isdigit():
-            stream.close()
-            raise EngineError("the session's side of the forward did not start")
+        with contextlib.ExitStack() as unless_started:
+            stream = self._exec(self._relay_argv)
+            unless_started.callback(stream.close)
+            stderr = b""
+            while b"\n" not in stderr:
+                pieces = stream.recv(CHUNK)
+                if not pieces:
+                    raise EngineError("the session takes no process")
+                stderr += b"".join(piece for _, piece in pieces)
+            relay = _Relay(stream, stderr.decode(errors="replace").strip())
+            if not relay.pid.isdigit():
+                raise EngineError("the session's side of the forward did not start")
+            unless_started.pop_all()
         self._tell_guard(f"add {relay.pid}")
         return relay
 
