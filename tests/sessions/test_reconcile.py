@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+
+import dataclasses
 
 import pytest
 
@@ -13,8 +14,8 @@ from mooring.engines.labels import LABEL_ID, LABEL_INSTALLATION, container_name
 from mooring.errors import EngineError
 from mooring.host import atomic
 from mooring.host.paths import Installation
+from mooring.sessions import reconcile, recreate
 from mooring.sessions import reconcile as reconcile_module
-from mooring.sessions import recreate
 from mooring.sessions.context import Context
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.lease import Lease
@@ -55,6 +56,25 @@ def test_out_of_memory_is_said(service: Mooring, engine: FakeEngine, session: Se
     engine.finish(session.container, 137, oom_killed=True)
     (seen,) = service.sessions.list()
     assert seen.reason == "out of memory"
+
+
+def test_out_of_memory_that_the_engine_learns_of_late(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that does not say it of the container says it of the time when it ended; once."""
+    asked = []
+
+    def learns(container: str, since: float, until: float) -> bool:
+        asked.append((since, until))
+        return True
+
+    monkeypatch.setattr(engine, "out_of_memory", learns)
+    engine.finish(session.container, 137)
+    for _ in range(2):
+        (seen,) = service.sessions.list()
+        assert seen.reason == "out of memory"
+    ended = engine.containers[session.container].finished_at
+    assert asked == [(ended - reconcile.OOM_BEFORE_S, ended)]
 
 
 def test_removal_at_the_end_as_asked(

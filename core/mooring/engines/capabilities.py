@@ -256,14 +256,15 @@ class SupportsLinks(Protocol):
 class SupportsOomEvents(Protocol):
     """Records which processes the kernel killed because they were out of memory."""
 
-    def out_of_memory(self, container: str, since: float) -> bool:
+    def out_of_memory(self, container: str, since: float, until: float | None = None) -> bool:
         """Whether a process of the container was killed because it was out of memory.
 
-        An engine that is told of such a kill after it has happened is waited for, for a second.
+        The engine may learn of it after the process has ended, and is given a second from then.
 
         Args:
             container: its id.
             since: seconds since the epoch; earlier kills are ignored.
+            until: when the process had ended, in seconds since the epoch; None for now.
         """
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooring.engines.base import Container
+from mooring.engines.capabilities import SupportsOomEvents
 from mooring.engines.labels import LABEL_ID, LABEL_PROBE, container_name
 from mooring.errors import EngineUnavailable, MooringError
 from mooring.host import atomic, trees
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 DRAFT_AGE_S = 60.0
 SWEPT_AGE_S = 3600.0
 SIGKILLED = 128 + 9
+# How long before the end of a session's main process the kernel has killed it
+OOM_BEFORE_S = 2.0
 #: The kind of the event of a repair that failed.
 PROBLEM = "problem"
 # Exits of kernels recorded in one run and session, which may have invented them
@@ -376,6 +379,10 @@ def _with_memory(ctx: Context, session: Session) -> Session:
     if killed is None:
         detail = ctx.engine.inspect(session.container)
         killed = bool(detail and detail.oom_killed)
+        if detail and not killed and isinstance(ctx.engine, SupportsOomEvents):
+            # an engine that learns of the kernel's kill after the end does not say it here
+            ended = detail.finished_at
+            killed = ctx.engine.out_of_memory(session.container, ended - OOM_BEFORE_S, ended)
         with contextlib.suppress(OSError):
             folder.update_state(out_of_memory=killed)
     return dataclasses.replace(session, out_of_memory=killed)

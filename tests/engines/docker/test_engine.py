@@ -54,6 +54,14 @@ def test_a_kill_for_want_of_memory_may_be_told_late(
         assert engine.out_of_memory("c", since=began - 1) is told
 
 
+def test_a_kill_long_ago_is_not_waited_for(server: Server) -> None:
+    """However many sessions are asked for, those that ended before cost no time."""
+    began = time.time()
+    server.oom_at = began + 0.3
+    with contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine:
+        assert not engine.out_of_memory("c", since=began - 70, until=began - 60)
+
+
 def test_many_files_may_take_their_time(server: Server) -> None:
     """Keeping a container's files is no plain request: the engine would do it all the same, and
     with each try once more."""

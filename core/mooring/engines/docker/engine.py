@@ -266,10 +266,11 @@ class DockerEngine(DockerConnection):
                 raise SessionTimeout(f"still running after {limit_s:g} s") from error
             return int(reply["StatusCode"])
 
-    def out_of_memory(self, container: str, since: float) -> bool:
+    def out_of_memory(self, container: str, since: float, until: float | None = None) -> bool:
+        ended = time.time() if until is None else until
         query = {
             "since": f"{since:.9f}",
-            "until": f"{time.time() + _OOM_EVENT_S:.9f}",
+            "until": f"{ended + _OOM_EVENT_S:.9f}",
             "filters": {"container": [container], "event": ["oom"]},
         }
         with (

@@ -116,7 +116,7 @@ class MemoryEngine(MinimumEngine):
     def why_no_mode_filter(self) -> str:
         return ""
 
-    def out_of_memory(self, container: str, since: float) -> bool:
+    def out_of_memory(self, container: str, since: float, until: float | None = None) -> bool:
         with self._call("out_of_memory"):
             return self._find(container).oom_killed
 
