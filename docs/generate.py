@@ -582,7 +582,7 @@ def _constructor(thing: Any, name: str) -> list[str]:
     """How an object of a class is made, as it is written there; empty for those that are given."""
     if issubclass(thing, Enum):
         return [f"{member} = {json.dumps(member.value)}" for member in thing]
-    if dataclasses.is_dataclass(thing):
+    if dataclasses.is_dataclass(thing) or hasattr(thing, "_field_defaults"):
         return [f"{name}({', '.join(_fields(thing))})"]
     made = vars(thing).get("__init__")
     if not inspect.isfunction(made) or getattr(thing, "_is_protocol", False):
@@ -592,6 +592,12 @@ def _constructor(thing: Any, name: str) -> list[str]:
 
 
 def _fields(thing: Any) -> Iterator[str]:
+    """The fields of a dataclass or a named tuple, as they are written."""
+    if not dataclasses.is_dataclass(thing):
+        for name, kind in thing.__annotations__.items():
+            written = getattr(kind, "__forward_arg__", kind)
+            yield f"{name}: {written}" + (" = ..." if name in thing._field_defaults else "")
+        return
     for field in dataclasses.fields(thing):
         if field.init:
             optional = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -54,7 +53,7 @@ def test_a_notebook_is_attached_to_a_session(
     name = write(project / "old.ipynb", "gone")
     cli("create", "-d", "--name", "train", check=0)
     folder = session_folder(mooring.sessions.get("train").id)
-    folder.write_plan(replace(folder.record().plan, note=NOTE))
+    folder.write_plan(folder.record().plan._replace(note=NOTE))
     sessions = lab.sessions()
     expect(sessions.session("train", "running")).to_be_visible()
     page.wait_for_function(

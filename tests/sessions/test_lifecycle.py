@@ -66,9 +66,7 @@ def test_nothing_is_run_before_a_container_is_checked(
         "kernel host": lambda: service.kernels.ensure_host(session),
     }
     record = session_folder(session.id).record()
-    session_folder(session.id).write_plan(
-        dataclasses.replace(record.plan, python="/usr/bin/python")
-    )
+    session_folder(session.id).write_plan(record.plan._replace(python="/usr/bin/python"))
     with pytest.raises(SessionStateError, match="session train is starting"):
         acts[way]()
     assert engine.containers[session.container].execs == []

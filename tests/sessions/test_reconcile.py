@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dataclasses
-
 import pytest
 
 from mooring import FakeEngine, LaunchOptions
@@ -288,9 +286,9 @@ def test_looking_twice_changes_nothing(
     """A second look finds nothing left to repair."""
     half_created(engine)
     engine.finish(session.container, 0)
-    assert any(dataclasses.astuple(service.sessions.reconcile()[1]))
+    assert any(service.sessions.reconcile()[1])
     before = snapshot(state / "sessions")
-    assert not any(dataclasses.astuple(service.sessions.reconcile()[1]))
+    assert not any(service.sessions.reconcile()[1])
     assert snapshot(state / "sessions") == before
 
 

@@ -103,7 +103,7 @@ IDENTITY = Identity(
     project="/home/ada/p",
 )
 OF_A_KERNEL = Identity(
-    **vars(IDENTITY) | {"notebook": "/home/ada/p/a.ipynb", "ends_with_kernels": True}
+    **IDENTITY._asdict() | {"notebook": "/home/ada/p/a.ipynb", "ends_with_kernels": True}
 )
 MOUNTS = (("/home/ada/p", "/home/ada/p"),)
 LAYOUT = Layout(

@@ -10,14 +10,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 #: The stream numbers of a process's output.
 STDOUT, STDERR = 1, 2
 
 
-@dataclass(frozen=True)
-class Bind:
+class Bind(NamedTuple):
     """A directory or file of this machine, mounted at ``target`` in the container.
 
     ``source`` must exist; an engine never creates it (like Docker's ``--mount type=bind``, unlike
@@ -99,8 +98,7 @@ class DeviceRequest:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """A container as listed by ``Engine.list``.
 
     Attributes:
@@ -121,8 +119,7 @@ class Container:
     ports: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class ContainerDetail:
+class ContainerDetail(NamedTuple):
     """The detailed state of a container; times are seconds since the epoch, 0 for never."""
 
     id: str
@@ -133,8 +130,7 @@ class ContainerDetail:
     finished_at: float
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process of a container.
 
     Attributes:
@@ -146,8 +142,7 @@ class Process:
     stopped: bool
 
 
-@dataclass(frozen=True)
-class EngineInfo:
+class EngineInfo(NamedTuple):
     """The engine's identity.
 
     Attributes:
@@ -165,8 +160,7 @@ class EngineInfo:
     rootless: bool
 
 
-@dataclass(frozen=True)
-class PullProgress:
+class PullProgress(NamedTuple):
     """The progress of a pull; byte counts are summed over all layers of known size."""
 
     status: str

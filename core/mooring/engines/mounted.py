@@ -11,8 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mooring.host.filesystems import LINKS_MAX, Mount, mounts
 
@@ -20,8 +20,7 @@ from mooring.host.filesystems import LINKS_MAX, Mount, mounts
 _AT = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True)
-class Mounted:
+class Mounted(NamedTuple):
     """The file or folder at a path in a container.
 
     Attributes:

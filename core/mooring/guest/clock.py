@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 import time
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mooring.guest.channel import Guest
 
@@ -21,8 +21,7 @@ _MAX_NUMBER = 1e15
 _MAX_TEXT = 1000
 
 
-@dataclass(frozen=True)
-class ClockStatus:
+class ClockStatus(NamedTuple):
     """The last status of a session's clock. Times are seconds, relative to now.
 
     Attributes:
@@ -60,8 +59,7 @@ class ClockStatus:
     gpu_absent: bool = False
 
 
-@dataclass(frozen=True)
-class StopReason:
+class StopReason(NamedTuple):
     """Why a session's clock ended it.
 
     Attributes:
@@ -187,8 +185,7 @@ class Clock:
             timeout_s = self.setting_s("idle_timeout_s") or 0.0
             idle_stop_in_s = max(idle_stop_in_s, timeout_s - ago_s)
         others = tuple(signal for signal in status.active_signals if signal != "exec")
-        return replace(
-            status,
+        return status._replace(
             active_signals=(*others, "exec"),
             idle_stop_in_s=idle_stop_in_s,
             last_signal="exec",
@@ -203,15 +200,13 @@ class Clock:
         timeout_s = self.setting_s("idle_timeout_s") or 0.0
         idle_stop_in_s = status.idle_stop_in_s
         if status.held_for_s == 0:
-            return replace(
-                status,
+            return status._replace(
                 active_signals=tuple(signal for signal in active if signal != "hold"),
                 idle_stop_in_s=None if idle_stop_in_s is None else min(idle_stop_in_s, timeout_s),
             )
         if idle_stop_in_s is not None:
             idle_stop_in_s = max(idle_stop_in_s, status.held_for_s + timeout_s)
-        return replace(
-            status,
+        return status._replace(
             active_signals=(*active, "hold"),
             idle_stop_in_s=idle_stop_in_s,
             last_signal="hold",

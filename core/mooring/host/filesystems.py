@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _TABLE = Path("/proc/self/mountinfo")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -14,8 +14,7 @@ _FIELDS = 7  # of a line, at least
 LINKS_MAX = 40  # symbolic links that Linux follows in one path, path_resolution(7)
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A mounted file system, or a part of one.
 
     Attributes:

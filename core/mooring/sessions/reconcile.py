@@ -16,9 +16,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mooring.engines.base import Container
 from mooring.engines.capabilities import SupportsOomEvents
@@ -55,8 +54,7 @@ MOST_EXITS = 50
 RETRY_S = 60.0
 
 
-@dataclass(frozen=True)
-class Repairs:
+class Repairs(NamedTuple):
     """The repairs of one run: ids of sessions (for probes, of containers)."""
 
     half_created: tuple[str, ...] = ()

@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from mooring.host import atomic, locks
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 RECORD = "record.json"
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """The part of a record that is fixed when the session is created.
 
     Attributes:
@@ -43,15 +43,14 @@ class Identity:
     name: str = ""
     owner: str = ""
     created_at: float = 0.0
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = _NONE
     project: str = ""
     tty: bool = True
     notebook: str = ""
     ends_with_kernels: bool = False
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where a session's files are, for copying while it does not run.
 
     Attributes:
@@ -65,8 +64,7 @@ class Layout:
     image: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The part of a record that the launch computes.
 
     Attributes:
@@ -101,8 +99,7 @@ class Removal(NamedTuple):
     because: str
 
 
-@dataclass(frozen=True)
-class RecordState:
+class RecordState(NamedTuple):
     """The part of a record that changes while a session exists.
 
     Attributes:
@@ -136,8 +133,8 @@ class RecordState:
     recreating: tuple[str, str] | None = None
     recreated: bool = False
     recreated_from: str = ""
-    gpu_sharing: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    gpu_sharing: Mapping[str, str] = _NONE
+    sources: Mapping[str, tuple[int, int]] = _NONE
 
 
 class StateChanges(TypedDict, total=False):
@@ -159,8 +156,7 @@ class StateChanges(TypedDict, total=False):
     sources: Mapping[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class SessionRecord:
+class SessionRecord(NamedTuple):
     """A session's record; all fields have their defaults if it cannot be read."""
 
     identity: Identity = Identity()
@@ -250,9 +246,9 @@ def _change(folder: Path, changes: dict[str, Any]) -> None:
 
 
 def _flat(part: Identity | RecordState) -> dict[str, Any]:
-    values = {one.name: getattr(part, one.name) for one in fields(part)}
     values = {
-        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in part._asdict().items()
     }
     # an earlier version falls back to the time of creation if the key is missing
     values = {name: value for name, value in values.items() if (name, value) != ("changed_at", 0.0)}
@@ -261,7 +257,7 @@ def _flat(part: Identity | RecordState) -> dict[str, Any]:
 
 def _keys(kind: type[Any]) -> list[tuple[str, str]]:
     """Return the field names of a section, each with its name on disk."""
-    return [(one.name, _ON_DISK.get(one.name, one.name)) for one in fields(kind)]
+    return [(name, _ON_DISK.get(name, name)) for name in kind._fields]
 
 
 _IDENTITY, _PLAN, _STATE = _keys(Identity), _keys(Plan), _keys(RecordState)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mooring.errors import SessionNotFound, SessionStateError, SessionTimeout
 from mooring.sessions.context import Context
@@ -18,8 +18,7 @@ ENDING_S = 0.5
 ENDING_POLL_S = 0.05
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """The end of a session, as its client reports it.
 
     Attributes:
