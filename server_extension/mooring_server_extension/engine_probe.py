@@ -35,7 +35,7 @@ class EngineProbe:
         """
         try:
             if self._pending is None or self._pending.done():
-                self._pending = self._pools.submit("look", lambda: self._mooring.engine.info())
+                self._pending = self._pools.submit("look", self._look)
             pending = asyncio.wrap_future(self._pending)
             info = await asyncio.wait_for(asyncio.shield(pending), PATIENCE_S)
         except asyncio.TimeoutError:
@@ -44,6 +44,10 @@ class EngineProbe:
         except MooringError as error:
             return _down(error)
         return {"ok": True, "kind": info.kind, "version": info.version, "message": "", "hint": ""}
+
+    def _look(self) -> EngineInfo:
+        self._mooring.engine.ping()
+        return self._mooring.engine.info()
 
 
 def _down(error: MooringError) -> dict[str, Any]:

@@ -30,11 +30,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """
 
     daemon_threads = True
-    oldest = "1.24"
+    oldest, newest = "1.24", "1.43"
     version = "24.0"
-    commit_s = head_s = body_s = 0.0
+    commit_s = remove_s = head_s = body_s = 0.0
     oom_at = float("inf")
-    components: tuple[str, ...] = ()
+    podman = ""
     info: dict[str, object]
     asked: list[str]
     states: list[str]
@@ -52,10 +52,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             reply = self.server.info
         if path.endswith("/networks"):
             reply = [NETWORK]
-        if path == "/version":
-            parts = [{"Name": name} for name in self.server.components]
-            version = {"Version": self.server.version, "Components": parts}
-            reply = {"MinAPIVersion": self.server.oldest, **version}
+        if path.endswith("/version"):
+            reply = {"Version": self.server.version, "MinAPIVersion": self.server.oldest}
         if path.endswith("/events"):
             until = float(dict(urllib.parse.parse_qsl(query))["until"])
             time.sleep(max(0.0, min(until, self.server.oom_at) - time.time()))
@@ -73,10 +71,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(self.server.commit_s)
         self._reply({"Id": "made", "StatusCode": 3, "status": "done"}, slow=True)
 
+    def do_DELETE(self) -> None:
+        time.sleep(self.server.remove_s)
+        self._reply(None, slow=False)
+
     def _reply(self, reply: object, slow: bool) -> None:
         body = b"" if reply is None else json.dumps(reply).encode()
         time.sleep(self.server.head_s if slow else 0)
         self.send_response(200)
+        self.send_header("Api-Version", self.server.newest)
+        if self.server.podman:
+            self.send_header("Libpod-API-Version", self.server.podman)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -33,7 +33,7 @@ CONFIG = ContainerConfig(
 def podman(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodmanEngine]:
     """Rootless Podman."""
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    server.components, server.version = ("Podman Engine",), "4.3.1"
+    server.podman = server.version = "4.3.1"
     with contextlib.closing(PodmanEngine(f"unix://{server.server_address}")) as engine:
         yield engine
 

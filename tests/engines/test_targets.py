@@ -14,21 +14,19 @@ from mooring.errors import EngineUnavailable, NotSupported
 from tests.engines.conftest import Server
 
 
-@pytest.mark.parametrize(
-    ("part", "kind"), [("Engine", DockerEngine), ("Podman Engine", PodmanEngine)]
-)
+@pytest.mark.parametrize(("podman", "kind"), [("", DockerEngine), ("4.3.1", PodmanEngine)])
 def test_who_answers_decides(
-    server: Server, monkeypatch: pytest.MonkeyPatch, part: str, kind: type
+    server: Server, monkeypatch: pytest.MonkeyPatch, podman: str, kind: type
 ) -> None:
     """Docker and Podman are told apart by their own word, whatever the socket is called, and are
     asked once."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{server.server_address}")
-    server.components = (part,)
+    server.podman = podman
     engine = open_engine()
     assert type(engine) is kind
     assert engine.list({}) == []
     engine.close()
-    assert server.asked == ["/version", "/v1.41/containers/json"]
+    assert server.asked == ["/_ping", "/v1.41/containers/json"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("docker", DockerEngine), ("podman", PodmanEngine)])

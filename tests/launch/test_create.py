@@ -101,7 +101,7 @@ def test_secrets_stand_in_files_alone(
     )
 
 
-METHODS = "info image_id import_image create attach start mounted attach_network list".split()
+METHODS = "ping image_id import_image create attach start mounted attach_network list".split()
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["refused", "answer-lost"])

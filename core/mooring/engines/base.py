@@ -222,6 +222,9 @@ class Engine(Protocol):
     Containers are identified by the engine's ids, never by their names.
     """
 
+    def ping(self) -> None:
+        """Do nothing if the engine answers. Raises EngineUnavailable if it does not."""
+
     def info(self) -> EngineInfo:
         """The engine's identity. Raises EngineUnavailable if it does not answer."""
 

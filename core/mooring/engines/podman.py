@@ -34,7 +34,7 @@ class PodmanEngine(DockerEngine):
         return os.getuid() != 0
 
     def _refuse(self, config: ContainerConfig) -> None:
-        if not self.info().rootless:
+        if not self._is_rootless():
             return
         # Rootless Podman silently ignores limits on cgroup v1
         wanted = {"memory": config.memory_bytes, "cpus": config.cpus}
@@ -47,7 +47,7 @@ class PodmanEngine(DockerEngine):
 
     def _host_config(self, config: ContainerConfig) -> dict[str, Any]:
         host = super()._host_config(config)
-        if self.info().rootless:
+        if self._is_rootless():
             host["UsernsMode"] = "keep-id"
             del host["LogConfig"]
             host.pop("GroupAdd", None)
@@ -65,7 +65,7 @@ class PodmanEngine(DockerEngine):
         return None
 
     def _groups(self, host: Mapping[str, Any], groups: Sequence[int]) -> dict[str, Any]:
-        return {} if self.info().rootless else super()._groups(host, groups)
+        return {} if self._is_rootless() else super()._groups(host, groups)
 
     def _device_request(self, uuids: Sequence[str], cdi_devices: Sequence[str]) -> dict[str, Any]:
         if int(self.info().version.partition(".")[0] or 0) < 5:

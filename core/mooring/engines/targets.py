@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mooring.engines.base import Engine
 from mooring.errors import NotSupported
-from mooring.host.untrusted import parse_json
 
-# Short, so that detecting the kind adds little to the wait for an engine that hangs
 _ASK_TIMEOUT_S = 2.0
-_VERSION_BYTES = 1 << 20
 
 
 def open_engine(target: str = "local") -> Engine:
@@ -26,7 +20,7 @@ def open_engine(target: str = "local") -> Engine:
         target: ``local`` for the engine at ``local_address``.
 
     Returns:
-        The engine. The response to ``GET /version`` distinguishes Docker from Podman; an engine
+        The engine. The response to ``GET /_ping`` distinguishes Docker from Podman; an engine
         that is unavailable raises only on its first request.
 
     Raises:
@@ -37,15 +31,18 @@ def open_engine(target: str = "local") -> Engine:
             f"target: {target!r} is not supported by this version",
             "leave target out, or set it to local",
         )
-    from mooring.engines.docker import DockerEngine, is_podman
+    from mooring.engines.docker import ApiError, Client, DockerEngine, is_podman
     from mooring.engines.podman import PodmanEngine
 
     address = local_address(os.environ)
     path = address.removeprefix("unix://")
-    version = _version(path)
-    if is_podman(version) or (not version and "podman" in os.path.realpath(path)):
-        return PodmanEngine(address, version=version)
-    return DockerEngine(address, version=version)
+    pong = None
+    # short, so that detecting the kind adds little to the wait for an engine that hangs
+    with contextlib.suppress(OSError, ValueError, ApiError):
+        pong = Client(address, _ASK_TIMEOUT_S).ping()
+    if is_podman(pong) if pong else "podman" in os.path.realpath(path):
+        return PodmanEngine(address, pong=pong)
+    return DockerEngine(address, pong=pong)
 
 
 def local_address(environ: Mapping[str, str]) -> str:
@@ -101,21 +98,3 @@ def local_socket_names(environ: Mapping[str, str]) -> list[str]:
     with contextlib.suppress(NotSupported):
         names.append(os.path.abspath(local_address(environ).removeprefix("unix://")))
     return names
-
-
-def _version(path: str) -> dict[str, Any]:
-    """The response to ``GET /version``; empty on an error or timeout."""
-    reply = b""
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            deadline = time.monotonic() + _ASK_TIMEOUT_S
-            client.settimeout(_ASK_TIMEOUT_S)
-            client.connect(path)
-            client.sendall(b"GET /version HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            while len(reply) < _VERSION_BYTES and (data := client.recv(65536)):
-                reply += data
-                client.settimeout(max(0.001, deadline - time.monotonic()))
-        version = parse_json(reply.partition(b"\r\n\r\n")[2])
-    except (OSError, ValueError):
-        return {}
-    return version if isinstance(version, dict) else {}

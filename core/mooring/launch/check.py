@@ -29,7 +29,7 @@ def check(ctx: Context, plan: LaunchPlan) -> dict[str, str]:
 
     spec, mistakes = plan.spec, Mistakes()
     values: dict[str, str] = {}
-    ctx.engine.info()
+    ctx.engine.ping()
     with mistakes:
         plan.require_trust()
         values = read_secrets(spec, plan.mounts.secret_files, os.environ)

@@ -24,16 +24,29 @@ SAME: dict[str, Any] = {key: {} for key in ("labels", "env", "binds")}
 SAME |= dict.fromkeys(("groups", "gpus", "devices"), ())
 
 
-@pytest.mark.parametrize(("oldest", "spoken"), [("1.24", "1.41"), ("1.44", "1.44"), ("", "1.41")])
-def test_no_older_version_than_the_engine_takes(server: Server, oldest: str, spoken: str) -> None:
-    """An engine that has let go of the version that is enough is spoken to in its oldest."""
-    server.oldest = oldest
+@pytest.mark.parametrize(
+    ("newest", "oldest", "spoken"),
+    [
+        ("1.41", "1.12", "1.41"),
+        ("1.51", "1.24", "1.41"),
+        ("1.52", "1.44", "1.44"),
+        ("1.60", "", "1.41"),
+        ("", "1.44", "1.41"),
+    ],
+)
+def test_no_older_version_than_the_engine_takes(
+    server: Server, newest: str, oldest: str, spoken: str
+) -> None:
+    """An engine that has let go of the version that is enough is spoken to in its oldest; one that
+    cannot have is not asked."""
+    server.newest, server.oldest = newest, oldest
     engine = DockerEngine(f"unix://{server.server_address}")
     assert engine.list({}) == []
     assert engine.list({}) == []
     engine.close()
     listing = f"/v{spoken}/containers/json"
-    assert server.asked == ["/version", listing, listing]
+    asked = ["/_ping", "/version"] if newest > "1.51" else ["/_ping"]
+    assert server.asked == [*asked, listing, listing]
 
 
 def test_what_lives_is_asked_for_in_the_engines_own_words(server: Server) -> None:
@@ -63,11 +76,12 @@ def test_a_kill_long_ago_is_not_waited_for(server: Server) -> None:
 
 
 def test_many_files_may_take_their_time(server: Server) -> None:
-    """Keeping a container's files is no plain request: the engine would do it all the same, and
-    with each try once more."""
-    server.commit_s = 0.5
+    """Keeping a container's files, or deleting them, is no plain request: the engine would do it
+    all the same, and with each try once more."""
+    server.commit_s = server.remove_s = 0.5
     engine = DockerEngine(f"unix://{server.server_address}", timeout_s=0.2)
     made = engine.recreate("c", image="i:1", name="n", **SAME)
+    engine.remove("c")
     engine.close()
     assert made == "made"
     assert server.asked[-2:] == ["/v1.41/commit", "/v1.41/containers/create"]
@@ -188,7 +202,7 @@ def test_an_image_configures_nothing(server: Server) -> None:
 
 def test_podman_in_dockers_place_is_refused(server: Server) -> None:
     """What answers at an engine's address is asked once what it is, and never taken for another."""
-    server.components = ("Podman Engine",)
+    server.podman = "4.3.1"
     engine = DockerEngine(f"unix://{server.server_address}")
     with pytest.raises(EngineError, match="is now podman, not docker"):
         engine.list({})

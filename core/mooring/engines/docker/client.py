@@ -39,6 +39,10 @@ class ApiError(Exception):
         super().__init__(why)
         self.status, self.why = status, why
 
+    def says(self, words: str) -> bool:
+        """Whether the message has some words, in any case: versions of an engine differ in it."""
+        return words.lower() in self.why.lower()
+
 
 class NotFound(ApiError):
     """The engine responded with status 404."""
@@ -70,6 +74,12 @@ class Client:
         self._path = address.removeprefix("unix://")
         self._timeout_s = timeout_s
         self.version = ""
+
+    def ping(self) -> Mapping[str, str]:
+        """Ask whether the engine is there: the headers of its answer, names in lower case."""
+        with self.open("GET", "_ping") as response:
+            response.read()
+            return response.headers
 
     def get(self, *path: str, query: Mapping[str, Any] | None = None) -> Any:
         """Request a document: a JSON object or array."""

@@ -14,6 +14,7 @@ from mooring.errors import EngineError
 
 REQUEST_TIMEOUT_S = 30.0
 API_VERSION = "1.41"  # of Docker 20.10, and sufficient
+WITHOUT_OLDER = "1.52"  # of Docker 29, the first that no longer accepts it
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 
@@ -24,7 +25,8 @@ class DockerConnection:
         address: ``unix:///path``.
         timeout_s: the timeout of ordinary requests in seconds, after which the engine counts as
             unavailable.
-        version: the engine's response to ``GET /version``; requested if None or empty.
+        pong: the headers of the engine's response to ``GET /_ping``, with names in lower case;
+            requested if None or empty.
         client: sends the requests; a ``Client`` if None.
     """
 
@@ -35,13 +37,13 @@ class DockerConnection:
         address: str,
         timeout_s: float = REQUEST_TIMEOUT_S,
         *,
-        version: Mapping[str, Any] | None = None,
+        pong: Mapping[str, str] | None = None,
         client: Client | None = None,
     ) -> None:
         self.address = address
         self._timeout_s = timeout_s
         self._client = client
-        self._version: Mapping[str, Any] = version or {}
+        self._pong: Mapping[str, str] = pong or {}
         self._info: EngineInfo | None = None
         self._daemon_info: Mapping[str, Any] = {}
 
@@ -50,23 +52,24 @@ class DockerConnection:
         client = self._client
         if client is None:
             client = Client(self.address, self._timeout_s)
-            if not self._version:
-                self._version = client.get("version")
+            self._pong = self._pong or client.ping()
             self._refuse_stranger()
-            client.version = self._api_version()
+            client.version = self._api_version(client)
             self._client = client
         return client
 
-    def _api_version(self) -> str:
-        """Ours, or the engine's oldest if that is newer, as with Docker 29."""
-        oldest = str(self._version.get("MinAPIVersion") or API_VERSION)
+    def _api_version(self, client: Client) -> str:
+        """Ours, or the engine's oldest if that is newer."""
+        if _numbers(self._pong.get("api-version", "")) < _numbers(WITHOUT_OLDER):
+            return API_VERSION
+        oldest = str(client.get("version").get("MinAPIVersion") or API_VERSION)
         return max(API_VERSION, oldest, key=_numbers)
 
     def _refuse_stranger(self) -> None:
         """Raise EngineError if Podman answers instead of Docker, or vice versa."""
-        kind = "podman" if values.is_podman(self._version) else "docker"
+        kind = "podman" if values.is_podman(self._pong) else "docker"
         if kind != self.kind:
-            self._version = {}
+            self._pong = {}
             path = self.address.removeprefix("unix://")
             raise EngineError(
                 f"the engine at {path} is now {kind}, not {self.kind}",
@@ -75,18 +78,21 @@ class DockerConnection:
 
     def close(self) -> None:
         if self._client is not None:
-            self._client, self._version, self._daemon_info = None, {}, {}
+            self._client, self._pong, self._daemon_info = None, {}, {}
 
     def _mapped(
         self, doing: str, timeout_s: float | None = None
     ) -> contextlib.AbstractContextManager[None]:
         return mapped(doing, self.address, timeout_s or self._timeout_s)
 
+    def ping(self) -> None:
+        with self._mapped("asking whether the engine is there"):
+            self._api.ping()
+
     def info(self) -> EngineInfo:
         if self._info is None:
             with self._mapped("asking the engine for its version"):
-                client = self._api
-                version = self._version or client.get("version")
+                version = self._api.get("version")
             self._info = EngineInfo(
                 kind=self.kind,
                 version=version.get("Version", ""),

@@ -31,6 +31,7 @@ from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 _OOM_EVENT_S = 1.0
 _NO_IMAGE = "mooring/none@sha256:" + 64 * "0"
 REMEMBERED_MAX = 10_000
+REMOVE_TIMEOUT_S = 1800.0  # the engine deletes every file before it answers
 REMOVED_CODE = 137  # exit code of a process whose container was removed
 
 
@@ -38,7 +39,7 @@ class DockerEngine(DockerConnection):
     """Docker: ``mooring.engines.base.Engine`` and every capability.
 
     Args:
-        address, timeout_s, version, client: as for ``DockerConnection``.
+        address, timeout_s, pong, client: as for ``DockerConnection``.
     """
 
     publish_address = "127.0.0.1"
@@ -116,9 +117,9 @@ class DockerEngine(DockerConnection):
             try:
                 return self._created(config.name, body)
             except NotFound as error:
-                if "image" not in error.why.lower():
+                if not error.says("image"):
                     raise
-                missing = "no such image" in error.why.lower()
+                missing = error.says("no such image")
                 raise ImageError(
                     f"No such image: {config.image}" if missing else collapsed(error.why),
                     "check its name, or pull it first",
@@ -131,7 +132,7 @@ class DockerEngine(DockerConnection):
 
     def _refuse(self, config: ContainerConfig) -> None:
         """Raise NotSupported for a config that the engine would ignore or apply incorrectly."""
-        if self.info().rootless:
+        if self._is_rootless():
             raise NotSupported(
                 "rootless Docker is not supported: its user mapping is unknown to this version",
                 "use Docker with root, or rootless Podman",
@@ -244,13 +245,14 @@ class DockerEngine(DockerConnection):
             self._api.send("POST", *path, query=query, timeout_s=limit_s)
 
     def remove(self, container: str) -> None:
-        with self._mapped("removing the container"), contextlib.suppress(NotFound):
+        path, query = ("containers", container), {"force": True, "v": True}
+        limit_s = REMOVE_TIMEOUT_S
+        with self._mapped("removing the container", limit_s), contextlib.suppress(NotFound):
             try:
-                query = {"force": True, "v": True}
-                self._api.send("DELETE", "containers", container, query=query)
+                self._api.send("DELETE", *path, query=query, timeout_s=limit_s)
             except ApiError as error:
                 # 409: another client is already removing it
-                if error.status != 409 or "already in progress" not in error.why:
+                if error.status != 409 or not error.says("already in progress"):
                     raise
 
     def wait(self, container: str, timeout_s: float | None = None) -> int:

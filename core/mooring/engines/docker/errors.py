@@ -7,21 +7,25 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from mooring.engines.docker.client import ApiError
 from mooring.errors import EngineError, EngineUnavailable, PortTaken
 from mooring.host.text import one_line
 
 log = logging.getLogger(__name__)
+# Engines of other versions write the same words in other cases
+_message = partial(re.compile, flags=re.IGNORECASE)
 # In use by another container, or by another program
-_PORT_TAKEN = re.compile(
+_PORT_TAKEN = _message(
     r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
 )
-_UNREADABLE = re.compile(r"\bl?stat(?:fs)? (/.*?): permission denied")
-_ABSENT = re.compile(
+_UNREADABLE = _message(r"\bl?stat(?:fs)? (/.*?): permission denied")
+_ABSENT = _message(
     r"bind source path does not exist: (/.*)|\bl?stat(?:fs)? (/.*?): no such file or directory"
 )
-_TOO_MANY_CPUS = re.compile(r"Range of CPUs is from [\d.]+ to ([\d.]+)")
+_TOO_MANY_CPUS = _message(r"range of CPUs is from [\d.]+ to ([\d.]+)")
+_NO_DRIVER = _message(r"could not select device driver")
 
 
 @contextlib.contextmanager
@@ -90,7 +94,7 @@ def _refusal(doing: str, why: str) -> EngineError:
             hint += "not in a container that has its socket"
         return EngineError(f"the engine does not see {one_line(path)}", hint)
     hint = ""
-    if "could not select device driver" in why:
+    if _NO_DRIVER.search(why):
         hint = "for GPUs, install the NVIDIA Container Toolkit, then restart the engine"
     return EngineError(f"{doing}: {why}", hint)
 

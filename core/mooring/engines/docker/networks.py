@@ -40,7 +40,7 @@ def ensure(api: Client) -> str:
             made = _create(api)
         except ApiError as error:
             if error.status != 409:  # 409: another process was faster
-                raise _refused(error.why) from error
+                raise _refused(error) from error
         networks = _networks(api)
         if made and networks and networks[0]["Id"] != made:
             with contextlib.suppress(ApiError):
@@ -100,10 +100,10 @@ def _named(api: Client, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _refused(why: str) -> EngineError:
+def _refused(error: ApiError) -> EngineError:
     hint = "see: docker network ls"
-    if "br_netfilter" in why:
+    if error.says("br_netfilter"):
         hint = "as root: modprobe br_netfilter"
-    elif "address pool" in why:
+    elif error.says("address pool"):
         hint = "remove networks that no container uses: docker network prune"
-    return EngineError(f"creating the network {NAME}: {why}", hint)
+    return EngineError(f"creating the network {NAME}: {error.why}", hint)

@@ -28,10 +28,9 @@ _EXITED = re.compile(r"Exited \((\d+)\)")
 _STAMP = re.compile(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
-def is_podman(version: Mapping[str, Any]) -> bool:
-    """Whether a response to ``GET /version`` is Podman's."""
-    parts = [str(part.get("Name", "")) for part in version.get("Components") or []]
-    return any("podman" in part.lower() for part in parts)
+def is_podman(pong: Mapping[str, str]) -> bool:
+    """Whether the headers of a response to ``GET /_ping`` are Podman's, which add a version."""
+    return "libpod-api-version" in pong
 
 
 def container_of(row: Mapping[str, Any]) -> Container:

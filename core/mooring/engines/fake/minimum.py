@@ -114,6 +114,10 @@ class MinimumEngine:
 
     # the Engine protocol
 
+    def ping(self) -> None:
+        with self._call("ping"):
+            pass
+
     def info(self) -> EngineInfo:
         with self._call("info"):
             return EngineInfo("fake", "1.0", "1.0", "linux", False)
