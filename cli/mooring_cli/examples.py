@@ -18,7 +18,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "stop": (("stop train", ""), ("stop 'sweep-*' --yes", "all whose names match")),
     "rm": (("rm train", "a stopped session"), ("rm -f train", "a running one, too")),
     "hold": (("hold train", "for two hours"), ("hold train 12h", ""), ("hold train off", "")),
-    "update": (("update train --idle-timeout 4h", ""), ("update train --max-duration 2d", "")),
+    "update": (
+        ("update train --idle-timeout 4h", ""),
+        ("update train --memory 32GiB --cpus 8", ""),
+    ),
     "trust": (("trust session.yml", ""),),
     "run": (
         ("run --rm host -c 'print(6 * 7)'", "Python code"),

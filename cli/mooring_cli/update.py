@@ -1,4 +1,4 @@
-"""update: change the deadlines of running sessions."""
+"""update: change the deadlines and the limits of sessions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from mooring import SpecError
 from mooring_cli import options as opt
+from mooring_cli import spec_flags
 from mooring_cli.selection import apply, is_running, select
 
 
@@ -13,25 +14,30 @@ def update(
     names: opt.SomeNames = None,
     idle_timeout: opt.IdleTimeout = None,
     max_duration: opt.MaxDuration = None,
+    cpus: spec_flags.Cpus = None,
+    memory: spec_flags.Memory = None,
+    pids_limit: spec_flags.PidsLimit = None,
     everything: opt.Everything = False,
     yes: opt.Yes = False,
 ) -> None:
-    """Change the deadlines of running sessions.
+    """Change the deadlines and the limits of sessions.
 
-    The idle timeout and the maximum duration change at once. A deadline that has already passed is
-    refused.
+    All of it changes at once, and limits stay when a session is started again; one that is stopped
+    can be given other limits too. A deadline that has already passed is refused, and so is less
+    memory than the session uses.
     """
-    from mooring import Mooring
+    from mooring import Mooring, flag_of, parse_limits
 
-    if idle_timeout is None and max_duration is None:
-        raise SpecError("nothing to update", "use --idle-timeout 1h or --max-duration 12h")
     idle_s = None if idle_timeout is None else opt.duration("--idle-timeout", idle_timeout)
     max_s = None if max_duration is None else opt.duration("--max-duration", max_duration)
+    limits = parse_limits({"cpus": cpus, "memory": memory, "pids_limit": pids_limit}, flag_of)
+    if idle_s is None and max_s is None and limits == (None, None, None):
+        raise SpecError("nothing to update", "use --idle-timeout 1h, --memory 8GiB or the like")
     mooring = Mooring()
     apply(
         select(mooring, names, everything, yes=yes, verb="update", fits=is_running),
         lambda session: mooring.sessions.update(
-            session, idle_timeout_s=idle_s, max_duration_s=max_s
+            session, idle_timeout_s=idle_s, max_duration_s=max_s, limits=limits
         ),
     )
 

@@ -25,12 +25,12 @@ _DEFINED_IN = {
     "mooring.client.terminals": "Terminals",
     "mooring.engines.base": (
         "Bind Container ContainerConfig ContainerDetail DeviceRequest Engine EngineInfo "
-        "PullProgress Stream"
+        "PullProgress ResourceLimits Stream"
     ),
     "mooring.engines.capabilities": (
         "SupportsAttach SupportsBinds SupportsDetachedExec SupportsGpus SupportsImport "
-        "SupportsLateNetwork SupportsOomEvents SupportsPublishedPorts SupportsRecreate "
-        "require"
+        "SupportsLateNetwork SupportsLimits SupportsOomEvents SupportsPublishedPorts "
+        "SupportsRecreate require"
     ),
     "mooring.engines.labels": "container_name",
     "mooring.errors": (
@@ -76,6 +76,7 @@ _DEFINED_IN = {
     "mooring.sessions.lease": "Lease",
     "mooring.sessions.model": "FIELDS LAUNCHING Session State from_history",
     "mooring.sessions.reconcile": "Repairs",
+    "mooring.sessions.update": "parse:parse_limits",
     "mooring.sessions.waiting": "Ending",
     "mooring.launch.takeover": "RestartTimes Successor",
     "mooring.spec.extends": "profile_names",
@@ -175,6 +176,7 @@ __all__ = [
     "Repairs",
     "Request",
     "ResolvedSpec",
+    "ResourceLimits",
     "RestartTimes",
     "Session",
     "SessionExists",
@@ -196,6 +198,7 @@ __all__ = [
     "SupportsGpus",
     "SupportsImport",
     "SupportsLateNetwork",
+    "SupportsLimits",
     "SupportsOomEvents",
     "SupportsPublishedPorts",
     "SupportsRecreate",
@@ -230,6 +233,7 @@ __all__ = [
     "load_spec_file",
     "minimal_environment",
     "parse_duration",
+    "parse_limits",
     "parse_port",
     "parse_size",
     "process_mark",
@@ -272,6 +276,7 @@ if TYPE_CHECKING:
         Engine,
         EngineInfo,
         PullProgress,
+        ResourceLimits,
         Stream,
     )
     from mooring.engines.capabilities import (
@@ -281,6 +286,7 @@ if TYPE_CHECKING:
         SupportsGpus,
         SupportsImport,
         SupportsLateNetwork,
+        SupportsLimits,
         SupportsOomEvents,
         SupportsPublishedPorts,
         SupportsRecreate,
@@ -348,6 +354,7 @@ if TYPE_CHECKING:
     from mooring.sessions.lease import Lease
     from mooring.sessions.model import FIELDS, LAUNCHING, Session, State, from_history
     from mooring.sessions.reconcile import Repairs
+    from mooring.sessions.update import parse as parse_limits
     from mooring.sessions.waiting import Ending
     from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec

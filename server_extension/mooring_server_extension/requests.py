@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mooring import SpecError, duration_pattern, parse_duration
 from mooring_server_extension.responses import BadRequest
@@ -37,11 +37,24 @@ class Create(Body):
     allow: bool | Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = False
 
 
+def _whole(value: Any) -> Any:
+    """An integer, as JSON Schema counts 1.0 as one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Update(Body):
-    """New deadlines: text such as ``1h``, or ``off``; empty if not given."""
+    """New deadlines and limits of a session.
+
+    Attributes:
+        idle_timeout, max_duration: text such as ``1h``, or ``off``; empty if not given.
+        cpus, memory_bytes, pids_limit: as in ``mooring.ResourceLimits``; 0 if not given.
+    """
 
     idle_timeout: str | float = ""
     max_duration: str | float = ""
+    cpus: Annotated[float, Field(ge=0.01, le=4096)] = 0.0
+    memory_bytes: Annotated[int, BeforeValidator(_whole), Field(ge=6 << 20, le=1 << 60)] = 0
+    pids_limit: Annotated[int, BeforeValidator(_whole), Field(ge=100, le=1 << 22)] = 0
 
 
 class Hold(Body):

@@ -16,6 +16,7 @@ from tornado import web
 from mooring import (
     LaunchOptions,
     Mooring,
+    ResourceLimits,
     Session,
     SessionNotFound,
     SessionStateError,
@@ -139,12 +140,19 @@ class SessionHandler(MooringHandler):
     async def patch(self, name: str) -> None:
         with self.audited("update", name):
             body = requests.read(requests.Update, self.json_body())
-            changes: dict[str, float] = {}
+            changes: dict[str, Any] = {}
             for key in ("idle_timeout", "max_duration"):
                 if key in body.model_fields_set:
                     changes[f"{key}_s"] = requests.duration(key, getattr(body, key))
+            limits = {
+                key: getattr(body, key)
+                for key in ResourceLimits._fields
+                if key in body.model_fields_set
+            }
+            if limits:
+                changes["limits"] = ResourceLimits(**limits)
             if not changes:
-                raise BadRequest("nothing to update", "send idle_timeout or max_duration")
+                raise BadRequest("nothing to update", "send a deadline or a limit")
             session = await self.core(
                 lambda mooring: _apply(
                     mooring, name, lambda session: mooring.sessions.update(session, **changes)

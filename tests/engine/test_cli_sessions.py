@@ -230,6 +230,40 @@ def test_update(cli, create, mooring) -> None:
     assert "--idle-timeout: '-5m'" in cli("update", "moving", "--idle-timeout=-5m", check=2).stderr
 
 
+# What a session sees of its limits, whichever version of cgroups the machine has
+LIMITS = """cd /sys/fs/cgroup
+cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes
+cat cpu.max 2>/dev/null || echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us)
+cat pids.max 2>/dev/null || cat pids/pids.max"""
+
+
+def test_update_of_limits(cli, create) -> None:
+    """They hold at once in the container, and when it has been stopped and started again."""
+    create("train", flags=("--memory", "256MiB", "--pids-limit", "300"))
+    cli("update", "train", "--memory", "1g", "--cpus", "0.5", check=0)
+    for _ in range(2):
+        memory, cpu, pids = cli("exec", "train", "--", "sh", "-c", LIMITS, check=0).stdout.split(
+            "\n"
+        )[:3]
+        quota, period = map(int, cpu.split())
+        assert (int(memory), quota / period, int(pids)) == (2**30, 0.5, 300)
+        (row,) = json.loads(cli("ps", "--json", check=0).stdout)
+        assert (row["memory_limit_bytes"], row["cpus"]) == (2**30, 0.5)
+        cli("stop", "train", check=0)
+        cli("start", "train", check=0)
+    cli("stop", "train", check=0)
+    cli("update", "train", "--memory", "512m", "--pids-limit", "off", check=0)
+    cli("start", "train", check=0)
+    seen = cli("exec", "train", "--", "sh", "-c", LIMITS, check=0).stdout
+    memory, _, pids = seen.splitlines()
+    assert (int(memory), pids) == (2**29, "max")
+    assert "updated" in cli("events", "train", check=0).stdout
+    done = cli("update", "train", "--memory", "1", check=2)
+    assert "error: flag --memory: memory must be at least 6 MiB" in done.stderr
+    assert "this machine has" in cli("update", "train", "--memory", "1EiB", check=1).stderr
+    assert "has only" in cli("update", "train", "--cpus", "4096", check=1).stderr
+
+
 def test_ps_chooses_rows_and_columns(cli, create, mooring) -> None:
     """ps shows the newest change first; flags choose; --json has the documented fields."""
     empty = cli("ps", check=0)

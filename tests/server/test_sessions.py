@@ -41,6 +41,12 @@ def test_a_session_from_its_creation_to_its_removal(server: InProcess) -> None:
         "PATCH", "/sessions/aa", {"idle_timeout": "off", "max_duration": "1h"}
     )
     assert (status, changed["idle_timeout_s"], changed["max_duration_s"]) == (200, 0, 3600)
+    status, changed = server.ask(
+        "PATCH", "/sessions/aa", {"cpus": 1.5, "memory_bytes": 2**30, "pids_limit": 200}
+    )
+    assert (status, changed["cpus"], changed["memory_limit_bytes"]) == (200, 1.5, 2**30)
+    for wrong in ({"cpus": 0}, {"memory_bytes": "1g"}, {"pids_limit": None}, {"pids_limit": 1.5}):
+        assert server.ask("PATCH", "/sessions/aa", wrong)[0] == 400
     assert server.ask("POST", "/sessions/aa/stop")[1]["state"] == "stopped"
     assert server.ask("POST", "/sessions/aa/start")[1]["state"] == "running"
     assert server.ask("DELETE", "/sessions/aa")[0] == 409

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.engines.base import Stream
+from mooring.engines.base import ResourceLimits, Stream
 from mooring.launch.options import LaunchOptions
 from mooring.launch.wait import Wait
-from mooring.sessions import find, lifecycle, processes, waiting
+from mooring.sessions import find, lifecycle, processes, update, waiting
 from mooring.sessions.context import Context
 from mooring.sessions.model import Session
 from mooring.sessions.reconcile import Repairs, unknown_sessions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _AS_LONG_AS_IT_TAKES = Wait()
 _DEFAULTS = LaunchOptions()
+_NO_LIMITS = ResourceLimits()
 
 
 class Sessions:
@@ -285,21 +286,30 @@ class Sessions:
         *,
         idle_timeout_s: float | None = None,
         max_duration_s: float | None = None,
+        limits: ResourceLimits = _NO_LIMITS,
     ) -> None:
-        """Change the deadlines of a running session.
+        """Change the deadlines of a running session, and the limits of one that runs or is stopped.
 
         Args:
             idle_timeout_s: idle timeout in seconds; 0 for never, None to keep the current value.
             max_duration_s: maximum duration in seconds; likewise.
+            limits: the new limits; they stay when the session is stopped and started again.
 
         Raises:
-            SpecError: a new deadline has passed already.
+            SpecError: a new deadline has passed already, or more memory is in use than the limit.
             PolicyError: the maximum duration is longer than the policy allows.
-            SessionStateError: it does not run.
+            NoCapacity: this machine has less memory.
+            SessionStateError: it does not run, or is still being started.
+            NotSupported: the engine cannot change limits.
+            EngineError: the engine refuses a limit.
             MooringError: the disk is full.
         """
-        lifecycle.update(
-            self._ctx, session, idle_timeout_s=idle_timeout_s, max_duration_s=max_duration_s
+        update.update(
+            self._ctx,
+            session,
+            idle_timeout_s=idle_timeout_s,
+            max_duration_s=max_duration_s,
+            limits=limits,
         )
 
     def deadlines(self, session: Session) -> dict[str, float]:

@@ -85,6 +85,20 @@ class ContainerConfig:
     cdi_devices: tuple[str, ...] = ()
 
 
+class ResourceLimits(NamedTuple):
+    """New limits of a container; None keeps the present one.
+
+    Attributes:
+        cpus: CPU cores; may be a fraction.
+        memory_bytes: memory, without swap.
+        pids_limit: processes and threads; 0 for no limit.
+    """
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    pids_limit: int | None = None
+
+
 @dataclass(frozen=True)
 class DeviceRequest:
     """A request for GPUs that a container was created with.

@@ -18,7 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
-from mooring.engines.base import Bind, ContainerConfig, DeviceRequest, Engine, Process, Stream
+from mooring.engines.base import (
+    Bind,
+    ContainerConfig,
+    DeviceRequest,
+    Engine,
+    Process,
+    ResourceLimits,
+    Stream,
+)
 from mooring.engines.mounted import Mounted
 from mooring.errors import NotSupported
 
@@ -253,6 +261,22 @@ class SupportsLinks(Protocol):
 
 
 @runtime_checkable
+class SupportsLimits(Protocol):
+    """Changes the limits of a container, whether it is running or not."""
+
+    def update_limits(self, container: str, limits: ResourceLimits) -> None:
+        """Change the limits of a container.
+
+        Args:
+            container: its id.
+            limits: the new ones.
+
+        Raises:
+            EngineError: the container does not exist, or the engine refuses a limit.
+        """
+
+
+@runtime_checkable
 class SupportsOomEvents(Protocol):
     """Records which processes the kernel killed because they were out of memory."""
 
@@ -299,6 +323,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsLinks: ("read the links of an image", "use Docker"),
     SupportsVolumes: ("give containers volumes", "use Docker"),
     SupportsOomEvents: ("report when a container runs out of memory", ""),
+    SupportsLimits: ("change the limits of a session", "create it anew with them"),
     SupportsProcessList: ("list the processes of a session", "use Docker"),
 }
 

@@ -14,7 +14,7 @@ from mooring.host.paths import Installation
 
 
 class PodmanEngine(DockerEngine):
-    """Podman: a DockerEngine without SupportsLateNetwork and SupportsProcessList.
+    """Podman: a DockerEngine without SupportsLateNetwork, SupportsLimits and SupportsProcessList.
 
     Rootless Podman maps the user to the same uid and gid in the container (``keep-id``) and keeps
     the user's groups.
@@ -28,6 +28,7 @@ class PodmanEngine(DockerEngine):
     propagation = None
     init = "/run/podman-init"
     attach_network = None  # type: ignore[assignment]  # withdrawn: it has no SupportsLateNetwork
+    update_limits = None  # type: ignore[assignment]  # not in this API before Podman 5
     processes = None  # type: ignore[assignment]  # it runs the image's ps, if there is one
 
     def _is_rootless(self) -> bool:

@@ -18,8 +18,8 @@ from mooring.errors import (
     together,
 )
 from mooring.gpus.claims import Request
+from mooring.host import memory
 from mooring.host.filesystems import is_below
-from mooring.host.memory import total_memory
 from mooring.host.users import caller
 from mooring.images import mounts
 from mooring.images.mounts import EXCHANGED_HINT, Grant, MountPlan
@@ -169,9 +169,8 @@ def _refuse_more_memory(resolved: ResolvedSpec) -> None:
     """Refuse a limit of memory that the session could never reach."""
     from mooring.spec.units import format_size
 
-    asked, machine = resolved.spec.memory or 0, total_memory()
-    # a machine sold with 32 GiB has a little less, because its kernel reserves some at boot
-    if asked > machine * 9 // 8:
+    asked, machine = resolved.spec.memory or 0, memory.total_memory()
+    if not memory.has(asked):
         origin = resolved.origins.get("memory", "default")
         raise NoCapacity(
             f"memory is {format_size(asked)} ({origin}), and this machine has "

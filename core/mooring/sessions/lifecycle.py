@@ -13,7 +13,6 @@ from mooring.errors import (
     PolicyError,
     SessionStateError,
     SessionTimeout,
-    SpecError,
 )
 from mooring.guest.bundle import end_argv
 from mooring.guest.paths import programs_folder
@@ -118,49 +117,6 @@ def ends_in_s(ctx: Context, session: Session) -> float | None:
     clock = ctx.folder(session.id).clock
     longest_s, status = clock.deadlines().get("max_duration"), clock.status()
     return max(0.0, longest_s - status.running_for_s) if longest_s and status else None
-
-
-@disk_errors()
-def update(
-    ctx: Context,
-    session: Session,
-    *,
-    idle_timeout_s: float | None = None,
-    max_duration_s: float | None = None,
-) -> None:
-    """Change the deadlines of a running session; see ``Sessions.update``."""
-    from mooring.policy import limits
-    from mooring.spec.units import format_duration
-
-    if session.state is not State.RUNNING:
-        raise SessionStateError(
-            f"session {session.name} is {session.state} and cannot be updated",
-            f"start it first: mooring start {session.name}",
-        )
-    if max_duration_s is not None:
-        limits.load().check_duration(max_duration_s)
-    clock = ctx.folder(session.id).clock
-    settings = clock.settings()
-    status = clock.status()  # durations by the session's clock: the system time may have been set
-    if status is not None:
-        resting = not (status.active_signals or status.failed_probes or status.held_for_s)
-        idle_s = status.last_signal_ago_s if resting else 0.0
-        for new_s, passed_s, has in (
-            (max_duration_s, status.running_for_s, "has run"),
-            (idle_timeout_s, idle_s, "has been idle"),
-        ):
-            if new_s and new_s <= passed_s:
-                raise SpecError(
-                    f"session {session.name} {has} for {format_duration(passed_s)} already",
-                    f"to end it now: mooring stop {session.name}",
-                )
-    changes = []
-    for key, value in (("idle_timeout", idle_timeout_s), ("max_duration", max_duration_s)):
-        if value is not None:
-            settings[f"{key}_s"] = f"{value:g}"
-            changes.append(f"{key} {format_duration(value) if value else 'never'}")
-    clock.write_settings(**settings)
-    ctx.add_event(session.id, "updated", ", ".join(changes))
 
 
 def _end_inside(ctx: Context, session: Session, grace_s: float) -> float:

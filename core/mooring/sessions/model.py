@@ -256,7 +256,7 @@ def from_container(row: Container, folder: SessionFolder, boot_id: str) -> Sessi
     lost = state is State.STOPPED and end is None and rebooted
     if state is State.STOPPED and folder.queued and folder.in_creation():
         state, lost = State.PENDING, False  # queued, to be started again
-    declared = _declared(labels.get(LABEL_SPEC, "{}"))
+    declared = {**_declared(labels.get(LABEL_SPEC, "{}")), **record.state.limits}
     return Session(
         id=labels.get(LABEL_ID, ""),
         name=name_of(labels, row.name),
@@ -326,7 +326,7 @@ def from_record(folder: SessionFolder, state: State, because: str = "") -> Sessi
         container="" if state is State.LOST else record.state.container,
         created_at=identity.created_at,
         exit_code=None,
-        declared=identity.spec,
+        declared={**identity.spec, **record.state.limits},
         clock=folder.clock.status() if state is State.UNKNOWN else None,
         end=None,
         kernels=tuple(kernels_of(folder.guest)),

@@ -117,6 +117,7 @@ class RecordState(NamedTuple):
         recreated: its container was created from a snapshot image.
         recreated_from: id of the previous container, until that is removed.
         gpu_sharing: how each shared GPU is limited, by UUID.
+        limits: keys of the spec that were updated since, with their values.
         sources: device and inode of the source of each mount that the spec or the defaults grant,
             by its path, when the session was last started.
     """
@@ -134,6 +135,7 @@ class RecordState(NamedTuple):
     recreated: bool = False
     recreated_from: str = ""
     gpu_sharing: Mapping[str, str] = _NONE
+    limits: Mapping[str, float] = _NONE
     sources: Mapping[str, tuple[int, int]] = _NONE
 
 
@@ -153,6 +155,7 @@ class StateChanges(TypedDict, total=False):
     recreated: bool
     recreated_from: str
     gpu_sharing: Mapping[str, str]
+    limits: Mapping[str, float]
     sources: Mapping[str, tuple[int, int]]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mooring.engines import capabilities
-from mooring.engines.base import ContainerConfig, Engine
+from mooring.engines.base import ContainerConfig, Engine, ResourceLimits
 from mooring.engines.docker import DOCKER_SOCKET, DockerEngine
 from mooring.engines.docker.client import ApiError, NotFound
 from mooring.engines.docker.connection import DockerConnection
@@ -53,6 +53,7 @@ CONFIG = ContainerConfig(name="n", image="i:1", argv=("true",), user="0:0")
 
 PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "info": lambda engine: engine.info(),
+    "update_limits": lambda engine: engine.update_limits("c", ResourceLimits(1.0)),
     "ping": lambda engine: engine.ping(),
     "list": lambda engine: engine.list({"a": "b"}),
     "inspect": lambda engine: engine.inspect("c"),

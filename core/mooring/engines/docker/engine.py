@@ -17,6 +17,7 @@ from mooring.engines.base import (
     DeviceRequest,
     Process,
     PullProgress,
+    ResourceLimits,
 )
 from mooring.engines.docker import cli_config, images, networks, seccomp, values
 from mooring.engines.docker.client import ApiError, NotFound
@@ -267,6 +268,11 @@ class DockerEngine(DockerConnection):
             except TimeoutError as error:
                 raise SessionTimeout(f"still running after {limit_s:g} s") from error
             return int(reply["StatusCode"])
+
+    def update_limits(self, container: str, limits: ResourceLimits) -> None:
+        with self._mapped("changing the limits of the container"):
+            body = values.limits_body(limits)
+            self._api.send("POST", "containers", container, "update", body=body)
 
     def out_of_memory(self, container: str, since: float, until: float | None = None) -> bool:
         ended = time.time() if until is None else until

@@ -13,6 +13,7 @@ from mooring.engines.base import (
     ContainerDetail,
     DeviceRequest,
     Process,
+    ResourceLimits,
 )
 from mooring.engines.labels import complete
 
@@ -183,6 +184,17 @@ def host_body(config: ContainerConfig, propagation: str | None, seccomp: str) ->
         "PidsLimit": config.pids_limit,
         "OomScoreAdj": OOM_SCORE_ADJ,
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def limits_body(limits: ResourceLimits) -> dict[str, Any]:
+    """The body of ``POST /containers/ID/update``: limits that are None stay as they are."""
+    body = {
+        "Memory": limits.memory_bytes,
+        "MemorySwap": limits.memory_bytes,
+        "NanoCpus": None if limits.cpus is None else int(limits.cpus * 1e9),
+        "PidsLimit": -1 if limits.pids_limit == 0 else limits.pids_limit,
     }
     return {key: value for key, value in body.items() if value is not None}
 

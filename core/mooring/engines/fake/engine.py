@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from mooring.engines.base import Bind, DeviceRequest, Process
+from mooring.engines.base import Bind, DeviceRequest, Process, ResourceLimits
 from mooring.engines.fake.minimum import MinimumEngine, digest
 from mooring.engines.fake.process import SIGKILLED, FakeContainer, FakeStream
 from mooring.engines.mounted import Mounted
@@ -115,6 +115,12 @@ class MemoryEngine(MinimumEngine):
 
     def why_no_mode_filter(self) -> str:
         return ""
+
+    def update_limits(self, container: str, limits: ResourceLimits) -> None:
+        with self._call("update_limits"):
+            one = self._find(container)
+            changes = {key: value for key, value in limits._asdict().items() if value is not None}
+            one.config = replace(one.config, **changes)
 
     def out_of_memory(self, container: str, since: float, until: float | None = None) -> bool:
         with self._call("out_of_memory"):
