@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mooring import SpecError
 
+if TYPE_CHECKING:
+    from mooring import Mooring
+
 DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
-# Completion reads records on the host and does not call the engine. All exceptions are suppressed:
-# a traceback would be printed into the prompt.
+# How long a completion waits for the engine, in seconds
+ENGINE_TIMEOUT_S = 1.0
+
+
+# Completion of sessions reads records on the host and does not call the engine. All exceptions are
+# suppressed: a traceback would be printed into the prompt.
 
 
 def complete_names(incomplete: str) -> list[str]:
@@ -29,14 +38,29 @@ def complete_names(incomplete: str) -> list[str]:
 
 
 def complete_images(incomplete: str) -> list[str]:
-    """Return shell completions for images: ``host`` and the images of sessions."""
-    try:
+    """Return shell completions for images: ``host``, those of sessions and those of the engine.
+
+    Images that mooring made for itself are left out.
+    """
+    images = {"host"}
+    with contextlib.suppress(Exception):
         from mooring import Mooring
 
-        images = {"host", *Mooring().records.images()}
-    except Exception:
-        return []
+        mooring = Mooring()
+        images.update(mooring.records.images())
+        asking = threading.Thread(target=_add_images, args=(mooring, images), daemon=True)
+        asking.start()
+        asking.join(ENGINE_TIMEOUT_S)
     return sorted(image for image in images if image.startswith(incomplete))
+
+
+def _add_images(mooring: Mooring, images: set[str]) -> None:
+    from mooring import SupportsImageNames
+
+    with contextlib.suppress(Exception):
+        if isinstance(mooring.engine, SupportsImageNames):
+            names = mooring.engine.image_names()
+            images.update(name for name in names if not name.startswith("mooring/"))
 
 
 Name = Annotated[

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mooring import SpecError
-from mooring_cli.options import Env, IdleTimeout, MaxDuration, variable
+from mooring_cli.options import Env, IdleTimeout, MaxDuration, complete_images, variable
 
 if TYPE_CHECKING:
     from mooring import LaunchPlan, ResolvedSpec
@@ -39,7 +39,11 @@ def complete_profiles(incomplete: str) -> list[str]:
 
 
 Image = Annotated[
-    str | None, typer.Option(help="host (this machine), or [docker://]repository/name:tag.")
+    str | None,
+    typer.Option(
+        help="host (this machine), or [docker://]repository/name:tag.",
+        autocompletion=complete_images,
+    ),
 ]
 Environment = Annotated[str | None, typer.Option(hidden=True, help="The same as --image.")]
 Pull = Annotated[str | None, typer.Option(help="When to pull the image: always, missing or never.")]

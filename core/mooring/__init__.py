@@ -28,7 +28,8 @@ _DEFINED_IN = {
         "PullProgress ResourceLimits Stream"
     ),
     "mooring.engines.capabilities": (
-        "SupportsAttach SupportsBinds SupportsDetachedExec SupportsGpus SupportsImport "
+        "SupportsAttach SupportsBinds SupportsDetachedExec SupportsGpus SupportsImageNames "
+        "SupportsImport "
         "SupportsLateNetwork SupportsLimits SupportsOomEvents SupportsPublishedPorts "
         "SupportsRecreate require"
     ),
@@ -196,6 +197,7 @@ __all__ = [
     "SupportsBinds",
     "SupportsDetachedExec",
     "SupportsGpus",
+    "SupportsImageNames",
     "SupportsImport",
     "SupportsLateNetwork",
     "SupportsLimits",
@@ -284,6 +286,7 @@ if TYPE_CHECKING:
         SupportsBinds,
         SupportsDetachedExec,
         SupportsGpus,
+        SupportsImageNames,
         SupportsImport,
         SupportsLateNetwork,
         SupportsLimits,

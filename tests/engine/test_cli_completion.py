@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,26 @@ def test_bash_completes_several_names_images_and_resources(script) -> None:
     assert said.split() == ["host"]
     said = run("bash", BASH.format(script=path, command="run -r", typed="cuda"), script.environ)
     assert said.split() == ["cuda.device=", "cuda.shares="]
+
+
+def test_bash_completes_images_of_the_engine(script, bare_image: str) -> None:
+    """In bash, --image completes what the engine has, but not what mooring made for itself; it
+    waits for no engine that hangs."""
+    path, name = script("bash"), bare_image.partition(":")[0]
+    for command in ("create --image", "run", "kernel install --image"):
+        text = BASH.format(script=path, command=command, typed=name[:-1])
+        assert bare_image in run("bash", text, script.environ).split(), command
+    text = BASH.format(script=path, command="create --image", typed="mooring/")
+    assert run("bash", text, script.environ) == "\n"
+    with socket.socket(socket.AF_UNIX) as hanging:
+        address = path.parent / "hangs.sock"
+        hanging.bind(str(address))
+        hanging.listen()
+        environ = script.environ | {"DOCKER_HOST": f"unix://{address}"}
+        text = BASH.format(script=path, command="create --image", typed="ho")
+        began = time.monotonic()
+        assert run("bash", text, environ).split() == ["host"]
+        assert time.monotonic() - began < 5
 
 
 def test_bash_completes_commands_and_options(script) -> None:

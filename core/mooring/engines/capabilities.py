@@ -240,6 +240,14 @@ class SupportsVolumes(Protocol):
 
 
 @runtime_checkable
+class SupportsImageNames(Protocol):
+    """Lists the images that it has."""
+
+    def image_names(self) -> Sequence[str]:
+        """The names of all images, ``repository:tag``, sorted. Raises EngineUnavailable."""
+
+
+@runtime_checkable
 class SupportsLinks(Protocol):
     """Reads symbolic links in the files of a container that was not started."""
 
@@ -320,6 +328,7 @@ _REFUSALS: Mapping[type, tuple[str, str]] = {
     SupportsGpus: ("provide GPUs", "leave gpus out, or use another engine"),
     SupportsRecreate: ("change the GPUs of a stopped session", "wait until its own are free"),
     SupportsModeFilter: ("filter the system calls of containers", _LOCAL),
+    SupportsImageNames: ("list images", "name one"),
     SupportsLinks: ("read the links of an image", "use Docker"),
     SupportsVolumes: ("give containers volumes", "use Docker"),
     SupportsOomEvents: ("report when a container runs out of memory", ""),

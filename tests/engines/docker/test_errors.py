@@ -72,6 +72,7 @@ PUBLIC: dict[str, Callable[[DockerEngine], object]] = {
     "attach": lambda engine: engine.attach("c", tty=True),
     "logs": lambda engine: list(engine.logs("c", tty=True, follow=True, tail=1)),
     "binds": lambda engine: engine.binds("c"),
+    "image_names": lambda engine: engine.image_names(),
     "link_target": lambda engine: engine.link_target("c", "/x"),
     "image_volumes": lambda engine: engine.image_volumes("i:1"),
     "processes": lambda engine: engine.processes("c"),

@@ -392,6 +392,10 @@ class DockerEngine(DockerConnection):
             except NotFound:
                 return None
 
+    def image_names(self) -> Sequence[str]:
+        with self._mapped("listing images"):
+            return images.names_of(self._api.get("images", "json"))
+
     def link_target(self, container: str, path: str) -> str | None:
         with self._mapped("looking into the image"):
             return images.link_target(self._api, container, path)

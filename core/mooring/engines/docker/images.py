@@ -7,8 +7,9 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from mooring.engines.base import PullProgress
 from mooring.engines.docker import cli_config
@@ -141,6 +142,12 @@ def remove_older(api: Client, reference: str) -> None:
         if kept and name not in kept and created <= made[kept[0]]:
             with contextlib.suppress(ApiError):  # a container uses it, or it is gone
                 api.send("DELETE", "images", name)
+
+
+def names_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names in a response to ``GET /images/json``, sorted; those without a tag have none."""
+    names = {name for row in rows for name in row.get("RepoTags") or ()}
+    return sorted(name for name in names if not name.endswith(":<none>"))
 
 
 def link_target(api: Client, container: str, path: str) -> str | None:

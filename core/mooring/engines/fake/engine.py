@@ -161,6 +161,10 @@ class MemoryEngine(MinimumEngine):
             )
             return self.create(config)
 
+    def image_names(self) -> list[str]:
+        with self._call("image_names"):
+            return sorted(self.images)
+
     def link_target(self, container: str, path: str) -> str | None:
         with self._call("link_target"):
             self._find(container)
