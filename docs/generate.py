@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code, so that it says what the code does.
+"""Writes docs/reference/ and docs/man/ from the code, so that they say what the code does.
 
 python docs/generate.py            write the pages
 python docs/generate.py --check    tell which are not current; the exit code is then 1
@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import man
 import typer
 
 import mooring
@@ -41,27 +42,35 @@ from mooring_server_extension.app import MooringExtension
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+MANUAL = ROOT / "docs" / "man"
 NOTE = "<!-- Written by docs/generate.py from the code: change that, then run `make docs`. -->"
 
 
 def main(arguments: list[str]) -> int:
     stale = 0
-    REFERENCE.mkdir(exist_ok=True)
-    for name, make in PAGES.items():
-        path = REFERENCE / name
-        new = make().rstrip() + "\n"
+    pages = {REFERENCE / name: make() for name, make in PAGES.items()}
+    pages |= {MANUAL / name: text for name, text in man.pages(typer.main.get_command(app)).items()}
+    for path in {*MANUAL.glob("*.1")} - {*pages}:
+        pages[path] = ""  # of a command that is gone
+    for path, text in pages.items():
+        path.parent.mkdir(exist_ok=True)
+        new = text.rstrip() + "\n" if text else ""
         old = path.read_text() if path.exists() else ""
         if new == old:
             continue
         if "--check" in arguments:
             stale += 1
-            changes = difflib.unified_diff(old.splitlines(), new.splitlines(), name, "now", n=0)
+            lines = old.splitlines(), new.splitlines()
+            changes = difflib.unified_diff(*lines, path.name, "now", n=0)
             print("\n".join(list(changes)[:20]))
-        else:
+        elif new:
             path.write_text(new)
             print(f"written: {path.name}")
+        else:
+            path.unlink()
+            print(f"removed: {path.name}")
     if stale:
-        print(f"error: {stale} page(s) of docs/reference are not current", file=sys.stderr)
+        print(f"error: {stale} page(s) of docs are not current", file=sys.stderr)
         print("hint: run make docs, and commit what it wrote", file=sys.stderr)
     return 1 if stale else 0
 

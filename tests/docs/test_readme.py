@@ -128,7 +128,7 @@ def test_every_page_is_linked() -> None:
 
 
 def test_generated_pages_are_current() -> None:
-    """docs/reference says what the code says; `make docs` writes it anew."""
+    """docs/reference and docs/man say what the code says; `make docs` writes them anew."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs/generate.py"), "--check"],
         capture_output=True,
@@ -150,10 +150,12 @@ def test_the_page_of_the_library_has_every_public_name() -> None:
 
 
 def test_a_stale_page_is_found(tmp_path: Path) -> None:
-    """The check turns red when a generated page was changed by hand, and tells what to do."""
+    """The check turns red when a generated page was changed by hand, or is of a command that is
+    gone, and tells what to do."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    page = tmp_path / "docs" / "reference" / "cli.md"
-    page.write_text(page.read_text() + "\nmore\n")
+    for page in ("reference/cli.md", "man/mooring-gone.1"):
+        with (tmp_path / "docs" / page).open("a") as file:
+            file.write("\nmore\n")
     done = subprocess.run(
         [sys.executable, str(tmp_path / "docs/generate.py"), "--check"],
         capture_output=True,
@@ -161,5 +163,6 @@ def test_a_stale_page_is_found(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 1
+    assert "2 page(s)" in done.stderr
     assert "make docs" in done.stderr
     assert "more" in done.stdout

@@ -80,6 +80,15 @@ def test_jupyter_is_told_of_the_extension_and_the_kernel(built_wheel: Path) -> N
     assert spec["metadata"]["kernel_provisioner"]["provisioner_name"] == kernelspecs.PROVISIONER
 
 
+def test_the_manual_is_where_man_looks(names: set[str]) -> None:
+    """Beside the environment's bin/, which man(1) derives its folders from."""
+    manual = {path.name for path in (ROOT / "docs" / "man").glob("*.1")}
+    assert {name for name in names if "/man/" in name} == {
+        f"{DATA}/share/man/man1/{name}" for name in manual
+    }
+    assert {"mooring.1", "mooring-create.1", "mooring-kernel-install.1"} <= manual
+
+
 def test_the_built_panel_is_in_the_wheel(built_wheel: Path, names: set[str]) -> None:
     """JupyterLab's panel travels built: whoever installs the wheel needs no Node."""
     if not (BUILT / "package.json").exists():
