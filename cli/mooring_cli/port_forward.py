@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Annotated
 
 import typer
 
 from mooring_cli import options as opt
 from mooring_cli.output import note
+
+OPEN_FILES = 8192
 
 
 def port_forward(
@@ -27,6 +30,7 @@ def port_forward(
     """
     from mooring import Mooring, parse_port
 
+    _allow_open_files()
     pairs = [parse_port(text) for text in ports]
     mooring = Mooring()
     session = mooring.sessions.get_running(name)
@@ -38,6 +42,14 @@ def port_forward(
     finally:
         forwarder.close()
     raise typer.Exit(1)
+
+
+def _allow_open_files() -> None:
+    """Raise the limit of open files, of which each connection takes some."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def register(app: typer.Typer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mooring.client.port_forward import Forwarder, parse
 from mooring.engines.base import STDERR
 from mooring.engines.streams import HEADER, SocketStream
 from mooring.errors import EngineError, SessionNotFound, SpecError
+from mooring.guest.shared import SharedGuest
 from mooring.sessions.model import State
 
 PORT = 6006
@@ -28,16 +30,20 @@ class Process(SocketStream):
         self.far.settimeout(10)
         super().__init__(near, tty=False)
 
-    def prints_pid(self, pid: int) -> None:
-        line = b"%d\n" % pid
+    def prints(self, text: str) -> None:
+        line = f"{text}\n".encode()
         self.far.sendall(HEADER.pack(STDERR, len(line)) + line)
 
 
 class Service:
-    """A session that runs, on an engine that starts nothing in it until it is `willing`."""
+    """A session that runs, on an engine that starts nothing in it until it is `willing`.
 
-    def __init__(self) -> None:
+    Its image has no Python.
+    """
+
+    def __init__(self, run: Path) -> None:
         self.engine = self
+        self.guest = SharedGuest(run)
         self.asked = 0
         self.gone = False
         self.willing = False
@@ -56,10 +62,11 @@ class Service:
         assert self.asked < 10, "asked again and again"
         if not self.willing or self.closed:
             raise EngineError("no")
-        if "guard" in argv:
+        if "serve" in argv:
+            self.guard.prints("guard")
             return self.guard
         relay = Process()
-        relay.prints_pid(41 + len(self.relays))
+        relay.prints(str(41 + len(self.relays)))
         self.relays.append(relay)
         return relay
 
@@ -76,8 +83,8 @@ class Service:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service()
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
     yield made
     made.close()
 

@@ -26,7 +26,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """An engine that knows its versions and lists no container.
 
     ``head_s`` and ``body_s`` are how long it takes to begin its response to a POST, or a log, and
-    to go on with it. At ``oom_at`` it learns that the kernel has killed a process.
+    to go on with it. At ``oom_at`` it learns that the kernel has killed a process. ``removal`` is
+    what a client that waits for a removal by another one is told at its end.
     """
 
     daemon_threads = True
@@ -34,6 +35,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     version = "24.0"
     commit_s = remove_s = head_s = body_s = 0.0
     oom_at = float("inf")
+    removal: dict[str, object] | None = None
     podman = ""
     info: dict[str, object]
     asked: list[str]
@@ -69,23 +71,33 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(path)
         if path.endswith("/commit"):
             time.sleep(self.server.commit_s)
+        removed = self.path.endswith("/wait?condition=removed")
+        if removed and self.server.removal is not None:
+            self.server.asked[-1] = self.path
+            self._reply(self.server.removal, slow=False, body_s=self.server.remove_s)
+            return
         self._reply({"Id": "made", "StatusCode": 3, "status": "done"}, slow=True)
 
     def do_DELETE(self) -> None:
+        self.server.asked.append(self.path.partition("?")[0])
+        if self.server.removal is not None:
+            why = "Removal of container c is Already in Progress"
+            self._reply({"message": why}, slow=False, status=409)
+            return
         time.sleep(self.server.remove_s)
         self._reply(None, slow=False)
 
-    def _reply(self, reply: object, slow: bool) -> None:
+    def _reply(self, reply: object, slow: bool, *, status: int = 200, body_s: float = 0.0) -> None:
         body = b"" if reply is None else json.dumps(reply).encode()
         time.sleep(self.server.head_s if slow else 0)
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Api-Version", self.server.newest)
         if self.server.podman:
             self.send_header("Libpod-API-Version", self.server.podman)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        time.sleep(self.server.body_s if slow else 0)
+        time.sleep(self.server.body_s if slow else body_s)
         if body:  # a client that reads no further has closed by now
             self.wfile.write(body)
 

@@ -255,3 +255,48 @@ def test_nothing_is_left(
     """The mark of a removal goes with the session's folder."""
     service.sessions.remove(session, force=True)
     assert leftovers(engine, state) == []
+
+
+@pytest.mark.parametrize("remover", ["rm"], indirect=True)
+def test_an_interrupted_client_leaves_the_removal_to_the_engine(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine goes on with it, and for a while lists the container as it was before: meanwhile
+    the session is not taken for lost, and a second removal ends it."""
+    inspect = engine.inspect
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    def at_work(container: str) -> Any:
+        detail = inspect(container)
+        return detail and detail._replace(state="removing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove(service, session, "rm")
+        patch.setattr(engine, "inspect", at_work)
+        assert [one.name for one in service.sessions.list()] == ["train"]
+    assert session_folder(session.id).record().state.removing is not None
+    remove(service, session, "rm")
+    removed_once(service, engine, session, "rm")
+
+
+@pytest.mark.parametrize("remover", ["rm"], indirect=True)
+def test_what_the_engine_removed_after_an_interruption_is_removed(
+    service: Mooring, engine: FakeEngine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one who looks completes it."""
+
+    def interrupted(container: str) -> None:
+        gone(container)
+        raise KeyboardInterrupt
+
+    gone = engine.remove
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove(service, session, "rm")
+    assert service.sessions.list() == []
+    removed_once(service, engine, session, "rm")

@@ -1,25 +1,29 @@
-"""Port forwarding from 127.0.0.1 of this machine: a process in the session for each connection.
+"""Port forwarding from 127.0.0.1 of this machine, by one process in the session.
 
 The session's network is not used: the process connects to the service from inside the session,
-which also works without a network. A forward is not activity, with or without traffic: like an open
-notebook tab, an open browser tab must not keep a session alive. Work that the traffic causes in the
-session is activity as usual.
+which also works without a network. It passes the connected sockets to this program
+(``port_relay``), which copies the bytes (``joined``). Where the image has no python3, each
+connection has a process of its own (``port_streams``).
+
+A forward is not activity, with or without traffic: like an open notebook tab, an open browser tab
+must not keep a session alive. Work that the traffic causes in the session is activity as usual.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from mooring.engines.base import STDERR, Stream
+from mooring.client.joined import Joined
+from mooring.client.port_relay import CHUNK, PortRelay, Refused, RelayEnded
+from mooring.client.port_streams import PortStreams
 from mooring.errors import (
     EngineError,
     EngineUnavailable,
@@ -36,17 +40,14 @@ from mooring.spec import ports as spec_ports
 if TYPE_CHECKING:
     from mooring.sessions.context import Context
 
-CHUNK = 1 << 16
-#: Number of idle relays, so that a connection does not wait for a process to start.
-SPARES = 2
-MAX_CONNECTIONS = 400  # two file descriptors each, of the usual limit of 1024
+MAX_CONNECTIONS = 2000
+# File descriptors of a connection while it is made, and those of everything else
+_DESCRIPTORS, _OTHERS = 4, 64
 #: How long a session that has ended is awaited to be started again.
 RESTART_S = 10.0
 # How long a removal may take from the container to the session's record
 REMOVAL_S = 1.0
-#: Interval at which a half-closed connection is checked for being fully closed.
-CLOSED_S = 5.0
-#: Minimum interval between starts of the guard.
+#: Minimum interval between starts of the session's process.
 AGAIN_S = 1.0
 
 
@@ -71,16 +72,11 @@ def parse(text: str) -> tuple[int, int]:
     return (there if here is None else here), there
 
 
-@dataclass
-class _Relay:
-    """A process in the session that waits for a port number, then relays one connection."""
-
-    stream: Stream
-    pid: str
-
-
 class Forwarder:
     """Listens on 127.0.0.1 and ::1, and forwards each connection to a session.
+
+    As many connections as this process may have open files for, ``MAX_CONNECTIONS`` at most, are
+    served at a time; others wait.
 
     Args:
         ctx: the client's context.
@@ -97,15 +93,14 @@ class Forwarder:
         warn: Callable[[str], None],
     ) -> None:
         self._ctx, self._session, self._warn = ctx, session, warn
-        guest = resources.files("mooring") / "guest"
-        script, python = ((guest / name).read_text() for name in ("forward.sh", "relay.py"))
-        self._relay_argv = ["/bin/sh", "-c", script, "forward", "relay", python]
-        self._guard_argv = ["/bin/sh", "-c", script, "forward", "guard"]
-        self._lock, self._filling = threading.Lock(), threading.Lock()
-        self._guard: Stream | None = None
-        self._spares: list[_Relay] = []
+        self._lock, self._beginning = threading.Lock(), threading.Lock()
+        self._relay: PortRelay | None = None
+        self._streams: PortStreams | None = None
+        self._joined: Joined | None = None
         self._complained: set[int] = set()
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        room = max(1, (most - _OTHERS) // _DESCRIPTORS)
+        self._slots = threading.BoundedSemaphore(min(MAX_CONNECTIONS, room))
         self._closed = threading.Event()
         self._listening: list[tuple[socket.socket, int]] = []
         self._pairs = list(pairs)
@@ -126,7 +121,8 @@ class Forwarder:
             number, sockets = listen(here, hint=hint, warn=self._warn)
             self._listening += [(each, there) for each in sockets]
             pairs.append((number, there))
-        self._begin()
+        self._joined = Joined(_is_closed)
+        self._renew(None)
         threading.Thread(target=self._accept, daemon=True).start()
         return pairs
 
@@ -134,22 +130,18 @@ class Forwarder:
         """Forward connections until the session ends; return a line that describes how it ended."""
         while True:
             begun = time.monotonic()
-            guard = self._guard
-            if guard is not None:
+            relay = self._relay
+            if relay is not None:
                 with contextlib.suppress(OSError):
-                    while guard.recv(CHUNK):
+                    while relay.stream.recv(CHUNK):
                         pass
-            with self._lock:
-                self._guard, spares = None, self._spares
-                self._spares = []
-            for stream in [relay.stream for relay in spares] + ([guard] if guard else []):
-                stream.close()
+                self._forget(relay)
             ended = self._wait_for_restart()
             if ended:
                 return ended
             time.sleep(max(0.0, begun + AGAIN_S - time.monotonic()))
             with contextlib.suppress(MooringError):
-                self._begin()
+                self._renew(relay)
 
     def close(self) -> None:
         """Stop listening, and close all connections. Idempotent."""
@@ -157,78 +149,58 @@ class Forwarder:
         for listening, _ in self._listening:
             listening.close()
         with self._lock:
-            streams = [relay.stream for relay in self._spares]
-            streams += [self._guard] if self._guard else []
-            self._spares, self._guard = [], None
-        for stream in streams:  # the guard kills all relays when its stdin is closed
-            stream.close_stdin()
-            stream.close()
+            relay = self._relay
+        if relay is not None:
+            self._forget(relay)
+        if self._joined is not None:
+            self._joined.close()
 
     # the session's side
 
-    def _begin(self) -> None:
-        guard = self._exec(self._guard_argv)
-        with self._lock:
-            self._guard = guard
-        self._add_spares()
-
-    def _exec(self, argv: Sequence[str]) -> Stream:
-        # not `processes.exec_in`, which counts as activity
-        self._ctx.folder(self._session.id).refuse_unverified()
-        return self._ctx.engine.exec(self._session.container, argv, stdin=True)
-
-    def _tell_guard(self, line: str) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            if self._guard is not None:
-                self._guard.socket().sendall(f"{line}\n".encode())
-
-    def _new_relay(self) -> _Relay:
-        """Start a relay, and register it with the guard, which kills it when this process exits."""
-        with contextlib.ExitStack() as unless_started:
-            stream = self._exec(self._relay_argv)
-            unless_started.callback(stream.close)
-            stderr = b""
-            while b"\n" not in stderr:
-                pieces = stream.recv(CHUNK)
-                if not pieces:
-                    raise EngineError("the session takes no process")
-                stderr += b"".join(piece for _, piece in pieces)
-            relay = _Relay(stream, stderr.decode(errors="replace").strip())
-            if not relay.pid.isdigit():
-                raise EngineError("the session's side of the forward did not start")
-            unless_started.pop_all()
-        self._tell_guard(f"add {relay.pid}")
-        return relay
-
-    def _add_spares(self) -> None:
-        """Start idle relays until there are ``SPARES``, in the background."""
-
-        def fill() -> None:
-            with self._filling, contextlib.suppress(MooringError, OSError):
-                while len(self._spares) < SPARES and not self._closed.is_set():
-                    relay = self._new_relay()
-                    with self._lock:
-                        if self._guard is None or self._closed.is_set():
-                            relay.stream.close()
-                            return
-                        self._spares.append(relay)
-
-        threading.Thread(target=fill, daemon=True).start()
-
-    def _take_relay(self) -> _Relay:
-        while True:
+    def _renew(self, old: PortRelay | None) -> PortRelay:
+        """Return the session's process; a new one if it is still the one that has ended."""
+        with self._beginning:
             with self._lock:
-                relay = self._spares.pop(0) if self._spares else None
-            self._add_spares()
-            if relay is None:
-                return self._new_relay()
-            with selectors.DefaultSelector() as selector:
-                selector.register(relay.stream.socket(), selectors.EVENT_READ)
-                if not selector.select(0):
-                    return relay
-            # output before a request: it has exited, and its pid may be reused
-            self._tell_guard(f"drop {relay.pid}")
-            relay.stream.close()
+                relay = self._relay
+            if relay is not None and relay is not old:
+                return relay  # another thread was faster
+            if relay is not None:
+                self._forget(relay)
+            if self._closed.is_set():
+                raise EngineError("the forward is closed")
+            relay = PortRelay(self._ctx, self._session)
+            streams = None
+            if relay.is_guard:
+                streams = PortStreams(self._ctx, self._session, relay, _is_closed)
+            with self._lock:
+                self._relay, self._streams = relay, streams
+            if self._closed.is_set():
+                self._forget(relay)
+            return relay
+
+    def _forget(self, relay: PortRelay) -> None:
+        """Close a process that has ended, or is to end."""
+        streams = None
+        with self._lock:
+            if self._relay is relay:
+                streams, self._relay, self._streams = self._streams, None, None
+        if streams is not None:
+            streams.close()
+        relay.close()
+
+    def _connected(self, there: int) -> socket.socket:
+        """Connect to a port of the session, once more by a new process if this one has ended."""
+        with self._lock:
+            relay = self._relay
+        for last in (False, True):
+            relay = relay or self._renew(None)
+            try:
+                return relay.connect(there)
+            except RelayEnded:
+                if last:
+                    raise EngineError("the session takes no process") from None
+                relay = self._renew(relay)
+        raise AssertionError
 
     def _wait_for_restart(self) -> str:
         """Wait up to ``RESTART_S`` for the session to run; return how it ended, empty if not."""
@@ -274,11 +246,11 @@ class Forwarder:
                     ).start()
 
     def _serve_one(self, near: socket.socket, there: int, user: int | None) -> None:
+        joined = False
         try:
             near.setblocking(True)
             if user in (os.getuid(), 0):
-                near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._carry(near, there)
+                joined = self._carry(near, there)
             elif user is None:
                 self._complain(there, "a connection was closed before its owner could be found")
             else:
@@ -287,63 +259,29 @@ class Forwarder:
             if not self._closed.is_set():
                 self._complain(there, str(error))
         finally:
-            near.close()
-            self._slots.release()
+            if not joined:
+                near.close()
+                self._slots.release()
 
-    def _carry(self, near: socket.socket, there: int) -> None:
-        """Forward one connection until both sides are closed."""
-        relay = self._take_relay()
-        far = relay.stream.socket()
-        over = threading.Event()
-
-        def send() -> None:
-            try:
-                while data := near.recv(CHUNK):
-                    far.sendall(data)
-                far.shutdown(socket.SHUT_WR)
-                while not over.wait(CLOSED_S):
-                    if owner(near) is None:  # fully closed, not half-closed
-                        self._tell_guard(f"kill {relay.pid}")
-            except OSError:
-                if not over.is_set():
-                    self._tell_guard(f"kill {relay.pid}")
-
-        sender = threading.Thread(target=send, daemon=True)
+    def _carry(self, near: socket.socket, there: int) -> bool:
+        """Forward one connection; return whether that goes on, in the thread of ``Joined``."""
+        with self._lock:
+            streams, joined = self._streams, self._joined
+        if streams is not None:
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._report(there, streams.carry(near, there))
+            return False
         try:
-            far.sendall(f"{there} {there:04X}\n".encode())
-            sender.start()
-            complaint = self._receive(relay, near)
-        except OSError:  # the client no longer reads
-            self._tell_guard(f"kill {relay.pid}")
-            complaint = ""
-        finally:
-            over.set()
-            self._tell_guard(f"drop {relay.pid}")
-            with contextlib.suppress(OSError):
-                near.shutdown(socket.SHUT_RDWR)
-            if sender.is_alive():
-                sender.join()
-            relay.stream.close()
-        self._report(there, complaint)
-
-    def _receive(self, relay: _Relay, near: socket.socket) -> str:
-        """Forward the service's output until the relay exits; return the relay's error message."""
-        count, end, stderr = 0, -1, b""
-        while pieces := relay.stream.recv(CHUNK):
-            for number, piece in pieces:
-                if number == STDERR:
-                    stderr = (stderr + piece)[-1024:]
-                    *lines, rest = stderr.split(b"\n")
-                    for line in lines:
-                        if line.startswith(b"eof "):
-                            end, stderr = int(line[4:]), rest
-                else:
-                    near.sendall(piece)
-                    count += len(piece)
-            if count == end:
-                near.shutdown(socket.SHUT_WR)
-                end = -1
-        return stderr.decode(errors="replace").strip()
+            far = self._connected(there)
+        except Refused:
+            self._report(there, "refused")
+            return False
+        if joined is None or self._closed.is_set():
+            far.close()
+            return False
+        self._report(there, "")
+        joined.add(near, far, self._slots.release)
+        return True
 
     def _report(self, there: int, complaint: str) -> None:
         """Warn about how a connection ended.
@@ -369,3 +307,8 @@ class Forwarder:
         if there not in self._complained:
             self._complained.add(there)
             self._warn(f"port {there}: {' '.join(text.split())}")
+
+
+def _is_closed(near: socket.socket) -> bool:
+    """Whether a client that sends no more has closed its connection."""
+    return owner(near) is None

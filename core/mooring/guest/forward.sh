@@ -1,11 +1,13 @@
 # The session's side of `mooring port-forward`, in POSIX sh.
 #
+#   serve PYTHON PATH   is replaced by python3 with PYTHON (the text of relay.py), which prints "relay"
+#                  on standard error and makes connections for who asks at the socket PATH. If the
+#                  image has no python3, it prints "guard", and is one
 #   guard          reads lines "add PID", "drop PID" and "kill PID"; when its input ends, it kills
 #                  every PID that was added and not dropped, so that no process outlives its client
-#   relay PYTHON   prints its PID on standard error, waits for a line "PORT HEX", and is replaced by
-#                  a program that connects to that port: python3 with PYTHON (the text of relay.py),
-#                  socat or busybox. Prints "refused" if nothing listens on the port, and "none" if
-#                  the image has no such program.
+#   relay          prints its PID on standard error, waits for a line "PORT HEX", and is replaced by
+#                  a program that relays a connection to that port: socat or busybox. Prints
+#                  "refused" if nothing listens on the port, and "none" if the image has neither.
 #
 # shellcheck shell=sh
 set -u
@@ -24,6 +26,14 @@ guard() {
     for pid in $live; do
         kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null
     done
+}
+
+serve() {
+    for program in /usr/bin/python3 python3; do
+        if command -v "$program" >/dev/null 2>&1; then exec "$program" -ISc "$1" "$2"; fi
+    done
+    echo guard >&2
+    guard
 }
 
 # Sets HOSTS to the addresses on which a process listens on port $1 (four hexadecimal digits), the
@@ -53,18 +63,12 @@ find_hosts() {
 }
 
 relay() {
-    python=$1
     printf '%s\n' "$$" >&2
     read -r port hex || exit 0
     find_hosts "$hex"
     # shellcheck disable=SC2086 # a list of addresses
     set -- $HOSTS
     if [ $# -eq 0 ]; then echo refused >&2; exit 1; fi
-    for program in /usr/bin/python3 python3; do
-        if command -v "$program" >/dev/null 2>&1; then
-            exec "$program" -ISc "$python" "$port" "$@"
-        fi
-    done
     if command -v socat >/dev/null 2>&1; then
         case $1 in *:*) set -- "[$1]" ;; esac
         exec socat -t 2147483 - "TCP:$1:$port"
@@ -77,6 +81,7 @@ relay() {
 mode=$1
 shift
 case $mode in
+serve) serve "$@" ;;
 guard) guard ;;
-relay) relay "$@" ;;
+relay) relay ;;
 esac

@@ -342,8 +342,13 @@ def _in_removal(ctx: Context, row: Container) -> bool:
     removal = folder.record().state.removing
     if row.state == "removing" or (removal is not None and alive(removal.process)):
         return True
-    if removal is not None and ctx.engine.inspect(row.id) is not None:
-        folder.update_state(removing=None)
+    if removal is not None:
+        # the engine goes on without the client, and lists a state from before it began
+        detail = ctx.engine.inspect(row.id)
+        if detail is not None and detail.state == "removing":
+            return True
+        if detail is not None:
+            folder.update_state(removing=None)
     return False
 
 

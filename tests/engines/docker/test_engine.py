@@ -81,10 +81,34 @@ def test_many_files_may_take_their_time(server: Server) -> None:
     server.commit_s = server.remove_s = 0.5
     engine = DockerEngine(f"unix://{server.server_address}", timeout_s=0.2)
     made = engine.recreate("c", image="i:1", name="n", **SAME)
-    engine.remove("c")
-    engine.close()
     assert made == "made"
     assert server.asked[-2:] == ["/v1.41/commit", "/v1.41/containers/create"]
+    engine.remove("c")
+    engine.remove_image("i:1")
+    engine.close()
+    assert server.asked[-2:] == ["/v1.41/containers/c", "/v1.41/images/i:1"]
+
+
+def test_a_removal_that_goes_on_is_waited_for(server: Server) -> None:
+    """The engine goes on with what an interrupted client asked for: the next one is told when it
+    is done, however long that takes."""
+    server.remove_s, server.removal = 0.5, {"StatusCode": 137}
+    engine = DockerEngine(f"unix://{server.server_address}", timeout_s=0.2)
+    begun = time.monotonic()
+    engine.remove("c")
+    engine.close()
+    assert time.monotonic() - begun >= 0.5
+    assert server.asked[-1] == "/v1.41/containers/c/wait?condition=removed"
+
+
+def test_a_removal_that_failed_meanwhile_is_told(server: Server) -> None:
+    """Not as one that was done."""
+    server.removal = {"StatusCode": 0, "Error": {"Message": "unlinkat /x: device or resource busy"}}
+    with (
+        contextlib.closing(DockerEngine(f"unix://{server.server_address}")) as engine,
+        pytest.raises(EngineError, match="removing the container: unlinkat /x"),
+    ):
+        engine.remove("c")
 
 
 SLOW: dict[str, Callable[[DockerEngine], object]] = {

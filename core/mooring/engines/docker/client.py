@@ -39,10 +39,6 @@ class ApiError(Exception):
         super().__init__(why)
         self.status, self.why = status, why
 
-    def says(self, words: str) -> bool:
-        """Whether the message has some words, in any case: versions of an engine differ in it."""
-        return words.lower() in self.why.lower()
-
 
 class NotFound(ApiError):
     """The engine responded with status 404."""

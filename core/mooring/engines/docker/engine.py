@@ -19,8 +19,8 @@ from mooring.engines.base import (
     PullProgress,
     ResourceLimits,
 )
-from mooring.engines.docker import cli_config, images, networks, seccomp, values
-from mooring.engines.docker.client import ApiError, NotFound
+from mooring.engines.docker import cli_config, images, messages, networks, removal, seccomp, values
+from mooring.engines.docker.client import NotFound
 from mooring.engines.docker.connection import DockerConnection
 from mooring.engines.docker.errors import collapsed
 from mooring.engines.docker.streams import DockerStream
@@ -32,7 +32,6 @@ from mooring.errors import EngineError, ImageError, NotSupported, SessionTimeout
 _OOM_EVENT_S = 1.0
 _NO_IMAGE = "mooring/none@sha256:" + 64 * "0"
 REMEMBERED_MAX = 10_000
-REMOVE_TIMEOUT_S = 1800.0  # the engine deletes every file before it answers
 REMOVED_CODE = 137  # exit code of a process whose container was removed
 
 
@@ -118,9 +117,9 @@ class DockerEngine(DockerConnection):
             try:
                 return self._created(config.name, body)
             except NotFound as error:
-                if not error.says("image"):
+                if not messages.IMAGE.search(error.why):
                     raise
-                missing = error.says("no such image")
+                missing = messages.NO_IMAGE.search(error.why)
                 raise ImageError(
                     f"No such image: {config.image}" if missing else collapsed(error.why),
                     "check its name, or pull it first",
@@ -246,15 +245,8 @@ class DockerEngine(DockerConnection):
             self._api.send("POST", *path, query=query, timeout_s=limit_s)
 
     def remove(self, container: str) -> None:
-        path, query = ("containers", container), {"force": True, "v": True}
-        limit_s = REMOVE_TIMEOUT_S
-        with self._mapped("removing the container", limit_s), contextlib.suppress(NotFound):
-            try:
-                self._api.send("DELETE", *path, query=query, timeout_s=limit_s)
-            except ApiError as error:
-                # 409: another client is already removing it
-                if error.status != 409 or not error.says("already in progress"):
-                    raise
+        with self._mapped("removing the container", removal.TIMEOUT_S):
+            removal.remove_container(self._api, container)
 
     def wait(self, container: str, timeout_s: float | None = None) -> int:
         limit_s = math.inf if timeout_s is None else timeout_s
@@ -409,8 +401,8 @@ class DockerEngine(DockerConnection):
             return tuple(sorted((row.get("Config") or {}).get("Volumes") or {}))
 
     def remove_image(self, reference: str) -> None:
-        with self._mapped("removing an image"), contextlib.suppress(NotFound):
-            self._api.send("DELETE", "images", reference)
+        with self._mapped("removing an image", removal.TIMEOUT_S):
+            removal.remove_image(self._api, reference)
 
     def pull(self, reference: str) -> Iterator[PullProgress]:
         with self._mapped("pulling the image"):

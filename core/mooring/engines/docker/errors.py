@@ -5,27 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Iterator
-from functools import partial
 
+from mooring.engines.docker import messages
 from mooring.engines.docker.client import ApiError
 from mooring.errors import EngineError, EngineUnavailable, PortTaken
 from mooring.host.text import one_line
 
 log = logging.getLogger(__name__)
-# Engines of other versions write the same words in other cases
-_message = partial(re.compile, flags=re.IGNORECASE)
-# In use by another container, or by another program
-_PORT_TAKEN = _message(
-    r"\b[\d.]+:(\d+)(?: failed: port is already allocated|: bind: address already in use)"
-)
-_UNREADABLE = _message(r"\bl?stat(?:fs)? (/.*?): permission denied")
-_ABSENT = _message(
-    r"bind source path does not exist: (/.*)|\bl?stat(?:fs)? (/.*?): no such file or directory"
-)
-_TOO_MANY_CPUS = _message(r"range of CPUs is from [\d.]+ to ([\d.]+)")
-_NO_DRIVER = _message(r"could not select device driver")
 
 
 @contextlib.contextmanager
@@ -74,19 +61,19 @@ def _unavailable(error: Exception, path: str, timeout_s: float) -> EngineUnavail
 
 def _refusal(doing: str, why: str) -> EngineError:
     """The error for a refused request, with a hint if the cause is known."""
-    if taken := _PORT_TAKEN.search(why):
+    if taken := messages.PORT_TAKEN.search(why):
         port = int(taken.group(1))
         return PortTaken(f"port {port} of this machine is taken", port=port)
-    if limit := _TOO_MANY_CPUS.search(why):
+    if limit := messages.TOO_MANY_CPUS.search(why):
         most = f"{float(limit.group(1)):g}"
         return EngineError(f"the engine's machine has only {most} CPUs", f"request at most {most}")
-    if unreadable := _UNREADABLE.search(why):
+    if unreadable := messages.UNREADABLE.search(why):
         return EngineError(
             f"the engine may not read {one_line(unreadable.group(1))}",
             "its file system is for its owner alone (FUSE, or NFS with root_squash): mount it with "
             "-o allow_other, or use a folder on a local disk",
         )
-    if absent := _ABSENT.search(why):
+    if absent := messages.ABSENT.search(why):
         path = absent.group(1) or absent.group(2)
         hint = "create it, or correct the path"
         if os.path.lexists(path):
@@ -94,7 +81,7 @@ def _refusal(doing: str, why: str) -> EngineError:
             hint += "not in a container that has its socket"
         return EngineError(f"the engine does not see {one_line(path)}", hint)
     hint = ""
-    if _NO_DRIVER.search(why):
+    if messages.NO_GPU_DRIVER.search(why):
         hint = "for GPUs, install the NVIDIA Container Toolkit, then restart the engine"
     return EngineError(f"{doing}: {why}", hint)
 

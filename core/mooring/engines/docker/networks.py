@@ -7,9 +7,9 @@ when its last container goes, because another one may be about to start in it.
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any
 
+from mooring.engines.docker import messages
 from mooring.engines.docker.client import ApiError, Client
 from mooring.errors import EngineError
 
@@ -18,7 +18,6 @@ LABEL = "mooring.network"
 _ISOLATED = {"com.docker.network.bridge.enable_icc": "false"}
 # What an administrator configures for the default network holds for this one too
 _COPIED = ("com.docker.network.driver.mtu", "com.docker.network.bridge.enable_ip_masquerade")
-_GONE = re.compile(r"\bnetwork \S+ (?:not found|is ambiguous)")
 
 
 def ensure(api: Client) -> str:
@@ -63,7 +62,7 @@ def attach(api: Client, container: str) -> None:
 
 def is_gone(why: str) -> bool:
     """Whether the engine did not start a container because its network was removed meanwhile."""
-    return _GONE.search(why) is not None
+    return messages.NETWORK_GONE.search(why) is not None
 
 
 def reattach(api: Client, container: str) -> None:
@@ -102,8 +101,8 @@ def _named(api: Client, name: str) -> list[dict[str, Any]]:
 
 def _refused(error: ApiError) -> EngineError:
     hint = "see: docker network ls"
-    if error.says("br_netfilter"):
+    if messages.NO_BRIDGE_FILTER.search(error.why):
         hint = "as root: modprobe br_netfilter"
-    elif error.says("address pool"):
+    elif messages.NO_ADDRESSES.search(error.why):
         hint = "remove networks that no container uses: docker network prune"
     return EngineError(f"creating the network {NAME}: {error.why}", hint)

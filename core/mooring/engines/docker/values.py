@@ -15,6 +15,7 @@ from mooring.engines.base import (
     Process,
     ResourceLimits,
 )
+from mooring.engines.docker import messages
 from mooring.engines.labels import complete
 
 # Of these a container has its image's unless it has its own. A health check is a command of the
@@ -25,7 +26,6 @@ STOP_SIGNAL = "SIGTERM"
 # its services: 500 counts as half of the machine's memory, proc(5)
 OOM_SCORE_ADJ = 500
 
-_EXITED = re.compile(r"Exited \((\d+)\)")
 _STAMP = re.compile(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 
 
@@ -36,7 +36,7 @@ def is_podman(pong: Mapping[str, str]) -> bool:
 
 def container_of(row: Mapping[str, Any]) -> Container:
     """Convert an item of ``GET /containers/json``."""
-    status = _EXITED.match(row.get("Status", ""))
+    status = messages.EXITED.match(row.get("Status", ""))
     return Container(
         id=row["Id"],
         name=row["Names"][0].lstrip("/") if row.get("Names") else "",
