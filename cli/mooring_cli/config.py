@@ -46,11 +46,11 @@ def schema() -> None:
 
 @config.command()
 def profiles(json_: opt.Json = False) -> None:
-    """List your profiles, for --profile and extends."""
-    from mooring import profile_names, profiles_dir
+    """List profiles, yours and the administrator's, for --profile and extends."""
+    from mooring import profile_files, profiles_dir
 
     folder = profiles_dir()
-    paths = {name: str(folder / f"{name}.yml") for name in profile_names(folder)}
+    paths = {name: str(path) for name, path in profile_files(folder).items()}
     if json_:
         print_json(paths)
     elif paths:

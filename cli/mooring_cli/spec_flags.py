@@ -28,11 +28,11 @@ def complete_resources(incomplete: str) -> list[str]:
 
 
 def complete_profiles(incomplete: str) -> list[str]:
-    """Return shell completions for the user's profiles."""
+    """Return shell completions for profiles."""
     try:
-        from mooring import profile_names, profiles_dir
+        from mooring import profile_files, profiles_dir
 
-        names = profile_names(profiles_dir())
+        names = list(profile_files(profiles_dir()))
     except Exception:  # as in options.complete_names
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -118,7 +118,8 @@ Record = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        help="One of your profiles; it overrides your configuration, and the file overrides it.",
+        help="A profile: mooring config profiles lists them. It overrides your configuration; the "
+        "file overrides it.",
         autocompletion=complete_profiles,
     ),
 ]

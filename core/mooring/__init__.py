@@ -80,7 +80,7 @@ _DEFINED_IN = {
     "mooring.sessions.update": "parse:parse_limits",
     "mooring.sessions.waiting": "Ending",
     "mooring.launch.takeover": "RestartTimes Successor",
-    "mooring.spec.extends": "profile_names",
+    "mooring.spec.profiles": "profile_files",
     "mooring.spec.model": "EXTENDS SessionSpec",
     "mooring.spec.resolve": "ResolvedSpec flag_of profiles_dir user_config_path",
     "mooring.spec.schema": "SCHEMA_FILE",
@@ -239,7 +239,7 @@ __all__ = [
     "parse_port",
     "parse_size",
     "process_mark",
-    "profile_names",
+    "profile_files",
     "profiles_dir",
     "quoted",
     "raw",
@@ -359,8 +359,8 @@ if TYPE_CHECKING:
     from mooring.sessions.reconcile import Repairs
     from mooring.sessions.update import parse as parse_limits
     from mooring.sessions.waiting import Ending
-    from mooring.spec.extends import profile_names
     from mooring.spec.model import EXTENDS, SessionSpec
+    from mooring.spec.profiles import profile_files
     from mooring.spec.resolve import ResolvedSpec, flag_of, profiles_dir, user_config_path
     from mooring.spec.schema import SCHEMA_FILE
     from mooring.spec.units import (

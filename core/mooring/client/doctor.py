@@ -26,7 +26,7 @@ from mooring.host import paths, trees
 from mooring.host.text import quoted
 from mooring.policy.defaults import resolve
 from mooring.sessions.folder import GONE, undeletable
-from mooring.spec.extends import profile_names
+from mooring.spec.profiles import profile_files
 from mooring.spec.resolve import profiles_dir, user_config_path
 
 # Container escape vulnerabilities: the first version with a fix, and a text
@@ -208,7 +208,7 @@ def _config() -> Iterator[Finding]:
     """Check the user's configuration with the environment, and each profile."""
     path = user_config_path()
     broken: dict[str, str] = {}
-    for name in (None, *profile_names(profiles_dir())):
+    for name in (None, *profile_files(profiles_dir())):
         try:
             resolve(flags={}, profile=name)
         except PolicyError:  # reported as such

@@ -9,6 +9,18 @@ from pathlib import Path
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
+def flaw_as_roots(status: os.stat_result, owner: int = 0) -> str:
+    """Return why a file or folder is not the administrator's alone, as a clause; empty if it is.
+
+    Args:
+        status: its status.
+        owner: the user id that the administrator has.
+    """
+    if status.st_uid != owner:
+        return "is not owned by root"
+    return "is writable by other users" if status.st_mode & _WRITABLE_BY_OTHERS else ""
+
+
 def distrust(folder: Path) -> str:
     """Return why a folder cannot be trusted to be what its name says.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from mooring.errors import Mistakes, PolicyError, SpecError
+from mooring.host.ownership import flaw_as_roots
 from mooring.host.text import one_line, quoted
 from mooring.host.users import caller
 from mooring.policy.image_names import BUILD, plain_pattern, spellings
@@ -377,17 +377,12 @@ def _exists(path: Path) -> bool:
 
 
 def _check_owner(path: Path, info: os.stat_result) -> None:
-    if info.st_uid != OWNER:
-        flaw = "is not owned by root"
-    elif info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        flaw = "is writable by other users"
-    else:
-        return
-    raise PolicyError(
-        f"{path} {flaw}, so it is not a valid policy",
-        f"no session starts until this is fixed: chown root {quoted(path)}; "
-        f"chmod go-w {quoted(path)}",
-    )
+    if flaw := flaw_as_roots(info, OWNER):
+        raise PolicyError(
+            f"{path} {flaw}, so it is not a valid policy",
+            f"no session starts until this is fixed: chown root {quoted(path)}; "
+            f"chmod go-w {quoted(path)}",
+        )
 
 
 def _shown(key: str, value: Any) -> str:

@@ -7,7 +7,6 @@ the project's folder.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from mooring.errors import SpecError
 from mooring.host.text import one_line, quoted
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
+from mooring.spec.profiles import NAME, check_owner, profile_file
 from mooring.spec.validation import validate
 from mooring.spec.yamlfile import FileContent, KeyPath, SpecDocument, parse, read_file
 
@@ -30,8 +30,6 @@ MAX_DEPTH = 8
 TELLING = frozenset({"env", "command"})
 #: Keys of a single session, which a profile cannot set.
 NOT_IN_PROFILE = frozenset({"name"})
-
-_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KERNELS_OWN = tuple(map(Path, ("/dev", "/proc", "/sys")))
 _ACCEPTS = "must be a path, a profile's name, or a list of them"
 
@@ -106,43 +104,6 @@ def _hash(files: list[tuple[Path, str]]) -> str:
     """
     content = json.dumps([(os.fsencode(path).hex(), sha256) for path, sha256 in files])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def profile_file(name: str, profiles: Path, label: str) -> Path:
-    """The path of a profile's file.
-
-    Args:
-        name: the profile's name: letters, digits, `-` and `_`.
-        profiles: the folder of the user's profiles.
-        label: where the name was given, for errors, such as `flag --profile`.
-
-    Raises:
-        SpecError: the name is invalid, or the profile does not exist; then the hint has the nearest
-            name, or all names.
-    """
-    if not _PROFILE.fullmatch(name):
-        raise SpecError(
-            f"{label}: {one_line(name, 100)!r} is not the name of a profile",
-            "use letters, digits, - and _; for a file use -f FILE",
-        )
-    path = profiles / f"{name}.yml"
-    if os.path.lexists(path):
-        return path
-    known = profile_names(profiles)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"to create it, write a spec to {path}"
-    if known:
-        hint = f"did you mean {close[0]}?" if close else f"choose from: {', '.join(known)}"
-    raise SpecError(f"{label}: there is no profile {name}", hint)
-
-
-def profile_names(profiles: Path) -> list[str]:
-    """The names of the user's profiles, sorted."""
-    try:
-        stems = [path.stem for path in profiles.iterdir() if path.suffix == ".yml"]
-    except OSError:
-        return []
-    return sorted(stem for stem in stems if _PROFILE.fullmatch(stem))
 
 
 @dataclass
@@ -224,7 +185,7 @@ class _Walk:
             yield self._base(text, document, base, place), place
 
     def _base(self, text: str, document: SpecDocument, base: _Base, place: str) -> _Base:
-        if _PROFILE.fullmatch(text):
+        if NAME.fullmatch(text):
             try:
                 path = profile_file(text, self.profiles, f"{place}: {EXTENDS}")
             except SpecError as error:
@@ -251,7 +212,8 @@ class _Walk:
 def _read(base: _Base, place: str) -> FileContent:
     """Read a file; ``place`` is the position where another names it, empty for none."""
 
-    def inspect(_: os.stat_result, real: Path) -> None:
+    def inspect(info: os.stat_result, real: Path) -> None:
+        check_owner(base.path, info, real)
         if place and _is_kernels_own(real):
             raise SpecError(f"{one_line(base.path)}: not a regular file")
 

@@ -21,8 +21,9 @@ from mooring.errors import SpecError
 from mooring.host.identity import folder_identity
 from mooring.host.paths import current_dir, user_dir
 from mooring.host.text import one_line
-from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, profile_file, refuse_keys
+from mooring.spec.extends import NOT_IN_PROFILE, Chain, Layer, load_chain, refuse_keys
 from mooring.spec.model import SessionSpec, canonical
+from mooring.spec.profiles import profile_file
 from mooring.spec.validation import validate
 from mooring.spec.yamlfile import KeyPath, scalar
 

@@ -45,7 +45,7 @@ def json_schema() -> dict[str, Any]:
     properties[EXTENDS] = {
         "anyOf": [TEXT, {"type": "array", "items": TEXT}],
         "description": "What this file extends: another file, relative to this one's folder, the "
-        "name of one of your profiles, or a list of these; later ones override earlier ones.",
+        "name of a profile, or a list of these; later ones override earlier ones.",
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
