@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -290,6 +291,102 @@ def test_many_processes_write_at_once(path: Path, history: History) -> None:
         events = history.events(f"session-{number}")
         assert [event.detail for event in events] == [str(n) for n in range(40)]
     assert pragma(path, "integrity_check") == "ok"
+
+
+DAY_S = 24 * 3600.0
+
+
+@pytest.fixture
+def prunes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event prunes."""
+    monkeypatch.setattr(module, "_PRUNED_EACH", 1)
+
+
+@pytest.mark.usefixtures("prunes")
+def test_a_removed_session_is_forgotten_after_ninety_days(history: History) -> None:
+    """With all of its events; one that was not removed is not, however old it is."""
+    now = time.time()
+    for name, days in (("old", 91), ("recent", 89), ("stopped", 400), ("running", 400)):
+        at = now - days * DAY_S
+        history.session_created(name, name=name, owner="ann", image="host", spec={}, at=at - 2)
+        history.add(name, "started", "ann", at=at - 1)
+        if name != "running":
+            history.session_ended(name, at=at, reason="idle timeout", exit_code=0)
+            history.add(name, "ended", "clock", at=at)
+        if name in ("old", "recent"):
+            history.add(name, "removed", "ann", at=at)
+    history.add("new", "started", "ann")
+    assert history.events("old") == []
+    assert history.find("old") is None
+    for name, events in (("recent", 3), ("stopped", 2), ("running", 1)):
+        assert len(history.events(name)) == events
+        assert history.find(name) is not None
+
+
+@pytest.mark.usefixtures("prunes")
+def test_the_number_of_events_is_bounded(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go, but what is asked for of a session that runs stays; numbers only grow."""
+    monkeypatch.setattr(module, "MAX_EVENTS", 20)
+    created(history, "0123456789ab", "runs")
+    for kind in ("started", "held", "problem"):
+        history.add("0123456789ab", kind, "ann")
+    created(history, "ba9876543210", "ended")
+    history.session_ended("ba9876543210", at=time.time() - 2 * DAY_S, reason="stopped", exit_code=0)
+    history.add("ba9876543210", "ended", "ann")
+    for number in range(100):
+        history.add("other", "problem", "ann", str(number))
+    assert [event.kind for event in history.events("0123456789ab")] == ["started", "held"]
+    assert history.find("runs") is not None
+    assert history.events("ba9876543210") == []
+    assert history.find("ended") is None
+    assert [event.detail for event in history.events("other")] == [str(n) for n in range(80, 100)]
+    assert history.newest() == 104
+
+
+@pytest.mark.usefixtures("prunes")
+def test_a_long_history_is_pruned_step_by_step(
+    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No single writer deletes all that an earlier version has left."""
+    history.add("a", "started", "ann")
+    with closing(sqlite3.connect(path)) as db, db:
+        rows = [("a", 1.0, "problem", "ann", "")] * 5000
+        db.executemany(
+            "INSERT INTO events (session, time, kind, actor, detail) VALUES (?, ?, ?, ?, ?)", rows
+        )
+    monkeypatch.setattr(module, "MAX_EVENTS", 10)
+    left = []
+    for _ in range(4):
+        history.add("a", "problem", "ann")
+        left.append(len(history.events("a")))
+    assert left == [3002, 1003, 10, 10]
+
+
+def test_pruning_waits_for_nobody(
+    history: History, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another process writes, it is left to a later event, without a word."""
+    monkeypatch.setattr(module, "MAX_EVENTS", 1)
+    for _ in range(3):
+        history.add("a", "problem", "ann")
+    with closing(sqlite3.connect(path)) as holding:
+        holding.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        history._prune()
+        assert time.monotonic() - begun < 1.0
+    assert len(history.events("a")) == 3
+    path.write_bytes(b"no database" * 100)
+    history._prune()
+    assert caplog.text == ""
+
+
+def test_few_events_prune(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in a hundred."""
+    pruned: list[int] = []
+    monkeypatch.setattr(History, "_prune", lambda self: pruned.append(1))
+    for _ in range(200):
+        history.add("a", "problem", "ann")
+    assert len(pruned) == 2
 
 
 def test_a_new_file_that_another_process_prepares_is_waited_for(

@@ -2,6 +2,9 @@
 
 It is informational: no decision depends on it, and no operation fails because of it. If the disk
 is full, or the file is corrupt or locked, history is lost, but `ps` and `stop` still work.
+
+The events of a removed session are kept for ``KEPT_S``, and those of all sessions up to
+``MAX_EVENTS``. Now and then, who writes deletes the others.
 """
 
 from __future__ import annotations
@@ -21,6 +24,12 @@ from mooring.host.untrusted import parse_json
 log = logging.getLogger(__name__)
 
 MAX_DETAIL = 2000
+#: How long the events of a removed session are kept.
+KEPT_S = 90 * 24 * 3600.0
+#: How many events of all sessions are kept.
+MAX_EVENTS = 100_000
+# Who adds each such event prunes, and deletes that many rows at most, so that nobody waits for it
+_PRUNED_EACH, _PRUNED_AT_ONCE = 100, 2000
 _PATIENCE = 5.0  # seconds that a reader or writer waits for others
 _CORRUPT, _NOT_A_DB = 11, 26  # https://sqlite.org/rescode.html
 # By the first words of the detail of an event ``ended``, which is ``Session.reason``
@@ -47,6 +56,31 @@ _MIGRATIONS = (
     );
     CREATE INDEX events_of_session ON events (session, number);
     CREATE INDEX sessions_by_name ON sessions (name, created_at);
+    """,
+)
+
+# A session that was removed never returns; of one that was not, what is asked for later is kept
+_PRUNING = (
+    """
+    DELETE FROM events WHERE number IN (
+        SELECT number FROM events WHERE time < :before AND session IN (
+            SELECT session FROM events WHERE kind = 'removed' AND time < :before
+        ) AND number < (SELECT max(number) FROM events)
+        ORDER BY kind = 'removed', number LIMIT :rows
+    )
+    """,
+    """
+    DELETE FROM events WHERE number IN (
+        SELECT number FROM events WHERE number <= (SELECT max(number) FROM events) - :events
+        AND NOT (
+            kind IN ('started', 'held')
+            AND session IN (SELECT id FROM sessions WHERE ended_at IS NULL)
+        ) ORDER BY number LIMIT :rows
+    )
+    """,
+    """
+    DELETE FROM sessions WHERE ended_at < :yesterday
+    AND NOT EXISTS (SELECT 1 FROM events WHERE events.session = sessions.id)
     """,
 )
 
@@ -163,10 +197,12 @@ class History:
             at: seconds since the epoch; 0 for now.
         """
         detail = detail[:MAX_DETAIL]
-        self._write(
+        number = self._write(
             "INSERT INTO events (session, time, kind, actor, detail) VALUES (?, ?, ?, ?, ?)",
             (session, at or time.time(), kind, actor, detail),
         )
+        if number and number % _PRUNED_EACH == 0:
+            self._prune()
 
     def events(self, session: str, after: int = 0) -> list[Event]:
         """Return a session's events with numbers above `after`, in order."""
@@ -236,8 +272,8 @@ class History:
         return "removed" if changes and changes[-1] == "started" else ""
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=_PATIENCE)
+    def _open(self, patience_s: float = _PATIENCE) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self.path, timeout=patience_s)
         try:
             db.execute("PRAGMA synchronous = NORMAL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -270,20 +306,33 @@ class History:
         db.execute("COMMIT")
         db.isolation_level = "DEFERRED"
 
-    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+    def _prune(self) -> None:
+        """Delete what is too old or too much, unless another process is writing."""
+        now = time.time()
+        limits = {"before": now - KEPT_S, "yesterday": now - 24 * 3600.0}
+        limits |= {"events": MAX_EVENTS, "rows": _PRUNED_AT_ONCE}
+        try:
+            with self._open(patience_s=0.0) as db:
+                for sql in _PRUNING:
+                    db.execute(sql, limits)
+        except (sqlite3.Error, OSError) as error:
+            log.debug("history not pruned: %s", error)
+
+    def _write(self, sql: str, values: tuple[Any, ...]) -> int | None:
+        """Return the number of the row that was added, if one was; None if nothing was written."""
         for attempt in (1, 2):
             try:
                 with self._open() as db:
-                    db.execute(sql, _storable(values))
-                return
+                    return db.execute(sql, _storable(values)).lastrowid
             except sqlite3.DatabaseError as error:
                 if attempt == 1 and self._set_aside(error):
                     continue
                 log.warning("history not written: %s", error)
-                return
+                return None
             except (sqlite3.Error, OSError, ValueError, OverflowError) as error:
                 log.warning("history not written: %s", error)
-                return
+                return None
+        return None
 
     def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         try:

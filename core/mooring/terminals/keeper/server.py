@@ -32,6 +32,8 @@ import time
 
 from mooring.host.untrusted import parse_json
 from mooring.terminals.keeper import protocol
+from mooring.terminals.keeper.bounds import trim
+from mooring.terminals.keeper.spool import SEGMENT_BYTES
 from mooring.terminals.keeper.state import NOTIFIED, UNNOTIFIED, Client, Terminal
 
 TYPE_CHECKING = False
@@ -53,7 +55,6 @@ HELPER_INTERVAL_S = 5.0
 # (clients reconnect sooner), and while there is no terminal to hold
 ENDED_LINGER_S = 3.0
 UNUSED_LINGER_S = 20.0
-MAX_ENDED_TERMINALS = 20
 
 
 class Keeper:
@@ -93,6 +94,7 @@ class Keeper:
                 if not terminal.ended and name != protocol.MAIN:
                     about["lost"] = True
                 terminal.save()
+        trim(self.terminals, self.clients)
 
     # the loop
 
@@ -186,7 +188,10 @@ class Keeper:
             if client.lag == 0:
                 client.progressed_at = now  # it had received everything; PATIENCE_S starts now
         terminal.modes.feed(data)
+        before = terminal.spool.end // SEGMENT_BYTES
         terminal.spool.append(data)
+        if terminal.spool.end // SEGMENT_BYTES != before:
+            trim(self.terminals, self.clients)
 
     def _open(self, client: Client, message: dict[str, Any]) -> None:
         """Hold a stream as a new terminal, or as that of the main terminal if it has none."""
@@ -239,12 +244,7 @@ class Keeper:
         terminal.about["ended_at"] = time.time()
         terminal.disconnected_at = 0.0
         terminal.save()
-        ended = [one for one in self.terminals.values() if one.ended and one.name != protocol.MAIN]
-        ended.sort(key=lambda one: float(one.about.get("ended_at", 0)))
-        for old in ended[:-MAX_ENDED_TERMINALS]:
-            if not self._clients_of(old):
-                del self.terminals[old.name]
-                old.remove()
+        trim(self.terminals, self.clients)
 
     def _clients_of(self, terminal: Terminal) -> list[Client]:
         return [client for client in self.clients if client.terminal is terminal]

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 LIMIT_BYTES = 256 << 20
-SEGMENT_BYTES = 8 << 20
+SEGMENT_BYTES = 1 << 20
 MEMORY_BYTES = 1 << 20
 
 
@@ -45,6 +45,19 @@ class Spool:
     def start(self) -> int:
         """The offset of the oldest byte that can be read."""
         return self._starts[0] if self._starts else self.end - len(self._memory)
+
+    @property
+    def size(self) -> int:
+        """The number of bytes that can be read."""
+        return self.end - self.start
+
+    def shorten(self) -> int:
+        """Delete the oldest segment; return its bytes, 0 if the newest one is all there is."""
+        if len(self._starts) < 2:
+            return 0
+        first, second = self._starts[:2]
+        self._delete(1)
+        return second - first
 
     def append(self, data: bytes) -> None:
         """Append data. Never raises OSError: on a full disk the oldest segments are deleted."""
