@@ -30,7 +30,7 @@ exit 125
 # With this project no folder is mounted, and the working directory is the private home
 _NOWHERE = Path("/")
 _AFTER_DASHES = "--after-dashes"
-_UNUSED_FLAGS = ("image", "environment", "kernel", "home", "encrypt", "record")
+_UNUSED_FLAGS = ("image", "environment", "kernel", "preload", "home", "encrypt", "record")
 
 
 class _WithCommand(TyperCommand):

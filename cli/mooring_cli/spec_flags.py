@@ -89,6 +89,13 @@ Groups = Annotated[
         help="A further group of yours that the session has; repeatable.",
     ),
 ]
+Preload = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="A Python module that is imported once for all kernels; repeatable.",
+    ),
+]
 Secret = Annotated[
     list[str] | None,
     typer.Option(help="NAME[=VARIABLE]: your variable as the file /run/secrets/NAME; repeatable."),
@@ -132,6 +139,7 @@ SPEC_FLAGS: dict[str, Any] = {
     "environment": Environment,
     "pull": Pull,
     "kernel": Kernel,
+    "preload": Preload,
     "gpus": Gpus,
     "priority": Priority,
     "cpus": Cpus,
@@ -216,7 +224,7 @@ def spec_flags(values: Values) -> dict[str, Any]:
     for key in ("inputs", "outputs"):
         if values.get(key):
             flags[key] = [mount for text in values[key] for mount in _mounts(text)]
-    for key in ("ports", "groups"):
+    for key in ("ports", "groups", "preload"):
         if values.get(key):
             flags[key] = list(values[key])
     if values.get("env"):

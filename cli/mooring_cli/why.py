@@ -69,6 +69,8 @@ def _print_why(mooring: Mooring, session: Session) -> None:
         print_value("  waiting  ", clean(session.waiting or "reason unknown"))
     elif session.state is State.RUNNING:
         _print_why_running(session)
+        for problem in mooring.kernels.preload_problems(session.id):
+            print_value("  preload   ", clean(problem.removeprefix("preload: ")))
         if died := _last_death(mooring, session):
             print_value("  died      ", clean(died))
     else:

@@ -80,6 +80,7 @@ _USUAL: dict[str, tuple[Any, ...]] = {
     "image": ("host", "python:3.12"),
     "pull": ("never", "missing"),
     "kernel": ("python3",),
+    "preload": (["json"], []),
     "command": ("true", ["echo", "x"]),
     "cpus": (1, 0.5),
     "memory": ("1GiB",),

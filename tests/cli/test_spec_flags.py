@@ -25,6 +25,7 @@ from mooring_cli.spec_flags import spec_flags
         ({"inputs": ["a,b", "name=c"]}, {"inputs": ["a", "b", {"name": "name", "source": "c"}]}),
         ({"ports": ["6006"]}, {"ports": ["6006"]}),
         ({"groups": ["lab", "staff"]}, {"groups": ["lab", "staff"]}),
+        ({"preload": ["torch", "pandas"]}, {"preload": ["torch", "pandas"]}),
         ({"pids_limit": "off"}, {"pids_limit": "off"}),
         ({"env": ["A=1=2", "HERE"]}, {"env": {"A": "1=2", "HERE": "there"}}),
         ({"secret": ["T", "U=V"]}, {"secrets": {"T": {"env": "T"}, "U": {"env": "V"}}}),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from jupyter_client.blocking import BlockingKernelClient
 
 from mooring.client import Mooring
-from tests.support.kernel_clients import install, jupyter, kernel, run
+from tests.support.kernel_clients import debug, install, jupyter, kernel, run, wait_for_event
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -90,22 +89,6 @@ def test_comms_go_both_ways(mooring: Mooring, jupyter: Path) -> None:
             echoed = message["content"] if message["msg_type"] == "comm_msg" else None
         assert echoed["data"] == {"echo": 2}
         assert run(client, "heard").text == "[{'value': 7}, 'opened']"
-
-
-def debug(client: BlockingKernelClient, sequence: int, command: str, **arguments: object) -> dict:
-    content = {"type": "request", "seq": sequence, "command": command, "arguments": arguments}
-    client.control_channel.send(client.session.msg("debug_request", content))
-    while True:
-        message = client.get_control_msg(timeout=60)
-        if message["msg_type"] == "debug_reply":
-            return dict(message["content"])
-
-
-def wait_for_event(client: BlockingKernelClient, event: str) -> dict:
-    while True:
-        message = client.get_iopub_msg(timeout=60)
-        if message["msg_type"] == "debug_event" and message["content"]["event"] == event:
-            return dict(message["content"])
 
 
 def test_the_debugger_stops_at_a_breakpoint(mooring: Mooring, jupyter: Path) -> None:

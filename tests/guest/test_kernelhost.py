@@ -27,13 +27,16 @@ from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.kernelhost import HostState, host_lives, host_state
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.history import History
-from tests.support.kernel_clients import alive, run
+from tests.support.kernel_clients import alive, debug, host_pids, run, wait_for_event
 from tests.support.sessions import make_folder
 from tests.support.waiting import eventually
 
 SCRIPT = resources.files("mooring") / "guest" / "kernelhost.py"
 PROCESS = resources.files("mooring") / "guest" / "kernelprocess.py"
+DEBUGGER = resources.files("mooring") / "guest" / "debugger.py"
+PRELOAD = resources.files("mooring") / "guest" / "preload.py"
 RECORDER = resources.files("mooring") / "guest" / "recorder.py"
+SCRIPTS = (SCRIPT, PROCESS, DEBUGGER, PRELOAD, RECORDER)
 
 
 class Host:
@@ -56,7 +59,9 @@ class Host:
 
     def kill(self) -> None:
         if self.process:
-            self.process.kill()
+            for pid in {self.process.pid, *host_pids(str(self.folder.path / "programs"))}:
+                with contextlib.suppress(ProcessLookupError):  # its death took its kernels along
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait()
 
     def ask(self, **request: Any) -> Any:
@@ -107,7 +112,7 @@ def host(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setenv("IPYTHONDIR", str(state / "ipython"))
     folder = make_folder("s", "s", spec={"memory": 1 << 30})
     folder.release()
-    for script in (SCRIPT, PROCESS, RECORDER):
+    for script in SCRIPTS:
         shutil.copy(str(script), folder.path / "programs" / script.name)
     (folder.path / "programs" / "run").symlink_to("../run")
     folder.clock.write_settings(record_bytes=16 << 20)
@@ -117,7 +122,7 @@ def host(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made.kill()
 
 
-@pytest.mark.parametrize("script", [SCRIPT, PROCESS, RECORDER], ids=lambda script: script.name)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_it_reads_as_python_3_8(script: Any) -> None:
     """The image's own Python may be as old as 3.8, and knows nothing of mooring."""
     tree = ast.parse(script.read_text(), feature_version=(3, 8))
@@ -132,7 +137,7 @@ def test_it_reads_as_python_3_8(script: Any) -> None:
             else []
         )
     }
-    if script is not RECORDER:
+    if script not in (PRELOAD, RECORDER):
         assert "ipykernel" in {name.partition(".")[0] for name in names}
     assert "mooring" not in {name.partition(".")[0] for name in names}
 
@@ -238,6 +243,36 @@ def test_what_python_reads_at_its_start_is_honoured(host: Host) -> None:
     with host.kernel("a", PYTHONPATH=str(folder)) as (handle, _), client_of(handle) as client:
         assert run(client, "import planted_module; print(planted_module.value)").text == "7"
         assert (handle.path / "busy").read_text().split()[1] == "1"
+
+
+@pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "new"])
+def test_the_debugger_is_there_when_it_is_asked(host: Host, env: dict[str, str]) -> None:
+    """debugpy is not imported until variables are listed; then a breakpoint stops all the same."""
+    with host.kernel("a", **env) as (handle, _), client_of(handle) as client:
+        loaded = "import sys; x = 41; print('debugpy' in sys.modules)"
+        assert debug(client, 1, "debugInfo")["body"]["isStarted"] is False
+        assert run(client, loaded).text == "False"
+        shown = debug(client, 2, "inspectVariables")["body"]["variables"]
+        assert {"name": "x", "value": "41"}.items() <= next(
+            variable for variable in shown if variable["name"] == "x"
+        ).items()
+        rich = debug(client, 3, "richInspectVariables", variableName="x")
+        assert rich["body"]["data"] == {"text/plain": "41"}
+        assert run(client, loaded).text == "True"
+        assert debug(client, 4, "initialize", clientID="t", adapterID="")["success"]
+        assert debug(client, 5, "attach")["success"]
+        wait_for_event(client, "initialized")
+        code = "def f(x):\n    y = x + 1\n    return y\nf(41)"
+        source = {"path": debug(client, 6, "dumpCell", code=code)["body"]["sourcePath"]}
+        lines = {"source": source, "breakpoints": [{"line": 2}], "sourceModified": False}
+        assert debug(client, 7, "setBreakpoints", **lines)["body"]["breakpoints"][0]["verified"]
+        assert debug(client, 8, "configurationDone")["success"]
+        client.execute(code)
+        thread = wait_for_event(client, "stopped")["body"]["threadId"]
+        frames = debug(client, 9, "stackTrace", threadId=thread)["body"]["stackFrames"]
+        assert (frames[0]["name"], frames[0]["line"]) == ("f", 2)
+        assert debug(client, 10, "continue", threadId=thread)["success"]
+        assert "frozen" not in (handle.path / "log").read_text()
 
 
 def test_a_kernel_after_an_installation_is_a_new_interpreter(host: Host) -> None:

@@ -257,6 +257,19 @@ def test_an_image_with_ipykernel_has_kernels(state: Path, declare) -> None:
     ).read_text() == "/opt/bin/python3\n"
 
 
+@pytest.mark.parametrize("preload", [[], ["torch", "numpy.linalg"]])
+def test_modules_to_preload_are_told_to_the_kernel_host(
+    state: Path, declare, preload: list[str]
+) -> None:
+    """What the spec preloads is written beside the kernel host's program, a line each."""
+    engine = FakeEngine(images=[IMAGE], python="/opt/bin/python3")
+    spec = declare(kernel="python3", image=IMAGE, preload=preload)
+    session = Mooring(engine).sessions.create(spec).session
+    folder = session_folder(session.id)
+    assert folder.programs.text("preload").split() == preload
+    assert session.declared.get("preload", []) == preload
+
+
 def test_a_pull_is_told(engine: FakeEngine, service: Mooring, declare) -> None:
     """While an image is pulled, the caller hears how far it is."""
     engine.registry.add(IMAGE)

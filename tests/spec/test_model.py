@@ -156,6 +156,12 @@ def test_images(written: str, image: str) -> None:
         {"groups": "lab"},
         {"groups": [5]},
         {"groups": ["a\nb"]},
+        {"preload": "torch"},
+        {"preload": ["torch;x"]},
+        {"preload": ["a..b"]},
+        {"preload": ["a\nb"]},
+        {"preload": [""]},
+        {"preload": ["torch"], "kernel": "ir"},
         {"home": "yes"},
         {"home": 1},
         {"env": {"1A": "x"}},
@@ -344,6 +350,7 @@ def test_every_key_has_a_verdict() -> None:
         "name", "image", "pull", "kernel", "command", "cpus", "memory", "shm", "inputs", "outputs",
         "home", "env", "secrets", "idle_timeout", "max_duration", "encrypt", "target",
         "record", "ports", "gpus", "priority", "pids_limit", "groups",
+        "preload",
     }  # fmt: skip
     assert honoured | UNSUPPORTED.keys() == set(SessionSpec.model_fields)
 

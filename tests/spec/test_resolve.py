@@ -185,6 +185,7 @@ def test_environment(variable: str, key: str) -> None:
 def test_environment_covers_every_scalar() -> None:
     """Only keys that hold more than a scalar have no variable."""
     compound = {"build", "inputs", "outputs", "ports", "env", "secrets", "distribution", "groups"}
+    compound |= {"preload"}
     assert set(ENVIRONMENT.values()) | compound == set(SessionSpec.model_fields)
 
 

@@ -72,6 +72,13 @@ def _in_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("secrets: [HF_TOKEN]", "session.yml:1:1: secrets must be a mapping", "{env: VARIABLE}"),
         ("secrets: {T: x}", "session.yml:1:11: secrets.T must be a mapping", "{env: VARIABLE}"),
         ("ports: [8080, 99999]", "session.yml:1:15: ports: 99999 must be a port", ""),
+        ("preload: torch", "session.yml:1:1: preload must be a list", "as in: [torch, pandas]"),
+        ("preload: [a-b]", "session.yml:1:11: preload: a-b must be a Python module", ""),
+        (
+            "{kernel: ir, preload: [torch]}",
+            "session.yml: preload is for kernel: python3, not ir",
+            "",
+        ),
         ("groups: [1]", "session.yml:1:10: groups: 1 must be the name", ""),
         ("memory: 16 gigs", "session.yml:1:1: memory must be a size", "did you mean 16GiB?"),
         ("memory: lots", "session.yml:1:1: memory must be a size", "as in: memory: 16GiB"),

@@ -98,6 +98,24 @@ def _outcome(content: dict[str, Any], messages: list[dict[str, Any]]) -> Outcome
     )
 
 
+def debug(client: BlockingKernelClient, sequence: int, command: str, **arguments: object) -> dict:
+    """Send a request to the debugger. Returns its answer."""
+    content = {"type": "request", "seq": sequence, "command": command, "arguments": arguments}
+    client.control_channel.send(client.session.msg("debug_request", content))
+    while True:
+        message = client.get_control_msg(timeout=60)
+        if message["msg_type"] == "debug_reply":
+            return dict(message["content"])
+
+
+def wait_for_event(client: BlockingKernelClient, event: str) -> dict:
+    """Wait until the debugger has told an event."""
+    while True:
+        message = client.get_iopub_msg(timeout=60)
+        if message["msg_type"] == "debug_event" and message["content"]["event"] == event:
+            return dict(message["content"])
+
+
 def finish(client: BlockingKernelClient, request: str, timeout: float = 30) -> None:
     """Wait until the kernel has said that it is idle after a request."""
     while True:

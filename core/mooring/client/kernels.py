@@ -64,6 +64,13 @@ class Kernels:
         """Return whether Python kernels can run in a session, by its record."""
         return bool(self._ctx.folder(session.id).record().plan.python)
 
+    def preload_problems(self, session_id: str) -> builtins.list[str]:
+        """Return which modules of the spec's ``preload`` kernels do not have, and why: a line each.
+
+        The session can write to the file that this is read from.
+        """
+        return kernels.preload_problems(self._ctx, session_id)
+
     def ensure_host(self, session: Session) -> None:
         """Start the kernel host, the parent of kernels, in a session unless one runs.
 

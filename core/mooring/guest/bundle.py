@@ -28,6 +28,8 @@ PROGRAMS = (
     "end.sh",
     "kernelhost.py",
     "kernelprocess.py",
+    "debugger.py",
+    "preload.py",
     "recorder.py",
 )
 # The FIFO that the gate waits for a writer of

@@ -5,13 +5,14 @@ Python kernel is a new interpreter instead if it has variables that only a new o
 packages were installed since: they may add to sys.path, or replace what was imported. Other kernels
 are started by the command of their kernelspec in the image. It does not use mooring:
 it runs on the image's Python (3.8 or newer) with the image's ipykernel, and with
-``kernelprocess.py`` and ``recorder.py`` beside it.
+``kernelprocess.py``, ``debugger.py``, ``preload.py`` and ``recorder.py`` beside it.
 
 It reads ``settings`` beside it (record_bytes: how much of a kernel's output is recorded). Files in
 ``run``, a link there to the session's run folder:
 
     kernelhost.sock     requests and responses, one JSON object per line
     kernelhost.lock     held while it runs: there is one per session
+    preload             what the spec preloads and could not be imported, a line each
     k/ID/c.json         the kernel's connection file (written by the caller, 0600)
     k/ID/pid            "PID START": the kernel's process and group, and its start time (proc(5))
     k/ID/log            its standard output and error; log.1 is of the previous run
@@ -92,8 +93,9 @@ class KernelHost:
         self.buffers = {}  # connection -> incomplete request
         self.problem = ""  # why no Python kernel can start
         self.recorder = None  # the module
+        self.preloader = load("preload")
+        self.preloaded: "frozenset[str]" = frozenset()  # top-level modules that the spec preloads
         self.installed = process.installed()
-        self.selector = selectors.DefaultSelector()
         path = os.path.join(RUN, "kernelhost.sock")
         if os.path.exists(path):
             os.unlink(path)
@@ -110,32 +112,38 @@ class KernelHost:
         # Signals meant for other processes must not end the parent of all kernels
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
-        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
-        self.selector.register(self.wake_in, selectors.EVENT_READ, self.reap)
 
     def preload(self):
-        """Import modules of every Python kernel, without starting threads or ZeroMQ contexts."""
+        """Import modules of every Python kernel, without starting threads or ZeroMQ contexts.
+
+        With modules of the spec's it returns in a child of this process, see preload.py.
+        """
         try:
+            load("debugger").defer()
             import ipykernel.ipkernel
             import ipykernel.kernelapp
             import ipykernel.zmqshell  # noqa: F401
         except Exception as error:
             self.problem = "ipykernel cannot be imported: %s: %s" % (type(error).__name__, error)
-        # otherwise pydevd prints a warning on import
-        quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
-        set_by_user = quiet in os.environ
-        os.environ.setdefault(quiet, "1")
         for name in () if self.problem else FIRST_SECOND:
             # optional: not every version has them
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-        if not set_by_user:
-            del os.environ[quiet]
         with contextlib.suppress(OSError):
             self.recorder = load("recorder")
+        modules = () if self.problem else self.preloader.names()
+        self.preloaded, problems = self.preloader.preload(modules)
+        if modules:
+            self.installed = process.installed()  # imports may have made folders of bytecode there
+        remove(os.path.join(RUN, "preload"))
+        if problems:
+            process.write(os.path.join(RUN, "preload"), "".join(text + "\n" for text in problems))
         gc.freeze()
 
     def serve(self):
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(self.wake_in, selectors.EVENT_READ, self.reap)
         while True:
             for key, _ in self.selector.select():
                 key.data(key.fileobj)
@@ -211,8 +219,10 @@ class KernelHost:
                 command, extra_env = process.find_command(request["kernel"], folder)
             except LookupError as error:
                 return {"error": str(error)}
-        elif self.installed != process.installed() or any(
-            name.startswith(READ_AT_START) for name in (*request["env"], *given)
+        elif (
+            self.installed != process.installed()
+            or any(name.startswith(READ_AT_START) for name in (*request["env"], *given))
+            or self.preloader.hidden(self.preloaded, request)
         ):
             command = [sys.executable, os.path.abspath(__file__), "kernel", folder]
         prepare_folder(folder)
@@ -381,6 +391,7 @@ def take_lock():
 def main():
     sys.path[:] = [path for path in sys.path if path not in ("", HERE)]
     if sys.argv[1:2] == ["kernel"]:
+        load("debugger").defer()
         process.run_ipykernel(sys.argv[2], sys.argv[3:], load("recorder"))
         return
     lock = take_lock()

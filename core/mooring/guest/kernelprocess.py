@@ -184,7 +184,7 @@ def run_ipykernel(folder, arguments, recorder):
     read_secrets()
     record_state(folder)
     record_output(folder, recorder)
-    warn_of_folder(folder)
+    warn_in_first_cell(folder)
     if "numpy.random" in sys.modules:  # kernels must not share its state
         sys.modules["numpy.random"].seed()
     connection_file = os.path.join(folder, "c.json")
@@ -256,12 +256,20 @@ def record_output(folder, recorder):
     Kernel._publish_execute_input = publish_and_note_cell  # type: ignore[method-assign]
 
 
-def warn_of_folder(folder):
-    """Make the first cell say that the kernel does not run in the folder that its client named."""
-    try:
-        with open(os.path.join(folder, "elsewhere")) as file:
-            text = "mooring: %s\n" % file.read()
-    except OSError:
+def warn_in_first_cell(folder):
+    """Make the first cell say what is not as it was asked for, a line each.
+
+    It says if the kernel does not run in the folder that its client named, and what could not be
+    preloaded.
+    """
+    text = ""
+    for path in (os.path.join(folder, "elsewhere"), os.path.join(folder, "../../preload")):
+        try:
+            with open(path) as file:
+                text += "".join("mooring: %s\n" % line for line in file.read().splitlines())
+        except OSError:
+            continue
+    if not text:
         return
     from ipykernel.kernelbase import Kernel
 

@@ -219,6 +219,8 @@ def _write_guest_files(
 ) -> None:
     if spec.kernel:
         folder.programs.write("kernelhost", f"{facts.python}\n")
+    if spec.preload:
+        folder.programs.write("preload", "".join(f"{name}\n" for name in spec.preload))
     (folder.path / "etc" / "passwd").write_text(with_user(facts.passwd, user))
     (folder.path / "etc" / "group").write_text(with_group(facts.group, user))
     if spec.uses_host_image:

@@ -60,7 +60,7 @@ _HINTS = {
     State.PAUSED: "resume its container first: docker unpause {0.container:.12}",
 }
 # Files in the run folder that belong to the previous run
-_STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log")
+_STALE = ("end", "status", "hold", "exec", "gpu", "checked", "kernelhost.log", "preload")
 
 
 def start(ctx: Context, session: Session, wait: Wait) -> Session:

@@ -30,6 +30,8 @@ from mooring.sessions.waiting import why_ended
 START_TIMEOUT_S = 60.0
 # Characters of what a session says about a kernel: two paths, and why
 MOST_OF_A_NOTE = 1500
+# Lines of what could not be preloaded
+MOST_PROBLEMS = 20
 # Signals of the session's clock that a kernel without a process does not give
 _OTHER_USE = {"exec", "terminal", "hold"}
 
@@ -73,6 +75,12 @@ def ensure_host(ctx: Context, session: Session) -> None:
     program, log = f"{folder.programs_target}/kernelhost.py", f"{GUEST_RUN}/kernelhost.log"
     argv = ["/bin/sh", "-c", command, python, program, log]
     require(ctx.engine, SupportsDetachedExec).exec_detached(session.container, argv)
+
+
+def preload_problems(ctx: Context, session_id: str) -> list[str]:
+    """Return what could not be preloaded; see ``Kernels.preload_problems``."""
+    lines = ctx.folder(session_id).guest.text("preload").splitlines()
+    return [one_line(line, MOST_OF_A_NOTE) for line in lines[:MOST_PROBLEMS]]
 
 
 def start_kernel(

@@ -29,6 +29,7 @@ UNION_TAGS = frozenset({"<number>", "<mapping>", "<line>", "<list>", "[key]"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _KERNEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(azureml):)", re.IGNORECASE)
 _SECOND = 1.0
 #: The context that validates what mooring has recorded, where durations are numbers of seconds.
@@ -199,6 +200,11 @@ KernelName = Annotated[
     str,
     BeforeValidator(_text(_KERNEL, "must be a kernel's name such as python3")),
     _schema({**_TEXT, "pattern": f"^{_KERNEL.pattern}$"}),
+]
+ModuleName = Annotated[
+    str,
+    BeforeValidator(_text(_MODULE, "must be a Python module such as torch or numpy.linalg", 200)),
+    _schema({**_TEXT, "pattern": f"^{_MODULE.pattern}$", "maxLength": 200}),
 ]
 Image = Annotated[
     str,

@@ -34,6 +34,7 @@ from mooring.spec.fields import (
     Image,
     KernelName,
     Memory,
+    ModuleName,
     MountName,
     PathText,
     PidsLimit,
@@ -169,6 +170,11 @@ class SessionSpec(_Strict):
         description="The Jupyter kernel: python3, or the name of a kernel in the image. "
         "Default: none, a plain shell session.",
     )
+    preload: tuple[ModuleName, ...] = Field(
+        default=(),
+        description="Installed Python modules that are imported once and are there in each "
+        "python3 kernel, also after a restart: [torch, pandas].",
+    )
     command: Command | None = Field(
         default=None,
         description="The main process: a command line for /bin/sh, or a list of arguments. The "
@@ -299,6 +305,8 @@ class SessionSpec(_Strict):
         reserved = sorted(RESERVED_VARIABLES & (self.env.keys() | self.secrets.keys()))
         if reserved:
             raise ValueError(f"env: {reserved[0]} is reserved; use gpus to select devices")
+        if self.preload and self.kernel not in (None, "python3"):
+            raise ValueError(f"preload is for kernel: python3, not {self.kernel}; leave it out")
         both = sorted(self.env.keys() & self.secrets.keys())
         if both:
             raise ValueError(f"{both[0]} is both in env and in secrets; keep one")

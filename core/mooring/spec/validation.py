@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Where = Callable[[KeyPath], str]
 
 #: Lists whose items may appear in errors.
-_LISTS = frozenset({"inputs", "outputs", "ports", "groups"})
+_LISTS = frozenset({"inputs", "outputs", "ports", "groups", "preload"})
 _WORDS = {
     "string_type": "must be text; put it in quotes",
     "bool_type": "must be true or false",
@@ -38,6 +38,7 @@ _FORMS = {
     ("inputs", "tuple_type"): "as in: [./data, {name: models, source: ../models}]",
     ("outputs", "tuple_type"): "as in: [./results, {name: models, source: ../models}]",
     ("groups", "tuple_type"): "as in: [GROUP]",
+    ("preload", "tuple_type"): "as in: [torch, pandas]",
     ("env", "dict_type"): "write one NAME: VALUE per line",
     ("secrets", "dict_type"): _SECRETS,
     ("secrets", "model_type"): _SECRETS,
