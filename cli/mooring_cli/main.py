@@ -44,7 +44,10 @@ REMOTE = ("run", "exec", "attach")  # these return the exit code of the remote c
 GROUPS = {
     "Declare": ("init", "validate", "trust", "config", "kernel"),
     "Start and stop": ("create", "run", "start", "stop", "rm", "hold", "update"),
-    "Work in a session": ("exec", "attach", "terminals", "logs", "cp", "port-forward", "code"),
+    "Work in a session": (
+        *("exec", "attach", "terminals", "logs", "cp"),
+        *("port-forward", "code", "ssh-config", "ssh-proxy"),
+    ),
     "See what runs": ("ps", "describe", "top", "gpus", "events", "why", "doctor"),
     "Images": ("save", "build", "push"),
 }

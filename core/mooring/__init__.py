@@ -88,6 +88,9 @@ _DEFINED_IN = {
         "duration_pattern format_duration format_size parse_duration parse_size"
     ),
     "mooring.spec.yamlfile": "SpecDocument load:load_spec_file",
+    "mooring.ssh.config_file": "SshConfigFile",
+    "mooring.ssh.host_key": "host_key:ssh_host_key",
+    "mooring.ssh.server": "serve:serve_ssh",
     "mooring.terminals.attach": "Attachment",
     "mooring.terminals.listing": "TerminalEntry unattached",
     "mooring.terminals.pump": "connect exit_code in_background is_interactive key_codes raw "

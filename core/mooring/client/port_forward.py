@@ -123,7 +123,8 @@ class Forwarder:
             pairs.append((number, there))
         self._joined = Joined(_is_closed)
         self._renew(None)
-        threading.Thread(target=self._accept, daemon=True).start()
+        if self._listening:
+            threading.Thread(target=self._accept, daemon=True).start()
         return pairs
 
     def serve(self) -> str:
@@ -188,8 +189,60 @@ class Forwarder:
             streams.close()
         relay.close()
 
-    def _connected(self, there: int) -> socket.socket:
-        """Connect to a port of the session, once more by a new process if this one has ended."""
+    def connect(self, there: int | str) -> socket.socket | None:
+        """Connect to a service of the session; call ``open`` first.
+
+        Args:
+            there: a port, or the path of a Unix socket in the session.
+
+        Returns:
+            A connected socket in blocking mode; None if the image has no python3 for it, and only
+            ``carry`` can.
+
+        Raises:
+            Refused: nothing listens there.
+            EngineError: no process can be started in the session.
+            SessionNotFound, SessionStateError: the session has ended.
+        """
+        with self._lock:
+            has_relay = self._relay is not None
+        if not has_relay:
+            self._renew(None)
+        with self._lock:
+            streams = self._streams
+        return self._connected(there) if streams is None else None
+
+    def carry(
+        self,
+        near: socket.socket,
+        there: int | str,
+        *,
+        is_closed: Callable[[socket.socket], bool],
+        connected: Callable[[], None],
+    ) -> str:
+        """Forward one connection until both sides are closed, for an image without python3.
+
+        Args:
+            near: a connected stream socket, which is shut down at the end but not closed.
+            there: as for ``connect``.
+            is_closed: as for ``PortStreams``.
+            connected: called once something is known to listen there.
+
+        Returns:
+            As ``PortStreams.carry``.
+
+        Raises:
+            EngineError: no process can be started in the session.
+            OSError
+        """
+        with self._lock:
+            streams = self._streams
+        if streams is None:
+            raise EngineError("the session takes no process")
+        return streams.carry(near, there, is_closed=is_closed, connected=connected)
+
+    def _connected(self, there: int | str) -> socket.socket:
+        """Connect to a service of the session, by a new process if this one has ended."""
         with self._lock:
             relay = self._relay
         for last in (False, True):

@@ -30,7 +30,7 @@ _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
 class Refused(Exception):
-    """Nothing listens on the session's port."""
+    """Nothing listens there in the session."""
 
 
 class RelayEnded(Exception):
@@ -65,8 +65,12 @@ class PortRelay:
             self.stream = start(ctx, session, "guard")
             self.is_guard = True
 
-    def connect(self, port: int) -> socket.socket:
-        """Return a socket that is connected to a port of the session, in blocking mode.
+    def connect(self, there: int | str) -> socket.socket:
+        """Return a socket that is connected to a service of the session, in blocking mode.
+
+        Args:
+            there: a port, or the path of a Unix socket in the session; a relative one is in its
+                home.
 
         Raises:
             Refused, RelayEnded: see there.
@@ -77,13 +81,13 @@ class PortRelay:
             try:
                 with self._guest.expose([self._name]) as (path,):
                     asked.connect(path)
-                asked.sendall(b"%d\n" % port)
+                asked.sendall(os.fsencode(f"{there}\n"))
                 answer, passed = _received(asked)
             except TimeoutError:
                 raise EngineError("the session's side of the forward does not answer") from None
             except OSError as error:
                 raise RelayEnded from error
-        far = _checked(passed)
+        far = _checked(passed, _TCP if isinstance(there, int) else (socket.AF_UNIX,))
         if far is not None and answer == b"open\n":
             far.settimeout(None)
             return far
@@ -146,8 +150,8 @@ def _received(asked: socket.socket) -> tuple[bytes, list[int]]:
     return answer, list(passed)
 
 
-def _checked(passed: list[int]) -> socket.socket | None:
-    """The socket that was passed, if it is a connected one of TCP: a session may pass anything."""
+def _checked(passed: list[int], families: Sequence[int]) -> socket.socket | None:
+    """The socket that was passed, if it is a connected stream: a session may pass anything."""
     for number in passed:
         try:
             far = socket.socket(fileno=number)  # takes its family and type from the kernel
@@ -157,7 +161,7 @@ def _checked(passed: list[int]) -> socket.socket | None:
             continue
         try:
             far.getpeername()
-            if far.family in _TCP and far.type == socket.SOCK_STREAM:
+            if far.family in families and far.type == socket.SOCK_STREAM:
                 return far
         except OSError:
             pass

@@ -6,6 +6,7 @@ A process waits for a port, and relays one connection over its standard streams:
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
@@ -65,12 +66,21 @@ class PortStreams:
         for process in spares:
             process.stream.close()
 
-    def carry(self, near: socket.socket, there: int) -> str:
+    def carry(
+        self,
+        near: socket.socket,
+        there: int | str,
+        *,
+        is_closed: Callable[[socket.socket], bool] | None = None,
+        connected: Callable[[], None] = lambda: None,
+    ) -> str:
         """Forward one connection until both sides are closed.
 
         Args:
             near: the client's, in blocking mode.
-            there: the session's port.
+            there: a port of the session, or the path of a Unix socket in it.
+            is_closed: as for ``PortStreams``; None for that one.
+            connected: called once something is known to listen there.
 
         Returns:
             What went wrong: ``refused``, ``none`` if the image has no program for it, other text,
@@ -82,7 +92,7 @@ class PortStreams:
         """
         process = self._take()
         far = process.stream.socket()
-        over = threading.Event()
+        over, is_over = threading.Event(), is_closed or self._is_closed
 
         def send() -> None:
             try:
@@ -90,7 +100,7 @@ class PortStreams:
                     far.sendall(data)
                 far.shutdown(socket.SHUT_WR)
                 while not over.wait(CLOSED_S):
-                    if self._is_closed(near):
+                    if is_over(near):
                         self._guard.tell(f"kill {process.pid}")
             except OSError:
                 if not over.is_set():
@@ -98,9 +108,10 @@ class PortStreams:
 
         sender = threading.Thread(target=send, daemon=True)
         try:
-            far.sendall(f"{there} {there:04X}\n".encode())
+            asked = f"{there} {there:04X}" if isinstance(there, int) else f"unix {there}"
+            far.sendall(os.fsencode(f"{asked}\n"))
             sender.start()
-            complaint = _receive(process.stream, near)
+            complaint = _receive(process.stream, near, connected)
         except OSError:  # the client no longer reads
             self._guard.tell(f"kill {process.pid}")
             complaint = ""
@@ -155,13 +166,16 @@ class PortStreams:
             process.stream.close()
 
 
-def _receive(stream: Stream, near: socket.socket) -> str:
+def _receive(stream: Stream, near: socket.socket, connected: Callable[[], None]) -> str:
     """Forward the service's output until the process exits; return its error message."""
     stderr = b""
     while pieces := stream.recv(CHUNK):
         for number, piece in pieces:
             if number == STDERR:
                 stderr = (stderr + piece)[-1024:]
+                if stderr.startswith(b"found\n"):
+                    stderr = stderr.removeprefix(b"found\n")
+                    connected()
             else:
                 near.sendall(piece)
     return stderr.decode(errors="replace").strip()

@@ -29,6 +29,7 @@ class Terminals:
         workdir: str | None = None,
         label: str = "",
         detach_keys: str = "",
+        shown_as: Sequence[str] | None = None,
     ) -> Stream:
         """Start a process in a terminal that outlives its clients.
 
@@ -40,6 +41,7 @@ class Terminals:
             workdir: working directory in the session; None for the session's default.
             label: a text by which the caller recognizes its own terminals in ``list``.
             detach_keys: detach key sequence of the plain stream that is returned without a keeper.
+            shown_as: the command that ``list`` shows instead of ``argv``; empty for a shell.
 
         Returns:
             A persistent terminal; the plain stream if no keeper can be started, for example
@@ -58,6 +60,7 @@ class Terminals:
             workdir=workdir,
             label=label,
             detach_keys=detach_keys,
+            shown_as=shown_as,
         )
 
     def list(self, session: Session) -> builtins.list[TerminalEntry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Protocol
 
 
@@ -71,6 +72,16 @@ class Guest(Protocol):
 
         Raises:
             OSError: a name does not exist, or is not a socket.
+        """
+
+    def listen(self, name: str) -> socket.socket:
+        """Listen on a Unix socket, mode 0600, to which processes in the session can connect.
+
+        The file's mode depends on the process's umask for a moment: not for several threads that
+        create files.
+
+        Raises:
+            OSError: the name exists, or cannot be created.
         """
 
     def pin(self, names: list[str]) -> None:

@@ -1,13 +1,14 @@
-# The session's side of `mooring port-forward`, in POSIX sh.
+# The session's side of `mooring port-forward` and of ssh's forwards, in POSIX sh.
 #
 #   serve PYTHON PATH   is replaced by python3 with PYTHON (the text of relay.py), which prints "relay"
 #                  on standard error and makes connections for who asks at the socket PATH. If the
 #                  image has no python3, it prints "guard", and is one
 #   guard          reads lines "add PID", "drop PID" and "kill PID"; when its input ends, it kills
 #                  every PID that was added and not dropped, so that no process outlives its client
-#   relay          prints its PID on standard error, waits for a line "PORT HEX", and is replaced by
-#                  a program that relays a connection to that port: socat or busybox. Prints
-#                  "refused" if nothing listens on the port, and "none" if the image has neither.
+#   relay          prints its PID on standard error, waits for a line "PORT HEX" or "unix PATH",
+#                  prints "found" if something listens there, and is replaced by a program that
+#                  relays a connection to it: socat or, for a port, busybox. Prints "refused" if
+#                  nothing listens, and "none" if the image has no such program.
 #
 # shellcheck shell=sh
 set -u
@@ -65,10 +66,25 @@ find_hosts() {
 relay() {
     printf '%s\n' "$$" >&2
     read -r port hex || exit 0
-    find_hosts "$hex"
-    # shellcheck disable=SC2086 # a list of addresses
-    set -- $HOSTS
+    if [ "$port" = unix ]; then
+        cd -- "${HOME:-/}" 2>/dev/null || cd /
+        set -- "$hex"
+        [ -S "$hex" ] || set --
+    else
+        find_hosts "$hex"
+        # shellcheck disable=SC2086 # a list of addresses
+        set -- $HOSTS
+    fi
     if [ $# -eq 0 ]; then echo refused >&2; exit 1; fi
+    echo found >&2
+    if [ "$port" = unix ]; then
+        # in an address of socat's, other characters have a meaning
+        case $1 in *[!A-Za-z0-9/._@%+=~-]*) ;; *)
+            if command -v socat >/dev/null 2>&1; then exec socat -t 2147483 - "UNIX:$1"; fi ;;
+        esac
+        echo none >&2
+        exit 1
+    fi
     if command -v socat >/dev/null 2>&1; then
         case $1 in *:*) set -- "[$1]" ;; esac
         exec socat -t 2147483 - "TCP:$1:$port"

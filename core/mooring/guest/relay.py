@@ -1,8 +1,9 @@
-"""Connect to ports of the session for `mooring port-forward`; started by forward.sh.
+"""Connect to services of the session, for `mooring port-forward` and ssh; started by forward.sh.
 
-Each request is a connection to the Unix socket that the argument names, with a port and a newline.
-The answer is the line ``open`` with the connected TCP socket attached, or the line ``refused``. So
-no byte of a forwarded connection passes through here. It ends when its standard input does.
+Each request is a connection to the Unix socket that the argument names, with a port, or the path of
+a Unix socket, and a newline. The answer is the line ``open`` with the connected socket attached, or
+the line ``refused``. So no byte of a forwarded connection passes through here. It ends when its
+standard input does.
 """
 
 import array
@@ -51,10 +52,21 @@ def connected(port):
     return None
 
 
+def connected_to_path(path):
+    far = socket.socket(socket.AF_UNIX)
+    try:
+        far.connect(os.path.join(os.path.expanduser("~"), path))
+    except OSError:
+        far.close()
+        return None
+    return far
+
+
 def answer(client):
     with contextlib.suppress(OSError, ValueError), client:
         client.settimeout(TIMEOUT_S)
-        far = connected(int(client.recv(16)))
+        asked = os.fsdecode(client.recv(4096)).rstrip("\n")
+        far = connected(int(asked)) if asked.isdigit() else connected_to_path(asked)
         if far is None:
             client.sendall(b"refused\n")
             return

@@ -11,6 +11,7 @@ import errno
 import itertools
 import os
 import secrets
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,23 @@ class SharedGuest:
                     os.link(path, link, src_dir_fd=above, follow_symlinks=True)
                 finally:
                     os.close(above)
+
+    def listen(self, name: str) -> socket.socket:
+        """See ``Guest.listen``."""
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            with self._above(name) as (folder, last):
+                # bind(2) creates the file itself, and follows no link in its last component
+                before = os.umask(0o177)
+                try:
+                    listening.bind(f"/proc/self/fd/{folder}/{last}")
+                finally:
+                    os.umask(before)
+            listening.listen()
+        except BaseException:
+            listening.close()
+            raise
+        return listening
 
     def socket_path(self, name: str) -> str:
         """See ``Guest.socket_path``."""

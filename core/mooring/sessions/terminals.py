@@ -37,6 +37,7 @@ def open_terminal(
     workdir: str | None = None,
     label: str = "",
     detach_keys: str = "",
+    shown_as: Sequence[str] | None = None,
 ) -> Stream:
     """Start a process in a terminal that outlives its clients; see ``Terminals.open``."""
     folder = ctx.folder(session.id)
@@ -61,7 +62,7 @@ def open_terminal(
         return stream
     # not resized here: that would block until the process has started, and clients resize on attach
     about = {
-        "command": list(argv),
+        "command": list(argv if shown_as is None else shown_as),
         "container": session.container,
         "exec": stream.exec_id,
         "size": size,

@@ -40,6 +40,9 @@ class Attachment:
         offset: offset of the first byte of output to show; None to use ``replay``.
         replay: how many of the newest bytes to show first; None for all that are kept.
         exact: show the replay byte for byte, and do not change the modes of this terminal.
+        resized: a file descriptor that becomes readable when ``size`` has changed; None for this
+            process's own terminal, whose changes only the main thread can be told of.
+        detach_at_end: detach at the end of the input, as if the detach keys had been typed.
         warn: called with a line of text for the user.
     """
 
@@ -54,12 +57,15 @@ class Attachment:
         offset: int | None = None,
         replay: int | None = None,
         exact: bool = False,
+        resized: int | None = None,
+        detach_at_end: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._terminal = terminal
         self._stdin, self._stdout, self._size = stdin, stdout, size
         self._keys = DetachKeys(key_codes(detach_keys))
         self._offset, self._replay_bytes, self._exact = offset, replay, exact
+        self._resized, self._detach_at_end = resized, detach_at_end
         self._warn = warn
         self._name = secrets.token_hex(8)
         self._link: Link | None = None
@@ -89,7 +95,7 @@ class Attachment:
                 not understood.
             EngineError, NotSupported, OSError: reconnecting to the terminal failed repeatedly.
         """
-        with size_changes(self._size is not None) as resized, raw(self._stdin):
+        with self._size_changes() as resized, raw(self._stdin):
             try:
                 while not self._over:
                     self._step(resized)
@@ -99,6 +105,11 @@ class Attachment:
                 if self._size is not None:
                     undo(self._modes, self._stdin, self._stdout)
         return self._code
+
+    def _size_changes(self) -> contextlib.AbstractContextManager[int]:
+        if self._resized is not None:
+            return contextlib.nullcontext(self._resized)
+        return size_changes(self._size is not None)
 
     # the loop
 
@@ -147,6 +158,9 @@ class Attachment:
             data = b""
         if not data:
             self._stdin = None
+            if self._detach_at_end:
+                self._flush()
+                self._over = True
             return
         data, detach = self._keys.feed(data, time.monotonic())
         self._send_input(data)
