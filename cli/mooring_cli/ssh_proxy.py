@@ -20,10 +20,12 @@ def ssh_proxy(name: opt.Name) -> None:
             "ssh-proxy speaks SSH on its standard streams, which are a terminal here",
             f"to write what ssh needs: mooring ssh-config; a shell: mooring exec {quoted(name)}",
         )
-    from mooring import Mooring, serve_ssh, ssh_host_key
+    from mooring import Mooring, ssh_host_key
 
     mooring = Mooring()
     key = ssh_host_key(mooring.installation)
+    from mooring import serve_ssh  # after that, which tells if asyncssh is missing
+
     session = mooring.sessions.get_running(name)
     serve_ssh(mooring, session.name, key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,15 @@ from mooring.client import Mooring
 from mooring.host.paths import Installation
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-PACKAGES = {"rsync": "rsync", "sshfs": "sshfs", "curl": "curl"}
+PACKAGES = {"rsync": "rsync", "sshfs": "sshfs", "fusermount3": "fuse3"}
 
 
 def need(*programs: str) -> None:
     """Skip without a program of the distribution's, and fail where CI is set."""
     for program in programs:
         if shutil.which(program) is None:
-            reason = f"{program} is not installed (apt-get install " + (
-                f"{PACKAGES.get(program, 'openssh-client')})"
-            )
+            package = PACKAGES.get(program, "openssh-client")
+            reason = f"{program} is not installed (apt-get install {package})"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
@@ -48,13 +47,10 @@ class Client:
         self, *words: str, program: str = "ssh", check: int | None = None, **options: Any
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end; its words follow the options for the entries."""
-        options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
+        if "input" not in options:
+            options["stdin"] = subprocess.DEVNULL
         done = subprocess.run(
-            [program, *self.options(), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=options.pop("timeout", 60),
-            **{name: value for name, value in options.items() if value is not None},
+            [program, *self.options(), *words], capture_output=True, timeout=60, **options
         )
         if check is not None:
             assert done.returncode == check, (words, done.returncode, done.stdout, done.stderr)
@@ -90,7 +86,7 @@ def entries(mooring: Mooring, cli: Cli) -> Callable[[], Client]:
 
 
 @pytest.fixture
-def ssh(cli: Cli, project: Path, entries: Callable[[], Client]) -> Iterator[Client]:
+def ssh(cli: Cli, project: Path, entries: Callable[[], Client]) -> Client:
     """A client of the session ``box``, of this machine's image."""
     cli("create", "-d", "--name", "box", "--", "sleep", "infinity", check=0)
-    yield entries()
+    return entries()

@@ -36,6 +36,7 @@ case $mode in
 login)
     case $SHELL in */csh | */tcsh) exec "$SHELL" -l ;; esac # it takes no command with -l
     export MOORING_PATH="${PATH:-}" MOORING_LOGIN="$AFTER_LOGIN"
+    # shellcheck disable=SC2016 # expanded by that shell
     exec "$SHELL" -l -c 'exec /bin/sh -c "$MOORING_LOGIN"' ;;
 command) exec "$SHELL" -c "$1" ;;
 sftp)

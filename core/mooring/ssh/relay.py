@@ -12,6 +12,8 @@ import asyncssh
 from mooring.engines.base import STDERR
 
 CHUNK = 1 << 17
+# SSH_MSG_CHANNEL_WINDOW_ADJUST, https://datatracker.ietf.org/doc/html/rfc4254#section-5.2
+_WINDOW_ADJUST = 93
 
 
 class Bytes(Protocol):
@@ -23,6 +25,31 @@ class Bytes(Protocol):
     def close(self) -> None: ...
 
 
+class _Window:
+    """How much more the client may send on a channel, before what it has sent is passed on.
+
+    asyncssh (2.24) lets a client send a whole window anew with each piece that it delivers, even if
+    it still holds all the others: a slow program would fill the memory. It is kept from that here.
+
+    Args:
+        channel: the ``asyncssh.SSHChannel``, newly open.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._size: int = channel.get_recv_window()
+        self._passed_on = 0
+        channel._init_recv_window = 0  # so that it always seems to be wide open to asyncssh
+
+    def pass_on(self, count: int) -> None:
+        """Take note of bytes that were passed on, and let the client send as many."""
+        self._passed_on += count
+        if self._passed_on >= self._size // 4:
+            self._channel.send_packet(_WINDOW_ADJUST, self._passed_on.to_bytes(4, "big"))
+            self._channel._recv_window += self._passed_on
+            self._passed_on = 0
+
+
 class Relay:
     """One channel's connection to a stream; used in the event loop's thread only.
 
@@ -31,6 +58,7 @@ class Relay:
 
     Args:
         channel: the ``asyncssh.SSHChannel``, open, of bytes.
+        window: the channel's.
         stream: the stream.
 
     Attributes:
@@ -39,11 +67,11 @@ class Relay:
         is_deaf: whether the stream takes no more input.
     """
 
-    def __init__(self, channel: Any, stream: Bytes) -> None:
+    def __init__(self, channel: Any, window: _Window, stream: Bytes) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.received = 0
         self._loop = asyncio.get_running_loop()
-        self._channel, self._stream = channel, stream
+        self._channel, self._window, self._stream = channel, window, stream
         self._socket = stream.socket()
         self._socket.setblocking(False)
         self._unsent = bytearray()
@@ -55,19 +83,15 @@ class Relay:
     # from the client
 
     def send(self, data: bytes) -> None:
-        """Pass on input, and stop the client until all of it is sent."""
-        if self.is_deaf or self._at_end:
+        """Pass on input, as soon as the stream takes it."""
+        if self._at_end:
             return
+        waiting = bool(self._unsent)
         self._unsent += data
-        self._flush()
-        if self._unsent:
-            self._channel.pause_reading()
-            self._loop.add_writer(self._socket, self._sendable)
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether input waits for the stream to take it, and the client is stopped."""
-        return bool(self._unsent)
+        if not waiting:
+            self._flush()
+            if self._unsent:
+                self._loop.add_writer(self._socket, self._sendable)
 
     def send_eof(self) -> None:
         """Pass on the end of the input. Idempotent."""
@@ -82,16 +106,19 @@ class Relay:
             self._loop.remove_writer(self._socket)
             if self._at_end:
                 self._stream.close_stdin()
-            self._channel.resume_reading()
 
     def _flush(self) -> None:
-        try:
-            del self._unsent[: self._socket.send(self._unsent)]
-        except BlockingIOError:
-            pass
-        except OSError:  # the process has closed its input; its output may continue
-            self.is_deaf = True
-            self._unsent.clear()
+        count = len(self._unsent)
+        if not self.is_deaf:
+            try:
+                with memoryview(self._unsent) as view, view[:CHUNK] as piece:
+                    count = self._socket.send(piece)
+            except BlockingIOError:
+                return
+            except OSError:  # the process has closed its input; its output may continue
+                self.is_deaf = True
+        del self._unsent[:count]
+        self._window.pass_on(count)
 
     # to the client
 
@@ -138,22 +165,23 @@ class Relay:
 class Relaying:
     """What all of a channel's sessions do with a relay, in asyncssh's names.
 
-    Input that arrives before there is a relay is held, and the client stopped.
+    Input that arrives before there is a relay is held, a window of it at most.
     """
 
     def __init__(self) -> None:
         self.channel: Any = None
+        self._window: _Window
         self.relay: Relay | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._early: list[bytes] = []
         self._early_eof = self._paused = False
 
     def connection_made(self, chan: Any) -> None:
-        self.channel = chan
+        self.channel, self._window = chan, _Window(chan)
 
     def start_relay(self, stream: Bytes) -> Relay:
         """Connect the channel to a stream, and pass on what has arrived so far."""
-        self.relay = relay = Relay(self.channel, stream)
+        self.relay = relay = Relay(self.channel, self._window, stream)
         if self._paused:
             relay.pause()
         early, self._early = self._early, []
@@ -161,8 +189,6 @@ class Relaying:
             relay.send(data)
         if self._early_eof:
             relay.send_eof()
-        if early and not relay.is_sending:
-            self.channel.resume_reading()
         return relay
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -170,7 +196,6 @@ class Relaying:
             self.relay.send(data)
         else:
             self._early.append(data)
-            self.channel.pause_reading()
 
     def eof_received(self) -> bool:
         if self.relay is not None:
