@@ -26,7 +26,8 @@
 # The session ends as idle if, for the idle timeout, no kernel, terminal, exec or hold was seen,
 # none of its GPUs was at 5 % or more, and its cgroup used less than 5 % of one core on average,
 # without the clock's own use. A probe that fails pauses the idle clock; a gap between samples
-# restarts it. A builtin that may fork runs in `command eval`, because otherwise dash exits if the
+# restarts it. While nothing has happened for twelve samples and no deadline is near, they are four
+# times as far apart; what happened between two of them is dated by the stamps of files. A builtin that may fork runs in `command eval`, because otherwise dash exits if the
 # fork fails.
 #
 # Its environment is PATH and LD_LIBRARY_PATH if init.sh starts it, and the session's for `end`;
@@ -100,9 +101,9 @@ read_settings() {
 }
 
 sample_until_the_end() {
-    kernels=$NL terminals='' last_exec='' lister='' idle_warned='' max_warned=''
+    kernels=$NL terminals='' last_exec='' late='' recent_share=0 lister='' idle_warned='' max_warned=''
     read_uptime
-    clock_pid=$$ started=$now last=$now last_name=start previous=$now length=0
+    clock_pid=$$ started=$now stirred=$now last=$now last_name=start previous=$now length=0
     find_cgroup
     read_settings
     ! [ -e "$gpu_node" ] || gpu_had_node=yes
@@ -111,6 +112,7 @@ sample_until_the_end() {
         write_status
         end_if_due
         length=$step
+        slow_down
         approach idle "$idle" "$idle_at" "$unknown" "(idle). Keep it: type something here, or run: mooring hold $session 2h"
         approach max "$max" "$max_at" '' '(maximum duration). A hold does not move this.'
         [ "$length" -ge 10 ] || length=10
@@ -119,11 +121,34 @@ sample_until_the_end() {
     done
 }
 
+# Make the nap longer while all is quiet, a hold aside. It ends before a deadline is announced, so
+# that all that can put an end off is seen as soon as ever. The use of GPUs is sampled: what it was
+# in between would be missed.
+slow_down() {
+    case $gpus:$active$unknown in 0: | '0: hold') ;; *) return 0 ;; esac
+    [ "$recent_share" -lt 50 ] && [ $((now - stirred)) -ge $((step * 12)) ] || return 0
+    length=$((step * 4))
+    stay_before "$idle" "$idle_at"
+    stay_before "$max" "$max_at"
+    [ "$length" -ge "$step" ] || length=$step
+}
+
+# stay_before TIMEOUT END: end the nap a sample before `approach` announces this end.
+stay_before() {
+    [ -n "$2" ] || return 0
+    margin=$(($1 / 3))
+    [ "$margin" -le "$warn" ] || margin=$warn
+    left=$(($2 - now - margin - step))
+    [ "$left" -ge "$length" ] || length=$left
+}
+
 take_sample() {
+    late=''
+    [ $((now - previous)) -le $((step * 2)) ] || late=yes
     read_settings
     active='' unknown='' idle_at='' max_at=''
     if [ $((now - previous)) -gt $((3 * length + 500)) ]; then
-        last=$now last_name=resume ring='' previous_reading=''
+        last=$now stirred=$now last_name=resume ring='' previous_reading=''
     fi
     probe_hold
     probe_kernels

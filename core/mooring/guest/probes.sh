@@ -6,13 +6,26 @@
 # shellcheck disable=SC2034 # clock.sh and end.sh read the results, NAME_at through eval
 # shellcheck disable=SC2153,SC2154 # clock.sh assigns settings and times, proc.sh its results
 
-# seen SIGNAL: it is active now. unsure PROBE: it failed.
+# seen SIGNAL [UPTIME]: it is active now, or was then, after the last sample. unsure PROBE: it failed.
 seen() {
     case "$active " in *" $1 "*) ;; *) active="$active $1" ;; esac
-    last=$now last_name=$1
-    eval "$1_at=\$now"
+    [ "$1" = hold ] || stirred=$now
+    at=${2:-$now}
+    [ "$at" -le "$now" ] || at=$now
+    [ "$at" -ge "$previous" ] || at=$previous
+    [ "$at" -lt "$last" ] || last=$at last_name=$1
+    eval "$1_at=\$at"
 }
 unsure() { case "$unknown " in *" $1 "*) ;; *) unknown="$unknown $1" ;; esac }
+
+# Set AT to the uptime of a time in whole seconds since the epoch, or a little later; to now if the
+# last sample is not long ago, or the time is not known.
+date_of() {
+    AT=$now epoch=''
+    [ -n "$late" ] && is_count "$1" || return 0
+    command eval 'epoch=$(date +%s)' 2>/dev/null
+    if is_count "$epoch"; then AT=$((now - (epoch - $1 - 1) * 100)); fi
+}
 
 probe_hold() {
     hold_until=0
@@ -21,6 +34,7 @@ probe_hold() {
     { read -r line _ <"$folder/hold"; } 2>/dev/null
     if ! to_cs "$line"; then unsure hold
     elif [ "$now" -lt "$CS" ]; then hold_until=$CS; seen hold
+    elif [ "$CS" -gt "$previous" ]; then seen hold "$CS"
     fi
 }
 
@@ -34,11 +48,19 @@ probe_kernels() {
         states=$states$file:$line$NL
         case $line in
         'busy '[0-9]*) seen kernel ;;
-        'idle '[0-9]*) case $kernels in *"$NL$file:$line$NL"*) ;; *) seen kernel ;; esac ;;
+        'idle '[0-9]*) case $kernels in *"$NL$file:$line$NL"*) ;; *) seen_idle_kernel ;; esac ;;
         *) unsure kernel ;;
         esac
     done
     kernels=$states
+}
+
+# It has handled requests since the last sample, and changed its file after the last one.
+seen_idle_kernel() {
+    stamp=''
+    [ -z "$late" ] || command eval 'stamp=$(stat -c %Y "$file")' 2>/dev/null
+    date_of "$stamp"
+    seen kernel "$AT"
 }
 
 probe_execs() {
@@ -48,7 +70,11 @@ probe_execs() {
         case $line in
         '') unsure exec ;;
         "$last_exec") ;;
-        *) last_exec=$line; seen exec ;;
+        *)
+            last_exec=$line CS=$now
+            to_cs "$line" || CS=$now
+            seen exec "$CS"
+            ;;
         esac
     fi
     for file in "$folder"/x/*; do
@@ -82,7 +108,10 @@ probe_terminals() {
     if [ -z "$listing" ]; then unsure terminal; return 0; fi
     IFS=$NL
     for line in $listing; do
-        case $terminals in '' | *"$NL$line$NL"*) ;; *) seen terminal ;; esac
+        case $terminals in '' | *"$NL$line$NL"*) continue ;; esac
+        # An access time may be that old when it is set
+        date_of "${line%%:*}"
+        seen terminal $((AT + 800))
     done
     unset IFS
     terminals=$NL$listing$NL
@@ -103,7 +132,7 @@ probe_cpu() {
     [ "$newest" -ge 0 ] && [ $((now - newest)) -lt $((idle / 12)) ] || readings="$readings $now:$USAGE"
     ring=${readings# }
     share "${previous_reading:-$now:$USAGE}"
-    cpu_last=$PERCENT previous_reading=$now:$USAGE
+    recent_share=$SHARE cpu_last=$PERCENT previous_reading=$now:$USAGE
     share "${ring%% *}"
     cpu_window=$PERCENT
     [ "$SHARE" -lt 50 ] || { cpu_busy=yes; active="$active cpu"; }
