@@ -25,6 +25,9 @@ from mooring.host.paths import Installation
 from tests.support.docker import sweep
 from tests.support.images import busybox_image
 from tests.support.invariants import leaks, suite_leaks
+from tests.support.sockets import remember_makers
+
+remember_makers()
 
 pytest_plugins = ["tests.support.wheel_env", "tests.support.launchers"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,17 @@ from typing import Any
 import pytest
 
 from mooring.client import Mooring
-from tests.support.kernel_clients import install, jupyter, kernel, only_session, run
+from tests.support.kernel_clients import (
+    alive,
+    install,
+    jupyter,
+    kernel,
+    kernel_hosts,
+    only_session,
+    run,
+)
+from tests.support.sessions import session_folder
+from tests.support.waiting import eventually
 
 __all__ = ["jupyter"]
 pytestmark = pytest.mark.engine
@@ -40,3 +52,18 @@ def test_a_kernel_has_preloaded_modules_after_each_start(
         manager.restart_kernel(now=True)
         client.wait_for_ready(timeout=60)
         assert run(client, THERE).text.endswith("True")
+
+
+def test_a_kernel_host_that_was_killed_preloads_again(mooring: Mooring, jupyter: Path) -> None:
+    """Modules are also preloaded by a kernel host that is started into a session that runs."""
+    name = install(flags={"preload": ["numpy"]})
+    with kernel(name) as (manager, client):
+        folder = session_folder(only_session(mooring).id)
+        (host,) = kernel_hosts(folder)
+        os.kill(host, signal.SIGKILL)
+        eventually(lambda: not alive(host))
+        manager.restart_kernel(now=True)
+        client.wait_for_ready(timeout=60)
+        assert run(client, THERE).text == "True"
+        (other,) = kernel_hosts(folder)
+        assert other != host

@@ -88,6 +88,14 @@ def test_numpy_is_preloaded(preloading: Preloading) -> None:
     assert drawn[0] != drawn[1]
 
 
+def test_a_package_that_starts_processes_is_preloaded(preloading: Preloading) -> None:
+    """multiprocessing, which joblib and others import, gives the kernel host's file a new name."""
+    text = "import sys, multiprocessing; assert '__mp_main__' in sys.modules"
+    host = preloading("planted", planted=text)
+    assert problems(host.folder) == []
+    assert imported(host, "a", "planted") == [True]
+
+
 def test_plots_are_inline(preloading: Preloading) -> None:
     """matplotlib chooses its backend when it is imported: ipykernel's, as in a local kernel."""
     host = preloading("matplotlib.pyplot")

@@ -202,7 +202,8 @@ def threads():
 def installed(file):
     """Whether a file lies in a folder of installed packages, or belongs to Python itself."""
     folders = [path for path in sys.path if path.endswith(SITES)]
-    folders += [site.getusersitepackages(), sys.prefix, sys.base_prefix]
+    # HERE: multiprocessing has a second name for the main module
+    folders += [site.getusersitepackages(), sys.prefix, sys.base_prefix, HERE]
     folders += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     return any(os.path.abspath(file).startswith(folder.rstrip("/") + "/") for folder in folders)
 

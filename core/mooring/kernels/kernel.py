@@ -138,7 +138,7 @@ class KernelHandle:
         """Return the connection file with host paths, or None if there is no valid file."""
         try:
             fields = parse_json(self.guest.read(f"k/{self.id}/c.json"))
-            name = fields.get("kernel_name", "python3")
+            name = fields.get("kernel_name") or "python3"  # some ipykernels write ""
             if not _KERNEL_NAME.fullmatch(name):
                 return None
             curve = [fields.get(f"curve_{key}key", "") for key in ("public", "secret")]
