@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("update train --idle-timeout 4h", ""),
         ("update train --memory 32GiB --cpus 8", ""),
     ),
+    "purge": (("purge --dry-run", "what there is"), ("purge", "")),
     "trust": (("trust session.yml", ""),),
     "run": (
         ("run --rm host -c 'print(6 * 7)'", "Python code"),

@@ -49,6 +49,7 @@ GROUPS = {
         *("port-forward", "code", "ssh-config", "ssh-proxy"),
     ),
     "See what runs": ("ps", "describe", "top", "gpus", "events", "why", "doctor"),
+    "Leave": ("purge",),
     "Images": ("save", "build", "push"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)

@@ -18,6 +18,7 @@ _DEFINED_IN = {
     "mooring.client.gpus": "Gpus",
     "mooring.client.kernels": "Kernels",
     "mooring.client.leases": "Leases",
+    "mooring.client.leftovers": "StateFiles",
     "mooring.client.port_forward": "Forwarder parse:parse_port",
     "mooring.client.ports": "Ports",
     "mooring.client.records": "Records",
@@ -192,6 +193,7 @@ __all__ = [
     "SpecDocument",
     "SpecError",
     "State",
+    "StateFiles",
     "StopReason",
     "StoppedCopier",
     "Stream",
@@ -266,6 +268,7 @@ if TYPE_CHECKING:
     from mooring.client.gpus import Gpus
     from mooring.client.kernels import Kernels
     from mooring.client.leases import Leases
+    from mooring.client.leftovers import StateFiles
     from mooring.client.port_forward import Forwarder
     from mooring.client.port_forward import parse as parse_port
     from mooring.client.ports import Ports

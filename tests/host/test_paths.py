@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import platformdirs
 import pytest
 
+from mooring._version import __version__
 from mooring.errors import MooringError, SpecError
 from mooring.host import paths
 from mooring.host.paths import Installation
@@ -88,3 +90,31 @@ def test_an_installation_has_one_name(state: Path) -> None:
     (state / "installation").unlink()
     assert Installation.here().id != first
     assert [path.name for path in state.glob(".installation*")] == []
+
+
+def test_a_state_folder_of_a_newer_version_is_refused(state: Path) -> None:
+    """Its files may mean something else; it is said which version wrote it, and nothing changes."""
+    (state / "version").write_text(f"{paths.STATE_FORMAT + 1} 9.9.9\n")
+    with pytest.raises(MooringError, match=r"was used by a newer mooring, 9\.9\.9, and this is"):
+        Installation.here()
+    assert (state / "version").read_text() == f"{paths.STATE_FORMAT + 1} 9.9.9\n"
+
+
+@pytest.mark.parametrize("content", [None, "", "nonsense\n", "\xff"])
+def test_a_state_folder_without_a_mark_is_marked(state: Path, content: str | None) -> None:
+    """One of an earlier version is used as it is; a mark that power loss has emptied is renewed."""
+    if content is not None:
+        (state / "version").write_text(content, encoding="latin-1")
+    Installation.here()
+    assert (state / "version").read_text() == f"{paths.STATE_FORMAT} {__version__}\n"
+    assert [path.name for path in state.iterdir()] == ["version"]
+
+
+def test_a_state_folder_on_a_full_disk_is_used(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert Installation.here().path == state

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from mooring.client import leftovers
+from mooring.client.leftovers import StateFiles
 from mooring.host.filesystems import is_below
 from mooring.host.users import caller
 from mooring.sessions.context import Context
@@ -62,6 +64,21 @@ class Records:
         if session.foreign:
             return {}
         return dict(self._ctx.folder(session.id).record().state.gpu_sharing)
+
+    def state_files(self) -> StateFiles:
+        """Return what is in the state folder."""
+        return leftovers.state_files(self._ctx)
+
+    def remove_state(self) -> None:
+        """Delete the state folder's files: history, trust, caches, keys. Remove sessions first.
+
+        What is not mooring's in it stays; without anything, the folder goes too.
+
+        Raises:
+            SessionStateError: there are sessions.
+            MooringError: a file cannot be deleted; everything else is.
+        """
+        leftovers.remove_state(self._ctx)
 
     def project_folder(self, session: Session) -> str:
         """Return the folder to open in a session: the project if it is mounted, else the home."""

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mooring._version import __version__
 from mooring.errors import MooringError, SpecError
+from mooring.host.text import one_line
 
+#: The format of the files in a state folder; raise it when earlier versions would misread them.
+STATE_FORMAT = 1
+#: The names in a state folder, as patterns. The folder is the user's choice, and may have others.
+STATE_NAMES = (
+    *("installation", ".installation.*", "version", ".version.*", "sessions", "images"),
+    *("consents", "swept", "queue", "ssh", "history.db*", "names.lock", "shared-*.lock"),
+    *("dispatcher.log", "seccomp-*.json"),
+)
 # struct sockaddr_un, unix(7): 108 bytes including the terminating NUL
 SOCKET_PATH_MAX = 107
 
@@ -45,9 +55,12 @@ class Installation:
         XDG runtime directory, which is deleted at logout while sessions keep running.
 
         Raises:
-            MooringError: the folder cannot be created, or belongs to another user.
+            MooringError: the folder cannot be created, belongs to another user, or was used by a
+                newer version of mooring that keeps other files in it.
         """
-        return cls(state_dir())
+        path = state_dir()
+        _check_format(path)
+        return cls(path)
 
     @cached_property
     def id(self) -> str:
@@ -95,6 +108,31 @@ class Installation:
         path = self.path / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents may have been deleted
         return path
+
+
+def _check_format(folder: Path) -> None:
+    """Refuse a state folder of a newer format, and mark one without a mark.
+
+    Raises:
+        MooringError
+    """
+    path = folder / "version"
+    try:
+        number, _, version = path.read_text().partition(" ")
+        found = int(number)
+    except (OSError, ValueError):  # a new folder, or one of a version before 0.2
+        with contextlib.suppress(OSError):  # disk full; others may be able to write it later
+            draft = path.with_name(f".version.{os.getpid()}.{secrets.token_hex(4)}")
+            draft.write_text(f"{STATE_FORMAT} {__version__}\n")
+            draft.replace(path)
+        return
+    if found > STATE_FORMAT:
+        raise MooringError(
+            f"{folder} was used by a newer mooring, {one_line(version.strip(), 40)}, and this is "
+            f"{__version__}",
+            "upgrade this one (pip install --upgrade mooring), or set MOORING_STATE_DIR to another "
+            "folder",
+        )
 
 
 def current_dir() -> Path:
