@@ -20,7 +20,7 @@ from tests.support.yard import Session, Yard, play, uptime, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timed]
 
-# Quiet after twelve samples, and then one in four seconds
+# Quiet after twelve samples, and then one in five seconds
 PACE = {"sample_s": 1, "warn_s": 5, "grace_s": 2}
 RARE_S = 3.0  # at least, between samples that are rare
 OFTEN_S = 2.5  # at most, between others
@@ -143,7 +143,7 @@ def outcomes(yard: Yard) -> dict[str, Session]:
 
 
 def test_a_quiet_session_is_sampled_rarely(outcomes: dict[str, Session]) -> None:
-    """One in four, after twelve in which nothing happened."""
+    """One in five, after twelve in which nothing happened."""
     for scene in ("deadline", "maximum", "kept"):
         samples = outcomes[scene].notes["samples"]
         assert isinstance(samples, list)

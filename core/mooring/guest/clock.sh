@@ -26,7 +26,7 @@
 # The session ends as idle if, for the idle timeout, no kernel, terminal, exec or hold was seen,
 # none of its GPUs was at 5 % or more, and its cgroup used less than 5 % of one core on average,
 # without the clock's own use. A probe that fails pauses the idle clock; a gap between samples
-# restarts it. While nothing has happened for twelve samples and no deadline is near, they are four
+# restarts it. While nothing has happened for twelve samples and no deadline is near, they are five
 # times as far apart; what happened between two of them is dated by the stamps of files. A builtin that may fork runs in `command eval`, because otherwise dash exits if the
 # fork fails.
 #
@@ -127,7 +127,7 @@ sample_until_the_end() {
 slow_down() {
     case $gpus:$active$unknown in 0: | '0: hold') ;; *) return 0 ;; esac
     [ "$recent_share" -lt 50 ] && [ $((now - stirred)) -ge $((step * 12)) ] || return 0
-    length=$((step * 4))
+    length=$((step * 5))
     stay_before "$idle" "$idle_at"
     stay_before "$max" "$max_at"
     [ "$length" -ge "$step" ] || length=$step
