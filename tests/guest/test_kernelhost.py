@@ -27,7 +27,7 @@ from mooring.kernels.kernel import KernelHandle
 from mooring.kernels.kernelhost import HostState, host_lives, host_state
 from mooring.sessions.folder import SessionFolder
 from mooring.sessions.history import History
-from tests.support.kernel_clients import alive, debug, host_pids, run, wait_for_event
+from tests.support.kernel_clients import alive, debug, host_pids, open_inodes, run, wait_for_event
 from tests.support.sessions import make_folder
 from tests.support.waiting import eventually
 
@@ -59,9 +59,11 @@ class Host:
 
     def kill(self) -> None:
         if self.process:
-            for pid in {self.process.pid, *host_pids(str(self.folder.path / "programs"))}:
-                with contextlib.suppress(ProcessLookupError):  # its death took its kernels along
-                    os.kill(pid, signal.SIGKILL)
+            lock = os.stat(self.folder.run / "kernelhost.lock").st_ino
+            for pid in host_pids(str(self.folder.path / "programs")):
+                with contextlib.suppress(OSError):  # it has ended
+                    if lock in open_inodes(pid):  # not a kernel, which ends with it
+                        os.kill(pid, signal.SIGKILL)
             self.process.wait()
 
     def ask(self, **request: Any) -> Any:

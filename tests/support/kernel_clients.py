@@ -174,7 +174,7 @@ def host_pids(mark: str) -> list[int]:
 def kernel_hosts(folder: SessionFolder) -> list[int]:
     """This machine's numbers of a session's kernel hosts: one, when all is well."""
     lock = os.stat(folder.run / "kernelhost.lock").st_ino
-    return [pid for pid in kernel_processes(folder) if lock in _open_inodes(pid)]
+    return [pid for pid in kernel_processes(folder) if lock in open_inodes(pid)]
 
 
 def kernel_processes(folder: SessionFolder) -> list[int]:
@@ -187,7 +187,8 @@ def kernel_processes(folder: SessionFolder) -> list[int]:
     return found
 
 
-def _open_inodes(pid: int) -> set[int]:
+def open_inodes(pid: int) -> set[int]:
+    """The files that a process has open; fails if it has ended."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):

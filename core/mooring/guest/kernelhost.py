@@ -93,7 +93,7 @@ class KernelHost:
         self.buffers = {}  # connection -> incomplete request
         self.problem = ""  # why no Python kernel can start
         self.recorder = None  # the module
-        self.preloader = load("preload")
+        self.preloader = None  # the module, if the spec preloads any
         self.preloaded: "frozenset[str]" = frozenset()  # top-level modules that the spec preloads
         self.installed = process.installed()
         path = os.path.join(RUN, "kernelhost.sock")
@@ -131,14 +131,17 @@ class KernelHost:
                 importlib.import_module(name)
         with contextlib.suppress(OSError):
             self.recorder = load("recorder")
-        modules = () if self.problem else self.preloader.names()
-        self.preloaded, problems = self.preloader.preload(modules)
-        if modules:
-            self.installed = process.installed()  # imports may have made folders of bytecode there
         remove(os.path.join(RUN, "preload"))
+        if not self.problem and os.path.exists(os.path.join(HERE, "preload")):
+            self.preload_modules()
+        gc.freeze()
+
+    def preload_modules(self):
+        self.preloader = load("preload")
+        self.preloaded, problems = self.preloader.preload(self.preloader.names())
+        self.installed = process.installed()  # imports may have made folders of bytecode there
         if problems:
             process.write(os.path.join(RUN, "preload"), "".join(text + "\n" for text in problems))
-        gc.freeze()
 
     def serve(self):
         self.selector = selectors.DefaultSelector()
@@ -222,7 +225,7 @@ class KernelHost:
         elif (
             self.installed != process.installed()
             or any(name.startswith(READ_AT_START) for name in (*request["env"], *given))
-            or self.preloader.hidden(self.preloaded, request)
+            or (self.preloader and self.preloader.hidden(self.preloaded, request))
         ):
             command = [sys.executable, os.path.abspath(__file__), "kernel", folder]
         prepare_folder(folder)

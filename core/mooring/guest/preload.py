@@ -39,12 +39,9 @@ MOST_OF_A_PROBLEM = 300
 
 
 def names():
-    """The names of the modules to import."""
-    try:
-        with open(os.path.join(HERE, "preload")) as file:
-            return file.read().split()
-    except OSError:
-        return []
+    """The names of the modules to import. Raises OSError."""
+    with open(os.path.join(HERE, "preload")) as file:
+        return file.read().split()
 
 
 def preload(modules):
