@@ -43,6 +43,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "port-forward": (("port-forward train 6006", "then open http://127.0.0.1:6006"),),
     "code": (("code train", ""),),
+    "ssh-config": (
+        ("ssh-config --install", "then: ssh train"),
+        ("ssh-config --via gpu1", "for use on a laptop"),
+    ),
+    "ssh-proxy": (("ssh-proxy train", "as ssh runs it"),),
     "ps": (
         ("ps", ""),
         ("ps --filter state=running --format name,gpus,stops_in", ""),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mooring import SpecError
 from mooring_cli import options as opt
 from mooring_cli.output import clean, note
+
+if TYPE_CHECKING:
+    from mooring import SshConfigFile
 
 
 def ssh_config(
@@ -59,6 +62,16 @@ def ssh_config(
     if only_print or via:
         print(file.text(sessions), end="", flush=True)
         return
+    _write(file, sessions, install=install)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("ssh-config")(ssh_config)
+
+
+def _write(file: SshConfigFile, sessions: list[str], *, install: bool) -> None:
+    """Write the entries of sessions, and tell what was written and what is left to do."""
     changed = file.write(sessions)
     if install and not file.is_included:
         file.include()
@@ -73,8 +86,3 @@ def ssh_config(
     if not file.is_included:
         note("put this line at the top of ~/.ssh/config, or use --install:")
         print(clean(file.include_line), flush=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("ssh-config")(ssh_config)

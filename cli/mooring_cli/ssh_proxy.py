@@ -11,9 +11,10 @@ from mooring_cli import options as opt
 
 
 def ssh_proxy(name: opt.Name) -> None:
-    """Serve ssh on standard input and output; ssh itself runs this, see mooring ssh-config.
+    """Serve ssh on standard input and output, as a ProxyCommand of ssh.
 
-    Only the program that has started it can reach it, so that it asks for no key or password.
+    ssh itself runs this, by the entries that mooring ssh-config writes. Only the program that has
+    started it can reach it, so that it asks for no key or password.
     """
     if sys.stdin.isatty() or sys.stdout.isatty():
         raise SpecError(
@@ -32,4 +33,4 @@ def ssh_proxy(name: opt.Name) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("ssh-proxy", hidden=True)(ssh_proxy)
+    app.command("ssh-proxy")(ssh_proxy)

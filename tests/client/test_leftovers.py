@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mooring import FakeEngine, LaunchOptions
+from mooring import LaunchOptions
 from mooring.client import Mooring
 from mooring.errors import SessionStateError
 
@@ -43,9 +43,7 @@ def test_what_is_not_mooring_s_stays(used: Mooring, state: Path, tmp_path: Path)
     assert (precious / "file").exists()
 
 
-def test_not_under_a_session(
-    service: Mooring, state: Path, engine: FakeEngine, declare: Any
-) -> None:
+def test_not_under_a_session(service: Mooring, state: Path, declare: Any) -> None:
     """Not even one that was created since they were removed."""
     service.sessions.create(declare(command="x"), LaunchOptions(name="train"))
     with pytest.raises(SessionStateError, match="files of sessions: train"):

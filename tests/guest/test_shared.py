@@ -112,3 +112,22 @@ def test_a_pinned_socket_stays_what_it_was(
     guest.unpin("k/a")
     assert not Path(path).exists()
     assert own.exists()
+
+
+def test_a_socket_is_made_where_the_session_finds_it_and_no_link_leads_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """What has its name already stays, and a folder that became a link is not entered."""
+    root, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    guest = SharedGuest(root)
+    with guest.listen("agent") as listening, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(root / "agent"))
+        listening.accept()[0].close()
+    (root / "link").symlink_to(elsewhere / "new")
+    (root / "folder").symlink_to(elsewhere)
+    for name in ("agent", "link", "folder/new"):
+        with pytest.raises(OSError, match=r"in use|Not a directory|Too many"):
+            guest.listen(name)
+    assert list(elsewhere.iterdir()) == []

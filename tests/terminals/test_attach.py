@@ -19,6 +19,7 @@ from mooring.terminals.keeper import protocol
 from mooring.terminals.keeper.client import KeeperClient, keeper_pid
 from mooring.terminals.listing import terminals
 from mooring.terminals.terminal import MainTerminal, PersistentTerminal
+from tests.support.waiting import eventually
 
 KEYS = "ctrl-p,ctrl-q"
 TIMEOUT_S = 30.0
@@ -231,3 +232,35 @@ def keeper_that_answers(session_dir: Path, answer: bytes) -> Iterator[None]:
         yield
         serving.join(TIMEOUT_S)
         (term / protocol.SOCKET).unlink()
+
+
+def test_the_end_of_input_can_detach(
+    engine: Any, session_dir: Path, pipe: Callable[[], tuple[int, int]]
+) -> None:
+    """For a client whose input ends with its connection: what was typed before is the program's."""
+    (stdin, typing), (_, writing) = pipe(), pipe()
+    client = Running(kept(engine, session_dir), stdin=os.dup(stdin), stdout=writing,
+                     detach_at_end=True)  # fmt: skip
+    os.write(typing, b"ls\n")
+    assert engine.programs[0].recv(100) == b"ls\n"
+    os.dup2(writing, typing)  # the pipe's last writer is gone
+    assert client.result() is None
+    assert engine.code is None
+
+
+def test_a_size_can_change_without_a_terminal_here(
+    engine: Any, session_dir: Path, pipe: Callable[[], tuple[int, int]]
+) -> None:
+    """A descriptor says when, so that no signal is needed and any thread will do."""
+    (resized, changing), (stdin, _), (_, writing) = pipe(), pipe(), pipe()
+    size = [(30, 90)]
+    client = Running(
+        kept(engine, session_dir), stdin=stdin, stdout=writing, size=lambda: size[0],
+        resized=resized,
+    )  # fmt: skip
+    eventually(lambda: (30, 90) in engine.sizes)
+    size[0] = (40, 120)
+    os.write(changing, b"x")
+    eventually(lambda: engine.sizes[-1] == (40, 120))
+    engine.end(0)
+    assert client.result() == 0

@@ -75,10 +75,7 @@ class Guest(Protocol):
         """
 
     def listen(self, name: str) -> socket.socket:
-        """Listen on a Unix socket, mode 0600, to which processes in the session can connect.
-
-        The file's mode depends on the process's umask for a moment: not for several threads that
-        create files.
+        """Listen on a Unix socket, to which the processes that can enter the folder can connect.
 
         Raises:
             OSError: the name exists, or cannot be created.

@@ -108,11 +108,7 @@ class SharedGuest:
         try:
             with self._above(name) as (folder, last):
                 # bind(2) creates the file itself, and follows no link in its last component
-                before = os.umask(0o177)
-                try:
-                    listening.bind(f"/proc/self/fd/{folder}/{last}")
-                finally:
-                    os.umask(before)
+                listening.bind(f"/proc/self/fd/{folder}/{last}")
             listening.listen()
         except BaseException:
             listening.close()
