@@ -25,9 +25,9 @@ def purge(
     force: Annotated[bool, typer.Option("--force", "-f", help="Include running sessions.")] = False,
     yes: opt.Yes = False,
 ) -> None:
-    """Remove all that mooring keeps of you: sessions, kernelspecs, history, trust and keys.
+    """Remove all that mooring keeps of you.
 
-    Your configuration and profiles stay, and so do the files in your own folders, such as outputs.
+    That is your sessions with their homes, kernelspecs, history, what you trusted, and keys. Your configuration and profiles stay, and so do the files in your own folders, such as outputs.
     It prints what it would remove, and asks. Then `pip uninstall mooring` removes the rest.
     """
     from mooring import Mooring, SpecError, installed_kernelspecs
