@@ -14,6 +14,12 @@ from mooring_cli.output import clean, note
 if TYPE_CHECKING:
     from mooring import SshConfigFile
 
+# Not `python -m`, which imports from the current folder first: a session can write to that
+_MOORING = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "from mooring_cli.__main__ import main; main()"
+)
+
 
 def ssh_config(
     names: Annotated[
@@ -55,7 +61,7 @@ def ssh_config(
     if install and (only_print or via):
         raise SpecError("--install does not go with --print or --via", "leave one of them out")
     mooring = Mooring()
-    command = [sys.executable, "-m", "mooring_cli"]
+    command = [sys.executable, "-c", _MOORING]
     file = SshConfigFile(mooring.installation, command, via=via, prefix=prefix)
     found = mooring.sessions.find(names) if names else mooring.sessions.list()
     sessions = sorted({session.name for session in found})

@@ -69,6 +69,15 @@ def test_the_entries_for_another_machine_connect_from_there(
     assert b"HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
 
+def test_nothing_of_the_current_folder_runs_on_this_machine(ssh: Client, project: Path) -> None:
+    """A session can write to it: a package of mooring's name there must not become the proxy."""
+    for name in ("mooring", "mooring_cli", "asyncssh", "typer"):
+        (project / name).mkdir()
+        (project / name / "__init__.py").write_text("raise SystemExit(77)\n")
+    (project / "asyncio.py").write_text("raise SystemExit(77)\n")
+    assert ssh.text("echo whole") == "whole\n"
+
+
 def test_a_terminal_is_no_place_for_the_proxy(state: Path) -> None:
     """Run by hand it says what to run instead."""
     master, slave = os.openpty()
