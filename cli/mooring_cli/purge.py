@@ -27,8 +27,9 @@ def purge(
 ) -> None:
     """Remove all that mooring keeps of you.
 
-    That is your sessions with their homes, kernelspecs, history, what you trusted, and keys. Your configuration and profiles stay, and so do the files in your own folders, such as outputs.
-    It prints what it would remove, and asks. Then `pip uninstall mooring` removes the rest.
+    That is your sessions with their homes, kernelspecs, history, what you trusted, and keys. Your
+    configuration and profiles stay, and so do the files in your own folders, such as outputs. It
+    prints what it would remove, and asks. Then `pip uninstall mooring` removes the rest.
     """
     from mooring import Mooring, SpecError, installed_kernelspecs
 
