@@ -60,7 +60,7 @@ def test_several_at_once(cli: Cli, create: Create, mooring: Mooring) -> None:
     cli("stop", "a-2", check=0)
     done = cli("update", "a-*", "--max-duration", "4h", check=1)
     assert done.stdout == "a-1\n"
-    assert "error: session a-2 is stopped and cannot be updated" in done.stderr
+    assert "error: session a-2 is stopped and its deadlines cannot be updated" in done.stderr
     done = cli("update", "a-1", "b-1", "--max-duration", "0.1s", check=2)
     assert done.stderr.count("has run for") == done.stderr.count("to end it now: mooring stop") == 2
     done = cli("stop", "nosuch", "[ab]-1", check=1)
