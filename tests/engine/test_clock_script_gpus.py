@@ -69,14 +69,14 @@ def gpu_split(yard: Yard) -> Session:
 
 
 def gpu_failing(yard: Yard) -> Session:
-    session = with_gpus(yard, "", smi="#!/bin/sh\nexit 9\n", max_duration_s=7)
+    session = with_gpus(yard, "", smi="#!/bin/sh\nexit 9\n", max_duration_s=12)
     session.notes["unknown"] = session.sampled_after(uptime() + 2)["unknown"]
     return session
 
 
 def gpu_hanging(yard: Yard) -> Session:
     script = "#!/bin/sh\necho asked >>/run/mooring/asked\nexec sleep 1000\n"
-    session = with_gpus(yard, "", smi=script, max_duration_s=9)
+    session = with_gpus(yard, "", smi=script, max_duration_s=16)
     status = session.sampled_after(uptime() + 4)
     session.notes["unknown"], session.notes["status"] = status["unknown"], status
     top = docker("top", session.id, "-o", "pid,args").stdout
@@ -85,7 +85,7 @@ def gpu_hanging(yard: Yard) -> Session:
 
 
 def gpu_lost(yard: Yard) -> Session:
-    session = with_gpus(yard, "0\n0\n", max_duration_s=8)
+    session = with_gpus(yard, "0\n0\n", max_duration_s=16)
     session.notes["before"] = session.sampled_after(uptime() + 1)["gpu"]
     (session.run_dir / "node").unlink()
     status = session.sampled_after(uptime() + 2)
@@ -169,7 +169,7 @@ def test_a_driver_that_hangs_is_asked_once(outcomes: dict[str, Session]) -> None
     assert isinstance(status, dict)
     assert status["gpu"] == "failed"
     assert session.notes["hung"] in (0, 1)
-    assert 9 <= session.age < 10.5
+    assert 16 <= session.age < 17.5
 
 
 def test_a_lost_gpu_is_told(outcomes: dict[str, Session]) -> None:

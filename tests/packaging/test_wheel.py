@@ -174,19 +174,24 @@ def test_the_command_runs_from_a_clean_environment(
 def test_every_module_imports_from_a_clean_environment(
     installed_wheel: InstalledWheel, tmp_path: Path
 ) -> None:
-    """No module leans on a package that only the tests or the linters bring along."""
+    """No module leans on a package that only the tests or the linters bring along, but for those
+    of the extra ``ssh``; who lacks it is told what to install."""
     modules = sorted(
         ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(
             ".__init__"
         )
         for package, folder in PACKAGES.items()
         for path in folder.rglob("*.py")
-        if "guest" not in path.parts and path.name != "__main__.py"
+        if not {"guest", "ssh"} & set(path.parts) and path.name != "__main__.py"
     )
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
     words = [installed_wheel.python, "-W", "error::ImportWarning", "-c", code, *modules]
     done = run(words, tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = run([installed_wheel.mooring, "ssh-config"], tmp_path, env=clean)
+    assert done.returncode == 2
+    assert f"{installed_wheel.python} -m pip install 'mooring[ssh]'" in done.stderr
 
 
 @pytest.mark.slow
