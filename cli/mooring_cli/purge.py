@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mooring_cli import options as opt
-from mooring_cli.output import clean, note, print_rows, size_text
+from mooring_cli.output import clean, note, print_error, print_rows, size_text
 from mooring_cli.selection import PARALLEL, Selection, apply, is_alive
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def purge(
 
     mooring = Mooring()
     sessions = _sessions(mooring)
-    specs = [spec for spec in installed_kernelspecs() if not _is_packaged(spec)]
+    specs = [spec for spec in installed_kernelspecs() if spec.is_users_own]
     state = mooring.records.state_files()
     _print_all(mooring, sessions, specs, state)
     if dry_run:
@@ -46,9 +46,12 @@ def purge(
             "stop them first: mooring stop --all; or include them: mooring purge --force",
         )
     _confirm(yes)
-    _remove(mooring, sessions, specs)
+    _remove(mooring, sessions)
+    failed = _remove_kernelspecs(specs)
     mooring.records.remove_state()
     _print_rest(state)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _sessions(mooring: Mooring) -> list[Session]:
@@ -61,12 +64,6 @@ def _sessions(mooring: Mooring) -> list[Session]:
         if mooring.records.names():
             raise
         return []
-
-
-def _is_packaged(spec: InstalledKernelspec) -> bool:
-    from mooring import PACKAGED_KERNELSPEC
-
-    return spec.name == PACKAGED_KERNELSPEC
 
 
 def _print_all(
@@ -96,17 +93,27 @@ def _confirm(yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def _remove(mooring: Mooring, sessions: list[Session], specs: list[InstalledKernelspec]) -> None:
-    from mooring import remove_kernelspec
-
+def _remove(mooring: Mooring, sessions: list[Session]) -> None:
     apply(
         Selection(tuple(sessions)),
         lambda session: mooring.sessions.remove(session, force=True),
         parallel=PARALLEL,
     )
+
+
+def _remove_kernelspecs(specs: list[InstalledKernelspec]) -> bool:
+    """Remove kernelspecs; after an error the others too. Returns whether one has failed."""
+    from mooring import MooringError, remove_kernelspec
+
+    failed = False
     for spec in specs:
-        remove_kernelspec(spec.name)
-        print(clean(spec.name), flush=True)
+        try:
+            remove_kernelspec(spec.name)
+            print(clean(spec.name), flush=True)
+        except MooringError as error:
+            print_error(error)
+            failed = True
+    return failed
 
 
 def _print_rest(state: StateFiles) -> None:
@@ -117,6 +124,7 @@ def _print_rest(state: StateFiles) -> None:
     config = user_config_path().parent
     if config.exists():
         note(f"your configuration stays: {config}")
+    note("the line that includes mooring's entries in ~/.ssh/config stays, if you have one")
     note(f"{_SHARED}; then: pip uninstall mooring")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,17 @@ def test_what_is_not_mooring_s_stays(used: Mooring, state: Path, tmp_path: Path)
     (precious / "file").write_text("x")
     (state / "consents").rmdir() if (state / "consents").exists() else None
     (state / "consents").symlink_to(precious)
-    assert used.records.state_files().others == ("sessions.bak", "thesis.tex")
+    for name in ("images/cat.png", "queue/next.txt", "sessions/song.mp3", "history.txt"):
+        (state / name).parent.mkdir(exist_ok=True, parents=True)
+        (state / name).write_text("x")
+    others = (
+        *("consents", "history.txt", "images/cat.png", "queue/next.txt", "sessions.bak"),
+        *("sessions/song.mp3", "thesis.tex"),
+    )
+    assert used.records.state_files().others == others
     used.records.remove_state()
-    assert sorted(path.name for path in state.iterdir()) == ["sessions.bak", "thesis.tex"]
+    assert used.records.state_files() == (state, 0, others)
+    assert all(os.path.lexists(state / name) for name in others)
     assert (precious / "file").exists()
 
 

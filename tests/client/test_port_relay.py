@@ -207,3 +207,21 @@ def test_a_python_that_does_not_work(session: Session, tmp_path: Path) -> None:
     with contextlib.closing(PortRelay(ctx, ctx)) as relay:
         assert relay.is_guard
         assert session.started[0].wait(20) == 1
+
+
+def test_of_several_descriptors_none_is_left_open() -> None:
+    """A session may pass more than one with an answer, of any kind."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    one = socket.create_connection(listening.getsockname())
+    two = socket.create_connection(listening.getsockname())
+    with listening, one, two:
+        pipe = os.pipe()
+        before = len(os.listdir("/proc/self/fd"))
+        for numbers in ([one.fileno(), pipe[0]], [pipe[0], one.fileno()], [one.fileno()] * 2):
+            far = port_relay._checked([os.dup(number) for number in numbers], port_relay._TCP)
+            assert far is not None
+            assert far.getpeername() == one.getpeername()
+            far.close()
+            assert len(os.listdir("/proc/self/fd")) == before
+        for number in pipe:
+            os.close(number)

@@ -94,20 +94,34 @@ def test_an_installation_has_one_name(state: Path) -> None:
 
 def test_a_state_folder_of_a_newer_version_is_refused(state: Path) -> None:
     """Its files may mean something else; it is said which version wrote it, and nothing changes."""
-    (state / "version").write_text(f"{paths.STATE_FORMAT + 1} 9.9.9\n")
+    (state / ".mooring-format").write_text(f"{paths.STATE_FORMAT + 1} 9.9.9\n")
     with pytest.raises(MooringError, match=r"was used by a newer mooring, 9\.9\.9, and this is"):
         Installation.here()
-    assert (state / "version").read_text() == f"{paths.STATE_FORMAT + 1} 9.9.9\n"
+    assert (state / ".mooring-format").read_text() == f"{paths.STATE_FORMAT + 1} 9.9.9\n"
 
 
 @pytest.mark.parametrize("content", [None, "", "nonsense\n", "\xff"])
 def test_a_state_folder_without_a_mark_is_marked(state: Path, content: str | None) -> None:
     """One of an earlier version is used as it is; a mark that power loss has emptied is renewed."""
     if content is not None:
-        (state / "version").write_text(content, encoding="latin-1")
+        (state / ".mooring-format").write_text(content, encoding="latin-1")
     Installation.here()
-    assert (state / "version").read_text() == f"{paths.STATE_FORMAT} {__version__}\n"
-    assert [path.name for path in state.iterdir()] == ["version"]
+    assert (state / ".mooring-format").read_text() == f"{paths.STATE_FORMAT} {__version__}\n"
+    assert [path.name for path in state.iterdir()] == [".mooring-format"]
+
+
+def test_a_file_of_the_users_is_no_mark(state: Path) -> None:
+    """The folder may be one that has a file of that name, with anything in it."""
+    (state / "version").write_text("7\n")
+    Installation.here()
+    assert (state / "version").read_text() == "7\n"
+
+
+def test_a_mark_that_cannot_be_leaves_nothing(state: Path) -> None:
+    (state / ".mooring-format").mkdir()
+    for _ in range(2):
+        assert Installation.here().path == state
+    assert [path.name for path in state.iterdir()] == [".mooring-format"]
 
 
 def test_a_state_folder_on_a_full_disk_is_used(

@@ -91,6 +91,22 @@ def test_one_of_somebody_elses_is_none(everybodys: Path, monkeypatch: pytest.Mon
     assert f"{theirs.absolute()} is writable by other users" in refusal("gpu").message
 
 
+def test_what_it_extends_is_the_administrators_too(everybodys: Path, tmp_path: Path) -> None:
+    """Whoever could write to a base would set what is mounted for everybody."""
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    write(everybodys, "gpu", f"extends: {shared}/base.yml\n")
+    base = write(shared, "base", "memory: 2g\n")
+    assert resolved("gpu").spec.memory == 2 << 30
+    base.chmod(0o666)
+    assert f"{base} is writable by other users" in refusal("gpu").message
+    base.chmod(0o644)
+    shared.chmod(0o777)
+    assert f"{shared} is writable by other users" in refusal("gpu").message
+    write(OWN, "mine", f"extends: {shared}/base.yml\n")
+    assert resolved("mine").spec.memory == 2 << 30
+
+
 def test_doctor_reads_them(everybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile with a mistake is told before somebody needs it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(Path("user").absolute()))

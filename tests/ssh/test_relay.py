@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from mooring.engines.streams import SocketStream
@@ -121,3 +123,29 @@ def test_a_program_that_no_longer_reads_stops_nobody() -> None:
         session.relay.close()
 
     asyncio.run(go())
+
+
+def test_a_socket_that_the_session_lets_block_does_not() -> None:
+    """A passed socket shares its status flags with the session, which may set them anew."""
+
+    async def go() -> None:
+        session, channel = Relaying(), Channel()
+        session.connection_made(channel)
+        near, theirs = socket.socketpair()
+        stream = SocketStream(near, tty=True, flags=socket.MSG_DONTWAIT)
+        relay = session.start_relay(stream)
+        fcntl.fcntl(near, fcntl.F_SETFL, 0)  # as the session would: no O_NONBLOCK
+        relay._readable()  # nothing is there
+        session.data_received(bytes(4 << 20), None)  # more than it takes
+        theirs.sendall(b"over")
+        assert await asyncio.wait_for(_until(lambda: channel.written == b"over"), 10)
+        relay.close()
+        theirs.close()
+
+    asyncio.run(go())
+
+
+async def _until(is_true: Callable[[], bool]) -> bool:
+    while not is_true():
+        await asyncio.sleep(0.01)
+    return True

@@ -24,6 +24,7 @@ CHECKED = 20
 # A process in a session has the same socket, and may set it to blocking
 _NOW = socket.MSG_DONTWAIT
 _RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close(2) resets the connection
+_NO_LINGER = struct.pack("ii", 0, 0)
 
 
 class _Side:
@@ -217,6 +218,14 @@ class Joined:
             if reset:
                 with contextlib.suppress(OSError):
                     side.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            else:
+                do_not_linger(side.socket)
             side.socket.close()
             side.pending = memoryview(b"")
         pair.ended()
+
+
+def do_not_linger(passed: socket.socket) -> None:
+    """Let ``close`` not wait: the session, which has the same socket, can set that it does."""
+    with contextlib.suppress(OSError):
+        passed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from mooring.errors import MooringError, SessionStateError
 from mooring.host import trees
-from mooring.host.paths import STATE_NAMES
+from mooring.host.paths import STATE_FILES
 from mooring.host.text import one_line, quoted
 from mooring.sessions.context import Context
 
@@ -31,8 +32,8 @@ class StateFiles(NamedTuple):
 def state_files(ctx: Context) -> StateFiles:
     """Return what is in the state folder; see ``Records.state_files``."""
     folder = ctx.installation.path
-    own, others = _names(folder)
-    size_bytes = sum(_size(folder / name) for name in own)
+    own, others = _files(folder)
+    size_bytes = sum(map(_size, own))
     return StateFiles(folder, size_bytes, tuple(others))
 
 
@@ -46,9 +47,9 @@ def remove_state(ctx: Context) -> None:
             "remove them first: mooring rm --all --force",
         )
     failed: OSError | None = None
-    for name in _names(folder)[0]:
+    for path in _files(folder)[0]:
         try:
-            trees.remove_path(folder / name)
+            trees.remove_path(path)
         except OSError as error:
             failed = failed or error
     if failed:
@@ -56,17 +57,27 @@ def remove_state(ctx: Context) -> None:
             f"cannot delete {one_line(failed.filename or folder)}: {failed.strerror}",
             f"as root: rm -rf -- {quoted(folder)}",
         )
-    if not os.listdir(folder) and not folder.is_symlink():
-        folder.rmdir()
+    for name in sorted(STATE_FILES, reverse=True):  # itself at the end
+        with contextlib.suppress(OSError):  # it has other files, or is a link
+            (folder / name).rmdir()
 
 
-def _names(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of mooring's own files in a state folder, and those of others, sorted."""
-    own, others = list[str](), list[str]()
-    for name in sorted(os.listdir(folder)):
-        is_own = any(fnmatch.fnmatchcase(name, pattern) for pattern in STATE_NAMES)
-        (own if is_own else others).append(name)
-    return own, others
+def _files(folder: Path) -> tuple[list[Path], list[str]]:
+    """Mooring's own files in a state folder, and the names of others, sorted."""
+    own, others = list[Path](), list[str]()
+    for name, patterns in STATE_FILES.items():
+        inner = folder / name
+        for entry in sorted(os.listdir(inner)) if inner.is_dir() and not _is_link(inner) else ():
+            shown = os.path.join(name, entry)
+            if any(fnmatch.fnmatchcase(entry, pattern) for pattern in patterns):
+                own.append(inner / entry)
+            elif name or entry not in STATE_FILES or _is_link(inner / entry):
+                others.append(shown)
+    return own, sorted(others)
+
+
+def _is_link(path: Path) -> bool:
+    return path.name in STATE_FILES and path.is_symlink()
 
 
 def _size(path: Path) -> int:

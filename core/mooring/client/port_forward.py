@@ -122,7 +122,11 @@ class Forwarder:
             self._listening += [(each, there) for each in sockets]
             pairs.append((number, there))
         self._joined = Joined(_is_closed)
-        self._renew(None)
+        try:
+            self._renew(None)
+        except BaseException:
+            self.close()
+            raise
         if self._listening:
             threading.Thread(target=self._accept, daemon=True).start()
         return pairs

@@ -152,6 +152,7 @@ def _received(asked: socket.socket) -> tuple[bytes, list[int]]:
 
 def _checked(passed: list[int], families: Sequence[int]) -> socket.socket | None:
     """The socket that was passed, if it is a connected stream: a session may pass anything."""
+    good: socket.socket | None = None
     for number in passed:
         try:
             far = socket.socket(fileno=number)  # takes its family and type from the kernel
@@ -161,9 +162,10 @@ def _checked(passed: list[int], families: Sequence[int]) -> socket.socket | None
             continue
         try:
             far.getpeername()
-            if far.family in families and far.type == socket.SOCK_STREAM:
-                return far
+            if good is None and far.family in families and far.type == socket.SOCK_STREAM:
+                good = far
+                continue
         except OSError:
             pass
         far.close()
-    return None
+    return good

@@ -50,12 +50,15 @@ class SocketStream:
         connection: the socket, which is closed with the stream.
         tty: the process has a terminal; its bytes are not multiplexed.
         exec_id: the exec's id; empty for the main process.
+        flags: of recv(2); MSG_DONTWAIT if others may change whether the socket blocks.
     """
 
-    def __init__(self, connection: socket.socket, tty: bool, exec_id: str = "") -> None:
+    def __init__(
+        self, connection: socket.socket, tty: bool, exec_id: str = "", *, flags: int = 0
+    ) -> None:
         self.tty = tty
         self.exec_id = exec_id
-        self._socket = connection
+        self._socket, self._flags = connection, flags
         self._demultiplexer = Demultiplexer()
 
     def socket(self) -> socket.socket:
@@ -64,7 +67,7 @@ class SocketStream:
     def recv(self, size: int = RECEIVED_BYTES) -> list[tuple[int, memoryview]]:
         while True:
             try:
-                data = self._socket.recv(size)
+                data = self._socket.recv(size, self._flags)
             except ConnectionError:
                 return []
             if not data:

@@ -91,7 +91,7 @@ def import_all(modules, problems, link):
             tell(link, [name, reason])
             os._exit(1)
     if backend is None:
-        del os.environ["MPLBACKEND"]
+        os.environ.pop("MPLBACKEND", None)
     tell(link, [])
     link.recv(1)
     link.close()

@@ -16,12 +16,22 @@ from mooring.host.text import one_line
 
 #: The format of the files in a state folder; raise it when earlier versions would misread them.
 STATE_FORMAT = 1
-#: The names in a state folder, as patterns. The folder is the user's choice, and may have others.
-STATE_NAMES = (
-    *("installation", ".installation.*", "version", ".version.*", "sessions", "images"),
-    *("consents", "swept", "queue", "ssh", "history.db*", "names.lock", "shared-*.lock"),
-    *("dispatcher.log", "seccomp-*.json"),
-)
+# In another folder than its own, `version` may be the user's
+_FORMAT = ".mooring-format"
+#: The files in a state folder, as patterns by the name of their folder, "" for itself. The folder
+#: is the user's choice, and may have others.
+STATE_FILES = {
+    "": (
+        *("installation", ".installation.*", f"{_FORMAT}*", "history.db*", "names.lock"),
+        *("shared-*.lock", "dispatcher.log", "seccomp-*.json", ".seccomp-*.json.*"),
+    ),
+    "sessions": (12 * "[0-9a-f]", f".{12 * '[0-9a-f]'}*"),
+    "images": (f"{64 * '[0-9a-f]'}*.json*", "mooring-probe-*"),
+    "consents": (64 * "[0-9a-f]", f".{64 * '[0-9a-f]'}.*"),
+    "swept": (12 * "[0-9a-f]",),
+    "queue": ("[td]-*", "lock"),
+    "ssh": ("host_key", "known_hosts", "config", ".host_key.*", ".known_hosts.*", ".config.*"),
+}
 # struct sockaddr_un, unix(7): 108 bytes including the terminating NUL
 SOCKET_PATH_MAX = 107
 
@@ -116,15 +126,18 @@ def _check_format(folder: Path) -> None:
     Raises:
         MooringError
     """
-    path = folder / "version"
+    path = folder / _FORMAT
     try:
         number, _, version = path.read_text().partition(" ")
         found = int(number)
     except (OSError, ValueError):  # a new folder, or one of a version before 0.2
-        with contextlib.suppress(OSError):  # disk full; others may be able to write it later
-            draft = path.with_name(f".version.{os.getpid()}.{secrets.token_hex(4)}")
+        draft = path.with_name(f"{_FORMAT}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
             draft.write_text(f"{STATE_FORMAT} {__version__}\n")
             draft.replace(path)
+        except OSError:  # disk full; others may be able to write it later
+            with contextlib.suppress(OSError):
+                draft.unlink()
         return
     if found > STATE_FORMAT:
         raise MooringError(

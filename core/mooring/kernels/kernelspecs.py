@@ -32,6 +32,14 @@ class Installed:
     path: str
     config: dict[str, Any]
 
+    @property
+    def is_users_own(self) -> bool:
+        """Whether it is in the user's own folder of kernelspecs, and not in one for others too."""
+        from jupyter_core.paths import jupyter_data_dir
+
+        own = os.path.realpath(os.path.join(jupyter_data_dir(), "kernels"))
+        return os.path.dirname(os.path.realpath(self.path)) == own
+
 
 def document(
     *, display_name: str, kernel: str, config: dict[str, Any], language: str = ""

@@ -79,12 +79,13 @@ class Context:
         from mooring.spec.units import format_size
 
         folder = self.folder(session_id)
-        limit = folder.record().identity.spec.get("memory")
+        record = folder.record()
+        limit = record.state.limits.get("memory") or record.identity.spec.get("memory")
         return KernelHandle(
             folder.guest,
             kernel_id,
             session_id=session_id,
-            memory_limit=format_size(limit) if limit else "",
+            memory_limit=format_size(int(limit)) if limit else "",
         )
 
     def containers(self, **labels: str) -> list[Container]:

@@ -20,7 +20,7 @@ from mooring.errors import SpecError
 from mooring.host.text import one_line, quoted
 from mooring.spec.fields import scheme_of
 from mooring.spec.model import EXTENDS, SessionSpec, canonical
-from mooring.spec.profiles import NAME, check_owner, profile_file
+from mooring.spec.profiles import NAME, check_owner, is_system, profile_file
 from mooring.spec.validation import validate
 from mooring.spec.yamlfile import FileContent, KeyPath, SpecDocument, parse, read_file
 
@@ -72,6 +72,7 @@ class _Base:
     path: Path
     profile: str  # the name of the profile that it is or that extends it; empty for neither
     named_by_user: bool  # by the user, or in one of the user's own files
+    of_system: bool = False  # it is an administrator's profile, or one extends it
 
 
 def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) -> Chain:
@@ -87,7 +88,7 @@ def load_chain(path: Path, *, project: Path, profiles: Path, own: bool = False) 
         SpecError: the first problem, with `file:line:column` of its file.
     """
     walk = _Walk(project, Path(os.path.realpath(project)), profiles, own)
-    walk.add(_Base(path, "", True), {})
+    walk.add(_Base(path, "", True, is_system(path)), {})
     return Chain(
         tuple(walk.layers),
         tuple(dict.fromkeys(walk.reaches)),
@@ -195,7 +196,7 @@ class _Walk:
                 raise SpecError(
                     error.message, f"for the file of that name in this folder, write ./{text}"
                 ) from None
-            return _Base(path, base.profile or text, True)
+            return _Base(path, base.profile or text, True, base.of_system or is_system(path))
         if scheme_of(text):
             raise SpecError(
                 f"{place}: {EXTENDS} reads files, not URLs", "save a copy beside this file"
@@ -206,14 +207,15 @@ class _Walk:
                 f"{place}: {EXTENDS} {one_line(text)}: not a regular file",
                 "use a file on disk",
             )
-        return _Base(path, base.profile, self.own or bool(base.profile))
+        return _Base(path, base.profile, self.own or bool(base.profile), base.of_system)
 
 
 def _read(base: _Base, place: str) -> FileContent:
     """Read a file; ``place`` is the position where another names it, empty for none."""
 
     def inspect(info: os.stat_result, real: Path) -> None:
-        check_owner(base.path, info, real)
+        if base.of_system:
+            check_owner(base.path, info, real)
         if place and _is_kernels_own(real):
             raise SpecError(f"{one_line(base.path)}: not a regular file")
 

@@ -63,8 +63,13 @@ def profile_file(name: str, own: Path, label: str) -> Path:
     raise SpecError(f"{label}: there is no profile {name}", hint)
 
 
+def is_system(path: Path) -> bool:
+    """Whether a file is an administrator's profile."""
+    return path.parent == SYSTEM
+
+
 def check_owner(path: Path, info: os.stat_result, real: Path) -> None:
-    """Check that an administrator's profile is the administrator's; any other file passes.
+    """Check that an administrator's profile, or a file that it extends, is the administrator's.
 
     Args:
         path: the file's path.
@@ -74,9 +79,7 @@ def check_owner(path: Path, info: os.stat_result, real: Path) -> None:
     Raises:
         SpecError: others can write to it or to its folder.
     """
-    if path.parent != SYSTEM:
-        return
-    owned = [(path, info), *((folder, folder.stat()) for folder in {SYSTEM, real.parent})]
+    owned = [(path, info), *((folder, folder.stat()) for folder in {path.parent, real.parent})]
     for place, status in owned:
         if flaw := flaw_as_roots(status, OWNER):
             raise SpecError(

@@ -41,6 +41,9 @@ class Agent:
                 self._container = session.container
 
                 async def serve(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+                    if self._slots.locked():
+                        back.close()
+                        return
                     async with self._slots:
                         await _serve(connection, near, back)
 

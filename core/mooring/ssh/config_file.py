@@ -20,7 +20,7 @@ from mooring.host.paths import Installation
 from mooring.ssh import host_key
 
 # What decides which sessions the command finds; ssh may be started where they are not set
-_SETTINGS = ("MOORING_STATE_DIR", "XDG_STATE_HOME", "DOCKER_HOST")
+_SETTINGS = ("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST")
 _HEADER = """\
 # Written by mooring ssh-config, which replaces the whole file: edit ~/.ssh/config instead.
 """
@@ -83,7 +83,7 @@ class SshConfigFile:
             known_hosts=None if via else known_hosts,
             public_key=host_key.public_key(installation),
             via=via,
-            settings=[(name, os.environ[name]) for name in _SETTINGS if os.environ.get(name)],
+            settings=_settings(installation),
         )
 
     def text(self, names: Sequence[str]) -> str:
@@ -124,6 +124,14 @@ class SshConfigFile:
     def hidden(self, names: Sequence[str]) -> list[str]:
         """Return the hosts of the user's own that entries of sessions take precedence over."""
         return hidden_hosts(self.hosts(names), user_file())
+
+
+def _settings(installation: Installation) -> list[tuple[str, str]]:
+    """The variables that the command needs; a relative state folder would be another one there."""
+    found = [(name, os.environ[name]) for name in _SETTINGS if os.environ.get(name)]
+    if os.environ.get("MOORING_STATE_DIR"):
+        found.append(("MOORING_STATE_DIR", str(installation.path)))
+    return found
 
 
 def entries(names: Sequence[str], route: Route, *, prefix: str = "") -> str:

@@ -8,6 +8,7 @@ import threading
 
 import asyncssh
 
+from mooring.client.joined import do_not_linger
 from mooring.client.port_relay import Refused
 from mooring.engines.streams import SocketStream
 from mooring.errors import MooringError
@@ -55,7 +56,7 @@ class ForwardedConnection(Relaying, asyncssh.SSHTCPSession[bytes], asyncssh.SSHU
             self._over.set_result(None)
 
     async def _run(self) -> None:
-        relay = self.start_relay(SocketStream(self._near, tty=True))
+        relay = self.start_relay(SocketStream(self._near, tty=True, flags=socket.MSG_DONTWAIT))
         try:
             await asyncio.wait({relay.ended, self.lost}, return_when=asyncio.FIRST_COMPLETED)
             if not self.lost.done():
@@ -65,6 +66,8 @@ class ForwardedConnection(Relaying, asyncssh.SSHTCPSession[bytes], asyncssh.SSHU
                 await asyncio.wait(over, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             self.channel.close()
         finally:
+            if self._is_direct:
+                do_not_linger(self._near)
             relay.close()
 
 

@@ -112,7 +112,8 @@ class Relay:
         if not self.is_deaf:
             try:
                 with memoryview(self._unsent) as view, view[:CHUNK] as piece:
-                    count = self._socket.send(piece)
+                    # the session may have made a passed socket block
+                    count = self._socket.send(piece, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:  # the process has closed its input; its output may continue
