@@ -26,12 +26,12 @@ def update(
     can be given other limits too. A deadline that has already passed is refused, and so is less
     memory than the session uses.
     """
-    from mooring import Mooring, flag_of, parse_limits
+    from mooring import Mooring, ResourceLimits, flag_of, parse_limits
 
     idle_s = None if idle_timeout is None else opt.duration("--idle-timeout", idle_timeout)
     max_s = None if max_duration is None else opt.duration("--max-duration", max_duration)
     limits = parse_limits({"cpus": cpus, "memory": memory, "pids_limit": pids_limit}, flag_of)
-    if idle_s is None and max_s is None and limits == (None, None, None):
+    if idle_s is None and max_s is None and limits == ResourceLimits():
         raise SpecError("nothing to update", "use --idle-timeout 1h, --memory 8GiB or the like")
     mooring = Mooring()
     apply(

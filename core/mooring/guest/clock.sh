@@ -27,7 +27,8 @@
 # none of its GPUs was at 5 % or more, and its cgroup used less than 5 % of one core on average,
 # without the clock's own use. A probe that fails pauses the idle clock; a gap between samples
 # restarts it. While nothing has happened for twelve samples and no deadline is near, they are five
-# times as far apart; what happened between two of them is dated by the stamps of files. A builtin that may fork runs in `command eval`, because otherwise dash exits if the
+# times as far apart; what happened between two of them is dated by the stamps of files.
+# A builtin that may fork runs in `command eval`, because otherwise dash exits if the
 # fork fails.
 #
 # Its environment is PATH and LD_LIBRARY_PATH if init.sh starts it, and the session's for `end`;

@@ -148,7 +148,8 @@ class _Walk:
         except SpecError as error:
             raise _without_text(base.path, error, place) if outside else error from None
         if (outside or (base.profile and not self.own)) and TELLING & data.keys():
-            what = f"your profile {base.profile}, " if base.profile else ""
+            whose = "the" if base.of_system else "your"
+            what = f"{whose} profile {base.profile}, " if base.profile else ""
             self.reaches.append(f"read {what}{one_line(str(real), 4096)}")
         folder = os.path.abspath(base.path.parent)
         if folder != str(self.project):
