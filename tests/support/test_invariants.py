@@ -89,9 +89,8 @@ def test_a_folder_a_socket_and_a_process_turn_it_red(real_engine: Engine, state:
         ["tail", "-f", folder.path / "record.json"], stdout=subprocess.DEVNULL
     )
     try:
-        assert any(
-            line.startswith(f"process {worker.pid} ") for line in leaks(real_engine, state, mine)
-        )
+        line = f"process {worker.pid} "  # its command line shows a moment after it was started
+        eventually(lambda: any(one.startswith(line) for one in leaks(real_engine, state, mine)))
     finally:
         worker.kill()
         worker.wait()
